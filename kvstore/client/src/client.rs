@@ -1,0 +1,585 @@
+//! One method per endpoint, each with a deadline; every one fails in the ways that [`Error`] lists.
+#![allow(clippy::missing_errors_doc)] // said once, above
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use reqwest::{Method, Response, StatusCode, Url};
+use serde::{Serialize, de::DeserializeOwned};
+
+use crate::{
+    Error, GoDuration,
+    types::{
+        AgentCheck, AgentService, CatalogDeregistration, CatalogNode, CatalogRegistration, CatalogService,
+        CatalogServices, CheckRegistration, CheckUpdate, HealthCheck, KvEntry, Node, ServiceEntry, ServiceRegistration,
+    },
+};
+
+use std::collections::BTreeMap;
+
+/// An answer is never read beyond this: a registry of a million keys fits, a runaway peer does not.
+const MAX_ANSWER_BYTES: usize = 512 << 20;
+
+/// How to reach the registry.
+#[derive(Clone, Debug)]
+pub struct ClientConfig {
+    /// `http://HOST:PORT` or `unix:///PATH`, tried in this order; a bare `HOST:PORT` means http.
+    pub addresses: Vec<String>,
+    /// Sent as `X-Consul-Token`.
+    pub token: Option<String>,
+    /// For one call, connecting included; a blocking query gets it on top of its wait.
+    pub timeout: Duration,
+}
+
+impl Default for ClientConfig {
+    fn default() -> Self {
+        Self {
+            addresses: vec!["http://127.0.0.1:8500".into()],
+            token: None,
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+/// What a read gave, and where it stood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Read<T> {
+    /// `X-Consul-Index`: give it to the next blocking query of the same thing; 0 where the endpoint has none.
+    pub index: u64,
+    /// The answer.
+    pub value: T,
+}
+
+/// Which write `PUT /v1/kv/KEY` makes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KvPut {
+    /// Kept with the value, without meaning to the registry.
+    pub flags: u64,
+    /// Compare-and-set: only if the key's `ModifyIndex` is this; 0: only if the key is absent.
+    pub cas: Option<u64>,
+}
+
+/// A position to wait behind: ends when the thing read changes after `index`, or after `wait`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wait {
+    /// From the last [`Read`].
+    pub index: u64,
+    /// The longest time to wait.
+    pub wait: Duration,
+}
+
+/// A registry, over HTTP. Cheap to clone; clones share connections.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    servers: Vec<Server>,
+    /// The server that answered last.
+    current: AtomicUsize,
+    token: Option<String>,
+    timeout: Duration,
+}
+
+struct Server {
+    /// As configured, for messages.
+    address: String,
+    base: Url,
+    http: reqwest::Client,
+}
+
+impl Server {
+    fn new(address: &str) -> Result<Self, Error> {
+        let bad = |why: &dyn ToString| Error::Address {
+            address: address.into(),
+            why: why.to_string(),
+        };
+        let mut builder = reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .tcp_nodelay(true)
+            .pool_idle_timeout(Duration::from_secs(30))
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy();
+        let text = match address.strip_prefix("unix://") {
+            Some(path) => {
+                builder = builder.unix_socket(std::path::PathBuf::from(path));
+                "http://localhost".to_owned()
+            }
+            None if address.contains("://") => address.to_owned(),
+            None => format!("http://{address}"),
+        };
+        let base = Url::parse(&text).map_err(|e| bad(&e))?;
+        if base.scheme() != "http" || base.host().is_none() {
+            return Err(bad(&"only http and unix are spoken"));
+        }
+        Ok(Self {
+            address: address.into(),
+            base,
+            http: builder.build().map_err(|e| bad(&e))?,
+        })
+    }
+}
+
+/// One call, before it is sent.
+struct Call<'a> {
+    method: Method,
+    /// Decoded path segments after `/v1`.
+    path: &'a [&'a str],
+    query: Vec<(&'a str, String)>,
+    body: Option<Bytes>,
+    wait: Option<Wait>,
+}
+
+impl<'a> Call<'a> {
+    fn get(path: &'a [&'a str]) -> Self {
+        Self {
+            method: Method::GET,
+            path,
+            query: Vec::new(),
+            body: None,
+            wait: None,
+        }
+    }
+
+    fn put(path: &'a [&'a str]) -> Self {
+        Self {
+            method: Method::PUT,
+            ..Self::get(path)
+        }
+    }
+
+    fn delete(path: &'a [&'a str]) -> Self {
+        Self {
+            method: Method::DELETE,
+            ..Self::get(path)
+        }
+    }
+
+    fn waiting(mut self, wait: Option<Wait>) -> Self {
+        self.wait = wait;
+        self
+    }
+
+    fn with(mut self, name: &'a str, value: impl Into<String>) -> Self {
+        self.query.push((name, value.into()));
+        self
+    }
+
+    fn json(mut self, body: &impl Serialize) -> Self {
+        self.body = Some(
+            serde_json::to_vec(body)
+                .expect("API types have string keys only")
+                .into(),
+        );
+        self
+    }
+
+    fn name(&self) -> String {
+        format!("{} /v1/{}", self.method, self.path.join("/"))
+    }
+
+    fn url(&self, base: &Url) -> Url {
+        let mut url = base.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().push("v1");
+            // A key's slashes are part of the path; everything else in it is escaped.
+            segments.extend(self.path.iter().flat_map(|s| s.split('/')));
+        }
+        if !self.query.is_empty() || self.wait.is_some() {
+            let mut pairs = url.query_pairs_mut();
+            for (name, value) in &self.query {
+                if value.is_empty() {
+                    pairs.append_key_only(name);
+                } else {
+                    pairs.append_pair(name, value);
+                }
+            }
+            if let Some(wait) = self.wait {
+                pairs.append_pair("index", &wait.index.to_string());
+                pairs.append_pair("wait", &GoDuration(wait.wait).to_string());
+            }
+        }
+        url
+    }
+}
+
+impl Client {
+    /// A client for `config`; nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`Error::Address`] for the first address that cannot be used.
+    pub fn new(config: &ClientConfig) -> Result<Self, Error> {
+        let servers = config
+            .addresses
+            .iter()
+            .map(|a| Server::new(a))
+            .collect::<Result<Vec<_>, _>>()?;
+        if servers.is_empty() {
+            return Err(Error::Address {
+                address: String::new(),
+                why: "no address given".into(),
+            });
+        }
+        let current = AtomicUsize::new(0);
+        let inner = Inner {
+            servers,
+            current,
+            token: config.token.clone(),
+            timeout: config.timeout,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The registry that answered last, or the first one: for messages.
+    pub fn address(&self) -> &str {
+        &self.server().1.address
+    }
+
+    fn server(&self) -> (usize, &Server) {
+        let at = self.inner.current.load(Ordering::Relaxed);
+        (at, &self.inner.servers[at])
+    }
+
+    /// Sends `call` to the current server; if it cannot be reached, the next call goes to the next one.
+    async fn send(&self, call: &Call<'_>) -> Result<Reply, Error> {
+        let (at, server) = self.server();
+        let sent = self.send_to(server, call).await;
+        let away = matches!(sent, Err(Error::Transport { .. } | Error::Timeout { .. }));
+        if away && self.inner.servers.len() > 1 {
+            let next = (at + 1) % self.inner.servers.len();
+            // Another call may have moved on already; then its choice stands.
+            let _ = self
+                .inner
+                .current
+                .compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+        }
+        sent
+    }
+
+    async fn send_to(&self, server: &Server, call: &Call<'_>) -> Result<Reply, Error> {
+        // The server adds up to a sixteenth to the wait, so that a pack of watchers spreads out.
+        let after = self.inner.timeout + call.wait.map_or(Duration::ZERO, |w| w.wait + w.wait / 16);
+        let mut request = server
+            .http
+            .request(call.method.clone(), call.url(&server.base))
+            .timeout(after);
+        if let Some(token) = &self.inner.token {
+            request = request.header("X-Consul-Token", token);
+        }
+        if let Some(body) = &call.body {
+            request = request.body(body.clone());
+        }
+        let failed = |source: reqwest::Error| {
+            let (call, address) = (call.name(), server.address.clone());
+            if source.is_timeout() && !source.is_connect() {
+                Error::Timeout { call, address, after }
+            } else {
+                Error::Transport {
+                    call,
+                    address,
+                    source: source.without_url(),
+                }
+            }
+        };
+        let response = request.send().await.map_err(failed)?;
+        let (status, index) = (response.status(), header_index(&response));
+        let body = read_body(response)
+            .await
+            .map_err(failed)?
+            .ok_or_else(|| Error::Decode {
+                call: call.name(),
+                address: server.address.clone(),
+                why: format!("it is over {MAX_ANSWER_BYTES} bytes"),
+            })?;
+        Ok(Reply {
+            status,
+            index,
+            body,
+            address: server.address.clone(),
+        })
+    }
+
+    /// Sends and takes only a success, or a 404 where that is an answer.
+    async fn call(&self, call: Call<'_>, not_found_is_answer: bool) -> Result<Reply, Error> {
+        let reply = self.send(&call).await?;
+        if reply.status.is_success() || not_found_is_answer && reply.status == StatusCode::NOT_FOUND {
+            return Ok(reply);
+        }
+        let text = String::from_utf8_lossy(&reply.body);
+        Err(Error::Status {
+            call: call.name(),
+            address: reply.address,
+            status: reply.status.as_u16(),
+            message: text.trim().chars().take(500).collect(),
+        })
+    }
+
+    async fn read<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<Read<T>, Error> {
+        let name = call.name();
+        let reply = self.call(call, false).await?;
+        Ok(Read {
+            index: reply.index,
+            value: reply.json(&name)?,
+        })
+    }
+
+    async fn write(&self, call: Call<'_>) -> Result<(), Error> {
+        self.call(call, false).await.map(|_| ())
+    }
+
+    /// A read that answers 404 when there is nothing.
+    async fn read_or_404<T: DeserializeOwned + Default>(&self, call: Call<'_>) -> Result<Read<T>, Error> {
+        let name = call.name();
+        let reply = self.call(call, true).await?;
+        let value = if reply.status == StatusCode::NOT_FOUND {
+            T::default()
+        } else {
+            reply.json(&name)?
+        };
+        Ok(Read {
+            index: reply.index,
+            value,
+        })
+    }
+
+    /// `GET /v1/status/leader`: `IP:PORT` of who orders the writes; empty if the registry has nobody.
+    pub async fn leader(&self) -> Result<String, Error> {
+        Ok(self.read(Call::get(&["status", "leader"])).await?.value)
+    }
+
+    /// `GET /v1/agent/self`: the agent's configuration and facts.
+    pub async fn agent_self(&self) -> Result<serde_json::Value, Error> {
+        Ok(self.read(Call::get(&["agent", "self"])).await?.value)
+    }
+
+    /// `GET /v1/agent/services`: the instances of the agent's own node, by id.
+    pub async fn agent_services(&self) -> Result<BTreeMap<String, AgentService>, Error> {
+        Ok(self.read(Call::get(&["agent", "services"])).await?.value)
+    }
+
+    /// `GET /v1/agent/checks`: the checks of the agent's own node, by id.
+    pub async fn agent_checks(&self) -> Result<BTreeMap<String, AgentCheck>, Error> {
+        Ok(self.read(Call::get(&["agent", "checks"])).await?.value)
+    }
+
+    /// `PUT /v1/agent/service/register`; checks of the same instance that the registration does not name are removed.
+    pub async fn register_service(&self, service: &ServiceRegistration) -> Result<(), Error> {
+        let path = ["agent", "service", "register"];
+        self.write(Call::put(&path).with("replace-existing-checks", "true").json(service))
+            .await
+    }
+
+    /// `PUT /v1/agent/service/deregister/ID`; an unknown id is status 404.
+    pub async fn deregister_service(&self, id: &str) -> Result<(), Error> {
+        self.write(Call::put(&["agent", "service", "deregister", id])).await
+    }
+
+    /// `PUT /v1/agent/check/register`.
+    pub async fn register_check(&self, check: &CheckRegistration) -> Result<(), Error> {
+        self.write(Call::put(&["agent", "check", "register"]).json(check)).await
+    }
+
+    /// `PUT /v1/agent/check/deregister/ID`; an unknown id is status 404.
+    pub async fn deregister_check(&self, id: &str) -> Result<(), Error> {
+        self.write(Call::put(&["agent", "check", "deregister", id])).await
+    }
+
+    /// `PUT /v1/agent/check/update/ID`: sets the state of a TTL check and renews it.
+    pub async fn update_check(&self, id: &str, update: &CheckUpdate) -> Result<(), Error> {
+        self.write(Call::put(&["agent", "check", "update", id]).json(update))
+            .await
+    }
+
+    /// `PUT /v1/catalog/register`.
+    pub async fn catalog_register(&self, registration: &CatalogRegistration) -> Result<(), Error> {
+        self.write(Call::put(&["catalog", "register"]).json(registration)).await
+    }
+
+    /// `PUT /v1/catalog/deregister`; succeeds also for what is not there.
+    pub async fn catalog_deregister(&self, deregistration: &CatalogDeregistration) -> Result<(), Error> {
+        self.write(Call::put(&["catalog", "deregister"]).json(deregistration))
+            .await
+    }
+
+    /// `GET /v1/catalog/nodes`.
+    pub async fn catalog_nodes(&self, wait: Option<Wait>) -> Result<Read<Vec<Node>>, Error> {
+        self.read(Call::get(&["catalog", "nodes"]).waiting(wait)).await
+    }
+
+    /// `GET /v1/catalog/services`.
+    pub async fn catalog_services(&self, wait: Option<Wait>) -> Result<Read<CatalogServices>, Error> {
+        self.read(Call::get(&["catalog", "services"]).waiting(wait)).await
+    }
+
+    /// `GET /v1/catalog/service/NAME`.
+    pub async fn catalog_service(&self, name: &str, wait: Option<Wait>) -> Result<Read<Vec<CatalogService>>, Error> {
+        self.read(Call::get(&["catalog", "service", name]).waiting(wait)).await
+    }
+
+    /// `GET /v1/catalog/node/NAME`; `None` if there is no such node.
+    pub async fn catalog_node(&self, name: &str, wait: Option<Wait>) -> Result<Read<Option<CatalogNode>>, Error> {
+        self.read(Call::get(&["catalog", "node", name]).waiting(wait)).await
+    }
+
+    /// `GET /v1/health/service/NAME`; only instances all of whose checks pass if `passing`.
+    pub async fn health_service(
+        &self,
+        name: &str,
+        passing: bool,
+        wait: Option<Wait>,
+    ) -> Result<Read<Vec<ServiceEntry>>, Error> {
+        let path = ["health", "service", name];
+        let call = Call::get(&path).waiting(wait);
+        self.read(if passing { call.with("passing", "") } else { call }).await
+    }
+
+    /// `GET /v1/health/checks/NAME`.
+    pub async fn health_checks(&self, name: &str, wait: Option<Wait>) -> Result<Read<Vec<HealthCheck>>, Error> {
+        self.read(Call::get(&["health", "checks", name]).waiting(wait)).await
+    }
+
+    /// `GET /v1/health/node/NAME`.
+    pub async fn health_node(&self, node: &str, wait: Option<Wait>) -> Result<Read<Vec<HealthCheck>>, Error> {
+        self.read(Call::get(&["health", "node", node]).waiting(wait)).await
+    }
+
+    /// `GET /v1/kv/KEY`; `None` if the key is absent.
+    pub async fn kv_get(&self, key: &str, wait: Option<Wait>) -> Result<Read<Option<KvEntry>>, Error> {
+        let read: Read<Vec<KvEntry>> = self.read_or_404(Call::get(&["kv", key]).waiting(wait)).await?;
+        Ok(Read {
+            index: read.index,
+            value: read.value.into_iter().next(),
+        })
+    }
+
+    /// `GET /v1/kv/PREFIX?recurse`: every key that begins with `prefix`, sorted.
+    pub async fn kv_list(&self, prefix: &str, wait: Option<Wait>) -> Result<Read<Vec<KvEntry>>, Error> {
+        self.read_or_404(Call::get(&["kv", prefix]).with("recurse", "").waiting(wait))
+            .await
+    }
+
+    /// `GET /v1/kv/PREFIX?keys`: the names only; folded at the first `separator` after the prefix, if one is given.
+    pub async fn kv_keys(&self, prefix: &str, separator: Option<&str>) -> Result<Read<Vec<String>>, Error> {
+        let path = ["kv", prefix];
+        let call = Call::get(&path).with("keys", "");
+        self.read_or_404(if let Some(s) = separator {
+            call.with("separator", s)
+        } else {
+            call
+        })
+        .await
+    }
+
+    /// `PUT /v1/kv/KEY`; false if the compare-and-set did not match.
+    pub async fn kv_put(&self, key: &str, value: impl Into<Bytes>, put: KvPut) -> Result<bool, Error> {
+        let path = ["kv", key];
+        let mut call = Call::put(&path);
+        if put.flags != 0 {
+            call = call.with("flags", put.flags.to_string());
+        }
+        if let Some(cas) = put.cas {
+            call = call.with("cas", cas.to_string());
+        }
+        call.body = Some(value.into());
+        Ok(self.read(call).await?.value)
+    }
+
+    /// `DELETE /v1/kv/KEY`; with `recurse` every key that begins with it. False if the compare-and-set did not match.
+    pub async fn kv_delete(&self, key: &str, recurse: bool, cas: Option<u64>) -> Result<bool, Error> {
+        let path = ["kv", key];
+        let mut call = Call::delete(&path);
+        if recurse {
+            call = call.with("recurse", "");
+        }
+        if let Some(cas) = cas {
+            call = call.with("cas", cas.to_string());
+        }
+        Ok(self.read(call).await?.value)
+    }
+}
+
+struct Reply {
+    status: StatusCode,
+    index: u64,
+    body: Bytes,
+    address: String,
+}
+
+impl Reply {
+    fn json<T: DeserializeOwned>(&self, call: &str) -> Result<T, Error> {
+        serde_json::from_slice(&self.body).map_err(|e| Error::Decode {
+            call: call.into(),
+            address: self.address.clone(),
+            why: e.to_string(),
+        })
+    }
+}
+
+fn header_index(response: &Response) -> u64 {
+    response
+        .headers()
+        .get("X-Consul-Index")
+        .and_then(|v| v.to_str().ok())
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(0)
+}
+
+/// The whole body; `None` if it is too long.
+async fn read_body(mut response: Response) -> Result<Option<Bytes>, reqwest::Error> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Ok(None);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(Some(body.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn url(call: &Call<'_>) -> String {
+        call.url(&Url::parse("http://h:1").unwrap()).to_string()
+    }
+
+    #[test]
+    fn keys_keep_their_slashes_and_lose_nothing_else() {
+        assert_eq!(
+            url(&Call::get(&["kv", "a/b c/\u{e4}?#%"])),
+            "http://h:1/v1/kv/a/b%20c/%C3%A4%3F%23%25"
+        );
+        assert_eq!(
+            url(&Call::get(&["kv", "dir/"]).with("recurse", "")),
+            "http://h:1/v1/kv/dir/?recurse"
+        );
+        assert_eq!(url(&Call::get(&["kv", "a//b"])), "http://h:1/v1/kv/a//b");
+        let wait = Wait {
+            index: 7,
+            wait: Duration::from_mins(1),
+        };
+        assert_eq!(
+            url(&Call::get(&["catalog", "services"]).waiting(Some(wait))),
+            "http://h:1/v1/catalog/services?index=7&wait=1m0s"
+        );
+    }
+
+    #[test]
+    fn a_bad_address_is_named() {
+        for bad in ["ftp://x", "http://", "https://x:1", ""] {
+            let config = ClientConfig {
+                addresses: vec![bad.into()],
+                ..ClientConfig::default()
+            };
+            assert!(matches!(Client::new(&config), Err(Error::Address { .. })), "{bad}");
+        }
+    }
+}

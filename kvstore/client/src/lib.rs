@@ -1,0 +1,16 @@
+//! The registry's HTTP API as plain types, typed calls and a watch loop.
+//!
+//! [`types`] holds the JSON of the API, field for field, and is shared by the server and by every program that talks
+//! to it. [`Client`] has one method per endpoint, each with a deadline. [`Watch`] turns blocking queries into a
+//! stream of new values. Everything here also works against a genuine Consul agent.
+
+mod client;
+mod duration;
+mod error;
+pub mod types;
+mod watch;
+
+pub use client::{Client, ClientConfig, KvPut, Read, Wait};
+pub use duration::{GoDuration, ParseDurationError};
+pub use error::Error;
+pub use watch::{Backoff, Watch};

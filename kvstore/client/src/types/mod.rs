@@ -1,0 +1,39 @@
+//! The JSON of the API, field for field, without logic.
+//!
+//! Field names and their order are Consul's. Reading is lenient (`null` lists, absent fields, unknown fields), since a
+//! genuine Consul of any version may be at the other end; writing gives exactly what Consul would.
+
+mod agent;
+mod catalog;
+mod health;
+mod kv;
+
+pub use agent::{AgentCheck, AgentService, CheckRegistration, CheckUpdate, ServiceRegistration};
+pub use catalog::{
+    CatalogDeregistration, CatalogNode, CatalogRegistration, CatalogService, CatalogServices, CheckDefinition, Node,
+    NodeService, ServiceAddress, Weights,
+};
+pub use health::{CheckStatus, HealthCheck, ServiceEntry};
+pub use kv::KvEntry;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer};
+
+/// String pairs, sorted: node and service metadata, tagged node addresses.
+pub type Meta = BTreeMap<String, String>;
+
+/// Reads `null` as the type's default, as Go does.
+pub(crate) fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(d: D) -> Result<T, D::Error> {
+    Option::<T>::deserialize(d).map(Option::unwrap_or_default)
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+pub(crate) fn is_zero(n: &u16) -> bool {
+    *n == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+pub(crate) fn is_false(b: &bool) -> bool {
+    !*b
+}
