@@ -1,1 +1,54 @@
-//! Placeholder.
+//! Every decision of the registry, pure: no clock, no file, no socket, no randomness.
+//!
+//! What the registry knows is [`State`]: rows in a few tables ([`row`]) and secondary indexes derived from them. A
+//! change goes three steps: [`decide`] says which rows a [`Command`] would put and delete, an engine outside makes that
+//! durable and orders it, and [`State::apply`] carries it out and says which watches it touched.
+//!
+//! ```
+//! use kvstore_core::{Command, Index, State, WatchKey, decide, names::Key};
+//!
+//! let mut state = State::empty(Index(1000));
+//! let key = Key::new("greeting").unwrap();
+//! let command = Command::KvPut { key: key.clone(), value: "hello".into(), flags: 0, cas: None };
+//! let decision = decide(&state, &command).unwrap();
+//! let touched = state.apply(Index(1001), &decision.changes);
+//! assert!(touched.contains(&WatchKey::Key(key.clone())));
+//! assert_eq!(state.key(&key).unwrap().modified, Index(1001));
+//! ```
+
+mod apply;
+mod command;
+mod decide;
+pub mod health;
+pub mod names;
+pub mod row;
+mod state;
+mod watch;
+
+pub use command::{Command, Target};
+pub use decide::{Changes, Decision, Expect, Outcome, Put, Refusal, decide};
+pub use state::{InstanceView, State};
+pub use watch::{Touched, WatchKey};
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A position in the one order of all changes; below 2^53, so that JavaScript reads it exactly; never 0.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Index(pub u64);
+
+impl Index {
+    /// The position after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Index {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}

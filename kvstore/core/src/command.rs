@@ -1,0 +1,127 @@
+//! Every change there is.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::{
+    health::Status,
+    names::{CheckId, InstanceId, Key, NodeKey},
+    row::{Check, Instance, Node, Probe},
+};
+
+/// What of a node [`Command::Deregister`] takes away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The host with all that is on it.
+    Node,
+    /// An instance and its checks.
+    Instance(InstanceId),
+    /// A check.
+    Check(CheckId),
+}
+
+/// A change somebody wants. Names in it are valid; whether it fits the state is for [`crate::decide`] to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Writes a key.
+    KvPut {
+        /// Which.
+        key: Key,
+        /// Its new content.
+        value: Bytes,
+        /// Its new flags.
+        flags: u64,
+        /// Only if its modify index is this; 0: only if it is absent.
+        cas: Option<u64>,
+    },
+    /// Deletes a key.
+    KvDelete {
+        /// Which.
+        key: Key,
+        /// Only if its modify index is this, or if it is absent.
+        cas: Option<u64>,
+    },
+    /// Deletes every key that begins with a prefix.
+    KvDeleteTree {
+        /// Empty: all of them.
+        prefix: String,
+    },
+    /// Puts a host, an instance on it and checks, all or none.
+    Register {
+        /// The host. Not changed where `keep_node` is set and it exists.
+        node: Node,
+        /// Leave an existing host as it is.
+        keep_node: bool,
+        /// At most one instance; its `node` is the host's key.
+        instance: Option<Box<Instance>>,
+        /// Checks of the host or of its instances.
+        checks: Vec<Check>,
+    },
+    /// Puts an instance of the agent's own node. Checks it had keep their status and output.
+    RegisterInstance {
+        /// The instance, on a node that exists.
+        instance: Box<Instance>,
+        /// Its checks.
+        checks: Vec<Check>,
+        /// Whether checks it had that are not in `checks` go.
+        replace_checks: bool,
+    },
+    /// Puts a check of the agent's own node. A check of that id keeps its status and output.
+    RegisterCheck {
+        /// The check; its instance exists.
+        check: Box<Check>,
+    },
+    /// Takes something away by the catalog's rules: it need not exist.
+    Deregister {
+        /// The host.
+        node: NodeKey,
+        /// What of it.
+        target: Target,
+    },
+    /// Takes an instance or check of the agent's own node away: it must exist and be the agent's.
+    DeregisterOwn {
+        /// The agent's node.
+        node: NodeKey,
+        /// What of it; never the node.
+        target: Target,
+    },
+    /// A client reports the state of a TTL check.
+    ReportTtl {
+        /// The agent's node.
+        node: NodeKey,
+        /// The check.
+        check: CheckId,
+        /// Its state.
+        status: Status,
+        /// What it says.
+        output: String,
+    },
+    /// A TTL check was silent for too long.
+    ExpireTtl {
+        /// The agent's node.
+        node: NodeKey,
+        /// The check.
+        check: CheckId,
+    },
+    /// A probe has run. Of no effect if the check is gone or has another probe by now.
+    ProbeResult {
+        /// The agent's node.
+        node: NodeKey,
+        /// The check.
+        check: CheckId,
+        /// The probe that ran.
+        probe: Arc<Probe>,
+        /// What it found.
+        status: Status,
+        /// What it says.
+        output: String,
+    },
+}
+
+impl Command {
+    /// Whether losing it in a crash is harmless, because it is found out again at once after the restart.
+    pub fn is_lazy(&self) -> bool {
+        matches!(self, Self::ProbeResult { .. })
+    }
+}

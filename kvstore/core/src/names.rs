@@ -1,0 +1,197 @@
+//! Names, validated once, here; cheap to clone.
+//!
+//! Node and service names compare without regard to case, as in Consul: their key is the lower-case form, and the
+//! spelling somebody registered is kept in the row.
+
+use std::{borrow::Borrow, fmt, sync::Arc};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// The longest name of a node, service, instance or check, in bytes.
+pub const MAX_NAME_BYTES: usize = 1024;
+
+/// Why a text is not a name.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NameError {
+    /// Nothing there.
+    #[error("{what} is empty")]
+    Empty {
+        /// Which kind of name.
+        what: &'static str,
+    },
+    /// Longer than [`MAX_NAME_BYTES`].
+    #[error("{what} has {bytes} bytes; the most is {MAX_NAME_BYTES}")]
+    TooLong {
+        /// Which kind of name.
+        what: &'static str,
+        /// Its length.
+        bytes: usize,
+    },
+    /// A control character, which no client could show or type.
+    #[error("{what} {name:?} has a control character")]
+    Control {
+        /// Which kind of name.
+        what: &'static str,
+        /// The text.
+        name: String,
+    },
+}
+
+fn check(what: &'static str, name: &str) -> Result<(), NameError> {
+    if name.is_empty() {
+        return Err(NameError::Empty { what });
+    }
+    if name.len() > MAX_NAME_BYTES {
+        return Err(NameError::TooLong {
+            what,
+            bytes: name.len(),
+        });
+    }
+    if name.chars().any(char::is_control) {
+        return Err(NameError::Control {
+            what,
+            name: name.into(),
+        });
+    }
+    Ok(())
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $what:literal, $fold:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $type(Arc<str>);
+
+        impl $type {
+            /// `name` as a key.
+            ///
+            /// # Errors
+            /// [`NameError`] if it is empty, too long or has control characters.
+            pub fn new(name: &str) -> Result<Self, NameError> {
+                check($what, name)?;
+                let fold: fn(&str) -> Arc<str> = $fold;
+                Ok(Self(fold(name)))
+            }
+
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl From<crate::state::Empty> for $type {
+            fn from(_: crate::state::Empty) -> Self {
+                Self("".into())
+            }
+        }
+
+        impl Borrow<str> for $type {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                Self::new(&text).map_err(de::Error::custom)
+            }
+        }
+    };
+}
+
+fn lower(name: &str) -> Arc<str> {
+    if name.chars().any(char::is_uppercase) {
+        name.to_lowercase().into()
+    } else {
+        name.into()
+    }
+}
+
+name!(
+    /// A host of the catalog, lower-case.
+    NodeKey, "the node name", lower
+);
+name!(
+    /// A service, lower-case.
+    ServiceKey, "the service name", lower
+);
+name!(
+    /// An instance: unique on its node; case counts.
+    InstanceId, "the service id", |name| name.into()
+);
+name!(
+    /// A check: unique on its node; case counts.
+    CheckId, "the check id", |name| name.into()
+);
+
+/// A key of the KV store: any text, case counts; `/` has no meaning but for separators in listings.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Key(Arc<str>);
+
+impl Key {
+    /// `key`, or `None` if it is empty.
+    pub fn new(key: &str) -> Option<Self> {
+        (!key.is_empty()).then(|| Self(key.into()))
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Key {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_checked_and_folded() {
+        assert_eq!(NodeKey::new("Up-Per").unwrap().as_str(), "up-per");
+        assert_eq!(ServiceKey::new("\u{c4}pfel").unwrap().as_str(), "\u{e4}pfel");
+        assert_eq!(InstanceId::new("Web/1 a").unwrap().as_str(), "Web/1 a");
+        assert_eq!(NodeKey::new(""), Err(NameError::Empty { what: "the node name" }));
+        assert!(matches!(CheckId::new("a\nb"), Err(NameError::Control { .. })));
+        assert!(matches!(
+            InstanceId::new(&"x".repeat(1025)),
+            Err(NameError::TooLong { bytes: 1025, .. })
+        ));
+    }
+}

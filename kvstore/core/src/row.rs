@@ -1,0 +1,487 @@
+//! The tables: what a row holds, its key and its encoding.
+//!
+//! Keys are laid out so that what falls together is a prefix: `n/NODE` is a host, `n/NODE/i/ID` and `n/NODE/c/ID` are
+//! its instances and checks, `k/KEY` is a key of the KV store. `/`, `%` and control characters inside a name are
+//! escaped as in URLs, except in the last part of a KV key, where everything may stand as it is. A row is encoded as
+//! JSON, field names included, so that a later version opens an older store.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{
+    Index,
+    health::Status,
+    names::{CheckId, InstanceId, Key, NodeKey, ServiceKey},
+};
+
+/// String pairs, sorted.
+pub type Meta = BTreeMap<String, String>;
+
+/// A row with its place in the order of changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stamped<T> {
+    /// The change that first put it.
+    pub created: Index,
+    /// The change that last put it.
+    pub modified: Index,
+    /// What it holds.
+    pub value: T,
+}
+
+impl<T> std::ops::Deref for Stamped<T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// A host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Node {
+    /// As registered; [`Node::key`] folds it.
+    pub name: String,
+    /// A UUID that survives a change of name or address; empty for hosts nobody runs an agent on.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub id: String,
+    /// IP or host name.
+    pub address: String,
+    /// More addresses, by name (`lan`, `wan`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tagged_addresses: Option<Meta>,
+    /// Free pairs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meta: Option<Meta>,
+}
+
+/// Who put a row, and so who may take it away by itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Owner {
+    /// The agent of the row's node: listed by `/v1/agent/*`, its checks are run by that agent.
+    Agent,
+    /// `/v1/catalog/register`: stays until somebody deregisters it.
+    #[default]
+    External,
+}
+
+/// Address and port of an instance under a name such as `lan_ipv4`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaggedAddress {
+    /// IP or host name.
+    pub address: String,
+    /// Port.
+    pub port: u16,
+}
+
+/// How much load an instance takes, by its state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Weights {
+    /// While it passes.
+    pub passing: u16,
+    /// While it warns.
+    pub warning: u16,
+}
+
+impl Default for Weights {
+    fn default() -> Self {
+        Self { passing: 1, warning: 1 }
+    }
+}
+
+/// One registration of a service on a node.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Instance {
+    /// The host's key.
+    pub node: NodeKey,
+    /// Unique on the host.
+    pub id: InstanceId,
+    /// As registered; [`Instance::service_key`] folds it.
+    pub service: String,
+    /// In the order given.
+    #[serde(default)]
+    pub tags: Vec<String>,
+    /// Empty: the node's address.
+    #[serde(default)]
+    pub address: String,
+    /// 0: none.
+    #[serde(default)]
+    pub port: u16,
+    /// A unix socket instead of a port; empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub socket_path: String,
+    /// More addresses, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tagged_addresses: BTreeMap<String, TaggedAddress>,
+    /// Free pairs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub meta: Option<Meta>,
+    /// Share of the load.
+    #[serde(default)]
+    pub weights: Weights,
+    /// Kept and echoed.
+    #[serde(default)]
+    pub enable_tag_override: bool,
+    /// Empty for an ordinary service.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    /// Kept and echoed; we run no mesh.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub proxy: Value,
+    /// Kept and echoed.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub connect: Value,
+    /// Who put it.
+    #[serde(default)]
+    pub owner: Owner,
+}
+
+/// How an agent finds out the state of a check.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Probe {
+    /// What is done.
+    pub kind: ProbeKind,
+    /// From one run to the next; zero for a TTL.
+    #[serde(default, with = "millis")]
+    pub interval: Duration,
+    /// For one run; zero for a TTL.
+    #[serde(default, with = "millis")]
+    pub timeout: Duration,
+}
+
+/// The kinds of probe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ProbeKind {
+    /// A client reports; silence for longer than this is critical.
+    Ttl {
+        /// The longest silence.
+        #[serde(with = "millis")]
+        ttl: Duration,
+    },
+    /// A request: 2xx passes, 429 warns, all else is critical.
+    Http {
+        /// Where.
+        url: String,
+        /// `GET` unless given.
+        method: String,
+        /// Request headers; `Host` is honoured.
+        #[serde(default)]
+        header: BTreeMap<String, Vec<String>>,
+        /// Request body.
+        #[serde(default)]
+        body: String,
+        /// Answer 3xx as it is instead of following it.
+        #[serde(default)]
+        no_redirects: bool,
+        /// Take any certificate.
+        #[serde(default)]
+        tls_skip_verify: bool,
+        /// The name expected in the certificate; empty: the URL's host.
+        #[serde(default)]
+        tls_server_name: String,
+    },
+    /// A connection: made passes, refused or timed out is critical.
+    Tcp {
+        /// `HOST:PORT`.
+        address: String,
+    },
+}
+
+impl ProbeKind {
+    /// The word for `Type` on the wire.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Ttl { .. } => "ttl",
+            Self::Http { .. } => "http",
+            Self::Tcp { .. } => "tcp",
+        }
+    }
+}
+
+/// A check of a host or of one of its instances.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// The host's key.
+    pub node: NodeKey,
+    /// Unique on the host.
+    pub id: CheckId,
+    /// For people.
+    #[serde(default)]
+    pub name: String,
+    /// Its state.
+    pub status: Status,
+    /// For people.
+    #[serde(default)]
+    pub notes: String,
+    /// What the last run said.
+    #[serde(default)]
+    pub output: String,
+    /// The instance it belongs to; none: the host as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<InstanceId>,
+    /// The word for `Type` on the wire.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub kind: String,
+    /// How its agent finds out; none where others report.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe: Option<Arc<Probe>>,
+    /// `Interval` and `Timeout` as catalog registrations spell them; echoed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub interval: String,
+    /// See `interval`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub timeout: String,
+    /// `Definition` of a catalog registration; echoed.
+    #[serde(default, skip_serializing_if = "Value::is_null")]
+    pub definition: Value,
+    /// Who put it.
+    #[serde(default)]
+    pub owner: Owner,
+}
+
+/// A key of the KV store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KvEntry {
+    /// Its name.
+    pub key: Key,
+    /// Its content.
+    #[serde(with = "text_or_base64")]
+    pub value: Bytes,
+    /// Kept for the client.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub flags: u64,
+    /// How often it was locked.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lock_index: u64,
+    /// The session that holds its lock; empty: nobody.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub session: String,
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
+fn is_zero(n: &u64) -> bool {
+    *n == 0
+}
+
+impl Node {
+    /// The key of a valid node; rows in a state are valid.
+    pub fn key(&self) -> NodeKey {
+        NodeKey::new(&self.name).expect("a node row has a checked name")
+    }
+}
+
+impl Instance {
+    /// The service's key; rows in a state are valid.
+    pub fn service_key(&self) -> ServiceKey {
+        ServiceKey::new(&self.service).expect("an instance row has a checked service name")
+    }
+}
+
+/// Where a row stands.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum RowKey {
+    /// `n/NODE`
+    Node(NodeKey),
+    /// `n/NODE/i/ID`
+    Instance(NodeKey, InstanceId),
+    /// `n/NODE/c/ID`
+    Check(NodeKey, CheckId),
+    /// `k/KEY`
+    Kv(Key),
+}
+
+/// Every row below a point.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RowRange {
+    /// A host with all that is on it.
+    Node(NodeKey),
+    /// Every key that begins with this; empty: every key.
+    KvPrefix(String),
+}
+
+/// One row's content, of any table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // each is its own documented type
+pub enum Row {
+    Node(Node),
+    Instance(Instance),
+    Check(Check),
+    Kv(KvEntry),
+}
+
+/// Why stored bytes are not a row.
+#[derive(Debug, thiserror::Error)]
+pub enum RowError {
+    /// No table has such a key.
+    #[error("no table has a row {0:?}; it may come from a newer version")]
+    Key(String),
+    /// The content cannot be read.
+    #[error("row {key:?} cannot be read")]
+    Value {
+        /// The encoded key.
+        key: String,
+        /// What is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+}
+
+/// What is stored: the stamps beside the row's own fields.
+#[derive(Serialize, Deserialize)]
+struct Stored<T> {
+    created: Index,
+    modified: Index,
+    #[serde(flatten)]
+    value: T,
+}
+
+impl RowKey {
+    /// The key as stored.
+    pub fn encode(&self) -> String {
+        match self {
+            Self::Node(node) => format!("n/{}", escape(node.as_str())),
+            Self::Instance(node, id) => format!("n/{}/i/{}", escape(node.as_str()), escape(id.as_str())),
+            Self::Check(node, id) => format!("n/{}/c/{}", escape(node.as_str()), escape(id.as_str())),
+            Self::Kv(key) => format!("k/{key}"),
+        }
+    }
+}
+
+impl RowRange {
+    /// Whether the row stored under `key` is inside.
+    pub fn contains(&self, key: &str) -> bool {
+        match self {
+            Self::Node(node) => {
+                let rest = key
+                    .strip_prefix("n/")
+                    .and_then(|k| k.strip_prefix(&*escape(node.as_str())));
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            }
+            Self::KvPrefix(prefix) => key.strip_prefix("k/").is_some_and(|k| k.starts_with(prefix)),
+        }
+    }
+
+    /// The text that all encoded keys inside begin with; some keys outside may begin with it too.
+    pub fn prefix(&self) -> String {
+        match self {
+            Self::Node(node) => format!("n/{}", escape(node.as_str())),
+            Self::KvPrefix(prefix) => format!("k/{prefix}"),
+        }
+    }
+}
+
+impl Row {
+    /// Where it stands.
+    pub fn key(&self) -> RowKey {
+        match self {
+            Self::Node(node) => RowKey::Node(node.key()),
+            Self::Instance(instance) => RowKey::Instance(instance.node.clone(), instance.id.clone()),
+            Self::Check(check) => RowKey::Check(check.node.clone(), check.id.clone()),
+            Self::Kv(entry) => RowKey::Kv(entry.key.clone()),
+        }
+    }
+
+    /// The content as stored.
+    pub fn encode(&self, created: Index, modified: Index) -> Vec<u8> {
+        fn json<T: Serialize>(created: Index, modified: Index, value: T) -> Vec<u8> {
+            serde_json::to_vec(&Stored {
+                created,
+                modified,
+                value,
+            })
+            .expect("rows have string keys only")
+        }
+        match self {
+            Self::Node(node) => json(created, modified, node),
+            Self::Instance(instance) => json(created, modified, instance),
+            Self::Check(check) => json(created, modified, check),
+            Self::Kv(entry) => json(created, modified, entry),
+        }
+    }
+
+    /// The row stored as `value` under `key`.
+    ///
+    /// # Errors
+    /// [`RowError`] if the key belongs to no table or the value is not of its table.
+    pub fn decode(key: &str, value: &[u8]) -> Result<Stamped<Self>, RowError> {
+        fn json<T: for<'de> Deserialize<'de>>(
+            key: &str,
+            bytes: &[u8],
+            row: fn(T) -> Row,
+        ) -> Result<Stamped<Row>, RowError> {
+            let stored: Stored<T> = serde_json::from_slice(bytes).map_err(|source| RowError::Value {
+                key: key.into(),
+                source,
+            })?;
+            Ok(Stamped {
+                created: stored.created,
+                modified: stored.modified,
+                value: row(stored.value),
+            })
+        }
+        if key.starts_with("k/") {
+            return json(key, value, Self::Kv);
+        }
+        match key.split('/').collect::<Vec<_>>()[..] {
+            ["n", _] => json(key, value, Self::Node),
+            ["n", _, "i", _] => json(key, value, Self::Instance),
+            ["n", _, "c", _] => json(key, value, Self::Check),
+            _ => Err(RowError::Key(key.into())),
+        }
+    }
+}
+
+fn escape(name: &str) -> std::borrow::Cow<'_, str> {
+    if !name.contains(['/', '%']) {
+        return name.into();
+    }
+    name.replace('%', "%25").replace('/', "%2F").into()
+}
+
+/// Durations as whole milliseconds.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(d: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}
+
+/// Bytes as text where they are text, so that a person can read the row; else as `{"base64": "..."}`.
+mod text_or_base64 {
+    use super::{Bytes, Deserialize};
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    use serde::{Deserializer, Serializer, de::Error, ser::SerializeMap};
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Content {
+        Text(String),
+        Binary { base64: String },
+    }
+
+    pub(super) fn serialize<S: Serializer>(value: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+        if let Ok(text) = std::str::from_utf8(value) {
+            return serializer.serialize_str(text);
+        }
+        let mut map = serializer.serialize_map(Some(1))?;
+        map.serialize_entry("base64", &STANDARD.encode(value))?;
+        map.end()
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        match Content::deserialize(deserializer)? {
+            Content::Text(text) => Ok(text.into()),
+            Content::Binary { base64 } => STANDARD.decode(base64).map(Bytes::from).map_err(D::Error::custom),
+        }
+    }
+}

@@ -1,0 +1,480 @@
+//! Everything the registry knows, at one index; a clone is O(1) and never changes under its reader.
+
+use std::{ops::Bound, sync::Arc};
+
+use imbl::{OrdMap, OrdSet};
+
+use crate::{
+    Index, WatchKey,
+    health::Status,
+    names::{CheckId, InstanceId, Key, NodeKey, ServiceKey},
+    row::{Check, Instance, KvEntry, Node, Row, RowKey, Stamped},
+};
+
+/// Deleted keys remembered one by one; older deletions are remembered as one common watermark.
+const MAX_GRAVES: usize = 16_384;
+
+/// Rows of all tables, the indexes derived from them, and watermarks.
+#[derive(Clone, Debug)]
+pub struct State {
+    pub(crate) index: Index,
+    pub(crate) nodes: OrdMap<NodeKey, Arc<Stamped<Node>>>,
+    pub(crate) instances: OrdMap<(NodeKey, InstanceId), Arc<Stamped<Instance>>>,
+    pub(crate) checks: OrdMap<(NodeKey, CheckId), Arc<Stamped<Check>>>,
+    pub(crate) kv: OrdMap<Key, Arc<Stamped<KvEntry>>>,
+    /// Derived: instances by service, in the order of answers.
+    pub(crate) by_service: OrdMap<ServiceKey, OrdSet<(NodeKey, InstanceId)>>,
+    /// Derived: checks by instance; `None` stands for the host itself.
+    pub(crate) checks_of: OrdMap<(NodeKey, Option<InstanceId>), OrdSet<CheckId>>,
+    /// Derived: hosts by their UUID.
+    pub(crate) node_by_id: OrdMap<String, NodeKey>,
+    pub(crate) marks: Marks,
+}
+
+/// The index of the last change of each set that can be waited on, deletions included.
+///
+/// What has no mark of its own changed last at or before `floor`, which is the index at which the rows were loaded.
+#[derive(Clone, Debug)]
+pub(crate) struct Marks {
+    pub(crate) floor: Index,
+    pub(crate) services: OrdMap<ServiceKey, ServiceMarks>,
+    /// When a service last lost its last instance; stands for every service that has none.
+    pub(crate) services_gone: Index,
+    pub(crate) nodes: OrdMap<NodeKey, NodeMarks>,
+    pub(crate) nodes_gone: Index,
+    pub(crate) service_list: Index,
+    pub(crate) node_list: Index,
+    pub(crate) checks: Index,
+    graves: OrdMap<Key, Index>,
+    graves_by_age: OrdSet<(Index, Key)>,
+    graves_forgotten: Index,
+}
+
+/// Watermarks of one service.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct ServiceMarks {
+    pub(crate) any: Index,
+    pub(crate) status: Index,
+}
+
+/// Watermarks of one host.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct NodeMarks {
+    pub(crate) services: Index,
+    pub(crate) checks: Index,
+}
+
+impl Marks {
+    fn new(floor: Index) -> Self {
+        Self {
+            floor,
+            services: OrdMap::new(),
+            services_gone: floor,
+            nodes: OrdMap::new(),
+            nodes_gone: floor,
+            service_list: floor,
+            node_list: floor,
+            checks: floor,
+            graves: OrdMap::new(),
+            graves_by_age: OrdSet::new(),
+            graves_forgotten: floor,
+        }
+    }
+
+    /// Remembers that `key` was deleted at `index`.
+    pub(crate) fn bury(&mut self, key: &Key, index: Index) {
+        if let Some(old) = self.graves.insert(key.clone(), index) {
+            self.graves_by_age.remove(&(old, key.clone()));
+        }
+        self.graves_by_age.insert((index, key.clone()));
+        if self.graves.len() > MAX_GRAVES
+            && let Some((oldest, key)) = self.graves_by_age.remove_min()
+        {
+            self.graves.remove(&key);
+            self.graves_forgotten = self.graves_forgotten.max(oldest);
+        }
+    }
+
+    /// A living key needs no grave: its modify index is later.
+    pub(crate) fn unbury(&mut self, key: &Key) {
+        if let Some(old) = self.graves.remove(key) {
+            self.graves_by_age.remove(&(old, key.clone()));
+        }
+    }
+}
+
+/// An instance with its host and what its checks make of it.
+#[derive(Clone, Copy, Debug)]
+pub struct InstanceView<'a> {
+    state: &'a State,
+    /// Its host.
+    pub node: &'a Arc<Stamped<Node>>,
+    /// The instance.
+    pub instance: &'a Arc<Stamped<Instance>>,
+}
+
+impl<'a> InstanceView<'a> {
+    /// The checks of its host, then its own, each set by id.
+    pub fn checks(&self) -> impl Iterator<Item = &'a Arc<Stamped<Check>>> + use<'a> {
+        let (state, instance) = (self.state, self.instance);
+        state
+            .node_level_checks(&instance.node)
+            .chain(state.checks_of(&instance.node, Some(&instance.id)))
+    }
+
+    /// The worst state of all its checks, the host's included; passing without any.
+    pub fn status(&self) -> Status {
+        Status::worst(self.checks().map(|check| check.status))
+    }
+
+    /// Where it is reached: its own address, else its host's.
+    pub fn address(&self) -> &'a str {
+        if self.instance.address.is_empty() {
+            &self.node.address
+        } else {
+            &self.instance.address
+        }
+    }
+}
+
+impl State {
+    /// Nothing yet; the first change will be at `index.next()`.
+    pub fn empty(index: Index) -> Self {
+        Self {
+            index,
+            nodes: OrdMap::new(),
+            instances: OrdMap::new(),
+            checks: OrdMap::new(),
+            kv: OrdMap::new(),
+            by_service: OrdMap::new(),
+            checks_of: OrdMap::new(),
+            node_by_id: OrdMap::new(),
+            marks: Marks::new(index),
+        }
+    }
+
+    /// The state that consists of `rows`, as loaded from a store whose last change was at `index`.
+    pub fn load(index: Index, rows: impl IntoIterator<Item = Stamped<Row>>) -> Self {
+        let mut state = Self::empty(index);
+        for row in rows {
+            state.insert(row);
+        }
+        state
+    }
+
+    /// The index of the last change.
+    pub fn index(&self) -> Index {
+        self.index
+    }
+
+    /// The index of the last change of what `key` names; rises with every change of it, deletions included, and may
+    /// rise without one.
+    pub fn index_of(&self, key: &WatchKey) -> Index {
+        let marks = &self.marks;
+        match key {
+            WatchKey::Key(key) => match self.kv.get(key) {
+                Some(entry) => entry.modified,
+                None => marks.graves.get(key).copied().unwrap_or(marks.graves_forgotten),
+            },
+            WatchKey::KeyPrefix(prefix) => {
+                let rows = self.keys(prefix).map(|entry| entry.modified);
+                let graves = from(&marks.graves, prefix)
+                    .take_while(|(key, _)| key.as_str().starts_with(prefix.as_str()))
+                    .map(|(_, index)| *index);
+                rows.chain(graves).fold(marks.graves_forgotten, Ord::max)
+            }
+            WatchKey::Service(service) => self.service_marks(service).any,
+            WatchKey::ServiceStatus(service) => self.service_marks(service).status,
+            WatchKey::Services => marks.service_list,
+            WatchKey::Nodes => marks.node_list,
+            WatchKey::Node(node) => self.node_marks(node).services,
+            WatchKey::NodeChecks(node) => self.node_marks(node).checks,
+            WatchKey::Checks => marks.checks,
+        }
+    }
+
+    fn service_marks(&self, service: &ServiceKey) -> ServiceMarks {
+        let marks = &self.marks;
+        if !self.by_service.contains_key(service) {
+            return ServiceMarks {
+                any: marks.services_gone,
+                status: marks.services_gone,
+            };
+        }
+        let floor = ServiceMarks {
+            any: marks.floor,
+            status: marks.floor,
+        };
+        marks.services.get(service).map_or(floor, |own| ServiceMarks {
+            any: own.any.max(marks.floor),
+            status: own.status.max(marks.floor),
+        })
+    }
+
+    fn node_marks(&self, node: &NodeKey) -> NodeMarks {
+        let marks = &self.marks;
+        if !self.nodes.contains_key(node) {
+            return NodeMarks {
+                services: marks.nodes_gone,
+                checks: marks.nodes_gone,
+            };
+        }
+        let floor = NodeMarks {
+            services: marks.floor,
+            checks: marks.floor,
+        };
+        marks.nodes.get(node).map_or(floor, |own| NodeMarks {
+            services: own.services.max(marks.floor),
+            checks: own.checks.max(marks.floor),
+        })
+    }
+
+    /// A key of the KV store.
+    pub fn key(&self, key: &Key) -> Option<&Arc<Stamped<KvEntry>>> {
+        self.kv.get(key)
+    }
+
+    /// Every key that begins with `prefix`, in order of bytes.
+    pub fn keys<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Arc<Stamped<KvEntry>>> + use<'a> {
+        from(&self.kv, prefix)
+            .map(|(_, entry)| entry)
+            .take_while(move |entry| entry.key.as_str().starts_with(prefix))
+    }
+
+    /// A host.
+    pub fn node(&self, node: &NodeKey) -> Option<&Arc<Stamped<Node>>> {
+        self.nodes.get(node)
+    }
+
+    /// All hosts, by name.
+    pub fn nodes(&self) -> impl Iterator<Item = (&NodeKey, &Arc<Stamped<Node>>)> {
+        self.nodes.iter()
+    }
+
+    /// An instance.
+    pub fn instance(&self, node: &NodeKey, id: &InstanceId) -> Option<&Arc<Stamped<Instance>>> {
+        self.instances.get(&(node.clone(), id.clone()))
+    }
+
+    /// An instance with its host and health.
+    pub fn instance_view(&self, node: &NodeKey, id: &InstanceId) -> Option<InstanceView<'_>> {
+        let instance = self.instance(node, id)?;
+        Some(InstanceView {
+            state: self,
+            node: self.nodes.get(node)?,
+            instance,
+        })
+    }
+
+    /// The instances of a service, by node name, then id; empty if there is no such service.
+    pub fn instances_of<'a>(&'a self, service: &ServiceKey) -> impl Iterator<Item = InstanceView<'a>> + use<'a> {
+        let found = self.by_service.get(service);
+        found
+            .into_iter()
+            .flatten()
+            .filter_map(|(node, id)| self.instance_view(node, id))
+    }
+
+    /// Whether the service has an instance.
+    pub fn has_service(&self, service: &ServiceKey) -> bool {
+        self.by_service.contains_key(service)
+    }
+
+    /// Every service that has an instance.
+    pub fn services(&self) -> impl Iterator<Item = &ServiceKey> {
+        self.by_service.keys()
+    }
+
+    /// The instances on a host, by id.
+    pub fn instances_on<'a>(&'a self, node: &NodeKey) -> impl Iterator<Item = &'a Arc<Stamped<Instance>>> + use<'a> {
+        of_node(&self.instances, node)
+    }
+
+    /// A check.
+    pub fn check(&self, node: &NodeKey, id: &CheckId) -> Option<&Arc<Stamped<Check>>> {
+        self.checks.get(&(node.clone(), id.clone()))
+    }
+
+    /// Every check of a host and its instances, by id.
+    pub fn checks_on<'a>(&'a self, node: &NodeKey) -> impl Iterator<Item = &'a Arc<Stamped<Check>>> + use<'a> {
+        of_node(&self.checks, node)
+    }
+
+    /// The checks of a host as a whole, by id.
+    pub fn node_level_checks<'a>(&'a self, node: &NodeKey) -> impl Iterator<Item = &'a Arc<Stamped<Check>>> + use<'a> {
+        self.checks_of(node, None)
+    }
+
+    /// The checks of one instance without its host's, or with `None` the host's; by id.
+    pub fn checks_of<'a>(
+        &'a self,
+        node: &NodeKey,
+        instance: Option<&InstanceId>,
+    ) -> impl Iterator<Item = &'a Arc<Stamped<Check>>> + use<'a> {
+        let found = self.checks_of.get_key_value(&(node.clone(), instance.cloned()));
+        found
+            .into_iter()
+            .flat_map(|((node, _), ids)| ids.iter().filter_map(|id| self.check(node, id)))
+    }
+
+    /// Every check there is, by node, then id.
+    pub fn checks(&self) -> impl Iterator<Item = &Arc<Stamped<Check>>> {
+        self.checks.values()
+    }
+
+    /// The instance a check belongs to; none for a check of a host.
+    pub fn instance_of(&self, check: &Check) -> Option<&Arc<Stamped<Instance>>> {
+        self.instance(&check.node, check.service.as_ref()?)
+    }
+
+    /// Every row, in order of tables and keys: what a snapshot holds.
+    pub fn rows(&self) -> impl Iterator<Item = Stamped<Row>> {
+        fn rows<'a, K: Clone + Ord, T: Clone + 'a>(
+            table: &'a OrdMap<K, Arc<Stamped<T>>>,
+            row: fn(T) -> Row,
+        ) -> impl Iterator<Item = Stamped<Row>> + 'a {
+            let stamp = move |r: &Arc<Stamped<T>>| Stamped {
+                created: r.created,
+                modified: r.modified,
+                value: row(r.value.clone()),
+            };
+            table.values().map(stamp)
+        }
+        rows(&self.nodes, Row::Node)
+            .chain(rows(&self.instances, Row::Instance))
+            .chain(rows(&self.checks, Row::Check))
+            .chain(rows(&self.kv, Row::Kv))
+    }
+
+    /// When the row was created and last modified; `None` if it is absent.
+    pub(crate) fn stamps(&self, key: &RowKey) -> Option<(Index, Index)> {
+        fn stamps<T>(row: Option<&Arc<Stamped<T>>>) -> Option<(Index, Index)> {
+            row.map(|r| (r.created, r.modified))
+        }
+        match key {
+            RowKey::Node(node) => stamps(self.node(node)),
+            RowKey::Instance(node, id) => stamps(self.instance(node, id)),
+            RowKey::Check(node, id) => stamps(self.check(node, id)),
+            RowKey::Kv(key) => stamps(self.key(key)),
+        }
+    }
+
+    /// Puts a row and keeps the derived indexes true. Marks are the caller's.
+    pub(crate) fn insert(&mut self, row: Stamped<Row>) {
+        let Stamped {
+            created,
+            modified,
+            value,
+        } = row;
+        match value {
+            Row::Node(value) => {
+                let key = value.key();
+                if let Some(old) = self.nodes.get(&key)
+                    && !old.id.is_empty()
+                {
+                    self.node_by_id.remove(&old.value.id);
+                }
+                if !value.id.is_empty() {
+                    self.node_by_id.insert(value.id.clone(), key.clone());
+                }
+                self.nodes.insert(
+                    key,
+                    Arc::new(Stamped {
+                        created,
+                        modified,
+                        value,
+                    }),
+                );
+            }
+            Row::Instance(value) => {
+                self.remove_instance(&value.node, &value.id);
+                let key = (value.node.clone(), value.id.clone());
+                self.by_service
+                    .entry(value.service_key())
+                    .or_default()
+                    .insert(key.clone());
+                self.instances.insert(
+                    key,
+                    Arc::new(Stamped {
+                        created,
+                        modified,
+                        value,
+                    }),
+                );
+            }
+            Row::Check(value) => {
+                self.remove_check(&value.node, &value.id);
+                let of = (value.node.clone(), value.service.clone());
+                self.checks_of.entry(of).or_default().insert(value.id.clone());
+                let key = (value.node.clone(), value.id.clone());
+                self.checks.insert(
+                    key,
+                    Arc::new(Stamped {
+                        created,
+                        modified,
+                        value,
+                    }),
+                );
+            }
+            Row::Kv(value) => {
+                self.kv.insert(
+                    value.key.clone(),
+                    Arc::new(Stamped {
+                        created,
+                        modified,
+                        value,
+                    }),
+                );
+            }
+        }
+    }
+
+    pub(crate) fn remove_node(&mut self, node: &NodeKey) -> Option<Arc<Stamped<Node>>> {
+        let old = self.nodes.remove(node)?;
+        if self.node_by_id.get(&old.id) == Some(node) {
+            self.node_by_id.remove(&old.id);
+        }
+        Some(old)
+    }
+
+    pub(crate) fn remove_instance(&mut self, node: &NodeKey, id: &InstanceId) -> Option<Arc<Stamped<Instance>>> {
+        let key = (node.clone(), id.clone());
+        let old = self.instances.remove(&key)?;
+        remove_member(&mut self.by_service, &old.service_key(), &key);
+        Some(old)
+    }
+
+    pub(crate) fn remove_check(&mut self, node: &NodeKey, id: &CheckId) -> Option<Arc<Stamped<Check>>> {
+        let old = self.checks.remove(&(node.clone(), id.clone()))?;
+        remove_member(&mut self.checks_of, &(node.clone(), old.service.clone()), id);
+        Some(old)
+    }
+}
+
+fn remove_member<K: Ord + Clone, V: Ord + Clone>(map: &mut OrdMap<K, OrdSet<V>>, key: &K, member: &V) {
+    if let Some(set) = map.get_mut(key) {
+        set.remove(member);
+        if set.is_empty() {
+            map.remove(key);
+        }
+    }
+}
+
+fn from<'a, V>(map: &'a OrdMap<Key, V>, start: &str) -> impl Iterator<Item = (&'a Key, &'a V)> + use<'a, V> {
+    map.range::<_, str>((Bound::Included(start), Bound::Unbounded))
+}
+
+/// The rows of one host in a table keyed by host and id.
+fn of_node<'a, I: Ord + Clone + From<Empty>, T>(
+    table: &'a OrdMap<(NodeKey, I), Arc<Stamped<T>>>,
+    node: &NodeKey,
+) -> impl Iterator<Item = &'a Arc<Stamped<T>>> + use<'a, I, T> {
+    let node = node.clone();
+    table
+        .range((node.clone(), I::from(Empty))..)
+        .take_while(move |((of, _), _)| *of == node)
+        .map(|(_, row)| row)
+}
+
+/// The id before all others: where a range over a host's rows begins.
+pub(crate) struct Empty;
