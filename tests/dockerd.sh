@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# A Docker daemon of our own, beside any other: everything that it keeps is under one directory, its containers are on a
+# bridge of its own, and it touches no firewall rule (published ports go through Docker's userland proxy).
+#
+#   tests/dockerd.sh start DIR [OWNER]   its socket is DIR/docker.sock; after `halt` it starts again with what it had.
+#                                        What the process OWNER left behind is removed by the next start after its end
+#   tests/dockerd.sh halt DIR [SIGNAL]   ends the daemon alone (TERM); what it keeps stays
+#   tests/dockerd.sh remove DIR          ends the daemon and its containers, and removes the bridge and DIR
+set -euo pipefail
+PATH=$PATH:/usr/sbin:/sbin
+
+die() { echo "dockerd.sh: $*" >&2; exit 1; }
+
+# A zombie has ended too: where PID 1 does not collect them they stay for ever.
+alive() { [ -r "/proc/$1/stat" ] && [ "$(sed 's/.*) //; s/ .*//' "/proc/$1/stat" 2>/dev/null || echo Z)" != Z ]; }
+
+# The process id of the daemon of directory $1, if it runs; the command line tells it from a later owner of the number.
+daemon() {
+    local pid
+    pid=$(cat "$1/pid" 2>/dev/null) && alive "$pid" && tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF -- "$1/docker.sock" && echo "$pid"
+}
+
+# Makes the first free bridge flotilla0, flotilla1...; making one is atomic, so two callers never share one.
+make_bridge() {
+    local n
+    for n in {0..255}; do
+        [ -z "$(ip -o -4 route show root "10.213.$n.0/24")" ] || continue
+        ip link add "flotilla$n" type bridge 2>/dev/null || continue
+        echo "flotilla$n" >"$1/bridge"
+        ip address add "10.213.$n.1/24" dev "flotilla$n"
+        ip link set "flotilla$n" up
+        return
+    done
+    die "no bridge could be made; is this root, with the right to change the network?"
+}
+
+start() {
+    local dir=$1
+    sweep
+    mkdir -p "$dir"
+    echo "${2:-1}" >"$dir/owner"
+    [ -s "$dir/bridge" ] || make_bridge "$dir"
+    # Pid files of a daemon that was killed; where nobody collects zombies the next one would believe them.
+    rm -f "$dir/pid" "$dir/exec/containerd/containerd.pid"
+    # The namespace keeps us apart from others where the system's containerd runs and is taken.
+    setsid dockerd --host "unix://$dir/docker.sock" --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/pid" \
+        --containerd-namespace "$(cat "$dir/bridge")" --containerd-plugins-namespace "$(cat "$dir/bridge")-plugins" \
+        --bridge "$(cat "$dir/bridge")" --iptables=false --ip-forward=false --ip-masq=false \
+        --cgroup-parent "$(cat "$dir/bridge")" --shutdown-timeout 5 \
+        </dev/null >>"$dir/log" 2>&1 &
+    local started=$!
+    for _ in {1..300}; do
+        if curl --silent --fail --max-time 2 --unix-socket "$dir/docker.sock" http://docker/_ping >/dev/null; then return; fi
+        alive "$started" || { tail -n 20 "$dir/log" >&2; die "dockerd ended; its last words are above"; }
+        sleep 0.1
+    done
+    tail -n 20 "$dir/log" >&2
+    die "dockerd did not answer within 30 s; its last words are above"
+}
+
+halt() {
+    local pid
+    pid=$(daemon "$1") || return 0
+    kill -s "${2:-TERM}" "$pid"
+    for _ in {1..200}; do
+        alive "$pid" || return 0
+        sleep 0.05
+    done
+    kill -KILL "$pid"
+}
+
+remove() {
+    local dir=$1 pid mounted bridge
+    [ -d "$dir" ] || return 0
+    if daemon "$dir" >/dev/null; then
+        local ask=(docker --host "unix://$dir/docker.sock") ids
+        ids=$("${ask[@]}" ps --all --quiet) && [ -z "$ids" ] || xargs "${ask[@]}" rm --force --volumes <<<"$ids" >/dev/null || true
+    fi
+    halt "$dir"
+    # A daemon that was killed leaves containers, their shims and proxies; every one of them names the directory, or the
+    # bridge as its namespace, in its command line.
+    bridge=$(cat "$dir/bridge" 2>/dev/null || echo none)
+    for pid in $(pgrep -f -- "($dir/exec|-namespace $bridge )" || true); do
+        pkill -KILL -P "$pid" || true
+        kill -KILL "$pid" 2>/dev/null || true
+    done
+    while read -r mounted; do umount --lazy "$mounted" || true; done < <(cut -d' ' -f2 /proc/mounts | grep -F "$dir/" | sort -r)
+    find /sys/fs/cgroup -depth -type d -path "*/$bridge*" -exec rmdir {} + 2>/dev/null || true
+    [ "$bridge" = none ] || ip link delete "$bridge" 2>/dev/null || true
+    rm -rf "$dir"
+}
+
+# Removes what owners that are gone left behind.
+sweep() {
+    local owner dir
+    for owner in /tmp/flotilla-dockerd.*/owner; do
+        [ -s "$owner" ] || continue
+        dir=${owner%/owner}
+        alive "$(cat "$owner")" || { echo "dockerd.sh: removing $dir, whose owner is gone" >&2; remove "$dir"; }
+    done
+}
+
+[ $# -ge 2 ] || die "usage: dockerd.sh start|halt|remove DIR; see the head of the file"
+case $1 in
+    start | halt | remove) "$@" ;;
+    *) die "start, halt or remove, not $1" ;;
+esac
