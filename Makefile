@@ -1,0 +1,44 @@
+# The door to everything that is done with this repository. `make` alone says what there is.
+SHELL := /bin/bash
+CARGO ?= cargo
+TARGET := $(or $(CARGO_TARGET_DIR),target)
+export CARGO_TERM_COLOR ?= auto
+
+.PHONY: help setup build lint test demo clean-demo bench audit
+
+help: ## show this
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+
+setup: ## install with apt what the tests, the demo and the benchmark run beside our programs
+	tests/setup.sh
+
+build: ## build all programs, for debugging
+	$(CARGO) build --workspace --bins --locked
+
+lint: ## format, clippy and documentation, each without a warning
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --locked
+
+# Without the right to install, the stories say what they lack; with CI=true that is a failure.
+test: ## everything, the way CI runs it: lint, unit tests, and the stories with real Docker, proxies and dig
+	tests/setup.sh || echo 'going on without; stories that lack something will say so'
+	$(MAKE) --no-print-directory lint
+	$(CARGO) test --workspace --locked --no-fail-fast
+
+demo: ## show the main job with real containers, HAProxy and nginx; stays up until Ctrl-C (ONCE=1: ends by itself)
+	ONCE=$(ONCE) examples/demo/run.sh
+
+clean-demo: ## remove what a demo that was killed left behind
+	examples/demo/run.sh clean
+
+bench: ## print how fast it is, beside what it is compared with
+	tests/setup.sh
+	$(CARGO) build --release --workspace --bins --locked
+	$(TARGET)/release/bench
+
+audit: ## licences, advisories and unused dependencies; for a developer's machine, not for CI
+	@command -v cargo-deny >/dev/null || { echo 'first: cargo install --locked cargo-deny'; exit 1; }
+	@command -v cargo-machete >/dev/null || { echo 'first: cargo install --locked cargo-machete'; exit 1; }
+	$(CARGO) deny check
+	$(CARGO) machete

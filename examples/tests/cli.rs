@@ -1,0 +1,109 @@
+//! The example programs as they are run: one serves, the other asks.
+
+use std::{
+    io::{BufRead, BufReader, Read},
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
+/// A program that is killed if a test gives up on it.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Running {
+    fn start(command: &mut Command) -> Self {
+        Self(command.stdout(Stdio::piped()).spawn().unwrap())
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.0.id()).unwrap()), signal).unwrap();
+    }
+}
+
+/// A server on a port that the system chose, and that port.
+fn hello_web(drain_ms: &str) -> (Running, u16) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_hello-web"));
+    let mut server = Running::start(command.envs([("PORT", "0"), ("VERSION", "v7"), ("DRAIN_MS", drain_ms)]));
+    let mut line = String::new();
+    BufReader::new(server.0.stdout.as_mut().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    let port = line.trim().rsplit(':').next().unwrap().parse().unwrap();
+    (server, port)
+}
+
+/// A client at work for a while; whether it found nothing wrong, and its last line.
+fn load(port: u16, during: impl FnOnce()) -> (bool, String) {
+    let mut client = Running::start(Command::new(env!("CARGO_BIN_EXE_load")).arg(format!("http://127.0.0.1:{port}/")));
+    thread::sleep(Duration::from_millis(200));
+    during();
+    client.signal(Signal::SIGTERM);
+    let good = client.0.wait().unwrap().success();
+    let mut out = String::new();
+    client.0.stdout.as_mut().unwrap().read_to_string(&mut out).unwrap();
+    (good, out.lines().last().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn all_requests_are_answered_and_counted() {
+    let (_server, port) = hello_web("0");
+    let (good, last) = load(port, || {});
+    let count: u64 = last
+        .strip_prefix("requests=")
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(good && count > 0, "{last}");
+    assert_eq!(last, format!("requests={count} failed=0 v7={count}"));
+}
+
+#[test]
+fn a_stopped_server_answers_while_it_drains() {
+    let (mut server, port) = hello_web("700");
+    let (good, last) = load(port, || {
+        server.signal(Signal::SIGTERM);
+        thread::sleep(Duration::from_millis(300));
+        assert_eq!(server.0.try_wait().unwrap(), None, "it drains for longer");
+    });
+    assert!(good, "{last}");
+    assert!(server.0.wait().unwrap().success());
+}
+
+#[test]
+fn failures_are_counted() {
+    let (mut server, port) = hello_web("0");
+    let (good, last) = load(port, || {
+        server.signal(Signal::SIGTERM);
+        server.0.wait().unwrap();
+        thread::sleep(Duration::from_millis(100));
+    });
+    assert!(!good && !last.contains("failed=0"), "{last}");
+}
+
+#[test]
+fn a_bad_setting_is_named() {
+    let output = Command::new(env!("CARGO_BIN_EXE_hello-web"))
+        .env("PORT", "http")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(
+        !output.status.success() && said.contains("PORT") && said.contains("http"),
+        "{said}"
+    );
+}

@@ -1,0 +1,255 @@
+//! A real Docker daemon of the tests' own (`tests/dockerd.sh`), and the containers that stories run in it.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{self, Command},
+    sync::{
+        Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use nix::sys::signal::Signal;
+
+use crate::{
+    program::{Launch, Ran},
+    workspace,
+};
+
+/// The image of `examples/hello-web`.
+pub const HELLO_WEB: &str = "flotilla/hello-web";
+/// The image that `tests/haproxy-image.sh` makes.
+pub const HAPROXY: &str = "flotilla/haproxy";
+
+/// Longest time for one call of Docker's client.
+const DOCKER_LIMIT: Duration = Duration::from_mins(1);
+
+/// A running Docker daemon with the two images; dropping it removes it, its containers and all that it kept.
+pub struct Dockerd {
+    dir: PathBuf,
+}
+
+static SHARED: OnceLock<Dockerd> = OnceLock::new();
+
+impl Dockerd {
+    /// The daemon that all stories share which do not stop theirs.
+    pub fn shared() -> &'static Self {
+        SHARED.get_or_init(Self::start)
+    }
+
+    /// Starts a daemon and makes the images.
+    ///
+    /// # Panics
+    /// If it cannot be started, or an image cannot be made.
+    pub fn start() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let n = COUNT.fetch_add(1, Ordering::Relaxed);
+        // A short path: socket paths are limited to 108 bytes. The script finds leftovers by this prefix.
+        let dockerd = Self {
+            dir: format!("/tmp/flotilla-dockerd.{}.{n}", process::id()).into(),
+        };
+        dockerd.start_again();
+        for image in ["examples/hello-web/image.sh", "tests/haproxy-image.sh"] {
+            dockerd.script(image, &[]);
+        }
+        dockerd
+    }
+
+    /// Where it listens.
+    pub fn host(&self) -> String {
+        format!("unix://{}", self.socket().display())
+    }
+
+    /// The path of its socket.
+    pub fn socket(&self) -> PathBuf {
+        self.dir.join("docker.sock")
+    }
+
+    /// Ends the daemon by `signal`, and leaves what it keeps.
+    pub fn halt(&self, signal: Signal) {
+        self.script(
+            "tests/dockerd.sh",
+            &["halt", self.dir(), signal.as_str().trim_start_matches("SIG")],
+        );
+    }
+
+    /// Starts the halted daemon with what it kept.
+    pub fn start_again(&self) {
+        let owner = process::id().to_string();
+        self.script("tests/dockerd.sh", &["start", self.dir(), &owner]);
+    }
+
+    fn dir(&self) -> &str {
+        self.dir.to_str().expect("we made it of ASCII")
+    }
+
+    fn script(&self, path: &str, args: &[&str]) {
+        run_script(&workspace().join(path), args, &self.host()).unwrap_or_else(|e| panic!("{path} {args:?}: {e}"));
+    }
+
+    /// Runs `docker ARGS` against this daemon.
+    pub async fn try_docker(&self, args: &[&str]) -> Ran {
+        Launch::new("docker")
+            .env("DOCKER_HOST", self.host())
+            .args(args)
+            .run(DOCKER_LIMIT)
+            .await
+    }
+
+    /// Runs `docker ARGS`; its output without the last line break.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub async fn docker(&self, args: &[&str]) -> String {
+        let out = self.try_docker(args).await.ok();
+        out.unwrap_or_else(|e| panic!("docker {}: {e}", args.join(" ")))
+            .trim_end()
+            .to_owned()
+    }
+
+    /// Starts a container, as `docker run --detach ARGS` does.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub async fn run(&self, args: &[&str]) -> Container<'_> {
+        let id = self.docker(&[&["run", "--detach"], args].concat()).await;
+        Container { dockerd: self, id }
+    }
+
+    /// Starts a [`HELLO_WEB`] whose port is published where Docker likes, with these environment variables.
+    pub async fn run_web(&self, env: &[&str]) -> Container<'_> {
+        let mut args = vec!["--publish", "8080"];
+        args.extend(env.iter().flat_map(|e| ["--env", e]));
+        args.push(HELLO_WEB);
+        self.run(&args).await
+    }
+}
+
+impl Drop for Dockerd {
+    fn drop(&mut self) {
+        remove(&self.dir);
+    }
+}
+
+/// Removes the shared daemon, if a story has used it. No story may run any more.
+pub fn remove_shared() {
+    static DONE: Mutex<bool> = Mutex::new(false);
+    let mut done = DONE.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(shared) = SHARED.get().filter(|_| !*done) {
+        remove(&shared.dir);
+        *done = true;
+    }
+}
+
+fn remove(dir: &Path) {
+    let removed = run_script(
+        &workspace().join("tests/dockerd.sh"),
+        &["remove", &dir.to_string_lossy()],
+        "",
+    );
+    if let Err(e) = removed {
+        eprintln!("{} could not be removed: {e}", dir.display());
+    }
+}
+
+fn run_script(path: &Path, args: &[&str], docker_host: &str) -> Result<(), String> {
+    let log = tempfile::NamedTempFile::new().map_err(|e| e.to_string())?;
+    // Into a file: a pipe would stay open for as long as the daemon that the script leaves behind.
+    let out = || log.reopen().map_err(|e| e.to_string());
+    let mut command = Command::new(path);
+    command
+        .args(args)
+        .env("DOCKER_HOST", docker_host)
+        .stdin(process::Stdio::null());
+    let status = command
+        .stdout(out()?)
+        .stderr(out()?)
+        .status()
+        .map_err(|e| e.to_string())?;
+    if status.success() {
+        return Ok(());
+    }
+    Err(format!(
+        "{status}: {}",
+        std::fs::read_to_string(log.path()).unwrap_or_default()
+    ))
+}
+
+/// A container; dropping it removes it.
+pub struct Container<'a> {
+    dockerd: &'a Dockerd,
+    /// The whole id.
+    pub id: String,
+}
+
+impl Container<'_> {
+    /// The first 12 characters of its id: the name that it has for itself.
+    pub fn short(&self) -> &str {
+        &self.id[..12]
+    }
+
+    /// The host's port that leads to its port 8080.
+    ///
+    /// # Errors
+    /// If it is not published: it does not run, or was not asked to.
+    pub async fn try_port(&self) -> Result<u16, String> {
+        let out = self.dockerd.try_docker(&["port", &self.id, "8080/tcp"]).await.ok()?;
+        let first = out.lines().next().unwrap_or_default();
+        first
+            .rsplit(':')
+            .next()
+            .and_then(|p| p.parse().ok())
+            .ok_or_else(|| format!("no port in {out:?}"))
+    }
+
+    /// The host's port that leads to its port 8080.
+    ///
+    /// # Panics
+    /// If it is not published.
+    pub async fn port(&self) -> u16 {
+        self.try_port()
+            .await
+            .unwrap_or_else(|e| panic!("container {}: {e}", self.short()))
+    }
+
+    /// Its address on Docker's default bridge.
+    pub async fn address(&self) -> String {
+        let address = "{{.NetworkSettings.IPAddress}}";
+        self.dockerd.docker(&["inspect", "--format", address, &self.id]).await
+    }
+
+    /// `docker stop`: asks it to end, and waits for that.
+    pub async fn stop(&self) {
+        self.dockerd.docker(&["stop", &self.id]).await;
+    }
+
+    /// `docker kill --signal`.
+    pub async fn signal(&self, signal: Signal) {
+        self.dockerd
+            .docker(&["kill", "--signal", signal.as_str(), &self.id])
+            .await;
+    }
+
+    /// `docker rm --force`.
+    pub async fn remove(self) {
+        self.dockerd.docker(&["rm", "--force", &self.id]).await;
+    }
+
+    /// What it has printed.
+    pub async fn logs(&self) -> String {
+        let ran = self.dockerd.try_docker(&["logs", &self.id]).await;
+        ran.out + &ran.err
+    }
+}
+
+impl Drop for Container<'_> {
+    fn drop(&mut self) {
+        // It may be gone, and so may its daemon: then there is nothing to remove.
+        let mut command = Command::new("docker");
+        command
+            .args(["rm", "--force", "--volumes", &self.id])
+            .env("DOCKER_HOST", self.dockerd.host());
+        let _ = command.stdin(process::Stdio::null()).output();
+    }
+}

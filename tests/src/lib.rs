@@ -1,0 +1,43 @@
+//! The harness of the stories: runs our programs and the real ones beside them, and takes them all down again.
+//!
+//! A harness that finds something wrong panics with what it saw; the story that called it has then failed. Programs
+//! print the end of their logs when that happens.
+
+pub mod dig;
+pub mod docker;
+pub mod needs;
+pub mod ports;
+pub mod program;
+pub mod proxy;
+pub mod registry;
+pub mod story;
+pub mod wait;
+pub mod web;
+
+use std::path::{Path, PathBuf};
+
+/// The root of the workspace.
+pub fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("the crate is in a folder of the workspace")
+}
+
+/// Where cargo put the programs: beside this one, or one level up from a test.
+///
+/// # Panics
+/// If the program is not there.
+pub fn program_path(name: &str) -> PathBuf {
+    let me = std::env::current_exe().expect("a running program has a path");
+    let mut dir = me.parent().expect("a program is in a folder");
+    if dir.ends_with("deps") {
+        dir = dir.parent().expect("deps is in a folder");
+    }
+    let path = dir.join(name);
+    assert!(
+        path.is_file(),
+        "{} is not there; build it first: cargo build --workspace",
+        path.display()
+    );
+    path
+}

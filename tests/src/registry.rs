@@ -1,0 +1,114 @@
+//! A running `kvstore agent`, that can be killed and started again on the same ports.
+
+use std::{path::Path, time::Duration};
+
+use kvstore_client::{Client, ClientConfig};
+use tempfile::TempDir;
+
+use crate::{
+    eventually,
+    ports::free_port,
+    program::{Launch, Program},
+};
+
+/// A start, and a recovery, take less.
+const START_LIMIT: Duration = Duration::from_secs(15);
+
+/// A registry of a story's own.
+pub struct Registry {
+    http: u16,
+    dns: u16,
+    data: Option<TempDir>,
+    program: Option<Program>,
+    /// Talks to it.
+    pub client: Client,
+}
+
+impl Registry {
+    /// Starts one that keeps nothing.
+    pub async fn in_memory() -> Self {
+        Self::start(None).await
+    }
+
+    /// Starts one that keeps its data.
+    ///
+    /// # Panics
+    /// If there is no place for them.
+    pub async fn on_disk() -> Self {
+        Self::start(Some(tempfile::tempdir().expect("a temporary directory can be made"))).await
+    }
+
+    async fn start(data: Option<TempDir>) -> Self {
+        let (http, dns) = (free_port(), free_port());
+        let addresses = vec![format!("http://127.0.0.1:{http}")];
+        let config = ClientConfig {
+            addresses,
+            timeout: Duration::from_secs(5),
+            ..ClientConfig::default()
+        };
+        let client = Client::new(&config).expect("the address is well formed");
+        let mut registry = Self {
+            http,
+            dns,
+            data,
+            program: None,
+            client,
+        };
+        registry.start_again().await;
+        registry
+    }
+
+    /// Starts it, on the same ports and data, after it was killed or stopped.
+    pub async fn start_again(&mut self) {
+        let address = |port| format!("127.0.0.1:{port}");
+        let mut launch = Launch::ours("kvstore").args(["agent", "--node", "test"]);
+        launch = launch.args(["--http-addr", &address(self.http), "--dns-addr", &address(self.dns)]);
+        launch = match &self.data {
+            Some(dir) => launch.args([Path::new("--data-dir"), dir.path()]),
+            None => launch.args(["--dev"]),
+        };
+        self.program = Some(launch.start());
+        self.ready().await;
+    }
+
+    async fn ready(&mut self) {
+        let program = self.program.as_mut().expect("it was just started");
+        eventually!("the registry answers", START_LIMIT, async {
+            assert!(program.is_running(), "the registry ended at once:\n{}", program.log());
+            match self.client.leader().await {
+                Ok(leader) if leader.is_empty() => Err("no leader".to_owned()),
+                Ok(_) => Ok(()),
+                Err(e) => Err(e.to_string()),
+            }
+        });
+    }
+
+    /// Its HTTP address.
+    pub fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.http)
+    }
+
+    /// Its DNS port, on 127.0.0.1.
+    pub fn dns_port(&self) -> u16 {
+        self.dns
+    }
+
+    /// Where it keeps its data, if it does.
+    pub fn data_dir(&self) -> Option<&Path> {
+        self.data.as_ref().map(TempDir::path)
+    }
+
+    /// The running program.
+    ///
+    /// # Panics
+    /// If it was killed or stopped.
+    pub fn program(&mut self) -> &mut Program {
+        self.program.as_mut().expect("it runs")
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.program().kill();
+        self.program = None;
+    }
+}

@@ -1,0 +1,97 @@
+//! Runs the stories one after the other: they measure times and share a machine of few cores, so none disturbs another.
+
+use std::{
+    pin::pin,
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use libtest_mimic::{Arguments, Trial};
+use tokio::runtime::Builder;
+
+use crate::{
+    docker,
+    needs::{Need, Verdict, verdict},
+};
+
+/// A story that takes longer hangs.
+const LIMIT: Duration = Duration::from_mins(4);
+
+/// One story: what it needs, and how it goes.
+pub struct Story {
+    name: &'static str,
+    needs: Vec<Need>,
+    tell: Box<dyn FnOnce() + Send>,
+}
+
+impl Story {
+    /// The story `tell`, which panics where something is not as it should be.
+    pub fn new<F: Future<Output = ()>>(
+        name: &'static str,
+        needs: impl IntoIterator<Item = Need>,
+        tell: impl FnOnce() -> F + Send + 'static,
+    ) -> Self {
+        Self {
+            name,
+            needs: needs.into_iter().collect(),
+            tell: Box::new(move || block_on(tell())),
+        }
+    }
+}
+
+fn block_on(story: impl Future<Output = ()>) {
+    let runtime = Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .expect("threads can be made");
+    runtime.block_on(async {
+        // Dropped by the panic itself, so that the story's programs see it and show their logs.
+        let mut story = pin!(story);
+        assert!(
+            tokio::time::timeout(LIMIT, story.as_mut()).await.is_ok(),
+            "the story did not end within {LIMIT:?}"
+        );
+    });
+}
+
+/// Runs the stories that the command line asks for, says how long each took, and takes the shared Docker daemon down.
+pub fn run(stories: Vec<Story>) -> ExitCode {
+    let mut args = Arguments::from_args();
+    args.test_threads = Some(1);
+    let strict = std::env::var("CI").is_ok_and(|v| v == "true");
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let trials = stories.into_iter().map(|story| trial(story, strict, &times)).collect();
+    let conclusion = libtest_mimic::run(&args, trials);
+    docker::remove_shared();
+    for (name, seconds) in times.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        println!("story {name}: {seconds:.1} s");
+    }
+    conclusion.exit_code()
+}
+
+type Times = Arc<Mutex<Vec<(&'static str, f64)>>>;
+
+fn trial(story: Story, strict: bool, times: &Times) -> Trial {
+    let Story { name, needs, tell } = story;
+    match verdict(&needs, strict) {
+        Verdict::Run => {
+            let times = Arc::clone(times);
+            Trial::test(name, move || {
+                let start = Instant::now();
+                tell();
+                let took = start.elapsed().as_secs_f64();
+                times.lock().unwrap_or_else(PoisonError::into_inner).push((name, took));
+                Ok(())
+            })
+        }
+        Verdict::Skip(missing) => {
+            println!("SKIPPED {name}: this machine lacks {missing}");
+            Trial::test(name, || Ok(())).with_ignored_flag(true)
+        }
+        Verdict::Refuse(missing) => Trial::test(name, move || {
+            Err(format!("this machine lacks {missing}, and tests/allowed-skips.txt does not allow that in CI").into())
+        }),
+    }
+}

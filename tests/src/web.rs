@@ -1,0 +1,91 @@
+//! Asking web servers, each time on a new connection, as visitors do.
+
+use std::{collections::BTreeSet, sync::OnceLock, time::Duration};
+
+use reqwest::{Client, Method};
+
+/// What came back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The status code.
+    pub status: u16,
+    /// The body, as text.
+    pub body: String,
+}
+
+fn client() -> &'static Client {
+    static CLIENT: OnceLock<Client> = OnceLock::new();
+    CLIENT.get_or_init(|| {
+        let builder = Client::builder()
+            .pool_max_idle_per_host(0)
+            .timeout(Duration::from_secs(5))
+            .no_proxy();
+        builder.build().expect("no part of it can fail")
+    })
+}
+
+/// Sends one request.
+///
+/// # Errors
+/// If there is no whole answer.
+pub async fn ask(method: Method, url: &str) -> Result<Answer, String> {
+    let told = |e: reqwest::Error| {
+        let cause = std::error::Error::source(&e)
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        format!("{e}: {cause}")
+    };
+    let response = client().request(method, url).send().await.map_err(told)?;
+    let status = response.status().as_u16();
+    Ok(Answer {
+        status,
+        body: response.text().await.map_err(told)?,
+    })
+}
+
+/// `GET url`; only a 200 is good.
+///
+/// # Errors
+/// If there is no whole answer, or another status.
+pub async fn get(url: &str) -> Result<String, String> {
+    match ask(Method::GET, url).await? {
+        Answer { status: 200, body } => Ok(body),
+        Answer { status, body } => Err(format!("{url} answers {status}: {}", body.trim())),
+    }
+}
+
+/// What a `hello-web` says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hello {
+    /// The container's short id.
+    pub id: String,
+    /// `VERSION`.
+    pub version: String,
+}
+
+/// Reads the answer of a `hello-web`.
+///
+/// # Errors
+/// If it is not one.
+pub fn hello(body: &str) -> Result<Hello, String> {
+    let words: Vec<_> = body.split_whitespace().collect();
+    match words[..] {
+        ["hello", "from", id, "version", version, "path", _] => Ok(Hello {
+            id: id.into(),
+            version: version.into(),
+        }),
+        _ => Err(format!("not the answer of a hello-web: {body:?}")),
+    }
+}
+
+/// Asks `url` `times` times; all who answered.
+///
+/// # Errors
+/// The first failure.
+pub async fn who_answers(url: &str, times: usize) -> Result<BTreeSet<Hello>, String> {
+    let mut found = BTreeSet::new();
+    for _ in 0..times {
+        found.insert(hello(&get(url).await?)?);
+    }
+    Ok(found)
+}
