@@ -1,0 +1,237 @@
+//! What the agent is to do: flags over environment over files, checked as a whole before anything is started.
+//!
+//! [`load`] reads the files and asks the host what was left open (its name, its address); everything that is wrong is
+//! said at once, each fault with its file and line. [`resolve`](resolve::resolve), which decides, is pure.
+
+mod document;
+mod files;
+mod host;
+mod keys;
+mod resolve;
+mod values;
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+pub(crate) use keys::Layer;
+pub use values::{EngineName, HttpAddr, LogFormat, Recursor};
+pub(crate) use values::{
+    addresses, datacenter, dns_addr, domain, http_addr, ip_address, log_level, meta_pair, node_name, recursor, uuid,
+};
+
+/// Everything the agent needs to know to start; nothing in it is left to be decided.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Agent {
+    /// This host's name in the catalog.
+    pub node_name: String,
+    /// A UUID that survives a change of name or address.
+    pub node_id: String,
+    /// Lower-case.
+    pub datacenter: String,
+    /// The zone that DNS answers for: lower-case, no dot at the end.
+    pub domain: String,
+    /// A second zone with the same answers.
+    pub alt_domain: Option<String>,
+    /// This host's address in the catalog.
+    pub advertise: IpAddr,
+    /// Where HTTP is served; empty: nowhere.
+    pub http: Vec<HttpAddr>,
+    /// Where DNS is served, over UDP and TCP; empty: nowhere.
+    pub dns: Vec<SocketAddr>,
+    /// Who answers for other domains; empty: nobody.
+    pub recursors: Vec<Recursor>,
+    /// What DNS answers look like.
+    pub dns_settings: DnsSettings,
+    /// Where the state is kept.
+    pub engine: Engine,
+    /// Free pairs of this host's row.
+    pub node_meta: BTreeMap<String, String>,
+    /// The port in `status/leader`; nothing listens there.
+    pub server_port: u16,
+    /// What a request may be.
+    pub limits: Limits,
+    /// How often a check's new output alone, without a new status, is written.
+    pub check_output_interval: Duration,
+    /// Whether scripts may be registered as checks.
+    pub script_checks: bool,
+    /// Answer as Consul does even where a better answer would break nobody.
+    pub strict_consul: bool,
+    /// For development: nothing is kept, JSON is pretty.
+    pub dev: bool,
+    /// What is logged, and how.
+    pub log: Log,
+    /// For the log at start: what was chosen because nobody said.
+    pub notes: Vec<String>,
+    /// For the log at start: what was accepted without effect.
+    pub warnings: Vec<String>,
+}
+
+/// Where the state is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// Nowhere.
+    Memory,
+    /// In files below this directory, which exists.
+    Embedded {
+        /// Mode 0700 if we made it.
+        data_dir: PathBuf,
+    },
+}
+
+/// What DNS answers look like: Consul's `dns_config`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsSettings {
+    /// TTL of answers about hosts.
+    pub node_ttl: Duration,
+    /// TTL of answers about services by name; `prefix*` and `*` stand for many.
+    pub service_ttl: BTreeMap<String, Duration>,
+    /// Leave out instances that warn.
+    pub only_passing: bool,
+    /// Most addresses in one answer; 0: as many as fit.
+    pub a_record_limit: usize,
+    /// Most answers over UDP without EDNS; 0: as many as fit.
+    pub udp_answer_limit: usize,
+    /// Set the TC bit when size cut an answer.
+    pub truncate: bool,
+    /// Send a host's metadata as TXT beside its address.
+    pub node_meta_txt: bool,
+    /// Ask the recursors in random order instead of the given one.
+    pub random_recursor: bool,
+    /// For one question to one recursor.
+    pub recursor_timeout: Duration,
+    /// The times in the zone's SOA record.
+    pub soa: Soa,
+}
+
+/// The times of an SOA record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)] // RFC 1035 §3.3.13, RFC 2308 §4
+pub struct Soa {
+    pub refresh: Duration,
+    pub retry: Duration,
+    pub expire: Duration,
+    pub min_ttl: Duration,
+}
+
+impl Default for DnsSettings {
+    fn default() -> Self {
+        Self {
+            node_ttl: Duration::ZERO,
+            service_ttl: BTreeMap::new(),
+            only_passing: false,
+            a_record_limit: 0,
+            udp_answer_limit: 0,
+            truncate: true,
+            node_meta_txt: true,
+            random_recursor: false,
+            recursor_timeout: Duration::from_secs(2),
+            soa: Soa::default(),
+        }
+    }
+}
+
+impl Default for Soa {
+    fn default() -> Self {
+        Self {
+            refresh: Duration::from_hours(1),
+            retry: Duration::from_mins(10),
+            expire: Duration::from_hours(24),
+            min_ttl: Duration::ZERO,
+        }
+    }
+}
+
+/// What a request may be at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// A value of the KV store.
+    pub kv_value_bytes: usize,
+    /// The body of a transaction, and of any other request that is no KV value.
+    pub body_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { kv_value_bytes: 512 << 10, body_bytes: 512 << 10 }
+    }
+}
+
+/// What is logged, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// From this level on (`debug`); none: as `RUST_LOG` says, else from `info` on.
+    pub level: Option<String>,
+    /// Text for people or JSON for programs.
+    pub format: LogFormat,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// `FILE:LINE`, or the flag.
+    pub place: String,
+    /// The key in the file, sections before it; empty: the file as a whole.
+    pub key: String,
+    /// What is wrong, and what would be right.
+    pub why: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { place, key, why } = self;
+        if key.is_empty() { write!(f, "{place}  {why}") } else { write!(f, "{place}  {key}: {why}") }
+    }
+}
+
+/// All that is wrong with a configuration; nothing was started or written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// At least one.
+    pub faults: Vec<Fault>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.faults[..] {
+            [_] => f.write_str("the configuration has a fault")?,
+            all => write!(f, "the configuration has {} faults", all.len())?,
+        }
+        self.faults.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// Reads `files` (and the files of a directory, in order of their names), lays `flags` over them, asks the host what is
+/// still open and prepares the data directory.
+///
+/// # Errors
+/// [`ConfigError`] with every fault there is.
+pub(crate) fn load(files: &[PathBuf], flags: Layer) -> Result<Agent, ConfigError> {
+    let mut agent = check(files, flags)?;
+    if agent.node_id.is_empty() {
+        agent.node_id = host::node_id(&agent.engine).map_err(|fault| ConfigError { faults: vec![fault] })?;
+    }
+    Ok(agent)
+}
+
+/// The same without touching the data directory: the node id may still be empty.
+///
+/// # Errors
+/// [`ConfigError`] with every fault there is.
+pub(crate) fn check(files: &[PathBuf], flags: Layer) -> Result<Agent, ConfigError> {
+    let mut faults = Vec::new();
+    let mut layer = files::read(files, &mut faults);
+    layer.overlay(host::environment(&mut faults));
+    layer.overlay(flags);
+    let agent = resolve::resolve(layer, &host::facts(), &mut faults);
+    match agent {
+        Some(agent) if faults.is_empty() => Ok(agent),
+        _ => Err(ConfigError { faults }),
+    }
+}

@@ -1,0 +1,387 @@
+//! The keys of a configuration file, and what flags and files say before they are put together. Pure.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use kvstore_client::GoDuration;
+use serde::de::IgnoredAny;
+
+use super::{
+    DnsSettings, EngineName, Fault, HttpAddr, LogFormat, Recursor, addresses, datacenter, dns_addr, document::Section,
+    domain, http_addr, ip_address, log_level, node_name, recursor, uuid,
+};
+
+/// What one source says; what it does not say is `None` or empty.
+#[derive(Debug, Default)]
+pub(crate) struct Layer {
+    pub(crate) node_name: Option<String>,
+    pub(crate) node_id: Option<String>,
+    pub(crate) datacenter: Option<String>,
+    pub(crate) domain: Option<String>,
+    pub(crate) alt_domain: Option<String>,
+    pub(crate) data_dir: Option<PathBuf>,
+    pub(crate) engine: Option<EngineName>,
+    pub(crate) bind: Option<IpAddr>,
+    pub(crate) advertise: Option<IpAddr>,
+    /// Addresses that HTTP and DNS are served on, with the ports below.
+    pub(crate) client: Option<Vec<IpAddr>>,
+    pub(crate) http_port: Option<i64>,
+    pub(crate) dns_port: Option<i64>,
+    pub(crate) server_port: Option<u16>,
+    /// Instead of `client`, for one of the two.
+    pub(crate) addresses_http: Option<Vec<AddressOrPath>>,
+    pub(crate) addresses_dns: Option<Vec<IpAddr>>,
+    /// Whole addresses, instead of all of the above.
+    pub(crate) http_addr: Vec<HttpAddr>,
+    pub(crate) dns_addr: Vec<SocketAddr>,
+    pub(crate) recursors: Vec<Recursor>,
+    pub(crate) dns: Option<DnsSettings>,
+    pub(crate) node_meta: BTreeMap<String, String>,
+    pub(crate) kv_value_bytes: Option<usize>,
+    pub(crate) body_bytes: Option<usize>,
+    pub(crate) check_output_interval: Option<GoDuration>,
+    pub(crate) script_checks: Option<bool>,
+    pub(crate) strict_consul: Option<bool>,
+    pub(crate) dev: Option<bool>,
+    pub(crate) log_level: Option<String>,
+    pub(crate) log_format: Option<LogFormat>,
+    /// Accepted keys that concern only Raft, Serf, gRPC or Connect.
+    pub(crate) cluster_only: Vec<String>,
+    /// Other accepted keys without effect.
+    pub(crate) inactive: Vec<String>,
+    /// Flags that cannot be honoured.
+    pub(crate) faults: Vec<Fault>,
+}
+
+/// A listening address before its port is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum AddressOrPath {
+    Ip(IpAddr),
+    Unix(PathBuf),
+}
+
+impl Layer {
+    /// Lets `over` win wherever it says something; its metadata is added.
+    pub(crate) fn overlay(&mut self, over: Self) {
+        macro_rules! replace {
+            ($($field:ident)*) => { $( if over.$field.is_some() { self.$field = over.$field; } )* };
+        }
+        if over.client.is_some() {
+            (self.http_addr, self.dns_addr) = (Vec::new(), Vec::new());
+            (self.addresses_http, self.addresses_dns) = (None, None);
+        }
+        replace!(node_name node_id datacenter domain alt_domain data_dir engine bind advertise client http_port dns_port
+            server_port addresses_http addresses_dns dns kv_value_bytes body_bytes check_output_interval script_checks
+            strict_consul dev log_level log_format);
+        if !over.http_addr.is_empty() {
+            self.http_addr = over.http_addr;
+        }
+        if !over.dns_addr.is_empty() {
+            self.dns_addr = over.dns_addr;
+        }
+        if !over.recursors.is_empty() {
+            self.recursors = over.recursors;
+        }
+        self.node_meta.extend(over.node_meta);
+        self.cluster_only.extend(over.cluster_only);
+        self.inactive.extend(over.inactive);
+        self.faults.extend(over.faults);
+    }
+}
+
+/// Concern Raft, Serf, gRPC, Connect or the RPC between servers, none of which is inside; TLS keys are here because
+/// without HTTPS, which is refused apart, they concern only that RPC.
+const CLUSTER_ONLY: &[&str] = &[
+    "advertise_addr_ipv4",
+    "advertise_addr_ipv6",
+    "advertise_addr_wan",
+    "advertise_addr_wan_ipv4",
+    "advertise_addr_wan_ipv6",
+    "advertise_reconnect_timeout",
+    "auto_config",
+    "auto_encrypt",
+    "auto_reload_config",
+    "autopilot",
+    "bootstrap",
+    "bootstrap_expect",
+    "ca_file",
+    "ca_path",
+    "cert_file",
+    "config_entries",
+    "connect",
+    "disable_coordinates",
+    "disable_keyring_file",
+    "enable_agent_tls_for_checks",
+    "enable_central_service_config",
+    "encrypt",
+    "encrypt_verify_incoming",
+    "encrypt_verify_outgoing",
+    "gossip_lan",
+    "gossip_wan",
+    "key_file",
+    "leave_on_terminate",
+    "non_voting_server",
+    "peering",
+    "performance",
+    "primary_datacenter",
+    "primary_gateways",
+    "primary_gateways_interval",
+    "protocol",
+    "raft_boltdb",
+    "raft_logstore",
+    "raft_protocol",
+    "raft_snapshot_interval",
+    "raft_snapshot_threshold",
+    "raft_trailing_logs",
+    "read_replica",
+    "reconnect_timeout",
+    "reconnect_timeout_wan",
+    "rejoin_after_leave",
+    "retry_interval",
+    "retry_interval_wan",
+    "retry_join",
+    "retry_join_wan",
+    "retry_max",
+    "retry_max_wan",
+    "rpc",
+    "segment",
+    "segments",
+    "serf_lan",
+    "serf_lan_allowed_cidrs",
+    "serf_wan",
+    "serf_wan_allowed_cidrs",
+    "server_name",
+    "server_rejoin_age_max",
+    "skip_leave_on_interrupt",
+    "start_join",
+    "start_join_wan",
+    "tls",
+    "tls_cipher_suites",
+    "tls_min_version",
+    "tls_prefer_server_cipher_suites",
+    "use_streaming_backend",
+    "verify_incoming",
+    "verify_incoming_https",
+    "verify_incoming_rpc",
+    "verify_outgoing",
+    "verify_server_hostname",
+    "xds",
+];
+
+/// Harmless to accept: they tune or report, and nothing here does.
+const INACTIVE: &[&str] = &[
+    "cache",
+    "check_output_max_size",
+    "check_reap_interval",
+    "default_query_time",
+    "disable_anonymous_signature",
+    "disable_host_node_id",
+    "disable_http_unprintable_char_filter",
+    "disable_remote_exec",
+    "disable_update_check",
+    "discard_check_output",
+    "discovery_max_stale",
+    "enable_debug",
+    "enable_syslog",
+    "log_file",
+    "log_rotate_bytes",
+    "log_rotate_duration",
+    "log_rotate_max_files",
+    "max_query_time",
+    "pid_file",
+    "session_ttl_min",
+    "syslog_facility",
+    "telemetry",
+    "translate_wan_addrs",
+    "ui",
+    "ui_config",
+    "unix_sockets",
+    "watches",
+];
+
+/// Would change what the agent does, and this version cannot do it: better said at the start than found out later.
+const NOT_YET: &[&str] =
+    &["check", "checks", "service", "services", "https_addr", "replica_of", "acl_datacenter", "acl_default_policy"];
+
+/// Reads every key of a file into `layer`: single values replace earlier ones, lists are added to.
+pub(super) fn read(mut top: Section<'_>, layer: &mut Layer) {
+    top.parse("node", &mut layer.node_name, node_name);
+    top.parse("node_name", &mut layer.node_name, node_name);
+    top.parse("node_id", &mut layer.node_id, uuid);
+    top.parse("datacenter", &mut layer.datacenter, datacenter);
+    top.parse("domain", &mut layer.domain, domain);
+    top.parse("alt_domain", &mut layer.alt_domain, domain);
+    top.take("data_dir", &mut layer.data_dir);
+    top.parse("engine", &mut layer.engine, str::parse);
+    top.parse("bind", &mut layer.bind, ip_address);
+    top.parse("bind_addr", &mut layer.bind, ip_address);
+    top.parse("advertise", &mut layer.advertise, ip_address);
+    top.parse("advertise_addr", &mut layer.advertise, ip_address);
+    top.parse("client_addr", &mut layer.client, |text| addresses(text, ip_address));
+    top.parse_list("http_addr", &mut layer.http_addr, http_addr);
+    top.parse_list("dns_addr", &mut layer.dns_addr, dns_addr);
+    top.parse_list("recursor", &mut layer.recursors, recursor);
+    top.parse_list("recursors", &mut layer.recursors, recursor);
+    top.take("check_update_interval", &mut layer.check_output_interval);
+    top.take("enable_script_checks", &mut layer.script_checks);
+    top.take("enable_local_script_checks", &mut layer.script_checks);
+    top.take("strict_consul", &mut layer.strict_consul);
+    top.take("dev", &mut layer.dev);
+    top.parse("log_level", &mut layer.log_level, log_level);
+    top.parse("log_format", &mut layer.log_format, |text| clap::ValueEnum::from_str(text, false));
+    let mut json = None;
+    top.take("log_json", &mut json);
+    if json == Some(true) {
+        layer.log_format = Some(LogFormat::Json);
+    }
+    let mut meta = None;
+    top.take("node_meta", &mut meta);
+    layer.node_meta.extend(meta.into_iter().flat_map(|meta: BTreeMap<String, String>| meta));
+
+    top.section("ports", |ports| read_ports(ports, layer));
+    top.section("addresses", |addresses| read_addresses(addresses, layer));
+    top.section("dns_config", |dns| read_dns(dns, layer));
+    top.section("limits", |limits| read_limits(limits, layer));
+    top.section("http_config", |http| read_http(http, layer));
+    top.section("acl", read_acl);
+
+    let mut server = None;
+    top.take("server", &mut server);
+    if server == Some(false) {
+        layer.cluster_only.push("server = false".into());
+    }
+    top.ignore(CLUSTER_ONLY, &mut layer.cluster_only);
+    top.ignore(INACTIVE, &mut layer.inactive);
+    for key in NOT_YET {
+        not_yet(&mut top, key);
+    }
+    top.finish();
+}
+
+fn not_yet(section: &mut Section<'_>, key: &'static str) {
+    let mut found = Vec::new();
+    section.ignore(&[key], &mut found);
+    if !found.is_empty() {
+        section.fault(key, "not supported by this version");
+    }
+}
+
+fn read_ports(ports: &mut Section<'_>, layer: &mut Layer) {
+    ports.take("http", &mut layer.http_port);
+    ports.take("dns", &mut layer.dns_port);
+    ports.take("server", &mut layer.server_port);
+    let mut https: Option<i64> = None;
+    ports.take("https", &mut https);
+    if https.is_some_and(|port| port > 0) {
+        ports.fault("https", "HTTPS is not supported by this version");
+    }
+    let others = ["serf_lan", "serf_wan", "grpc", "grpc_tls", "sidecar_min_port", "sidecar_max_port"];
+    ports.ignore(&others, &mut layer.cluster_only);
+    ports.ignore(&["expose_min_port", "expose_max_port", "proxy_min_port", "proxy_max_port"], &mut layer.cluster_only);
+}
+
+fn read_addresses(section: &mut Section<'_>, layer: &mut Layer) {
+    let path_or_ip = |text: &str| match http_addr(text) {
+        Ok(HttpAddr::Unix(path)) => Ok(AddressOrPath::Unix(path)),
+        _ => ip_address(text).map(AddressOrPath::Ip),
+    };
+    section.parse("http", &mut layer.addresses_http, |text| addresses(text, path_or_ip));
+    section.parse("dns", &mut layer.addresses_dns, |text| addresses(text, ip_address));
+    section.ignore(&["https", "grpc", "grpc_tls"], &mut layer.cluster_only);
+}
+
+fn read_dns(dns: &mut Section<'_>, layer: &mut Layer) {
+    fn duration(section: &mut Section<'_>, key: &'static str, slot: &mut Duration) {
+        let mut given: Option<GoDuration> = None;
+        section.take(key, &mut given);
+        *slot = given.map_or(*slot, |d| d.0);
+    }
+    /// SOA times are plain seconds in Consul's files.
+    fn seconds(section: &mut Section<'_>, key: &'static str, slot: &mut Duration) {
+        let mut given: Option<u32> = None;
+        section.take(key, &mut given);
+        *slot = given.map_or(*slot, |s| Duration::from_secs(s.into()));
+    }
+    fn plain<T: serde::de::DeserializeOwned>(section: &mut Section<'_>, key: &'static str, slot: &mut T) {
+        let mut given = None;
+        section.take(key, &mut given);
+        if let Some(value) = given {
+            *slot = value;
+        }
+    }
+    let mut settings = layer.dns.take().unwrap_or_default();
+    duration(dns, "node_ttl", &mut settings.node_ttl);
+    duration(dns, "recursor_timeout", &mut settings.recursor_timeout);
+    let mut ttls: Option<BTreeMap<String, GoDuration>> = None;
+    dns.take("service_ttl", &mut ttls);
+    let ttls = ttls.unwrap_or_default().into_iter().map(|(name, ttl)| (name.to_lowercase(), ttl.0));
+    settings.service_ttl.extend(ttls);
+    plain(dns, "only_passing", &mut settings.only_passing);
+    plain(dns, "a_record_limit", &mut settings.a_record_limit);
+    plain(dns, "udp_answer_limit", &mut settings.udp_answer_limit);
+    plain(dns, "enable_truncate", &mut settings.truncate);
+    plain(dns, "enable_additional_node_meta_txt", &mut settings.node_meta_txt);
+    dns.parse("recursor_strategy", &mut None::<()>, |word| {
+        settings.random_recursor = match word {
+            "random" => true,
+            "sequential" => false,
+            _ => return Err(format!("{word:?} is no strategy; use sequential or random")),
+        };
+        Ok(())
+    });
+    dns.section("soa", |soa| {
+        seconds(soa, "refresh", &mut settings.soa.refresh);
+        seconds(soa, "retry", &mut settings.soa.retry);
+        seconds(soa, "expire", &mut settings.soa.expire);
+        seconds(soa, "min_ttl", &mut settings.soa.min_ttl);
+    });
+    let others = ["allow_stale", "max_stale", "use_cache", "cache_max_age", "disable_compression", "prefer_namespace"];
+    dns.ignore(&others, &mut layer.inactive);
+    layer.dns = Some(settings);
+}
+
+fn read_limits(limits: &mut Section<'_>, layer: &mut Layer) {
+    limits.take("kv_max_value_size", &mut layer.kv_value_bytes);
+    limits.take("txn_max_req_len", &mut layer.body_bytes);
+    let others = ["rpc_handshake_timeout", "rpc_client_timeout", "rpc_max_conns_per_client", "rpc_rate"];
+    limits.ignore(&others, &mut layer.cluster_only);
+    limits.ignore(&["rpc_max_burst", "request_limits"], &mut layer.cluster_only);
+    limits.ignore(&["http_max_conns_per_client", "https_handshake_timeout"], &mut layer.inactive);
+}
+
+fn read_http(http: &mut Section<'_>, layer: &mut Layer) {
+    for key in ["block_endpoints", "allow_write_http_from"] {
+        let mut given: Option<Vec<String>> = None;
+        http.take(key, &mut given);
+        if given.is_some_and(|list| !list.is_empty()) {
+            http.fault(key, "not supported by this version, and ignoring it would open what it closes");
+        }
+    }
+    http.ignore(&["response_headers", "use_cache", "max_header_bytes"], &mut layer.inactive);
+}
+
+/// Without an effect only while it is off: to serve openly what its owner believes guarded would be worse than to stop.
+fn read_acl(acl: &mut Section<'_>) {
+    let mut enabled = None;
+    acl.take("enabled", &mut enabled);
+    if enabled == Some(true) {
+        acl.fault("enabled", "access control is not supported by this version, and ignoring it would open everything");
+    }
+    for key in [
+        "default_policy",
+        "down_policy",
+        "enable_key_list_policy",
+        "enable_token_persistence",
+        "enable_token_replication",
+        "policy_ttl",
+        "role_ttl",
+        "token_ttl",
+        "tokens",
+    ] {
+        acl.take::<IgnoredAny>(key, &mut None);
+    }
+}

@@ -1,0 +1,173 @@
+//! Puts together what was said, what the host says and the defaults. Pure.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use super::{
+    Agent, DnsSettings, Engine, EngineName, Fault, HttpAddr, Layer, Limits, Log, host::Facts, keys::AddressOrPath,
+};
+use crate::agent::registration;
+
+const HTTP_PORT: i64 = 8500;
+const DNS_PORT: i64 = 8600;
+const SERVER_PORT: u16 = 8300;
+
+/// A watcher of a check's output sees it at most this much later.
+const CHECK_OUTPUT_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The whole of it; `None` if something needed can be found nowhere. What is wrong is added to `faults`.
+pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) -> Option<Agent> {
+    faults.append(&mut layer.faults);
+    let (mut notes, mut warnings) = (Vec::new(), Vec::new());
+    let node_name = node_name(&layer, facts, faults, &mut warnings);
+    let engine = engine(&layer, facts, faults, &mut notes);
+    let advertise = advertise(&layer, facts, faults, &mut notes, &mut warnings);
+    let (http, dns) = (http(&layer, faults), dns(&layer, faults));
+    if let Err(why) = registration::check_meta(&layer.node_meta) {
+        faults.push(said("node_meta", why));
+    }
+    if !layer.cluster_only.is_empty() {
+        let keys = layer.cluster_only.join(", ");
+        warnings.push(format!("without effect, because there is no Raft, Serf, gRPC or Connect here: {keys}"));
+    }
+    if !layer.inactive.is_empty() {
+        warnings.push(format!("without effect in this version: {}", layer.inactive.join(", ")));
+    }
+    let limits = Limits::default();
+    Some(Agent {
+        node_name: node_name?,
+        node_id: layer.node_id.unwrap_or_default(),
+        datacenter: layer.datacenter.unwrap_or_else(|| "dc1".into()),
+        domain: layer.domain.unwrap_or_else(|| "consul".into()),
+        alt_domain: layer.alt_domain,
+        advertise,
+        http,
+        dns,
+        recursors: layer.recursors,
+        dns_settings: layer.dns.unwrap_or_else(DnsSettings::default),
+        engine: engine?,
+        node_meta: layer.node_meta,
+        server_port: layer.server_port.unwrap_or(SERVER_PORT),
+        limits: Limits {
+            kv_value_bytes: layer.kv_value_bytes.unwrap_or(limits.kv_value_bytes),
+            body_bytes: layer.body_bytes.unwrap_or(limits.body_bytes),
+        },
+        check_output_interval: layer.check_output_interval.map_or(CHECK_OUTPUT_INTERVAL, |d| d.0),
+        script_checks: layer.script_checks.unwrap_or(false),
+        strict_consul: layer.strict_consul.unwrap_or(false),
+        dev: layer.dev.unwrap_or(false),
+        log: Log { level: layer.log_level, format: layer.log_format.unwrap_or_default() },
+        notes,
+        warnings,
+    })
+}
+
+/// A fault of the whole that no single line is to blame for.
+fn said(key: &str, why: impl Into<String>) -> Fault {
+    Fault { place: "configuration".into(), key: key.into(), why: why.into() }
+}
+
+fn node_name(layer: &Layer, facts: &Facts, faults: &mut Vec<Fault>, warnings: &mut Vec<String>) -> Option<String> {
+    let Some(name) = layer.node_name.clone().or_else(|| facts.hostname.clone().filter(|name| !name.is_empty())) else {
+        faults.push(said("node_name", "the host has no name; give one with --node"));
+        return None;
+    };
+    let in_dns = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'.';
+    if !name.bytes().all(in_dns) {
+        warnings.push(format!("the node name {name:?} has characters that DNS does not; DNS will not find it"));
+    }
+    Some(name)
+}
+
+fn engine(layer: &Layer, facts: &Facts, faults: &mut Vec<Fault>, notes: &mut Vec<String>) -> Option<Engine> {
+    let dev = layer.dev == Some(true);
+    let name = layer.engine.unwrap_or(if dev { EngineName::Memory } else { EngineName::Embedded });
+    match (name, &layer.data_dir, &facts.default_data_dir) {
+        (EngineName::Memory, ..) => Some(Engine::Memory),
+        (EngineName::Embedded, Some(data_dir), _) => Some(Engine::Embedded { data_dir: data_dir.clone() }),
+        (EngineName::Embedded, None, Some(data_dir)) => {
+            notes.push(format!("the state is kept in {}, since no data directory was named", data_dir.display()));
+            Some(Engine::Embedded { data_dir: data_dir.clone() })
+        }
+        (EngineName::Embedded, None, None) => {
+            faults.push(said("data_dir", "there is no home to keep the state in; name a directory with --data-dir"));
+            None
+        }
+    }
+}
+
+/// What was said, else the address bound, else the one that packets to the world leave from.
+fn advertise(
+    layer: &Layer,
+    facts: &Facts,
+    faults: &mut Vec<Fault>,
+    notes: &mut Vec<String>,
+    warnings: &mut Vec<String>,
+) -> IpAddr {
+    let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    if let Some(address) = layer.advertise {
+        if address.is_unspecified() {
+            faults.push(said("advertise_addr", format!("{address} is nobody's address; give the one others reach")));
+        }
+        return address;
+    }
+    match layer.bind.filter(|bind| !bind.is_unspecified()) {
+        Some(bind) => bind,
+        None if layer.dev == Some(true) && layer.bind.is_none() => local,
+        None => match facts.route_address {
+            Some(address) => {
+                notes.push(format!("this host is advertised as {address}, where its default route leaves from"));
+                address
+            }
+            None => {
+                warnings.push(format!("there is no default route; this host is advertised as {local}; see --bind"));
+                local
+            }
+        },
+    }
+}
+
+/// The port to serve on; none if it is switched off, as Consul does with a negative one.
+fn port(key: &str, given: Option<i64>, default: i64, faults: &mut Vec<Fault>) -> Option<u16> {
+    let port = given.unwrap_or(default);
+    if port <= 0 {
+        return None;
+    }
+    let checked = u16::try_from(port).ok();
+    if checked.is_none() {
+        faults.push(said(key, format!("{port} is no port")));
+    }
+    checked
+}
+
+fn client(layer: &Layer) -> Vec<IpAddr> {
+    layer.client.clone().unwrap_or_else(|| vec![Ipv4Addr::LOCALHOST.into()])
+}
+
+fn http(layer: &Layer, faults: &mut Vec<Fault>) -> Vec<HttpAddr> {
+    if !layer.http_addr.is_empty() {
+        return layer.http_addr.clone();
+    }
+    let port = port("ports.http", layer.http_port, HTTP_PORT, faults);
+    let given = layer.addresses_http.clone();
+    let addresses = given.unwrap_or_else(|| client(layer).into_iter().map(AddressOrPath::Ip).collect());
+    let with_port = |address| match address {
+        AddressOrPath::Unix(path) => Some(HttpAddr::Unix(path)),
+        AddressOrPath::Ip(ip) => port.map(|port| HttpAddr::Tcp(SocketAddr::new(ip, port))),
+    };
+    addresses.into_iter().filter_map(with_port).collect()
+}
+
+fn dns(layer: &Layer, faults: &mut Vec<Fault>) -> Vec<SocketAddr> {
+    if !layer.dns_addr.is_empty() {
+        return layer.dns_addr.clone();
+    }
+    let Some(port) = port("ports.dns", layer.dns_port, DNS_PORT, faults) else { return Vec::new() };
+    let addresses = layer.addresses_dns.clone().unwrap_or_else(|| client(layer));
+    addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
+}
+
+#[cfg(test)]
+mod tests;

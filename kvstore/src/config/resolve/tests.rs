@@ -1,0 +1,175 @@
+use super::{
+    super::{
+        LogFormat, Recursor,
+        document::{Document, Format},
+        keys,
+    },
+    *,
+};
+
+fn facts() -> Facts {
+    Facts {
+        hostname: Some("host1".into()),
+        route_address: Some([10, 0, 0, 5].into()),
+        default_data_dir: Some("/state".into()),
+    }
+}
+
+fn read(text: &str, faults: &mut Vec<Fault>) -> Layer {
+    let mut layer = Layer::default();
+    let document = Document::parse("f", text.into(), Format::Yaml).expect("well-formed");
+    keys::read(document.section(faults), &mut layer);
+    layer
+}
+
+/// The agent of a file with these lines.
+fn agent(text: &str) -> Agent {
+    let mut faults = Vec::new();
+    let layer = read(text, &mut faults);
+    let agent = resolve(layer, &facts(), &mut faults);
+    assert_eq!(faults, []);
+    agent.expect("complete")
+}
+
+/// What is wrong with a file with these lines.
+fn faults(text: &str) -> Vec<String> {
+    let mut faults = Vec::new();
+    let layer = read(text, &mut faults);
+    resolve(layer, &facts(), &mut faults);
+    faults.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn without_a_word_it_is_consul_on_loopback() {
+    let agent = agent("");
+    assert_eq!((&*agent.node_name, &*agent.datacenter, &*agent.domain), ("host1", "dc1", "consul"));
+    assert_eq!(agent.http, [HttpAddr::Tcp(([127, 0, 0, 1], 8500).into())]);
+    assert_eq!(agent.dns, [([127, 0, 0, 1], 8600).into()]);
+    assert_eq!((agent.advertise, agent.server_port), ([10, 0, 0, 5].into(), 8300));
+    assert_eq!(agent.engine, Engine::Embedded { data_dir: "/state".into() });
+    assert_eq!(agent.notes.len(), 2, "{:?}", agent.notes);
+    assert_eq!(agent.warnings, [""; 0]);
+    assert_eq!(agent.dns_settings, DnsSettings::default());
+}
+
+#[test]
+fn a_configuration_of_consul_is_taken_with_one_warning() {
+    let agent = agent(
+        r#"{
+ "server": true,
+ "bootstrap": true,
+ "node_name": "wire-node",
+ "node_id": "11111111-1111-4111-8111-111111111111",
+ "datacenter": "DC1",
+ "data_dir": "/data",
+ "bind_addr": "127.0.0.1",
+ "client_addr": "127.0.0.1 ::1",
+ "ports": {"http": 39500, "dns": 39600, "server": 39300, "serf_lan": 39301, "https": -1},
+ "enable_script_checks": true,
+ "node_meta": {"wire": "yes"},
+ "acl": {"enabled": false, "default_policy": "allow"},
+ "retry_join": ["10.0.0.1"],
+ "recursors": ["10.0.0.2", "[::1]:54"],
+ "log_level": "ERR",
+ "log_json": true,
+ "check_update_interval": "5m",
+ "limits": {"kv_max_value_size": 1000},
+ "dns_config": {"node_ttl": "10s", "service_ttl": {"Web": "5s", "*": "1s"}, "enable_truncate": false,
+   "recursor_strategy": "random", "soa": {"min_ttl": 60}, "a_record_limit": 3}
+}"#,
+    );
+    assert_eq!((&*agent.node_name, &*agent.datacenter), ("wire-node", "dc1"));
+    assert_eq!(agent.node_id, "11111111-1111-4111-8111-111111111111");
+    let http: Vec<_> = agent.http.iter().map(ToString::to_string).collect();
+    assert_eq!(http, ["http://127.0.0.1:39500", "http://[::1]:39500"]);
+    assert_eq!(agent.dns.len(), 2);
+    assert_eq!((agent.advertise, agent.server_port, agent.script_checks), ([127, 0, 0, 1].into(), 39300, true));
+    assert_eq!(agent.node_meta, [("wire".to_owned(), "yes".to_owned())].into());
+    assert_eq!(agent.recursors[1], Recursor::At("[::1]:54".parse().unwrap()));
+    assert_eq!(agent.log, Log { level: Some("error".into()), format: LogFormat::Json });
+    assert_eq!(agent.check_output_interval, Duration::from_mins(5));
+    assert_eq!(agent.limits, Limits { kv_value_bytes: 1000, ..Limits::default() });
+    let dns = agent.dns_settings;
+    assert_eq!((dns.node_ttl, dns.service_ttl["web"]), (Duration::from_secs(10), Duration::from_secs(5)));
+    assert_eq!((dns.truncate, dns.random_recursor, dns.a_record_limit), (false, true, 3));
+    assert_eq!((dns.soa.min_ttl, dns.soa.retry), (Duration::from_mins(1), Duration::from_mins(10)));
+    assert_eq!(
+        agent.warnings,
+        ["without effect, because there is no Raft, Serf, gRPC or Connect here: ports.serf_lan, bootstrap, retry_join"]
+    );
+}
+
+#[test]
+fn addresses_come_from_the_most_particular_word() {
+    let shown = |text: &str| {
+        let agent = agent(text);
+        let http: Vec<_> = agent.http.iter().map(ToString::to_string).collect();
+        let dns: Vec<_> = agent.dns.iter().map(ToString::to_string).collect();
+        format!("{} {} | {}", http.join(" "), dns.join(" "), agent.advertise)
+    };
+    for (text, expected) in [
+        ("client_addr: 0.0.0.0", "http://0.0.0.0:8500 0.0.0.0:8600 | 10.0.0.5"),
+        ("{client_addr: 0.0.0.0, http_addr: '127.0.0.1:1'}", "http://127.0.0.1:1 0.0.0.0:8600 | 10.0.0.5"),
+        ("addresses: {http: 'unix:///s 127.0.0.2'}", "unix:///s http://127.0.0.2:8500 127.0.0.1:8600 | 10.0.0.5"),
+        ("ports: {http: 80, dns: -1}", "http://127.0.0.1:80  | 10.0.0.5"),
+        ("dns_addr: ['0.0.0.0:53', '0.0.0.0:8600']", "http://127.0.0.1:8500 0.0.0.0:53 0.0.0.0:8600 | 10.0.0.5"),
+        ("bind_addr: 10.1.1.1", "http://127.0.0.1:8500 127.0.0.1:8600 | 10.1.1.1"),
+        ("{bind_addr: 10.1.1.1, advertise_addr: 192.0.2.7}", "http://127.0.0.1:8500 127.0.0.1:8600 | 192.0.2.7"),
+        ("bind_addr: 0.0.0.0", "http://127.0.0.1:8500 127.0.0.1:8600 | 10.0.0.5"),
+        ("dev: true", "http://127.0.0.1:8500 127.0.0.1:8600 | 127.0.0.1"),
+    ] {
+        assert_eq!(shown(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn flags_win_over_files() {
+    let mut faults = Vec::new();
+    let mut layer = read("{node_name: a, http_addr: '127.0.0.1:1', node_meta: {x: y}, engine: memory}", &mut faults);
+    layer.overlay(Layer {
+        node_name: Some("b".into()),
+        client: Some(vec![[10, 0, 0, 9].into()]),
+        node_meta: [("z".to_owned(), String::new())].into(),
+        ..Layer::default()
+    });
+    let agent = resolve(layer, &facts(), &mut faults).unwrap();
+    assert_eq!((&*agent.node_name, agent.node_meta.len(), agent.engine), ("b", 2, Engine::Memory));
+    assert_eq!(agent.http, [HttpAddr::Tcp(([10, 0, 0, 9], 8500).into())]);
+}
+
+#[test]
+fn everything_wrong_is_said_at_once_and_what_cannot_be_done_is_no_surprise_later() {
+    assert_eq!(
+        faults(
+            "datacenter: 'd c'\nacl: {enabled: true}\nports: {https: 8501, htp: 1}\nservices: []\nengine: etcd://x\n"
+        ),
+        [
+            "f:1  datacenter: \"d c\" is no name for a datacenter; use letters, digits, - and _",
+            "f:5  engine: the engine etcd is not supported by this version",
+            "f:3  ports.https: HTTPS is not supported by this version",
+            "f:3  ports.htp: unknown key; did you mean \"http\"?",
+            "f:2  acl.enabled: access control is not supported by this version, and ignoring it would open everything",
+            "f:4  services: not supported by this version",
+        ]
+    );
+    assert_eq!(
+        faults("{ports: {http: 70000}, advertise_addr: 0.0.0.0, node_meta: {'a b': c}}"),
+        [
+            "configuration  advertise_addr: 0.0.0.0 is nobody's address; give the one others reach",
+            "configuration  ports.http: 70000 is no port",
+            "configuration  node_meta: Couldn't load metadata pair ('a b', 'c'): Key contains invalid characters",
+        ]
+    );
+}
+
+#[test]
+fn what_the_host_does_not_say_is_asked_for() {
+    let mut faults = Vec::new();
+    assert_eq!(resolve(Layer::default(), &Facts::default(), &mut faults), None);
+    let whys: Vec<_> = faults.iter().map(|f| &*f.key).collect();
+    assert_eq!(whys, ["node_name", "data_dir"]);
+
+    let layer = Layer { dev: Some(true), node_name: Some("n_1".into()), ..Layer::default() };
+    let agent = resolve(layer, &Facts::default(), &mut Vec::new()).unwrap();
+    assert!(agent.warnings[0].contains("DNS will not find it"), "{:?}", agent.warnings);
+}
