@@ -28,29 +28,16 @@ pub(super) fn parse(body: &CheckRegistration) -> Result<Parsed, String> {
     let mut warnings = ignored(body);
     let given = |d: Option<kvstore_client::GoDuration>| d.map(|d| d.0).filter(|d| !d.is_zero());
     if matches!(kind, ProbeKind::Ttl { .. }) {
-        let probe = Probe {
-            kind,
-            interval: Duration::ZERO,
-            timeout: Duration::ZERO,
-        };
+        let probe = Probe { kind, interval: Duration::ZERO, timeout: Duration::ZERO };
         return Ok(Parsed { probe, warnings });
     }
     let mut interval = given(body.interval).unwrap_or(MIN_INTERVAL);
     if interval < MIN_INTERVAL {
-        warnings.push(format!(
-            "an interval of {interval:?} is too short; raised to {MIN_INTERVAL:?}"
-        ));
+        warnings.push(format!("an interval of {interval:?} is too short; raised to {MIN_INTERVAL:?}"));
         interval = MIN_INTERVAL;
     }
     let timeout = given(body.timeout).unwrap_or(DEFAULT_TIMEOUT);
-    Ok(Parsed {
-        probe: Probe {
-            kind,
-            interval,
-            timeout,
-        },
-        warnings,
-    })
+    Ok(Parsed { probe: Probe { kind, interval, timeout }, warnings })
 }
 
 /// Consul's rules, in its order and words.
@@ -58,14 +45,7 @@ fn validate(body: &CheckRegistration) -> Result<(), String> {
     let is_set = |d: Option<kvstore_client::GoDuration>| d.is_some_and(|d| !d.0.is_zero());
     let (interval, ttl) = (is_set(body.interval), is_set(body.ttl));
     let alias = !body.alias_node.is_empty() || !body.alias_service.is_empty();
-    let addressed = [
-        &body.http,
-        &body.tcp,
-        &body.udp,
-        &body.grpc,
-        &body.h2ping,
-        &body.os_service,
-    ];
+    let addressed = [&body.http, &body.tcp, &body.udp, &body.grpc, &body.h2ping, &body.os_service];
     let probed = !body.args.is_empty() || addressed.iter().any(|text| !text.is_empty());
     let why = if interval && ttl {
         "Interval and TTL cannot both be specified"
@@ -94,9 +74,7 @@ fn kind(body: &CheckRegistration) -> Result<ProbeKind, String> {
         return http(body);
     }
     if !body.tcp.is_empty() {
-        return Ok(ProbeKind::Tcp {
-            address: body.tcp.clone(),
-        });
+        return Ok(ProbeKind::Tcp { address: body.tcp.clone() });
     }
     let name = if !body.udp.is_empty() {
         "UDP"
@@ -117,20 +95,12 @@ fn kind(body: &CheckRegistration) -> Result<ProbeKind, String> {
 }
 
 fn http(body: &CheckRegistration) -> Result<ProbeKind, String> {
-    if body
-        .http
-        .get(..8)
-        .is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://"))
-    {
+    if body.http.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://")) {
         return Err(unsupported("https is"));
     }
     Ok(ProbeKind::Http {
         url: body.http.clone(),
-        method: if body.method.is_empty() {
-            "GET".into()
-        } else {
-            body.method.clone()
-        },
+        method: if body.method.is_empty() { "GET".into() } else { body.method.clone() },
         header: body.header.clone(),
         body: body.body.clone(),
         no_redirects: body.disable_redirects,
@@ -146,29 +116,13 @@ fn unsupported(what: &str) -> String {
 /// What is accepted, because clients send it, but has no effect yet.
 fn ignored(body: &CheckRegistration) -> Vec<String> {
     let given = [
-        (
-            "SuccessBeforePassing",
-            body.success_before_passing.is_some_and(|n| n > 0),
-        ),
-        (
-            "FailuresBeforeWarning",
-            body.failures_before_warning.is_some_and(|n| n > 0),
-        ),
-        (
-            "FailuresBeforeCritical",
-            body.failures_before_critical.is_some_and(|n| n > 0),
-        ),
+        ("SuccessBeforePassing", body.success_before_passing.is_some_and(|n| n > 0)),
+        ("FailuresBeforeWarning", body.failures_before_warning.is_some_and(|n| n > 0)),
+        ("FailuresBeforeCritical", body.failures_before_critical.is_some_and(|n| n > 0)),
         ("OutputMaxSize", body.output_max_size.is_some_and(|n| n > 0)),
-        (
-            "DeregisterCriticalServiceAfter",
-            body.deregister_critical_service_after.is_some_and(|d| !d.0.is_zero()),
-        ),
+        ("DeregisterCriticalServiceAfter", body.deregister_critical_service_after.is_some_and(|d| !d.0.is_zero())),
     ];
-    let names: Vec<_> = given
-        .iter()
-        .filter(|(_, given)| *given)
-        .map(|(name, _)| *name)
-        .collect();
+    let names: Vec<_> = given.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
     if names.is_empty() {
         return Vec::new();
     }

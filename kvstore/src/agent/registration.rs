@@ -126,21 +126,14 @@ pub fn service(node: &NodeKey, body: ServiceRegistration) -> Result<Service, Inv
         socket_path: body.socket_path,
         tagged_addresses,
         meta: (!body.meta.is_empty()).then_some(body.meta),
-        weights: body.weights.map_or_else(Weights::default, |w| Weights {
-            passing: w.passing,
-            warning: w.warning,
-        }),
+        weights: body.weights.map_or_else(Weights::default, |w| Weights { passing: w.passing, warning: w.warning }),
         enable_tag_override: body.enable_tag_override,
         kind: body.kind,
         proxy: body.proxy,
         connect,
         owner: Owner::Agent,
     };
-    Ok(Service {
-        instance,
-        checks,
-        warnings,
-    })
+    Ok(Service { instance, checks, warnings })
 }
 
 /// The row of `body`, a check of `node` or of one of its instances. Whether the instance exists is for the core to say.
@@ -156,11 +149,7 @@ pub fn check(node: &NodeKey, body: CheckRegistration) -> Result<StandaloneCheck,
     only_default("Partition", &body.partition)?;
     let mut parsed = definition::parse(&body).map_err(InvalidRegistration::Check)?;
     let id = CheckId::new(own_id(&body).unwrap_or(&body.name))?;
-    let of = if body.service_id.is_empty() {
-        None
-    } else {
-        Some(InstanceId::new(&body.service_id)?)
-    };
+    let of = if body.service_id.is_empty() { None } else { Some(InstanceId::new(&body.service_id)?) };
     let warnings = name_them(&id, &mut parsed);
     let mut check = row(node, id, of, body.name, status, body.notes, parsed);
     // Only checks by themselves show these two, as Consul does.
@@ -176,14 +165,9 @@ fn service_checks(
     body: &ServiceRegistration,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Check>, InvalidRegistration> {
-    let single = body
-        .check
-        .iter()
-        .filter(|check| **check != CheckRegistration::default());
+    let single = body.check.iter().filter(|check| **check != CheckRegistration::default());
     let bodies: Vec<_> = single.chain(&body.checks).collect();
-    let parsed = bodies
-        .iter()
-        .map(|check| definition::parse(check).map_err(InvalidRegistration::Check));
+    let parsed = bodies.iter().map(|check| definition::parse(check).map_err(InvalidRegistration::Check));
     let parsed = parsed.collect::<Result<Vec<_>, _>>()?;
 
     let mut checks: Vec<Check> = Vec::with_capacity(bodies.len());
@@ -195,25 +179,13 @@ fn service_checks(
             None => format!("service:{instance}"),
         };
         let id = CheckId::new(&id)?;
-        let name = if check.name.is_empty() {
-            format!("Service '{}' check", body.name)
-        } else {
-            check.name.clone()
-        };
+        let name = if check.name.is_empty() { format!("Service '{}' check", body.name) } else { check.name.clone() };
         warnings.append(&mut name_them(&id, &mut parsed));
         if checks.iter().any(|other| other.id == id) {
             warnings.push(format!("check {id:?} is given twice; the later one counts"));
             checks.retain(|other| other.id != id);
         }
-        checks.push(row(
-            node,
-            id,
-            Some(instance.clone()),
-            name,
-            status,
-            check.notes.clone(),
-            parsed,
-        ));
+        checks.push(row(node, id, Some(instance.clone()), name, status, check.notes.clone(), parsed));
     }
     Ok(checks)
 }
@@ -245,10 +217,7 @@ fn row(
 }
 
 fn own_id(body: &CheckRegistration) -> Option<&str> {
-    [&body.check_id, &body.id]
-        .into_iter()
-        .map(String::as_str)
-        .find(|id| !id.is_empty())
+    [&body.check_id, &body.id].into_iter().map(String::as_str).find(|id| !id.is_empty())
 }
 
 /// The initial status: critical unless given; `None` if it is no status.
@@ -260,37 +229,25 @@ fn status(body: &CheckRegistration) -> Option<Status> {
 }
 
 fn name_them(id: &CheckId, parsed: &mut Parsed) -> Vec<String> {
-    parsed
-        .warnings
-        .drain(..)
-        .map(|warning| format!("check {id:?}: {warning}"))
-        .collect()
+    parsed.warnings.drain(..).map(|warning| format!("check {id:?}: {warning}")).collect()
 }
 
 fn only_default(field: &'static str, value: &str) -> Result<(), InvalidRegistration> {
     if value.is_empty() || value == "default" {
         return Ok(());
     }
-    Err(InvalidRegistration::Namespace {
-        field,
-        value: value.into(),
-    })
+    Err(InvalidRegistration::Namespace { field, value: value.into() })
 }
 
 fn is_any(address: &str) -> bool {
-    matches!(
-        address.parse(),
-        Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED) | IpAddr::V6(Ipv6Addr::UNSPECIFIED))
-    )
+    matches!(address.parse(), Ok(IpAddr::V4(Ipv4Addr::UNSPECIFIED) | IpAddr::V6(Ipv6Addr::UNSPECIFIED)))
 }
 
 /// Consul's rules for service metadata, in its words.
 pub(crate) fn check_meta(meta: &Meta) -> Result<(), String> {
     let (pairs, key_chars, value_chars) = MAX_META;
     if meta.len() > pairs {
-        return Err(format!(
-            "Node metadata cannot contain more than {pairs} key/value pairs"
-        ));
+        return Err(format!("Node metadata cannot contain more than {pairs} key/value pairs"));
     }
     for (key, value) in meta {
         let why = if key.is_empty() {
@@ -322,10 +279,7 @@ fn check_tagged(addresses: &Addresses) -> Result<(), InvalidRegistration> {
             _ => continue,
         };
         if !ok {
-            return Err(InvalidRegistration::TaggedAddress {
-                name: name.clone(),
-                family,
-            });
+            return Err(InvalidRegistration::TaggedAddress { name: name.clone(), family });
         }
     }
     Ok(())
@@ -339,16 +293,10 @@ fn with_own_address(mut given: Addresses, address: &str, port: u16) -> BTreeMap<
         Err(_) => &[],
     };
     for name in names {
-        let own = || ServiceAddress {
-            address: address.into(),
-            port,
-        };
+        let own = || ServiceAddress { address: address.into(), port };
         given.entry((*name).into()).or_insert_with(own);
     }
-    let row = |a: ServiceAddress| TaggedAddress {
-        address: a.address,
-        port: a.port,
-    };
+    let row = |a: ServiceAddress| TaggedAddress { address: a.address, port: a.port };
     given.into_iter().map(|(name, address)| (name, row(address))).collect()
 }
 

@@ -52,14 +52,8 @@ fn refuses_a_bad_service_in_consuls_words() {
             json!({"Name": "bad", "Check": {"HTTP": "http://127.0.0.1:1/"}}),
             "Invalid check: Interval must be > 0 for Script, HTTP, H2PING, TCP, UDP or OSService checks",
         ),
-        (
-            json!({"Name": "bad", "Check": {"Interval": "10s"}}),
-            "Invalid check: TTL must be > 0 for TTL checks",
-        ),
-        (
-            json!({"Name": "bad", "Checks": [{}]}),
-            "Invalid check: TTL must be > 0 for TTL checks",
-        ),
+        (json!({"Name": "bad", "Check": {"Interval": "10s"}}), "Invalid check: TTL must be > 0 for TTL checks"),
+        (json!({"Name": "bad", "Checks": [{}]}), "Invalid check: TTL must be > 0 for TTL checks"),
         (
             json!({"Name": "bad", "Check": {"TTL": "10s", "Interval": "10s"}}),
             "Invalid check: Interval and TTL cannot both be specified",
@@ -76,14 +70,8 @@ fn refuses_a_bad_service_in_consuls_words() {
             json!({"Name": "bad", "TaggedAddresses": {"lan_ipv4": {"Address": "::1", "Port": 1}}}),
             "Service tagged address \"lan_ipv4\" must be a valid ipv4 address",
         ),
-        (
-            json!({"Name": "a\nb"}),
-            "Invalid name: the service name \"a\\nb\" has a control character",
-        ),
-        (
-            json!({"Name": "a", "Namespace": "team"}),
-            "Invalid Namespace: \"team\" - there is only \"default\" here",
-        ),
+        (json!({"Name": "a\nb"}), "Invalid name: the service name \"a\\nb\" has a control character"),
+        (json!({"Name": "a", "Namespace": "team"}), "Invalid Namespace: \"team\" - there is only \"default\" here"),
     ] {
         assert_eq!(refused(body.clone()), text, "{body}");
     }
@@ -99,10 +87,7 @@ fn refuses_a_bad_service_in_consuls_words() {
 fn refuses_kinds_it_cannot_run() {
     for (kind, check) in [
         ("script checks are", json!({"Args": ["true"], "Interval": "5s"})),
-        (
-            "Docker checks are",
-            json!({"DockerContainerID": "x", "Args": ["true"], "Interval": "5s"}),
-        ),
+        ("Docker checks are", json!({"DockerContainerID": "x", "Args": ["true"], "Interval": "5s"})),
         ("gRPC checks are", json!({"GRPC": "127.0.0.1:1", "Interval": "5s"})),
         ("UDP checks are", json!({"UDP": "127.0.0.1:1", "Interval": "5s"})),
         ("H2PING checks are", json!({"H2PING": "127.0.0.1:1", "Interval": "5s"})),
@@ -111,10 +96,7 @@ fn refuses_kinds_it_cannot_run() {
         ("https is", json!({"HTTP": "HTTPS://127.0.0.1/", "Interval": "5s"})),
     ] {
         let text = refused(json!({"Name": "web", "Check": check}));
-        assert!(
-            text.starts_with(&format!("Invalid check: {kind} not supported")),
-            "{text}"
-        );
+        assert!(text.starts_with(&format!("Invalid check: {kind} not supported")), "{text}");
     }
 }
 
@@ -138,51 +120,29 @@ fn the_plainest_service_has_consuls_defaults() {
         connect: Value::Null,
         owner: Owner::Agent,
     };
-    assert_eq!(
-        service,
-        Service {
-            instance: expected,
-            checks: vec![],
-            warnings: vec![]
-        }
-    );
+    assert_eq!(service, Service { instance: expected, checks: vec![], warnings: vec![] });
 }
 
 #[test]
 fn an_ip_address_gets_its_familys_names() {
     let names = |body: Value| {
         let tagged = register(body).unwrap().instance.tagged_addresses;
-        tagged
-            .into_iter()
-            .map(|(name, a)| format!("{name}={}:{}", a.address, a.port))
-            .collect::<Vec<_>>()
+        tagged.into_iter().map(|(name, a)| format!("{name}={}:{}", a.address, a.port)).collect::<Vec<_>>()
     };
     assert_eq!(
-        names(
-            json!({"Name": "web", "Address": "10.2.0.2", "Port": 81, "TaggedAddresses": {
-            "lan": {"Address": "10.2.0.2", "Port": 81}, "wan_ipv4": {"Address": "203.0.113.2", "Port": 80}}})
-        ),
+        names(json!({"Name": "web", "Address": "10.2.0.2", "Port": 81, "TaggedAddresses": {
+            "lan": {"Address": "10.2.0.2", "Port": 81}, "wan_ipv4": {"Address": "203.0.113.2", "Port": 80}}})),
         ["lan=10.2.0.2:81", "lan_ipv4=10.2.0.2:81", "wan_ipv4=203.0.113.2:80"]
     );
-    assert_eq!(
-        names(json!({"Name": "web", "Address": "fd00::2"})),
-        ["lan_ipv6=fd00::2:0", "wan_ipv6=fd00::2:0"]
-    );
+    assert_eq!(names(json!({"Name": "web", "Address": "fd00::2"})), ["lan_ipv6=fd00::2:0", "wan_ipv6=fd00::2:0"]);
     assert_eq!(names(json!({"Name": "web", "Address": "db.example"})), [""; 0]);
 }
 
 /// `id name kind` of each check.
 fn names(body: Value) -> Vec<String> {
     let checks = register(body).unwrap().checks;
-    assert!(
-        checks
-            .iter()
-            .all(|c| c.service.is_some() && c.owner == Owner::Agent && c.interval.is_empty())
-    );
-    checks
-        .iter()
-        .map(|c| format!("{} | {} | {}", c.id, c.name, c.kind))
-        .collect()
+    assert!(checks.iter().all(|c| c.service.is_some() && c.owner == Owner::Agent && c.interval.is_empty()));
+    checks.iter().map(|c| format!("{} | {} | {}", c.id, c.name, c.kind)).collect()
 }
 
 #[test]
@@ -202,10 +162,7 @@ fn checks_of_a_service_are_named_as_consul_names_them() {
     );
     assert_eq!(
         names(json!({"Name": "web", "Check": http, "Checks": [{"TCP": "127.0.0.1:1", "Interval": "5s"}]})),
-        [
-            "service:web:1 | Service 'web' check | http",
-            "service:web:2 | Service 'web' check | tcp"
-        ]
+        ["service:web:1 | Service 'web' check | http", "service:web:2 | Service 'web' check | tcp"]
     );
 }
 
@@ -216,12 +173,7 @@ fn of_two_checks_with_one_id_the_later_counts() {
             .unwrap();
     let probe = service.checks[0].probe.as_deref().unwrap();
     assert_eq!(service.checks.len(), 1);
-    assert_eq!(
-        probe.kind,
-        ProbeKind::Ttl {
-            ttl: Duration::from_secs(7)
-        }
-    );
+    assert_eq!(probe.kind, ProbeKind::Ttl { ttl: Duration::from_secs(7) });
     assert_eq!(service.warnings, ["check \"a\" is given twice; the later one counts"]);
 }
 
@@ -244,41 +196,20 @@ fn a_probe_is_taken_as_given_with_defaults_and_the_shortest_interval() {
         tls_skip_verify: true,
         tls_server_name: "s".into(),
     };
-    assert_eq!(
-        probe,
-        Probe {
-            kind,
-            interval: Duration::from_secs(5),
-            timeout: Duration::from_secs(2)
-        }
-    );
+    assert_eq!(probe, Probe { kind, interval: Duration::from_secs(5), timeout: Duration::from_secs(2) });
     assert_eq!(warnings, [""; 0]);
 
     let (probe, warnings) = parse(json!({"TCP": "localhost:1", "Interval": "100ms"}));
-    let kind = ProbeKind::Tcp {
-        address: "localhost:1".into(),
-    };
-    assert_eq!(
-        probe,
-        Probe {
-            kind,
-            interval: MIN_INTERVAL,
-            timeout: DEFAULT_TIMEOUT
-        }
-    );
-    assert_eq!(
-        warnings,
-        ["check \"service:web\": an interval of 100ms is too short; raised to 1s"]
-    );
+    let kind = ProbeKind::Tcp { address: "localhost:1".into() };
+    assert_eq!(probe, Probe { kind, interval: MIN_INTERVAL, timeout: DEFAULT_TIMEOUT });
+    assert_eq!(warnings, ["check \"service:web\": an interval of 100ms is too short; raised to 1s"]);
 
     let (_, warnings) = parse(json!({
         "HTTP": "http://x/", "Interval": "1s", "DeregisterCriticalServiceAfter": "1m", "SuccessBeforePassing": 2}));
     assert_eq!(
         warnings,
-        [
-            "check \"service:web\": SuccessBeforePassing, DeregisterCriticalServiceAfter has no effect in this version \
-          of kvstore"
-        ]
+        ["check \"service:web\": SuccessBeforePassing, DeregisterCriticalServiceAfter has no effect in this version \
+          of kvstore"]
     );
 }
 
@@ -286,10 +217,7 @@ fn a_probe_is_taken_as_given_with_defaults_and_the_shortest_interval() {
 fn a_sidecar_is_ignored_aloud() {
     let service = register(json!({"Name": "web", "Connect": {"Native": true, "SidecarService": {"Port": 1}}})).unwrap();
     assert_eq!(service.instance.connect, json!({"Native": true}));
-    assert_eq!(
-        service.warnings,
-        ["Connect.SidecarService is ignored: no mesh is run here"]
-    );
+    assert_eq!(service.warnings, ["Connect.SidecarService is ignored: no mesh is run here"]);
 }
 
 #[test]
@@ -299,40 +227,22 @@ fn refuses_a_bad_check_in_consuls_words() {
         (json!({"ID": "x", "TTL": "5s"}), "Missing check name"),
         (json!({"Name": "c", "TTL": "5s", "Status": "bogus"}), "Bad check status"),
         (json!({"Name": "c"}), "Invalid check: TTL must be > 0 for TTL checks"),
-        (
-            json!({"Name": "c", "TTL": "0s"}),
-            "Invalid check: TTL must be > 0 for TTL checks",
-        ),
+        (json!({"Name": "c", "TTL": "0s"}), "Invalid check: TTL must be > 0 for TTL checks"),
     ] {
-        assert_eq!(
-            register_check(body.clone()).expect_err("refused").to_string(),
-            text,
-            "{body}"
-        );
+        assert_eq!(register_check(body.clone()).expect_err("refused").to_string(), text, "{body}");
     }
 }
 
 #[test]
 fn a_check_by_itself_is_of_the_node_or_of_an_instance() {
-    let check = register_check(json!({"Name": "memory", "TTL": "30s", "Notes": "m"}))
-        .unwrap()
-        .check;
-    assert_eq!(
-        (check.id.as_str(), check.status, check.service),
-        ("memory", Status::Critical, None)
-    );
-    assert_eq!(
-        (&*check.interval, &*check.timeout, &*check.notes, &*check.kind),
-        ("0s", "0s", "m", "ttl")
-    );
+    let check = register_check(json!({"Name": "memory", "TTL": "30s", "Notes": "m"})).unwrap().check;
+    assert_eq!((check.id.as_str(), check.status, check.service), ("memory", Status::Critical, None));
+    assert_eq!((&*check.interval, &*check.timeout, &*check.notes, &*check.kind), ("0s", "0s", "m", "ttl"));
 
     let body = json!({"ID": "extra", "Name": "x", "ServiceID": "db", "TCP": "h:1", "Interval": "10s",
         "Timeout": "1500ms", "Status": "passing"});
     let check = register_check(body).unwrap().check;
-    assert_eq!(
-        (check.id.as_str(), check.name.as_str(), check.status),
-        ("extra", "x", Status::Passing)
-    );
+    assert_eq!((check.id.as_str(), check.name.as_str(), check.status), ("extra", "x", Status::Passing));
     assert_eq!(check.service, Some(InstanceId::new("db").unwrap()));
     assert_eq!((&*check.interval, &*check.timeout), ("10s", "1.5s"));
 }
