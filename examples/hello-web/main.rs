@@ -144,10 +144,7 @@ fn answer(request: &Request, site: &Site) -> (&'static str, String) {
             return ("200 OK", format!("hello from {id} version {version} path {path}\n"));
         }
         _ => {
-            return (
-                "405 Method Not Allowed",
-                "GET and HEAD; POST only to /health/ill and /health/well\n".into(),
-            );
+            return ("405 Method Not Allowed", "GET and HEAD; POST only to /health/ill and /health/well\n".into());
         }
     };
     site.ill.store(ill, Ordering::Relaxed);
@@ -163,11 +160,7 @@ fn read_request(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
     let (Some(method), Some(path), Some(version)) = (words.next(), words.next(), words.next()) else {
         return Err(io::Error::other("not HTTP"));
     };
-    let mut request = Request {
-        method: method.into(),
-        path: path.into(),
-        keep_alive: version == "HTTP/1.1",
-    };
+    let mut request = Request { method: method.into(), path: path.into(), keep_alive: version == "HTTP/1.1" };
     for _ in 0..MAX_HEADERS {
         let line = read_line(reader)?.unwrap_or_default().to_ascii_lowercase();
         match line.split_once(':') {
@@ -215,10 +208,7 @@ mod tests {
     #[test]
     fn says_who_answered() {
         let (status, body) = ask(&site(), "GET /a/b HTTP/1.1\r\nHost: x\r\n\r\n");
-        assert_eq!(
-            (status, body.as_str()),
-            ("200 OK", "hello from 4f1c version v2 path /a/b\n")
-        );
+        assert_eq!((status, body.as_str()), ("200 OK", "hello from 4f1c version v2 path /a/b\n"));
     }
 
     #[test]

@@ -78,9 +78,7 @@ fn locked(count: &Mutex<Count>) -> std::sync::MutexGuard<'_, Count> {
 }
 
 fn parse(url: &str) -> Result<Target, Box<dyn Error>> {
-    let rest = url
-        .strip_prefix("http://")
-        .ok_or_else(|| format!("{url:?} does not begin with http://"))?;
+    let rest = url.strip_prefix("http://").ok_or_else(|| format!("{url:?} does not begin with http://"))?;
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
     let address = host.to_socket_addrs().map_err(|e| format!("{host:?}: {e}"))?.next();
     Ok(Target {
@@ -113,11 +111,7 @@ fn ask(target: &Target) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&target.address, DEADLINE)?;
     stream.set_read_timeout(Some(DEADLINE))?;
     stream.set_write_timeout(Some(DEADLINE))?;
-    write!(
-        stream,
-        "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n",
-        target.path, target.host
-    )?;
+    write!(stream, "GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", target.path, target.host)?;
     let mut text = String::new();
     stream.take(MAX_ANSWER_BYTES).read_to_string(&mut text)?;
     Ok(text)
@@ -125,17 +119,14 @@ fn ask(target: &Target) -> io::Result<String> {
 
 /// Takes only a complete 200; `-` if its body names no version.
 fn version(answer: &str) -> io::Result<String> {
-    let (head, body) = answer
-        .split_once("\r\n\r\n")
-        .ok_or_else(|| io::Error::other("the answer was cut off"))?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| io::Error::other("the answer was cut off"))?;
     let first = head.lines().next().unwrap_or_default();
     if first.split(' ').nth(1) != Some("200") {
         return Err(io::Error::other(first.to_owned()));
     }
     let length = head.lines().find_map(|l| {
         let (name, value) = l.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length")
-            .then(|| value.trim().parse::<usize>().ok())?
+        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
     });
     if length.is_some_and(|n| n != body.len()) {
         return Err(io::Error::other("the body was cut off"));

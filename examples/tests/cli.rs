@@ -37,9 +37,7 @@ fn hello_web(drain_ms: &str) -> (Running, u16) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hello-web"));
     let mut server = Running::start(command.envs([("PORT", "0"), ("VERSION", "v7"), ("DRAIN_MS", drain_ms)]));
     let mut line = String::new();
-    BufReader::new(server.0.stdout.as_mut().unwrap())
-        .read_line(&mut line)
-        .unwrap();
+    BufReader::new(server.0.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
     let port = line.trim().rsplit(':').next().unwrap().parse().unwrap();
     (server, port)
 }
@@ -60,14 +58,7 @@ fn load(port: u16, during: impl FnOnce()) -> (bool, String) {
 fn all_requests_are_answered_and_counted() {
     let (_server, port) = hello_web("0");
     let (good, last) = load(port, || {});
-    let count: u64 = last
-        .strip_prefix("requests=")
-        .unwrap()
-        .split(' ')
-        .next()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let count: u64 = last.strip_prefix("requests=").unwrap().split(' ').next().unwrap().parse().unwrap();
     assert!(good && count > 0, "{last}");
     assert_eq!(last, format!("requests={count} failed=0 v7={count}"));
 }
@@ -97,13 +88,7 @@ fn failures_are_counted() {
 
 #[test]
 fn a_bad_setting_is_named() {
-    let output = Command::new(env!("CARGO_BIN_EXE_hello-web"))
-        .env("PORT", "http")
-        .output()
-        .unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_hello-web")).env("PORT", "http").output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(
-        !output.status.success() && said.contains("PORT") && said.contains("http"),
-        "{said}"
-    );
+    assert!(!output.status.success() && said.contains("PORT") && said.contains("http"), "{said}");
 }

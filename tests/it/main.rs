@@ -1,7 +1,24 @@
 //! The stories: each is a module, and tells what a user does with the whole product and what must come of it.
 
+mod register_to_reload;
+mod restart;
+mod stage;
+mod templater_alone;
+
 use std::process::ExitCode;
 
+use flotilla_tests::story::{Story, run};
+
 fn main() -> ExitCode {
-    flotilla_tests::story::run(vec![])
+    run(vec![
+        Story::new("register_to_reload", stage::needs(), register_to_reload::story),
+        Story::new("register_to_reload_internal", stage::needs(), register_to_reload::internal),
+        Story::new("restart_registrar_killed", stage::needs(), restart::registrar_killed),
+        Story::new("restart_burst", stage::needs(), restart::burst),
+        Story::new("restart_dockerd", stage::needs(), restart::dockerd_restarted),
+        Story::new("restart_registry_empty", stage::needs(), restart::registry_restarted_empty),
+        Story::new("restart_registry_killed_amid_writes", [], restart::registry_killed_amid_writes),
+        Story::new("templater_alone", templater_alone::needs(), templater_alone::process),
+        Story::new("templater_alone_container", stage::needs(), templater_alone::container),
+    ])
 }

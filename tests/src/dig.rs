@@ -19,30 +19,13 @@ pub struct Answer {
 /// If there was no answer.
 pub async fn dig(port: u16, name: &str, kind: &str, options: &[&str]) -> Result<Answer, String> {
     let port = port.to_string();
-    let usual = [
-        "@127.0.0.1",
-        "-p",
-        &port,
-        "+time=2",
-        "+tries=1",
-        "+noall",
-        "+comments",
-        "+answer",
-        name,
-        kind,
-    ];
-    let ran = Launch::new("dig")
-        .args(usual)
-        .args(options)
-        .run(Duration::from_secs(10))
-        .await;
+    let usual = ["@127.0.0.1", "-p", &port, "+time=2", "+tries=1", "+noall", "+comments", "+answer", name, kind];
+    let ran = Launch::new("dig").args(usual).args(options).run(Duration::from_secs(10)).await;
     parse(&ran.ok()?)
 }
 
 fn parse(text: &str) -> Result<Answer, String> {
-    let (_, rest) = text
-        .split_once("status: ")
-        .ok_or_else(|| format!("no answer: {text}"))?;
+    let (_, rest) = text.split_once("status: ").ok_or_else(|| format!("no answer: {text}"))?;
     let status = rest.split(',').next().unwrap_or_default().to_owned();
     let answers = text.lines().filter(|l| !l.starts_with(';') && !l.is_empty());
     // NAME TTL CLASS TYPE DATA...
@@ -61,13 +44,7 @@ mod tests {
         let text = "\n;; Got answer:\n;; ->>HEADER<<- opcode: QUERY, status: NOERROR, id: 7\n;; flags: qr aa\n\n\
                     ;; ANSWER SECTION:\nweb.service.consul.\t0\tIN\tA\t10.0.0.2\nweb.service.consul. 0 IN A 10.0.0.1\n";
         let records = vec!["10.0.0.1".into(), "10.0.0.2".into()];
-        assert_eq!(
-            parse(text),
-            Ok(Answer {
-                status: "NOERROR".into(),
-                records
-            })
-        );
+        assert_eq!(parse(text), Ok(Answer { status: "NOERROR".into(), records }));
         assert_eq!(parse(";; status: NXDOMAIN, id: 1\n").unwrap().status, "NXDOMAIN");
         assert!(parse(";; communications error to 127.0.0.1#8600: timed out\n").is_err());
     }

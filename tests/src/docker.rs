@@ -46,9 +46,7 @@ impl Dockerd {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
         // A short path: socket paths are limited to 108 bytes. The script finds leftovers by this prefix.
-        let dockerd = Self {
-            dir: format!("/tmp/flotilla-dockerd.{}.{n}", process::id()).into(),
-        };
+        let dockerd = Self { dir: format!("/tmp/flotilla-dockerd.{}.{n}", process::id()).into() };
         dockerd.start_again();
         for image in ["examples/hello-web/image.sh", "tests/haproxy-image.sh"] {
             dockerd.script(image, &[]);
@@ -68,10 +66,7 @@ impl Dockerd {
 
     /// Ends the daemon by `signal`, and leaves what it keeps.
     pub fn halt(&self, signal: Signal) {
-        self.script(
-            "tests/dockerd.sh",
-            &["halt", self.dir(), signal.as_str().trim_start_matches("SIG")],
-        );
+        self.script("tests/dockerd.sh", &["halt", self.dir(), signal.as_str().trim_start_matches("SIG")]);
     }
 
     /// Starts the halted daemon with what it kept.
@@ -90,11 +85,7 @@ impl Dockerd {
 
     /// Runs `docker ARGS` against this daemon.
     pub async fn try_docker(&self, args: &[&str]) -> Ran {
-        Launch::new("docker")
-            .env("DOCKER_HOST", self.host())
-            .args(args)
-            .run(DOCKER_LIMIT)
-            .await
+        Launch::new("docker").env("DOCKER_HOST", self.host()).args(args).run(DOCKER_LIMIT).await
     }
 
     /// Runs `docker ARGS`; its output without the last line break.
@@ -103,9 +94,7 @@ impl Dockerd {
     /// If it fails.
     pub async fn docker(&self, args: &[&str]) -> String {
         let out = self.try_docker(args).await.ok();
-        out.unwrap_or_else(|e| panic!("docker {}: {e}", args.join(" ")))
-            .trim_end()
-            .to_owned()
+        out.unwrap_or_else(|e| panic!("docker {}: {e}", args.join(" "))).trim_end().to_owned()
     }
 
     /// Starts a container, as `docker run --detach ARGS` does.
@@ -143,11 +132,7 @@ pub fn remove_shared() {
 }
 
 fn remove(dir: &Path) {
-    let removed = run_script(
-        &workspace().join("tests/dockerd.sh"),
-        &["remove", &dir.to_string_lossy()],
-        "",
-    );
+    let removed = run_script(&workspace().join("tests/dockerd.sh"), &["remove", &dir.to_string_lossy()], "");
     if let Err(e) = removed {
         eprintln!("{} could not be removed: {e}", dir.display());
     }
@@ -158,22 +143,12 @@ fn run_script(path: &Path, args: &[&str], docker_host: &str) -> Result<(), Strin
     // Into a file: a pipe would stay open for as long as the daemon that the script leaves behind.
     let out = || log.reopen().map_err(|e| e.to_string());
     let mut command = Command::new(path);
-    command
-        .args(args)
-        .env("DOCKER_HOST", docker_host)
-        .stdin(process::Stdio::null());
-    let status = command
-        .stdout(out()?)
-        .stderr(out()?)
-        .status()
-        .map_err(|e| e.to_string())?;
+    command.args(args).env("DOCKER_HOST", docker_host).stdin(process::Stdio::null());
+    let status = command.stdout(out()?).stderr(out()?).status().map_err(|e| e.to_string())?;
     if status.success() {
         return Ok(());
     }
-    Err(format!(
-        "{status}: {}",
-        std::fs::read_to_string(log.path()).unwrap_or_default()
-    ))
+    Err(format!("{status}: {}", std::fs::read_to_string(log.path()).unwrap_or_default()))
 }
 
 /// A container; dropping it removes it.
@@ -196,11 +171,7 @@ impl Container<'_> {
     pub async fn try_port(&self) -> Result<u16, String> {
         let out = self.dockerd.try_docker(&["port", &self.id, "8080/tcp"]).await.ok()?;
         let first = out.lines().next().unwrap_or_default();
-        first
-            .rsplit(':')
-            .next()
-            .and_then(|p| p.parse().ok())
-            .ok_or_else(|| format!("no port in {out:?}"))
+        first.rsplit(':').next().and_then(|p| p.parse().ok()).ok_or_else(|| format!("no port in {out:?}"))
     }
 
     /// The host's port that leads to its port 8080.
@@ -208,9 +179,7 @@ impl Container<'_> {
     /// # Panics
     /// If it is not published.
     pub async fn port(&self) -> u16 {
-        self.try_port()
-            .await
-            .unwrap_or_else(|e| panic!("container {}: {e}", self.short()))
+        self.try_port().await.unwrap_or_else(|e| panic!("container {}: {e}", self.short()))
     }
 
     /// Its address on Docker's default bridge.
@@ -226,9 +195,7 @@ impl Container<'_> {
 
     /// `docker kill --signal`.
     pub async fn signal(&self, signal: Signal) {
-        self.dockerd
-            .docker(&["kill", "--signal", signal.as_str(), &self.id])
-            .await;
+        self.dockerd.docker(&["kill", "--signal", signal.as_str(), &self.id]).await;
     }
 
     /// `docker rm --force`.
@@ -247,9 +214,7 @@ impl Drop for Container<'_> {
     fn drop(&mut self) {
         // It may be gone, and so may its daemon: then there is nothing to remove.
         let mut command = Command::new("docker");
-        command
-            .args(["rm", "--force", "--volumes", &self.id])
-            .env("DOCKER_HOST", self.dockerd.host());
+        command.args(["rm", "--force", "--volumes", &self.id]).env("DOCKER_HOST", self.dockerd.host());
         let _ = command.stdin(process::Stdio::null()).output();
     }
 }

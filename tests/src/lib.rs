@@ -18,9 +18,7 @@ use std::path::{Path, PathBuf};
 
 /// The root of the workspace.
 pub fn workspace() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the crate is in a folder of the workspace")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in a folder of the workspace")
 }
 
 /// Where cargo put the programs: beside this one, or one level up from a test.
@@ -34,10 +32,6 @@ pub fn program_path(name: &str) -> PathBuf {
         dir = dir.parent().expect("deps is in a folder");
     }
     let path = dir.join(name);
-    assert!(
-        path.is_file(),
-        "{} is not there; build it first: cargo build --workspace",
-        path.display()
-    );
+    assert!(path.is_file(), "{} is not there; build it first: cargo build --workspace", path.display());
     path
 }

@@ -17,12 +17,7 @@ pub enum Need {
 
 impl Need {
     /// What it takes to run our own Docker daemon and talk to it.
-    pub const DOCKER: [Self; 4] = [
-        Self::Root,
-        Self::Program("dockerd"),
-        Self::Program("docker"),
-        Self::Program("ip"),
-    ];
+    pub const DOCKER: [Self; 4] = [Self::Root, Self::Program("dockerd"), Self::Program("docker"), Self::Program("ip")];
 
     fn is_met(self) -> bool {
         match self {
@@ -83,10 +78,7 @@ fn path() -> &'static Path {
 
 fn parse(text: &str) -> BTreeSet<String> {
     let lines = text.lines().map(str::trim).filter(|l| !l.starts_with('#'));
-    lines
-        .filter_map(|l| l.split_whitespace().next())
-        .map(str::to_owned)
-        .collect()
+    lines.filter_map(|l| l.split_whitespace().next()).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -101,11 +93,7 @@ mod tests {
             (&[Need::Root], false, Verdict::Skip("root".into())),
             (&[Need::Root], true, Verdict::Refuse("root".into())),
             (&[Need::Program("systemd")], true, Verdict::Skip("systemd".into())),
-            (
-                &[Need::Program("systemd"), Need::Program("dig")],
-                true,
-                Verdict::Refuse("dig".into()),
-            ),
+            (&[Need::Program("systemd"), Need::Program("dig")], true, Verdict::Refuse("dig".into())),
         ] {
             let missing = missing.iter().copied().collect();
             assert_eq!(judge(&missing, strict, &allowed), want, "{missing:?} {strict}");

@@ -43,15 +43,8 @@ impl Launch {
     /// Any program, found on the `PATH` or where Debian keeps those for root.
     pub fn new(program: impl AsRef<OsStr>) -> Self {
         let program = program.as_ref();
-        let name = Path::new(program)
-            .file_name()
-            .unwrap_or(program)
-            .to_string_lossy()
-            .into_owned();
-        Self {
-            name,
-            command: Command::new(find(program)),
-        }
+        let name = Path::new(program).file_name().unwrap_or(program).to_string_lossy().into_owned();
+        Self { name, command: Command::new(find(program)) }
     }
 
     /// Adds arguments.
@@ -80,26 +73,12 @@ impl Launch {
     /// # Panics
     /// If it cannot be started.
     pub fn start(mut self) -> Program {
-        let log = tempfile::Builder::new()
-            .prefix(&format!("flotilla-{}-", self.name))
-            .suffix(".log")
-            .tempfile();
+        let log = tempfile::Builder::new().prefix(&format!("flotilla-{}-", self.name)).suffix(".log").tempfile();
         let log = log.expect("a temporary file can be made").into_temp_path();
         let append = || Stdio::from(OpenOptions::new().append(true).open(&log).expect("our own file opens"));
-        self.command
-            .stdin(Stdio::null())
-            .stdout(append())
-            .stderr(append())
-            .process_group(0);
-        let child = self
-            .command
-            .spawn()
-            .unwrap_or_else(|e| panic!("{:?} cannot be started: {e}", self.command));
-        Program {
-            name: self.name,
-            child,
-            log,
-        }
+        self.command.stdin(Stdio::null()).stdout(append()).stderr(append()).process_group(0);
+        let child = self.command.spawn().unwrap_or_else(|e| panic!("{:?} cannot be started: {e}", self.command));
+        Program { name: self.name, child, log }
     }
 }
 
@@ -186,11 +165,7 @@ impl Program {
 impl Drop for Program {
     fn drop(&mut self) {
         if thread::panicking() {
-            eprintln!(
-                "---- the end of {}'s log\n{}----",
-                self.name,
-                tail(&self.log(), SHOWN_LINES)
-            );
+            eprintln!("---- the end of {}'s log\n{}----", self.name, tail(&self.log(), SHOWN_LINES));
         }
         let running = self.is_running();
         if running {
@@ -240,11 +215,7 @@ impl Ran {
     /// # Errors
     /// What it said, otherwise.
     pub fn ok(self) -> Result<String, String> {
-        if self.status.success() {
-            Ok(self.out)
-        } else {
-            Err(format!("{}: {}{}", self.status, self.out, self.err))
-        }
+        if self.status.success() { Ok(self.out) } else { Err(format!("{}: {}{}", self.status, self.out, self.err)) }
     }
 }
 
@@ -274,18 +245,12 @@ mod tests {
     use tokio::runtime::Builder;
 
     fn run<T>(future: impl Future<Output = T>) -> T {
-        Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .unwrap()
-            .block_on(future)
+        Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
     }
 
     #[test]
     fn dropping_ends_what_the_program_started_too() {
-        let mut program = Launch::new("sh")
-            .args(["-c", "sleep 100 & echo child $!; wait"])
-            .start();
+        let mut program = Launch::new("sh").args(["-c", "sleep 100 & echo child $!; wait"]).start();
         run(program.wait_for_log("child", Duration::from_secs(5)));
         let child = program.log().trim().rsplit(' ').next().unwrap().parse().unwrap();
         drop(program);
@@ -301,13 +266,8 @@ mod tests {
 
     #[test]
     fn both_streams_and_the_end_are_told() {
-        let ran = run(Launch::new("sh")
-            .args(["-c", "echo out; echo err >&2; exit 3"])
-            .run(Duration::from_secs(5)));
-        assert_eq!(
-            (ran.status.code(), ran.out.as_str(), ran.err.as_str()),
-            (Some(3), "out\n", "err\n")
-        );
+        let ran = run(Launch::new("sh").args(["-c", "echo out; echo err >&2; exit 3"]).run(Duration::from_secs(5)));
+        assert_eq!((ran.status.code(), ran.out.as_str(), ran.err.as_str()), (Some(3), "out\n", "err\n"));
         assert!(ran.ok().is_err_and(|e| e.contains("out") && e.contains("err")));
     }
 

@@ -41,19 +41,9 @@ impl Registry {
     async fn start(data: Option<TempDir>) -> Self {
         let (http, dns) = (free_port(), free_port());
         let addresses = vec![format!("http://127.0.0.1:{http}")];
-        let config = ClientConfig {
-            addresses,
-            timeout: Duration::from_secs(5),
-            ..ClientConfig::default()
-        };
+        let config = ClientConfig { addresses, timeout: Duration::from_secs(5), ..ClientConfig::default() };
         let client = Client::new(&config).expect("the address is well formed");
-        let mut registry = Self {
-            http,
-            dns,
-            data,
-            program: None,
-            client,
-        };
+        let mut registry = Self { http, dns, data, program: None, client };
         registry.start_again().await;
         registry
     }

@@ -32,27 +32,16 @@ impl Story {
         needs: impl IntoIterator<Item = Need>,
         tell: impl FnOnce() -> F + Send + 'static,
     ) -> Self {
-        Self {
-            name,
-            needs: needs.into_iter().collect(),
-            tell: Box::new(move || block_on(tell())),
-        }
+        Self { name, needs: needs.into_iter().collect(), tell: Box::new(move || block_on(tell())) }
     }
 }
 
 fn block_on(story: impl Future<Output = ()>) {
-    let runtime = Builder::new_multi_thread()
-        .worker_threads(2)
-        .enable_all()
-        .build()
-        .expect("threads can be made");
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads can be made");
     runtime.block_on(async {
         // Dropped by the panic itself, so that the story's programs see it and show their logs.
         let mut story = pin!(story);
-        assert!(
-            tokio::time::timeout(LIMIT, story.as_mut()).await.is_ok(),
-            "the story did not end within {LIMIT:?}"
-        );
+        assert!(tokio::time::timeout(LIMIT, story.as_mut()).await.is_ok(), "the story did not end within {LIMIT:?}");
     });
 }
 

@@ -47,11 +47,7 @@ mod tests {
     use tokio::runtime::Builder;
 
     fn run<T>(future: impl Future<Output = T>) -> T {
-        Builder::new_current_thread()
-            .enable_time()
-            .build()
-            .unwrap()
-            .block_on(future)
+        Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
     }
 
     #[test]
@@ -66,23 +62,15 @@ mod tests {
 
     #[test]
     fn tells_the_last_thing_seen() {
-        let failed = run(poll("a thing", Duration::from_millis(50), async || {
-            Err::<(), _>("still blue")
-        }));
-        assert!(
-            failed
-                .as_ref()
-                .is_err_and(|e| e.contains("a thing") && e.contains("still blue")),
-            "{failed:?}"
-        );
+        let failed = run(poll("a thing", Duration::from_millis(50), async || Err::<(), _>("still blue")));
+        assert!(failed.as_ref().is_err_and(|e| e.contains("a thing") && e.contains("still blue")), "{failed:?}");
     }
 
     #[test]
     fn an_attempt_that_hangs_ends_with_the_limit() {
         let start = Instant::now();
-        let failed = run(poll("a thing", Duration::from_millis(50), async || {
-            std::future::pending::<Result<(), &str>>().await
-        }));
+        let failed =
+            run(poll("a thing", Duration::from_millis(50), async || std::future::pending::<Result<(), &str>>().await));
         assert!(failed.is_err() && start.elapsed() < Duration::from_secs(5));
     }
 }

@@ -16,10 +16,7 @@ pub struct Answer {
 fn client() -> &'static Client {
     static CLIENT: OnceLock<Client> = OnceLock::new();
     CLIENT.get_or_init(|| {
-        let builder = Client::builder()
-            .pool_max_idle_per_host(0)
-            .timeout(Duration::from_secs(5))
-            .no_proxy();
+        let builder = Client::builder().pool_max_idle_per_host(0).timeout(Duration::from_secs(5)).no_proxy();
         builder.build().expect("no part of it can fail")
     })
 }
@@ -30,17 +27,12 @@ fn client() -> &'static Client {
 /// If there is no whole answer.
 pub async fn ask(method: Method, url: &str) -> Result<Answer, String> {
     let told = |e: reqwest::Error| {
-        let cause = std::error::Error::source(&e)
-            .map(ToString::to_string)
-            .unwrap_or_default();
+        let cause = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
         format!("{e}: {cause}")
     };
     let response = client().request(method, url).send().await.map_err(told)?;
     let status = response.status().as_u16();
-    Ok(Answer {
-        status,
-        body: response.text().await.map_err(told)?,
-    })
+    Ok(Answer { status, body: response.text().await.map_err(told)? })
 }
 
 /// `GET url`; only a 200 is good.
@@ -70,10 +62,7 @@ pub struct Hello {
 pub fn hello(body: &str) -> Result<Hello, String> {
     let words: Vec<_> = body.split_whitespace().collect();
     match words[..] {
-        ["hello", "from", id, "version", version, "path", _] => Ok(Hello {
-            id: id.into(),
-            version: version.into(),
-        }),
+        ["hello", "from", id, "version", version, "path", _] => Ok(Hello { id: id.into(), version: version.into() }),
         _ => Err(format!("not the answer of a hello-web: {body:?}")),
     }
 }

@@ -1,0 +1,81 @@
+//! Figures: medians, and how a row of them is told.
+
+use std::{fmt, time::Duration};
+
+/// Times of one thing done again and again.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Times(Vec<Duration>);
+
+impl Times {
+    pub(crate) fn push(&mut self, time: Duration) {
+        self.0.push(time);
+        self.0.sort();
+    }
+
+    /// The time that `percent` of all did not exceed.
+    fn at(&self, percent: usize) -> Duration {
+        self.0.get((self.0.len() * percent / 100).min(self.0.len().saturating_sub(1))).copied().unwrap_or_default()
+    }
+
+    pub(crate) fn median(&self) -> Duration {
+        self.at(50)
+    }
+}
+
+impl fmt::Display for Times {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ms = |percent| self.at(percent).as_secs_f64() * 1000.0;
+        let (min, median, p90, max) = (ms(0), ms(50), ms(90), ms(100));
+        write!(f, "median {median:.1} ms (n={}, min {min:.1}, p90 {p90:.1}, max {max:.1})", self.0.len())
+    }
+}
+
+/// One line of the result.
+pub(crate) struct Row {
+    pub(crate) what: &'static str,
+    pub(crate) found: String,
+    /// What is asked for, and whether that was reached; none where a figure is told only beside another.
+    pub(crate) bound: Option<(String, bool)>,
+}
+
+impl Row {
+    pub(crate) fn within(what: &'static str, times: &Times, limit: Duration, others: &str) -> Self {
+        let bound = (format!("under {} ms; {others}", limit.as_millis()), times.median() < limit);
+        Self { what, found: times.to_string(), bound: Some(bound) }
+    }
+
+    pub(crate) fn told(what: &'static str, found: &impl ToString) -> Self {
+        Self { what, found: found.to_string(), bound: None }
+    }
+
+    pub(crate) fn holds(&self) -> bool {
+        self.bound.as_ref().is_none_or(|(_, reached)| *reached)
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<42} {}", self.what, self.found)?;
+        match &self.bound {
+            Some((bound, reached)) => write!(f, "  [{}: {bound}]", if *reached { "ok" } else { "MISSED" }),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_median_is_in_the_middle() {
+        let mut times = Times::default();
+        for ms in [9, 1, 5] {
+            times.push(Duration::from_millis(ms));
+        }
+        assert_eq!(times.median(), Duration::from_millis(5));
+        assert_eq!((times.at(0), times.at(100)), (Duration::from_millis(1), Duration::from_millis(9)));
+        assert!(Row::within("x", &times, Duration::from_millis(6), "").holds());
+        assert!(!Row::within("x", &times, Duration::from_millis(5), "").holds());
+    }
+}
