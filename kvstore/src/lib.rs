@@ -1,1 +1,13 @@
-//! Placeholder.
+//! The registry server: keeps the state, answers HTTP and DNS, runs its node's checks.
+//!
+//! [`server::run`] builds the parts and stops them in order. The decisions are in the crate `kvstore-core`; what is here
+//! waits, calls the core and does what it said.
+
+pub mod agent;
+pub mod config;
+mod deadlines;
+pub mod engine;
+pub mod http;
+pub mod server;
+pub mod store;
+mod waiters;

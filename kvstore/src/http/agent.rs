@@ -1,0 +1,223 @@
+//! `/v1/agent`: the node whose agent this is.
+
+use std::collections::BTreeMap;
+
+use hyper::{Response, StatusCode, header::HeaderValue};
+use kvstore_client::types::{AgentService, CheckUpdate, HealthCheck};
+use kvstore_core::{
+    Command, InstanceView, State, Target,
+    health::Status,
+    names::{CheckId, InstanceId, ServiceKey},
+    row::{Instance, Owner, Stamped},
+};
+use serde_json::json;
+
+use super::{Answer, App, Body, Call, catalog, empty, error::ApiError, json as to_json, shape, text};
+use crate::agent::registration;
+
+/// What `Version` says: the API level we answer at, then our own version, in the form clients parse.
+const VERSION: &str = concat!("1.15.0+flotilla-", env!("CARGO_PKG_VERSION"));
+
+/// The output of a check is kept up to this; the end of it goes.
+const MAX_OUTPUT_BYTES: usize = 4096;
+
+pub(super) fn about(app: &App, _: &Call) -> Answer {
+    let about = &app.about;
+    let state = app.store.state();
+    let node = state.node(&about.node);
+    let member = json!({
+        "Name": about.node_name, "Addr": about.advertise, "Port": 8301,
+        "Tags": {"role": "consul", "dc": about.datacenter, "id": about.node_id, "build": VERSION, "vsn": "2",
+                 "port": about.server_port.to_string()},
+        "Status": 1, "ProtocolMin": 1, "ProtocolMax": 5, "ProtocolCur": 2,
+        "DelegateMin": 2, "DelegateMax": 5, "DelegateCur": 4,
+    });
+    Ok(to_json(&json!({
+        "Config": {
+            "Datacenter": about.datacenter, "PrimaryDatacenter": about.datacenter, "NodeName": about.node_name,
+            "NodeID": about.node_id, "Revision": "", "Server": true, "Version": VERSION, "BuildDate": "",
+        },
+        "DebugConfig": {"Datacenter": about.datacenter, "NodeName": about.node_name, "NodeID": about.node_id},
+        "Coord": {"Vec": [0, 0, 0, 0, 0, 0, 0, 0], "Error": 1.5, "Adjustment": 0, "Height": 1e-5},
+        "Member": member,
+        "Stats": {
+            "agent": {
+                "check_monitors": "0",
+                "checks": state.checks_on(&about.node).filter(|c| c.owner == Owner::Agent).count().to_string(),
+                "services": own_instances(app, &state).count().to_string(),
+            },
+            "build": {"version": VERSION},
+            "consul": {"server": "true", "leader": "true", "known_servers": "1"},
+            "raft": {"applied_index": state.index().to_string(), "state": "Leader"},
+            "runtime": {"os": std::env::consts::OS, "arch": std::env::consts::ARCH},
+        },
+        "Meta": node.and_then(|n| n.meta.clone()).unwrap_or_default(),
+    })))
+}
+
+fn own_instances<'a>(app: &App, state: &'a State) -> impl Iterator<Item = &'a std::sync::Arc<Stamped<Instance>>> {
+    state.instances_on(&app.about.node).filter(|instance| instance.owner == Owner::Agent)
+}
+
+pub(super) fn services(app: &App, _: &Call) -> Answer {
+    let shape = catalog::shape(app);
+    let state = app.store.state();
+    let listed = own_instances(app, &state).map(|i| (i.id.to_string(), shape.agent_service(i)));
+    Ok(to_json(&listed.collect::<BTreeMap<_, _>>()))
+}
+
+/// Checks as the agent shows them: without indexes.
+fn agent_check(check: HealthCheck) -> HealthCheck {
+    HealthCheck { create_index: 0, modify_index: 0, ..check }
+}
+
+pub(super) fn checks(app: &App, _: &Call) -> Answer {
+    let state = app.store.state();
+    let own = state.checks_on(&app.about.node).filter(|check| check.owner == Owner::Agent);
+    let listed = own.map(|check| (check.id.to_string(), agent_check(shape::check(&state, check))));
+    Ok(to_json(&listed.collect::<BTreeMap<_, _>>()))
+}
+
+/// One instance with the hash of its content.
+pub(super) fn service(app: &App, call: &Call) -> Answer {
+    let state = app.store.state();
+    let unknown = || ApiError::NotFound(format!("unknown service ID: {}", call.rest));
+    let id = InstanceId::new(&call.rest).map_err(|_| unknown())?;
+    let instance = own_instances(app, &state).find(|instance| instance.id == id).ok_or_else(unknown)?;
+    let shown = catalog::shape(app).agent_service(instance);
+    let hash = content_hash(&shown);
+    let mut response = to_json(&AgentService { content_hash: hash.clone(), ..shown });
+    if let Ok(value) = HeaderValue::from_str(&hash) {
+        response.headers_mut().insert("x-consul-contenthash", value);
+    }
+    Ok(response)
+}
+
+/// FNV-1a of the JSON: the same content has the same hash after a restart too.
+fn content_hash(service: &AgentService) -> String {
+    let bytes = super::json::compact(service);
+    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3));
+    format!("{hash:016x}")
+}
+
+pub(super) async fn register_service(app: &App, call: Call) -> Answer {
+    let body = super::json::decode(&call.body)?;
+    let replace_checks = call.query.flag("replace-existing-checks")?;
+    let registration::Service { instance, checks, warnings } = registration::service(&app.about.node, body)?;
+    for warning in warnings {
+        tracing::warn!(service = %instance.id, "{warning}");
+    }
+    app.store.submit(Command::RegisterInstance { instance: Box::new(instance), checks, replace_checks }).await?;
+    Ok(empty())
+}
+
+pub(super) async fn deregister_service(app: &App, call: Call) -> Answer {
+    let target = Target::Instance(InstanceId::new(&call.rest)?);
+    app.store.submit(Command::DeregisterOwn { node: app.about.node.clone(), target }).await?;
+    Ok(empty())
+}
+
+pub(super) async fn register_check(app: &App, call: Call) -> Answer {
+    let body = super::json::decode(&call.body)?;
+    let registration::StandaloneCheck { check, warnings } = registration::check(&app.about.node, body)?;
+    for warning in warnings {
+        tracing::warn!(check = %check.id, "{warning}");
+    }
+    app.store.submit(Command::RegisterCheck { check: Box::new(check) }).await?;
+    Ok(empty())
+}
+
+pub(super) async fn deregister_check(app: &App, call: Call) -> Answer {
+    let target = Target::Check(CheckId::new(&call.rest)?);
+    app.store.submit(Command::DeregisterOwn { node: app.about.node.clone(), target }).await?;
+    Ok(empty())
+}
+
+async fn report(app: &App, id: &str, status: Status, mut output: String) -> Answer {
+    let end = (0..=MAX_OUTPUT_BYTES.min(output.len())).rev().find(|at| output.is_char_boundary(*at));
+    output.truncate(end.unwrap_or_default());
+    let (node, check) = (app.about.node.clone(), CheckId::new(id)?);
+    app.store.submit(Command::ReportTtl { node, check, status, output }).await?;
+    Ok(empty())
+}
+
+fn note(call: &Call) -> String {
+    call.query.get("note").unwrap_or_default().to_owned()
+}
+
+pub(super) async fn pass_check(app: &App, call: Call) -> Answer {
+    report(app, &call.rest, Status::Passing, note(&call)).await
+}
+
+pub(super) async fn warn_check(app: &App, call: Call) -> Answer {
+    report(app, &call.rest, Status::Warning, note(&call)).await
+}
+
+pub(super) async fn fail_check(app: &App, call: Call) -> Answer {
+    report(app, &call.rest, Status::Critical, note(&call)).await
+}
+
+pub(super) async fn update_check(app: &App, call: Call) -> Answer {
+    let update: CheckUpdate = super::json::decode(&call.body)?;
+    // Consul takes a missing status for passing.
+    let word = if update.status.is_empty() { "passing" } else { &update.status };
+    let status = Status::parse(word)
+        .ok_or_else(|| ApiError::BadRequest(format!("Invalid check status: '{}'", update.status)))?;
+    report(app, &call.rest, status, update.output).await
+}
+
+/// The worst of an instance's checks as a status code, for load balancers.
+fn verdict(status: Option<Status>) -> (StatusCode, &'static str) {
+    match status {
+        Some(Status::Passing) => (StatusCode::OK, "passing"),
+        Some(Status::Warning) => (StatusCode::TOO_MANY_REQUESTS, "warning"),
+        Some(Status::Critical) => (StatusCode::SERVICE_UNAVAILABLE, "critical"),
+        None => (StatusCode::NOT_FOUND, "critical"),
+    }
+}
+
+fn instance_health(app: &App, state: &State, view: &InstanceView<'_>) -> serde_json::Value {
+    json!({
+        "AggregatedStatus": view.status().as_str(),
+        "Service": catalog::shape(app).agent_service(view.instance),
+        "Checks": view.checks().map(|check| agent_check(shape::check(state, check))).collect::<Vec<_>>(),
+    })
+}
+
+/// A status word as text, or the details, with the status code that goes with them.
+fn health_answer(call: &Call, status: Option<Status>, missing: String, details: &serde_json::Value) -> Response<Body> {
+    let (code, word) = verdict(status);
+    let reason = if status.is_some() { word.to_owned() } else { missing };
+    let as_text = call.query.get("format") == Some("text");
+    let mut response = if as_text { text(code, reason.clone()) } else { to_json(details) };
+    *response.status_mut() = code;
+    if let Ok(value) = HeaderValue::from_str(&reason) {
+        response.headers_mut().insert("x-consul-reason", value);
+    }
+    response
+}
+
+pub(super) fn health_by_id(app: &App, call: &Call) -> Answer {
+    let state = app.store.state();
+    let id = InstanceId::new(&call.rest)?;
+    let view = state.instance_view(&app.about.node, &id).filter(|view| view.instance.owner == Owner::Agent);
+    let details = view.as_ref().map_or_else(
+        || json!({"AggregatedStatus": "critical", "Service": null, "Checks": null}),
+        |view| instance_health(app, &state, view),
+    );
+    let missing = format!("ServiceId {id} not found");
+    Ok(health_answer(call, view.map(|view| view.status()), missing, &details))
+}
+
+pub(super) fn health_by_name(app: &App, call: &Call) -> Answer {
+    let state = app.store.state();
+    let name = ServiceKey::new(&call.rest)?;
+    let own: Vec<_> = state
+        .instances_of(&name)
+        .filter(|view| view.instance.node == app.about.node && view.instance.owner == Owner::Agent)
+        .collect();
+    let status = own.iter().map(InstanceView::status).max();
+    let details = own.iter().map(|view| instance_health(app, &state, view)).collect::<Vec<_>>();
+    let missing = format!("ServiceName {name} Not Found");
+    Ok(health_answer(call, status, missing, &details.into()))
+}

@@ -1,0 +1,136 @@
+//! `/v1/catalog`.
+
+use std::collections::BTreeMap;
+
+use kvstore_client::types::{CatalogDeregistration, CatalogNode, CatalogRegistration, CatalogServices};
+use kvstore_core::{
+    Command, InstanceView, State, Target, WatchKey,
+    names::{CheckId, InstanceId, NodeKey, ServiceKey},
+};
+
+use super::{
+    Answer, App, Call,
+    blocking::{Found, Read, required},
+    error::ApiError,
+    json,
+    query::same_datacenter,
+    register,
+    shape::{self, Shape},
+};
+
+fn json_found(value: &impl serde::Serialize) -> Found {
+    Found::Json(super::json::compact(value))
+}
+
+pub(super) fn shape(app: &App) -> Shape {
+    Shape { datacenter: app.about.datacenter.clone() }
+}
+
+/// What a list of instances is narrowed by: `tag=` (all of them, any case) and `node-meta=`.
+pub(super) struct Narrow {
+    tags: Vec<String>,
+    node_meta: Vec<String>,
+}
+
+impl Narrow {
+    pub(super) fn of(call: &Call) -> Self {
+        let all = |name| call.query.all(name).map(ToOwned::to_owned).collect();
+        Self { tags: all("tag"), node_meta: all("node-meta") }
+    }
+
+    pub(super) fn takes(&self, view: &InstanceView<'_>) -> bool {
+        let has = |tag: &String| view.instance.tags.iter().any(|own| own.to_lowercase() == tag.to_lowercase());
+        self.tags.iter().all(has) && shape::has_meta(view.node.meta.as_ref(), &self.node_meta)
+    }
+}
+
+pub(super) fn datacenters(app: &App, _: &Call) -> Answer {
+    Ok(json(&[&app.about.datacenter]))
+}
+
+pub(super) fn nodes(app: &App, call: &Call) -> Result<Read, ApiError> {
+    let (shape, narrow) = (shape(app), Narrow::of(call));
+    Ok(Read::of([WatchKey::Nodes], move |state| {
+        let fitting = state.nodes().filter(|(_, node)| shape::has_meta(node.meta.as_ref(), &narrow.node_meta));
+        json_found(&fitting.map(|(_, node)| shape.node(node)).collect::<Vec<_>>())
+    }))
+}
+
+pub(super) fn services(_: &App, call: &Call) -> Result<Read, ApiError> {
+    let narrow = Narrow::of(call);
+    let mut keys = vec![WatchKey::Services];
+    if !narrow.node_meta.is_empty() {
+        keys.push(WatchKey::Nodes);
+    }
+    Ok(Read::of(keys, move |state| {
+        let mut listed = CatalogServices::new();
+        for service in state.services() {
+            let mut instances = state.instances_of(service).filter(|view| narrow.takes(view)).peekable();
+            if let Some(first) = instances.peek() {
+                let name = first.instance.service.clone();
+                listed.insert(name, shape::service_tags(instances));
+            }
+        }
+        json_found(&listed)
+    }))
+}
+
+pub(super) fn service(app: &App, call: &Call) -> Result<Read, ApiError> {
+    let service = ServiceKey::new(required(&call.rest, "Missing service name")?)?;
+    let (shape, narrow) = (shape(app), Narrow::of(call));
+    Ok(Read::of([WatchKey::ServiceStatus(service.clone())], move |state| {
+        let rows = state.instances_of(&service).filter(|view| narrow.takes(view));
+        json_found(&rows.map(|view| shape.catalog_service(&view)).collect::<Vec<_>>())
+    }))
+}
+
+/// The node's row and instances; `None` if there is no such node.
+fn node_read(app: &App, call: &Call, render: fn(&State, &Shape, Option<&NodeKey>) -> Found) -> Result<Read, ApiError> {
+    let node = NodeKey::new(required(&call.rest, "Missing node name")?)?;
+    let shape = shape(app);
+    Ok(Read::of([WatchKey::Node(node.clone())], move |state| {
+        render(state, &shape, state.node(&node).is_some().then_some(&node))
+    }))
+}
+
+pub(super) fn node(app: &App, call: &Call) -> Result<Read, ApiError> {
+    node_read(app, call, |state, shape, node| {
+        json_found(&node.and_then(|key| {
+            let services = state.instances_on(key).map(|i| (i.id.to_string(), shape::node_service(i)));
+            Some(CatalogNode { node: shape.node(state.node(key)?), services: services.collect::<BTreeMap<_, _>>() })
+        }))
+    })
+}
+
+pub(super) fn node_services(app: &App, call: &Call) -> Result<Read, ApiError> {
+    node_read(app, call, |state, shape, node| {
+        let row = node.and_then(|key| state.node(key)).map(|node| shape.node(node));
+        let services = node.map(|key| state.instances_on(key).map(|i| shape::node_service(i)).collect::<Vec<_>>());
+        json_found(&serde_json::json!({"Node": row, "Services": services}))
+    })
+}
+
+pub(super) async fn register(app: &App, call: Call) -> Answer {
+    let body: CatalogRegistration = super::json::decode(&call.body)?;
+    same_datacenter(&body.datacenter, &app.about.datacenter)?;
+    let command = register::command(body).map_err(|why| ApiError::Rejected(why.to_string()))?;
+    app.store.submit(command).await?;
+    Ok(json(&true))
+}
+
+pub(super) async fn deregister(app: &App, call: Call) -> Answer {
+    let body: CatalogDeregistration = super::json::decode(&call.body)?;
+    same_datacenter(&body.datacenter, &app.about.datacenter)?;
+    if body.node.is_empty() {
+        return Err(ApiError::Rejected("Must provide node".into()));
+    }
+    let target = if !body.service_id.is_empty() {
+        Target::Instance(InstanceId::new(&body.service_id)?)
+    } else if !body.check_id.is_empty() {
+        Target::Check(CheckId::new(&body.check_id)?)
+    } else {
+        Target::Node
+    };
+    app.store.submit(Command::Deregister { node: NodeKey::new(&body.node)?, target }).await?;
+    Ok(json(&true))
+}

@@ -1,0 +1,64 @@
+//! `/v1/health`.
+
+use std::sync::Arc;
+
+use kvstore_core::{
+    State, WatchKey,
+    health::Status,
+    names::{NodeKey, ServiceKey},
+    row::{Check, Stamped},
+};
+
+use super::{
+    App, Call,
+    blocking::{Found, Read, required},
+    catalog::{Narrow, shape},
+    error::ApiError,
+    json, shape as shapes,
+};
+
+/// Instances with hosts and checks. Who asks for passing ones waits on states only, not on what checks say.
+pub(super) fn service(app: &App, call: &Call) -> Result<Read, ApiError> {
+    let service = ServiceKey::new(required(&call.rest, "Missing service name")?)?;
+    let (shape, narrow, passing) = (shape(app), Narrow::of(call), call.query.flag("passing")?);
+    let key = if passing { WatchKey::ServiceStatus } else { WatchKey::Service };
+    Ok(Read::of([key(service.clone())], move |state| {
+        let rows = state
+            .instances_of(&service)
+            .filter(|view| narrow.takes(view))
+            .filter(|view| !passing || view.status() == Status::Passing);
+        Found::Json(json::compact(&rows.map(|view| shape.entry(state, &view)).collect::<Vec<_>>()))
+    }))
+}
+
+fn found<'a>(state: &State, checks: impl Iterator<Item = &'a Arc<Stamped<Check>>>) -> Found {
+    Found::Json(json::compact(&checks.map(|check| shapes::check(state, check)).collect::<Vec<_>>()))
+}
+
+/// The checks of a service's instances, without those of their hosts.
+pub(super) fn checks(_: &App, call: &Call) -> Result<Read, ApiError> {
+    let service = ServiceKey::new(required(&call.rest, "Missing service name")?)?;
+    let narrow = Narrow::of(call);
+    Ok(Read::of([WatchKey::Service(service.clone())], move |state| {
+        let instances = state.instances_of(&service).filter(|view| narrow.takes(view));
+        found(state, instances.flat_map(|view| state.checks_of(&view.instance.node, Some(&view.instance.id))))
+    }))
+}
+
+pub(super) fn node(_: &App, call: &Call) -> Result<Read, ApiError> {
+    let node = NodeKey::new(required(&call.rest, "Missing node name")?)?;
+    Ok(Read::of([WatchKey::NodeChecks(node.clone())], move |state| found(state, state.checks_on(&node))))
+}
+
+/// All checks in one state, or in `any`; a word that is no state finds nothing.
+pub(super) fn state(_: &App, call: &Call) -> Result<Read, ApiError> {
+    let word = required(&call.rest, "Missing check state")?.to_owned();
+    let node_meta: Vec<String> = call.query.all("node-meta").map(ToOwned::to_owned).collect();
+    Ok(Read::of([WatchKey::Checks], move |state| {
+        let wanted = Status::parse(&word);
+        let of_node =
+            |check: &Check| shapes::has_meta(state.node(&check.node).and_then(|n| n.meta.as_ref()), &node_meta);
+        let fits = |check: &&Arc<Stamped<Check>>| (word == "any" || wanted == Some(check.status)) && of_node(check);
+        found(state, state.checks().filter(fits))
+    }))
+}

@@ -1,0 +1,329 @@
+//! The HTTP API: a table of routes, one line an endpoint, and what happens between a request and its handler.
+//!
+//! A *read* says what it depends on and how to render it from a state; [`blocking`] does the waiting. A *write* makes
+//! a command and answers what the store says. Nothing here decides anything about the registry's data.
+
+mod agent;
+mod blocking;
+mod catalog;
+mod error;
+mod health;
+mod json;
+mod kv;
+mod query;
+mod register;
+mod serve;
+mod shape;
+mod status;
+
+pub use serve::{Listener, serve};
+
+use std::{future::Future, net::IpAddr, pin::Pin, sync::Arc};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    header::{ALLOW, CONTENT_TYPE, HeaderValue, VARY},
+};
+use kvstore_core::names::NodeKey;
+use tokio_util::sync::CancellationToken;
+
+use self::{blocking::Read, error::ApiError, query::Query};
+use crate::store::Store;
+
+/// What every handler works with.
+#[derive(Debug)]
+pub struct App {
+    /// The registry.
+    pub store: Store,
+    /// Facts about this agent.
+    pub about: About,
+    /// Ends blocking queries.
+    pub shutdown: CancellationToken,
+}
+
+/// Facts about this agent, and limits.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// The node whose agent this is.
+    pub node: NodeKey,
+    /// Its name as configured.
+    pub node_name: String,
+    /// Its UUID.
+    pub node_id: String,
+    /// The only datacenter we know.
+    pub datacenter: String,
+    /// Where others reach this node.
+    pub advertise: IpAddr,
+    /// The port shown where Consul shows its server port.
+    pub server_port: u16,
+    /// A key's value has at most this many bytes.
+    pub max_value_bytes: usize,
+}
+
+/// Any other body has at most this many bytes: a registration with all its metadata is far below.
+const MAX_BODY_BYTES: usize = 4 << 20;
+
+/// The time a client may take to send a body.
+const BODY_DEADLINE: std::time::Duration = std::time::Duration::from_mins(1);
+
+/// An answer's body.
+pub type Body = Full<Bytes>;
+
+type Answer = Result<Response<Body>, ApiError>;
+type Later<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
+
+/// A request, as handlers see it.
+#[derive(Debug)]
+pub struct Call {
+    /// What of the path comes after the route's own part, decoded.
+    rest: String,
+    query: Query,
+    body: Bytes,
+}
+
+/// How an endpoint is carried out.
+enum Handler {
+    /// What to read, and what to wait on.
+    Read(fn(&App, &Call) -> Result<Read, ApiError>),
+    /// An answer from what is at hand.
+    Plain(fn(&App, &Call) -> Answer),
+    /// A change.
+    Write(for<'a> fn(&'a App, Call) -> Later<'a>),
+}
+
+/// One endpoint with one method.
+struct Route {
+    method: Method,
+    /// Ends in `/` if something follows; else the whole path.
+    path: &'static str,
+    handler: Handler,
+}
+
+const fn read(path: &'static str, handler: fn(&App, &Call) -> Result<Read, ApiError>) -> Route {
+    Route { method: Method::GET, path, handler: Handler::Read(handler) }
+}
+
+const fn plain(path: &'static str, handler: fn(&App, &Call) -> Answer) -> Route {
+    Route { method: Method::GET, path, handler: Handler::Plain(handler) }
+}
+
+const fn put(path: &'static str, handler: for<'a> fn(&'a App, Call) -> Later<'a>) -> Route {
+    Route { method: Method::PUT, path, handler: Handler::Write(handler) }
+}
+
+const fn delete(path: &'static str, handler: for<'a> fn(&'a App, Call) -> Later<'a>) -> Route {
+    Route { method: Method::DELETE, path, handler: Handler::Write(handler) }
+}
+
+/// A handler of an old client's GET where PUT is meant.
+const fn get_as_put(path: &'static str, handler: for<'a> fn(&'a App, Call) -> Later<'a>) -> Route {
+    Route { method: Method::GET, path, handler: Handler::Write(handler) }
+}
+
+/// Makes an async function a plain function pointer: `later!(kv::put)`.
+macro_rules! later {
+    ($handler:path) => {
+        |app, call| Box::pin($handler(app, call))
+    };
+}
+
+/// Every endpoint. The first route whose path fits decides; methods of one path stand together.
+static ROUTES: &[Route] = &[
+    read("/v1/kv/", kv::get),
+    put("/v1/kv/", later!(kv::put)),
+    delete("/v1/kv/", later!(kv::delete)),
+    read("/v1/health/service/", health::service),
+    read("/v1/health/checks/", health::checks),
+    read("/v1/health/node/", health::node),
+    read("/v1/health/state/", health::state),
+    put("/v1/catalog/register", later!(catalog::register)),
+    put("/v1/catalog/deregister", later!(catalog::deregister)),
+    plain("/v1/catalog/datacenters", catalog::datacenters),
+    read("/v1/catalog/nodes", catalog::nodes),
+    read("/v1/catalog/services", catalog::services),
+    read("/v1/catalog/service/", catalog::service),
+    read("/v1/catalog/node/", catalog::node),
+    read("/v1/catalog/node-services/", catalog::node_services),
+    plain("/v1/agent/self", agent::about),
+    plain("/v1/agent/services", agent::services),
+    plain("/v1/agent/checks", agent::checks),
+    put("/v1/agent/service/register", later!(agent::register_service)),
+    put("/v1/agent/service/deregister/", later!(agent::deregister_service)),
+    plain("/v1/agent/service/", agent::service),
+    plain("/v1/agent/health/service/id/", agent::health_by_id),
+    plain("/v1/agent/health/service/name/", agent::health_by_name),
+    put("/v1/agent/check/register", later!(agent::register_check)),
+    put("/v1/agent/check/deregister/", later!(agent::deregister_check)),
+    put("/v1/agent/check/pass/", later!(agent::pass_check)),
+    get_as_put("/v1/agent/check/pass/", later!(agent::pass_check)),
+    put("/v1/agent/check/warn/", later!(agent::warn_check)),
+    get_as_put("/v1/agent/check/warn/", later!(agent::warn_check)),
+    put("/v1/agent/check/fail/", later!(agent::fail_check)),
+    get_as_put("/v1/agent/check/fail/", later!(agent::fail_check)),
+    put("/v1/agent/check/update/", later!(agent::update_check)),
+    plain("/v1/status/leader", status::leader),
+    plain("/v1/status/peers", status::peers),
+];
+
+/// The routes of the path that fits, all methods, and what comes after the route's own part.
+fn find(path: &str) -> Option<(&'static [Route], &str)> {
+    let fits = |route: &Route| match route.path.strip_suffix('/') {
+        // `/v1/kv` is the same as `/v1/kv/`: nothing follows.
+        Some(own) => path.strip_prefix(own).filter(|rest| rest.is_empty() || rest.starts_with('/')).is_some(),
+        None => path == route.path,
+    };
+    let first = ROUTES.iter().position(fits)?;
+    let own = ROUTES[first].path;
+    let count = ROUTES[first..].iter().take_while(|route| route.path == own).count();
+    Some((&ROUTES[first..first + count], path.get(own.len()..).unwrap_or_default()))
+}
+
+/// Answers one request; never fails: what goes wrong is an answer too.
+pub(crate) async fn answer(app: &Arc<App>, request: Request<hyper::body::Incoming>) -> Response<Body> {
+    let api = request.uri().path().starts_with("/v1/");
+    let mut response = route(app, request).await.unwrap_or_else(ApiError::into_response);
+    if api {
+        let headers = response.headers_mut();
+        headers.insert("x-consul-default-acl-policy", HeaderValue::from_static("allow"));
+        headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
+    }
+    response
+}
+
+async fn route(app: &App, request: Request<hyper::body::Incoming>) -> Answer {
+    let path = request.uri().path();
+    let Some((routes, rest)) = find(path) else {
+        return if path == "/" {
+            Ok(text(StatusCode::OK, "kvstore: the API is at /v1/\n"))
+        } else {
+            Err(ApiError::no_such_path(path))
+        };
+    };
+    let method = match request.method() {
+        &Method::HEAD => Method::GET,
+        other => other.clone(),
+    };
+    if method == Method::OPTIONS {
+        return Ok(allow(StatusCode::OK, routes, Bytes::new()));
+    }
+    let Some(route) = routes.iter().find(|route| route.method == method) else {
+        let body = format!("method {} not allowed", request.method());
+        return Ok(allow(StatusCode::METHOD_NOT_ALLOWED, routes, body.into()));
+    };
+    let rest = query::decode(rest).ok_or(ApiError::BadPath)?;
+    let query = Query::parse(request.uri().query())?;
+    query.same_place(&app.about.datacenter)?;
+    match &route.handler {
+        Handler::Plain(handler) => {
+            let call = Call { rest, query, body: Bytes::new() };
+            handler(app, &call).map(|response| prettied(response, &call.query))
+        }
+        Handler::Read(handler) => {
+            let call = Call { rest, query, body: Bytes::new() };
+            let read = handler(app, &call)?;
+            blocking::answer(app, &call.query, read).await
+        }
+        Handler::Write(handler) => {
+            let is_kv = route.path == "/v1/kv/";
+            let body = read_body(request, if is_kv { app.about.max_value_bytes } else { MAX_BODY_BYTES }).await?;
+            handler(app, Call { rest, query, body }).await
+        }
+    }
+}
+
+/// The whole body, if it comes in time and is not too long; chunked ones are measured too.
+async fn read_body(request: Request<hyper::body::Incoming>, max_bytes: usize) -> Result<Bytes, ApiError> {
+    let declared = hyper::body::Body::size_hint(request.body()).lower();
+    let too_large = |bytes: Option<u64>| ApiError::BodyTooLarge { bytes, max_bytes };
+    if declared > max_bytes as u64 {
+        return Err(too_large(Some(declared)));
+    }
+    let collect = Limited::new(request.into_body(), max_bytes).collect();
+    match tokio::time::timeout(BODY_DEADLINE, collect).await {
+        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(None)),
+        Ok(Err(error)) => Err(ApiError::BrokenBody(error.to_string())),
+        Err(_) => Err(ApiError::SlowBody),
+    }
+}
+
+/// An answer that says which methods the path takes.
+fn allow(status: StatusCode, routes: &[Route], body: Bytes) -> Response<Body> {
+    let methods = routes.iter().fold("OPTIONS".to_owned(), |list, route| format!("{list},{}", route.method));
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    response.headers_mut().insert(ALLOW, HeaderValue::from_str(&methods).expect("methods are plain ASCII"));
+    response
+}
+
+/// A text for people.
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
+    let mut response = Response::new(Full::new(text.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// A success without a body.
+fn empty() -> Response<Body> {
+    Response::new(Body::default())
+}
+
+/// An answer of JSON, compact; see [`prettied`].
+fn json(value: &impl serde::Serialize) -> Response<Body> {
+    json_bytes(json::compact(value))
+}
+
+fn json_bytes(bytes: Bytes) -> Response<Body> {
+    let mut response = Response::new(Full::new(bytes));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// `?pretty`: JSON with four spaces and a line end; anything else as it is.
+fn prettied(response: Response<Body>, query: &Query) -> Response<Body> {
+    if !query.has("pretty") || response.headers().get(CONTENT_TYPE).is_none_or(|t| t != "application/json") {
+        return response;
+    }
+    let (head, body) = response.into_parts();
+    // A full body is at hand; collecting it waits for nothing.
+    let bytes = futures_util::FutureExt::now_or_never(body.collect()).and_then(Result::ok);
+    Response::from_parts(head, Full::new(json::pretty(&bytes.unwrap_or_default().to_bytes())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_find_their_routes_and_what_follows() {
+        let own = |path: &str| find(path).map(|(routes, rest)| (routes[0].path, rest.to_owned()));
+        for (path, route, rest) in [
+            ("/v1/kv/a/b", "/v1/kv/", "a/b"),
+            ("/v1/kv/", "/v1/kv/", ""),
+            ("/v1/kv", "/v1/kv/", ""),
+            ("/v1/kv//x", "/v1/kv/", "/x"),
+            ("/v1/agent/service/register", "/v1/agent/service/register", ""),
+            ("/v1/agent/service/deregister/a/b", "/v1/agent/service/deregister/", "a/b"),
+            ("/v1/agent/service/web", "/v1/agent/service/", "web"),
+            ("/v1/agent/services", "/v1/agent/services", ""),
+            ("/v1/catalog/services", "/v1/catalog/services", ""),
+            ("/v1/catalog/service/web", "/v1/catalog/service/", "web"),
+        ] {
+            assert_eq!(own(path), Some((route, rest.to_owned())), "{path}");
+        }
+        for path in ["/", "/v1", "/v1/nope", "/v1/kvx", "/v2/kv/a", "/v1/catalog/nodes/x"] {
+            assert_eq!(own(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn methods_of_a_path_stand_together() {
+        for (i, route) in ROUTES.iter().enumerate() {
+            let (routes, _) = find(route.path).unwrap();
+            assert!(routes.iter().any(|r| std::ptr::eq(r, route)), "{} is hidden (line {i})", route.path);
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Listeners, connections and their limits.
+
+use std::{io, sync::Arc, time::Duration};
+
+use hyper::service::service_fn;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::{conn::auto, graceful::GracefulShutdown},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, UnixListener},
+    sync::Semaphore,
+};
+
+use super::{App, answer};
+use crate::config::HttpAddr;
+
+/// Connections at the same time; each watcher holds one. More wait in the listener's backlog.
+const MAX_CONNECTIONS: usize = 50_000;
+
+/// The time a client may take to send the head of a request, and an idle connection to send its next one.
+const HEAD_DEADLINE: Duration = Duration::from_mins(5);
+
+/// After a failed accept, for instance for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// What connections get to finish after the stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// An address that is bound.
+#[derive(Debug)]
+pub struct Listener {
+    /// With the port that was taken.
+    pub address: HttpAddr,
+    socket: Socket,
+}
+
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// Binds `address`. A socket file nobody listens on any more is replaced.
+    ///
+    /// # Errors
+    /// The system's, if it is in use or may not be used.
+    pub async fn bind(address: &HttpAddr) -> io::Result<Self> {
+        match address {
+            HttpAddr::Tcp(wanted) => {
+                let listener = TcpListener::bind(wanted).await?;
+                Ok(Self { address: HttpAddr::Tcp(listener.local_addr()?), socket: Socket::Tcp(listener) })
+            }
+            HttpAddr::Unix(path) => {
+                if std::os::unix::net::UnixStream::connect(path)
+                    .is_err_and(|e| e.kind() == io::ErrorKind::ConnectionRefused)
+                {
+                    std::fs::remove_file(path)?;
+                }
+                let listener = UnixListener::bind(path)?;
+                Ok(Self { address: address.clone(), socket: Socket::Unix(listener) })
+            }
+        }
+    }
+}
+
+/// Answers on `listener` until the app shuts down, then lets what is under way finish for a short grace.
+pub async fn serve(listener: Listener, app: Arc<App>) {
+    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let graceful = GracefulShutdown::new();
+    loop {
+        let slot = tokio::select! {
+            slot = slots.clone().acquire_owned() => slot.expect("the semaphore is never closed"),
+            () = app.shutdown.cancelled() => break,
+        };
+        let accepted = tokio::select! {
+            accepted = accept(&listener.socket) => accepted,
+            () = app.shutdown.cancelled() => break,
+        };
+        let stream = match accepted {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!(%error, address = %listener.address, "cannot accept a connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let app = app.clone();
+        let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).pipeline_flush(true);
+        let service = service_fn(move |request| {
+            let app = app.clone();
+            async move { Ok::<_, std::convert::Infallible>(answer(&app, request).await) }
+        });
+        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "a connection ended badly");
+            }
+            drop(slot);
+        });
+    }
+    if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
+        tracing::warn!("connections were still busy after {GRACE:?}");
+    }
+    if let HttpAddr::Unix(path) = &listener.address {
+        // Gone already is as good.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
+async fn accept(socket: &Socket) -> io::Result<Box<dyn Stream>> {
+    match socket {
+        Socket::Tcp(listener) => {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream))
+        }
+        Socket::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
+    }
+}

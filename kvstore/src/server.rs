@@ -1,0 +1,171 @@
+//! Builds the agent's parts, says where they listen, and stops them in order.
+
+use std::{
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use kvstore_core::{
+    Command, Index,
+    health::Status,
+    names::{CheckId, InstanceId, NodeKey},
+    row::{Check, Instance, Meta, Node, Owner, Weights},
+};
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    config::{self, HttpAddr},
+    engine::{Embedded, Engine, EngineError, Memory},
+    http::{self, About, App, Listener},
+    store::{Store, WriteError, Writer},
+};
+
+/// Why the agent does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The store cannot be opened.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    /// The API's address cannot be bound.
+    #[error("cannot listen on {address}; is another agent running there? --http-addr takes another address")]
+    Bind {
+        /// The address.
+        address: HttpAddr,
+        /// The system's word.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Its own node cannot be put into the catalog.
+    #[error("cannot register this node as {node:?}")]
+    Register {
+        /// The name.
+        node: String,
+        /// The store's word.
+        #[source]
+        source: WriteError,
+    },
+}
+
+/// Runs the agent until `shutdown`; returns once all is written and closed.
+///
+/// # Errors
+/// [`ServerError`] if it cannot start. DNS that cannot listen is logged and does not stop the rest.
+pub async fn run(config: config::Agent, shutdown: CancellationToken) -> Result<(), ServerError> {
+    let (store, writer) = Store::start(open_engine(&config)?)?;
+    let ended = run_on(&config, &store, &shutdown).await;
+    shutdown.cancel();
+    stop_writer(writer).await;
+    ended
+}
+
+async fn run_on(config: &config::Agent, store: &Store, shutdown: &CancellationToken) -> Result<(), ServerError> {
+    let node = NodeKey::new(&config.node_name).expect("the configuration has a checked name");
+    let source = |source| ServerError::Register { node: config.node_name.clone(), source };
+    store.submit(own_node(config, &node)).await.map_err(source)?;
+
+    let about = About {
+        node: node.clone(),
+        node_name: config.node_name.clone(),
+        node_id: config.node_id.clone(),
+        datacenter: config.datacenter.clone(),
+        advertise: config.advertise,
+        server_port: config.server_port,
+        max_value_bytes: config.limits.kv_value_bytes,
+    };
+    let app = Arc::new(App { store: store.clone(), about, shutdown: shutdown.clone() });
+
+    let mut parts = JoinSet::new();
+    for address in &config.http {
+        let bound = Listener::bind(address).await;
+        let listener = bound.map_err(|source| ServerError::Bind { address: address.clone(), source })?;
+        tracing::info!(address = %listener.address, "http is listening");
+        parts.spawn(http::serve(listener, app.clone()));
+    }
+    let (timer, stop) = (store.clone(), shutdown.clone());
+    parts.spawn(async move { timer.keep_deadlines(stop).await });
+    tracing::info!(node = config.node_name, datacenter = config.datacenter, index = %store.state().index(), "ready");
+
+    shutdown.cancelled().await;
+    tracing::info!("stopping");
+    while let Some(ended) = parts.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!(%error, "a part ended badly");
+        }
+    }
+    Ok(())
+}
+
+fn open_engine(config: &config::Agent) -> Result<Box<dyn Engine>, EngineError> {
+    // The clock only makes the first index of a fresh store unlike that of any earlier life.
+    let millis = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |d| d.as_millis());
+    let fresh = Index(u64::try_from(millis).unwrap_or(1).max(1));
+    Ok(match &config.engine {
+        config::Engine::Memory => Box::new(Memory::new(fresh)),
+        config::Engine::Embedded { data_dir } => Box::new(Embedded::open(data_dir, fresh)?),
+    })
+}
+
+/// Joining a thread blocks, so it is done where that is allowed.
+async fn stop_writer(writer: Writer) {
+    if let Err(error) = tokio::task::spawn_blocking(move || writer.stop()).await {
+        tracing::error!(%error, "the writer was not stopped in order");
+    }
+}
+
+/// This node with what every Consul server shows: the service `consul` and the check that says the agent lives.
+fn own_node(config: &config::Agent, key: &NodeKey) -> Command {
+    let address = config.advertise.to_string();
+    let family = if config.advertise.is_ipv4() { "ipv4" } else { "ipv6" };
+    let names = ["lan".to_owned(), format!("lan_{family}"), "wan".to_owned(), format!("wan_{family}")];
+    let segment = ("consul-network-segment".to_owned(), String::new());
+    let node = Node {
+        name: config.node_name.clone(),
+        id: config.node_id.clone(),
+        tagged_addresses: Some(names.into_iter().map(|name| (name, address.clone())).collect()),
+        meta: Some(config.node_meta.clone().into_iter().chain([segment]).collect()),
+        address,
+    };
+    let instance = registry_instance(key, config.server_port);
+    let check = alive_check(key);
+    Command::Register { node, keep_node: false, instance: Some(Box::new(instance)), checks: vec![check] }
+}
+
+fn registry_instance(node: &NodeKey, port: u16) -> Instance {
+    Instance {
+        node: node.clone(),
+        id: InstanceId::new("consul").expect("a constant name"),
+        service: "consul".into(),
+        tags: Vec::new(),
+        address: String::new(),
+        port,
+        socket_path: String::new(),
+        tagged_addresses: std::collections::BTreeMap::new(),
+        meta: Some(Meta::from([("flotilla-version".into(), env!("CARGO_PKG_VERSION").into())])),
+        weights: Weights::default(),
+        enable_tag_override: false,
+        kind: String::new(),
+        proxy: Value::Null,
+        connect: Value::Null,
+        owner: Owner::External,
+    }
+}
+
+fn alive_check(node: &NodeKey) -> Check {
+    Check {
+        node: node.clone(),
+        id: CheckId::new("serfHealth").expect("a constant name"),
+        name: "Serf Health Status".into(),
+        status: Status::Passing,
+        notes: String::new(),
+        output: "Agent alive and reachable".into(),
+        service: None,
+        kind: String::new(),
+        probe: None,
+        interval: String::new(),
+        timeout: String::new(),
+        definition: Value::Null,
+        owner: Owner::External,
+    }
+}

@@ -1,0 +1,302 @@
+//! The one writer: queue, decide, engine, log, apply, publish, wake, reply.
+//!
+//! Readers load the current [`State`] and take no lock. A writer is answered when its change is durable and visible.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+    thread::JoinHandle,
+};
+
+use arc_swap::ArcSwap;
+use kvstore_core::{Command, Index, Outcome, Refusal, State, Touched, WatchKey, decide};
+use tokio::{sync::oneshot, time::Instant};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    deadlines::Deadlines,
+    engine::{Engine, EngineError, Proposal},
+    waiters::{Enlisted, Waiters},
+};
+
+/// Commands that wait for the writer; more are refused as [`WriteError::Busy`].
+const MAX_QUEUE: usize = 4096;
+
+/// Commands made durable together.
+const MAX_BATCH: usize = 256;
+
+/// A command decided over and over because others change what it relies on is given up after this many times.
+const MAX_ATTEMPTS: usize = 8;
+
+/// Why a command was not carried out; it changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum WriteError {
+    /// By the rules.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// More writes wait than the store can take.
+    #[error("too many writes are waiting; try again")]
+    Busy,
+    /// The disk is full or failing. Reads go on.
+    #[error("the registry cannot write now: {0}")]
+    Unavailable(String),
+    /// The registry is stopping.
+    #[error("the registry is stopping")]
+    Stopping,
+}
+
+/// A command's end and the index of the state that shows it.
+pub type Written = Result<(Outcome, Index), WriteError>;
+
+/// The registry's state and the way to change it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Store {
+    shared: Arc<Shared>,
+    queue: SyncSender<Job>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    current: Arc<ArcSwap<State>>,
+    waiters: Waiters,
+    deadlines: Deadlines,
+}
+
+enum Job {
+    Command { command: Command, reply: Option<oneshot::Sender<Written>> },
+    Stop,
+}
+
+/// The writer's thread; joined by [`Writer::stop`].
+#[derive(Debug)]
+pub struct Writer {
+    queue: SyncSender<Job>,
+    thread: JoinHandle<()>,
+}
+
+impl Writer {
+    /// Carries out what is queued, closes the engine and ends.
+    pub fn stop(self) {
+        // A full queue only delays this; the writer always makes progress.
+        if self.queue.send(Job::Stop).is_ok() && self.thread.join().is_err() {
+            tracing::error!("the writer ended by a panic");
+        }
+    }
+}
+
+impl Store {
+    /// Loads what `engine` holds and starts the writer.
+    ///
+    /// # Errors
+    /// [`EngineError::Open`] if the engine cannot be read.
+    pub fn start(mut engine: Box<dyn Engine>) -> Result<(Self, Writer), EngineError> {
+        let loaded = engine.load()?;
+        let state = State::load(loaded.index, loaded.rows);
+        let deadlines = Deadlines::default();
+        deadlines.load(&state, Instant::now());
+        let current = Arc::new(ArcSwap::from_pointee(state));
+        let shared = Arc::new(Shared { current, waiters: Waiters::default(), deadlines });
+        let (queue, jobs) = sync_channel(MAX_QUEUE);
+        let worker = Worker { engine, shared: shared.clone() };
+        let thread = std::thread::Builder::new()
+            .name("writer".into())
+            .spawn(move || worker.run(&jobs))
+            .map_err(|e| EngineError::Open { path: String::new(), why: format!("cannot start a thread: {e}") })?;
+        Ok((Self { shared, queue: queue.clone() }, Writer { queue, thread }))
+    }
+
+    /// The newest state; it never changes under its reader.
+    pub fn state(&self) -> Arc<State> {
+        self.shared.current.load_full()
+    }
+
+    /// Where the newest state is always found, for readers that load it many times a second.
+    pub fn snapshots(&self) -> Arc<ArcSwap<State>> {
+        self.shared.current.clone()
+    }
+
+    /// Takes a place among those who wait on `keys`. Enlist first, then read, then wait.
+    pub(crate) fn enlist(&self, keys: &[WatchKey]) -> Enlisted<'_> {
+        self.shared.waiters.enlist(keys)
+    }
+
+    /// Waits until the index of one of `keys` passes `index`; at once if it has.
+    pub async fn wait_past(&self, keys: &[WatchKey], index: Index) -> Arc<State> {
+        let mut enlisted = self.enlist(keys);
+        loop {
+            let state = self.state();
+            if keys.iter().any(|key| state.index_of(key) > index) {
+                return state;
+            }
+            enlisted.touched().await;
+        }
+    }
+
+    /// Carries out `command`; answers when it is durable and visible. It is carried out even if nobody waits for the
+    /// answer any more.
+    ///
+    /// # Errors
+    /// [`WriteError`]; nothing was changed.
+    pub async fn submit(&self, command: Command) -> Written {
+        let (reply, answer) = oneshot::channel();
+        self.queue.try_send(Job::Command { command, reply: Some(reply) }).map_err(|e| match e {
+            TrySendError::Full(_) => WriteError::Busy,
+            TrySendError::Disconnected(_) => WriteError::Stopping,
+        })?;
+        answer.await.unwrap_or(Err(WriteError::Stopping))
+    }
+
+    /// Proposes the expiry of TTL checks as they become due, until `shutdown`.
+    pub async fn keep_deadlines(&self, shutdown: CancellationToken) {
+        let propose = |command| self.queue.try_send(Job::Command { command, reply: None }).is_ok();
+        self.shared.deadlines.run(propose, shutdown).await;
+    }
+}
+
+struct Worker {
+    engine: Box<dyn Engine>,
+    shared: Arc<Shared>,
+}
+
+struct Pending {
+    command: Command,
+    reply: Option<oneshot::Sender<Written>>,
+    attempts: usize,
+}
+
+/// A command of the batch, decided.
+struct Decided {
+    pending: Pending,
+    result: Result<Outcome, Refusal>,
+    /// Whether it has a proposal in the batch.
+    proposed: bool,
+}
+
+impl Worker {
+    fn run(mut self, jobs: &Receiver<Job>) {
+        while let Ok(job) = jobs.recv() {
+            let mut batch = Vec::new();
+            let mut stop = false;
+            for job in std::iter::once(job).chain(jobs.try_iter()) {
+                match job {
+                    Job::Command { command, reply } => batch.push(Pending { command, reply, attempts: 0 }),
+                    Job::Stop => stop = true,
+                }
+                if stop || batch.len() == MAX_BATCH {
+                    break;
+                }
+            }
+            while !batch.is_empty() {
+                batch = self.carry_out(batch);
+            }
+            if stop {
+                return;
+            }
+        }
+    }
+
+    /// Decides, commits, applies, publishes, wakes and answers; gives back what must be decided anew.
+    fn carry_out(&mut self, batch: Vec<Pending>) -> Vec<Pending> {
+        let (decided, proposals) = self.decide_all(batch);
+        let results = if proposals.is_empty() { Ok(Vec::new()) } else { self.engine.commit(proposals) };
+        let touched = self.publish_log();
+        self.shared.waiters.wake(&touched);
+        match results {
+            Ok(results) => self.answer(decided, results),
+            Err(error) => {
+                let message = with_causes(&error);
+                tracing::error!(error = message, "writes are refused until the store can be written again");
+                for Decided { pending, .. } in decided {
+                    reply(pending, Err(WriteError::Unavailable(message.clone())));
+                }
+                Vec::new()
+            }
+        }
+    }
+
+    /// Decides each command on the state that those before it leave.
+    fn decide_all(&self, batch: Vec<Pending>) -> (Vec<Decided>, Vec<Proposal>) {
+        let mut draft = State::clone(&self.shared.current.load());
+        let mut proposals = Vec::with_capacity(batch.len());
+        let mut decided = Vec::with_capacity(batch.len());
+        let now = Instant::now();
+        for pending in batch {
+            if let Command::ExpireTtl { node, check } = &pending.command
+                && !self.shared.deadlines.is_due(node, check, now)
+            {
+                reply(pending, Ok((Outcome::Done, draft.index())));
+                continue;
+            }
+            let (result, proposed) = match decide(&draft, &pending.command) {
+                Ok(decision) => {
+                    let proposed = !decision.changes.is_empty();
+                    if proposed {
+                        draft.apply(draft.index().next(), &decision.changes);
+                        proposals.push(Proposal { changes: decision.changes, lazy: pending.command.is_lazy() });
+                    }
+                    (Ok(decision.outcome), proposed)
+                }
+                Err(refusal) => (Err(refusal), false),
+            };
+            decided.push(Decided { pending, result, proposed });
+        }
+        (decided, proposals)
+    }
+
+    /// Applies what the engine has ordered to the current state and shows the result.
+    fn publish_log(&mut self) -> Touched {
+        let log = self.engine.log();
+        let mut touched = Touched::default();
+        if log.is_empty() {
+            return touched;
+        }
+        let mut state = State::clone(&self.shared.current.load());
+        for commit in log {
+            touched.extend(state.apply(commit.index, &commit.changes));
+        }
+        self.shared.current.store(Arc::new(state));
+        touched
+    }
+
+    fn answer(&self, decided: Vec<Decided>, results: Vec<Result<Index, crate::engine::Conflict>>) -> Vec<Pending> {
+        let state = self.shared.current.load();
+        let now = Instant::now();
+        let mut again = Vec::new();
+        let mut results = results.into_iter();
+        for Decided { mut pending, result, proposed } in decided {
+            let committed =
+                if proposed { results.next().unwrap_or(Err(crate::engine::Conflict)) } else { Ok(state.index()) };
+            match (result, committed) {
+                (Ok(_), Err(crate::engine::Conflict)) if pending.attempts < MAX_ATTEMPTS => {
+                    pending.attempts += 1;
+                    again.push(pending);
+                }
+                (Ok(_), Err(crate::engine::Conflict)) => reply(pending, Err(Refusal::Conflict.into())),
+                (Err(refusal), _) => reply(pending, Err(refusal.into())),
+                (Ok(outcome), Ok(index)) => {
+                    self.shared.deadlines.after(&pending.command, outcome, &state, now);
+                    reply(pending, Ok((outcome, index)));
+                }
+            }
+        }
+        again
+    }
+}
+
+/// Nobody to answer is no fault: the client went away.
+fn reply(pending: Pending, written: Written) {
+    if let Some(reply) = pending.reply {
+        let _ = reply.send(written);
+    }
+}
+
+/// The error and what caused it, in one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    std::iter::successors(error.source(), |e| e.source())
+        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
+}
+
+#[cfg(test)]
+mod tests;

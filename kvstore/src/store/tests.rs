@@ -1,0 +1,149 @@
+//! The writer's promises, on the memory engine and on one that fails when told to.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use kvstore_core::{
+    health::Status,
+    names::{CheckId, Key, NodeKey},
+    row::{Check, Node, Owner, Probe, ProbeKind},
+};
+
+use super::*;
+use crate::engine::{Commit, Conflict, Loaded, Memory};
+
+fn put(key: &str, value: &str) -> Command {
+    let value = bytes::Bytes::copy_from_slice(value.as_bytes());
+    Command::KvPut { key: Key::new(key).unwrap(), value, flags: 0, cas: None }
+}
+
+fn start() -> (Store, Writer) {
+    Store::start(Box::new(Memory::new(Index(1000)))).unwrap()
+}
+
+/// Fails or conflicts while told to.
+struct Moody {
+    memory: Memory,
+    failing: Arc<AtomicBool>,
+    conflicts: usize,
+}
+
+impl Engine for Moody {
+    fn load(&mut self) -> Result<Loaded, EngineError> {
+        self.memory.load()
+    }
+
+    fn commit(&mut self, batch: Vec<Proposal>) -> Result<Vec<Result<Index, Conflict>>, EngineError> {
+        if self.failing.load(Ordering::SeqCst) {
+            return Err(EngineError::Write { path: "x".into(), source: "no space left".into() });
+        }
+        if self.conflicts > 0 {
+            self.conflicts -= 1;
+            return Ok(batch.iter().map(|_| Err(Conflict)).collect());
+        }
+        self.memory.commit(batch)
+    }
+
+    fn log(&mut self) -> Vec<Commit> {
+        self.memory.log()
+    }
+}
+
+#[tokio::test]
+async fn a_write_is_visible_when_it_is_answered_and_wakes_its_watchers() {
+    let (store, writer) = start();
+    let key = WatchKey::Key(Key::new("a").unwrap());
+    let waiting = tokio::spawn({
+        let (store, key) = (store.clone(), key.clone());
+        async move { store.wait_past(&[key], Index(1000)).await.index() }
+    });
+    let (outcome, index) = store.submit(put("a", "1")).await.unwrap();
+    assert_eq!((outcome, index), (Outcome::Done, Index(1001)));
+    assert_eq!(store.state().index_of(&key), Index(1001));
+    assert_eq!(waiting.await.unwrap(), Index(1001));
+    writer.stop();
+    assert!(matches!(store.submit(put("a", "2")).await, Err(WriteError::Stopping)));
+}
+
+#[tokio::test]
+async fn one_index_a_command_and_none_for_an_identical_rewrite() {
+    let (store, _writer) = start();
+    for (value, index) in [("1", 1001), ("2", 1002), ("2", 1002), ("3", 1003)] {
+        assert_eq!(store.submit(put("a", value)).await.unwrap().1, Index(index), "{value}");
+    }
+}
+
+#[tokio::test]
+async fn a_failing_disk_refuses_writes_and_recovers() {
+    let failing = Arc::new(AtomicBool::new(true));
+    let engine = Moody { memory: Memory::new(Index(1)), failing: failing.clone(), conflicts: 0 };
+    let (store, _writer) = Store::start(Box::new(engine)).unwrap();
+    let refused = store.submit(put("a", "1")).await;
+    assert!(matches!(&refused, Err(WriteError::Unavailable(why)) if why.contains("no space left")), "{refused:?}");
+    assert!(store.state().key(&Key::new("a").unwrap()).is_none());
+    failing.store(false, Ordering::SeqCst);
+    store.submit(put("a", "1")).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_conflict_is_decided_anew_and_given_up_in_the_end() {
+    for (conflicts, held) in [(3, true), (MAX_ATTEMPTS + 1, false)] {
+        let engine = Moody { memory: Memory::new(Index(1)), failing: Arc::default(), conflicts };
+        let (store, _writer) = Store::start(Box::new(engine)).unwrap();
+        assert_eq!(store.submit(put("a", "1")).await.is_ok(), held, "{conflicts} conflicts");
+    }
+}
+
+fn ttl_check(ttl: Duration) -> Command {
+    let node =
+        Node { name: "n".into(), id: String::new(), address: "10.0.0.1".into(), tagged_addresses: None, meta: None };
+    let check = Check {
+        node: NodeKey::new("n").unwrap(),
+        id: CheckId::new("c").unwrap(),
+        name: "c".into(),
+        status: Status::Passing,
+        notes: String::new(),
+        output: "fine".into(),
+        service: None,
+        kind: "ttl".into(),
+        probe: Some(Arc::new(Probe {
+            kind: ProbeKind::Ttl { ttl },
+            interval: Duration::ZERO,
+            timeout: Duration::ZERO,
+        })),
+        interval: String::new(),
+        timeout: String::new(),
+        definition: serde_json::Value::Null,
+        owner: Owner::Agent,
+    };
+    Command::Register { node, keep_node: false, instance: None, checks: vec![check] }
+}
+
+#[tokio::test]
+async fn a_silent_ttl_check_expires_and_a_renewal_writes_nothing() {
+    let (store, writer) = start();
+    let shutdown = CancellationToken::new();
+    let timer = tokio::spawn({
+        let (store, shutdown) = (store.clone(), shutdown.clone());
+        async move { store.keep_deadlines(shutdown).await }
+    });
+    store.submit(ttl_check(Duration::from_millis(300))).await.unwrap();
+    let before = store.state().index();
+    let (node, check) = (NodeKey::new("n").unwrap(), CheckId::new("c").unwrap());
+    let report =
+        Command::ReportTtl { node: node.clone(), check: check.clone(), status: Status::Passing, output: "fine".into() };
+    store.submit(report.clone()).await.unwrap();
+    assert_eq!(store.state().index(), before, "a renewal writes nothing");
+    let expired = store.wait_past(&[WatchKey::Checks], before);
+    let state = tokio::time::timeout(Duration::from_secs(10), expired).await.expect("silence is critical");
+    let row = state.check(&node, &check).unwrap();
+    assert_eq!(row.status, Status::Critical);
+    assert_eq!(row.output, "TTL expired (last output before timeout follows): fine");
+    store.submit(report).await.unwrap();
+    assert_eq!(store.state().check(&node, &check).unwrap().status, Status::Passing);
+    shutdown.cancel();
+    timer.await.unwrap();
+    writer.stop();
+}
