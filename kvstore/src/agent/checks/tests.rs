@@ -1,0 +1,171 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+    sync::mpsc,
+};
+
+use super::*;
+
+const TIMEOUT: Duration = Duration::from_millis(500);
+
+/// Listens on a free port and gives every connection `answer`; each request's head goes to the receiver. A connection is
+/// held open if `answer` ends with `...`.
+async fn serve(answer: impl Into<Vec<u8>>) -> (String, mpsc::UnboundedReceiver<String>) {
+    let mut answer: Vec<u8> = answer.into();
+    let hold = answer.ends_with(b"...");
+    answer.truncate(answer.len() - if hold { 3 } else { 0 });
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let (heads, received) = mpsc::unbounded_channel();
+    tokio::spawn(async move {
+        let mut held = Vec::new();
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let mut head = vec![0; 8192];
+            let read = stream.read(&mut head).await.unwrap_or(0);
+            let _ = heads.send(String::from_utf8_lossy(&head[..read]).into_owned());
+            let _ = stream.write_all(&answer).await;
+            if hold {
+                held.push(stream);
+            }
+        }
+    });
+    (address, received)
+}
+
+fn http_probe(url: &str) -> Probe {
+    let kind = ProbeKind::Http {
+        url: url.into(),
+        method: "GET".into(),
+        header: BTreeMap::new(),
+        body: String::new(),
+        no_redirects: false,
+        tls_skip_verify: false,
+        tls_server_name: String::new(),
+    };
+    Probe { kind, interval: Duration::from_secs(1), timeout: TIMEOUT }
+}
+
+fn tcp_probe(address: &str) -> Probe {
+    let kind = ProbeKind::Tcp { address: address.into() };
+    Probe { kind, interval: Duration::from_secs(1), timeout: TIMEOUT }
+}
+
+/// A port on which nobody listens.
+async fn closed_port() -> String {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
+}
+
+async fn run(probe: &Probe) -> (Status, String) {
+    match Prober::new().unwrap().run(probe).await {
+        Finding::Found { status, output } => (status, output),
+        Finding::NotTried(why) => panic!("not tried: {why}"),
+    }
+}
+
+#[tokio::test]
+async fn the_answers_status_is_the_checks() {
+    for (answer, status, said) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", Status::Passing, "200 OK Output: hi"),
+        ("HTTP/1.1 204 No Content\r\n\r\n", Status::Passing, "204 No Content Output: "),
+        (
+            "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 4\r\n\r\nslow",
+            Status::Warning,
+            "429 Too Many Requests Output: slow",
+        ),
+        ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", Status::Critical, "404 Not Found Output: "),
+        ("HTTP/1.1 503 x\r\nContent-Length: 4\r\n\r\ndown", Status::Critical, "503 Service Unavailable Output: down"),
+        // A body that breaks off, or never ends, does not take the status back.
+        ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf", Status::Passing, "200 OK Output: half"),
+        ("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf...", Status::Passing, "200 OK Output: half"),
+    ] {
+        let (address, _heads) = serve(answer).await;
+        let url = format!("http://{address}/health");
+        assert_eq!(run(&http_probe(&url)).await, (status, format!("HTTP GET {url}: {said}")), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_long_output_is_cut_between_characters() {
+    let body = "\u{e4}".repeat(5000);
+    let (address, _heads) = serve(format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())).await;
+    let (status, output) = run(&http_probe(&format!("http://{address}/"))).await;
+    assert_eq!(status, Status::Passing);
+    assert!((MAX_OUTPUT_BYTES - 1..=MAX_OUTPUT_BYTES).contains(&output.len()), "{}", output.len());
+    assert!(output.ends_with('\u{e4}'));
+}
+
+#[tokio::test]
+async fn the_request_is_as_registered() {
+    let (address, mut heads) = serve("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    let mut probe = http_probe(&format!("http://{address}/a?b=c"));
+    let ProbeKind::Http { method, header, body, .. } = &mut probe.kind else { unreachable!() };
+    *method = "POST".into();
+    *body = "ping".into();
+    header.insert("Host".into(), vec!["web.example".into()]);
+    header.insert("X-Two".into(), vec!["1".into(), "2".into()]);
+    assert_eq!(run(&probe).await.0, Status::Passing);
+    let head = heads.recv().await.unwrap().to_lowercase();
+    assert!(head.starts_with("post /a?b=c http/1.1\r\n"), "{head}");
+    for line in ["host: web.example", "x-two: 1", "x-two: 2", "user-agent: consul health check", "connection: close"] {
+        assert!(head.contains(&format!("\r\n{line}\r\n")), "{line} in {head}");
+    }
+    assert!(head.ends_with("\r\n\r\nping") || heads.recv().await.is_some_and(|rest| rest == "ping"), "{head}");
+    assert_eq!(head.matches("\r\nhost:").count(), 1, "{head}");
+}
+
+#[tokio::test]
+async fn redirects_are_followed_unless_they_shall_not() {
+    let (end, _heads) = serve("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nend").await;
+    let moved = format!("HTTP/1.1 302 Found\r\nLocation: http://{end}/\r\nContent-Length: 0\r\n\r\n");
+    let (start, _heads) = serve(moved).await;
+    let mut probe = http_probe(&format!("http://{start}/"));
+    assert_eq!(run(&probe).await.0, Status::Passing);
+    let ProbeKind::Http { no_redirects, .. } = &mut probe.kind else { unreachable!() };
+    *no_redirects = true;
+    let (status, output) = run(&probe).await;
+    assert!(status == Status::Critical && output.contains("302 Found"), "{output}");
+}
+
+#[tokio::test]
+async fn what_does_not_answer_is_critical_and_says_why() {
+    let closed = closed_port().await;
+    let (mute, _heads) = serve("...").await;
+    for (probe, text) in [
+        (http_probe(&format!("http://{closed}/")), "Connection refused"),
+        (http_probe(&format!("http://{mute}/")), "no answer within 500ms"),
+        (http_probe("http://[nonsense/"), "this is no URL"),
+        (http_probe("https://127.0.0.1/"), "not supported"),
+        (tcp_probe(&closed), "Connection refused"),
+        (tcp_probe("127.0.0.1"), "invalid socket address"),
+    ] {
+        let (status, output) = run(&probe).await;
+        assert!(status == Status::Critical && output.contains(text), "{text} in {output}");
+    }
+    let mut bad = http_probe("http://127.0.0.1/");
+    let ProbeKind::Http { method, .. } = &mut bad.kind else { unreachable!() };
+    *method = "G T".into();
+    assert!(run(&bad).await.1.contains("is no method"));
+}
+
+#[tokio::test]
+async fn a_connection_is_enough_for_tcp() {
+    let (address, _heads) = serve("").await;
+    assert_eq!(run(&tcp_probe(&address)).await, (Status::Passing, format!("TCP connect {address}: Success")));
+}
+
+#[test]
+fn a_lack_on_this_host_is_not_the_services_fault() {
+    let errno = |code: nix::errno::Errno| failed("x", &io::Error::from(code));
+    assert!(matches!(errno(nix::errno::Errno::EMFILE), Finding::NotTried(_)));
+    assert!(matches!(errno(nix::errno::Errno::EADDRNOTAVAIL), Finding::NotTried(_)));
+    assert!(matches!(errno(nix::errno::Errno::ECONNREFUSED), Finding::Found { status: Status::Critical, .. }));
+}
+
+#[test]
+fn a_password_is_not_shown() {
+    assert_eq!(http::without_password("http://me:secret@h/x"), "http://me:xxxxx@h/x");
+    assert_eq!(http::without_password("http://h/x"), "http://h/x");
+    assert_eq!(http::without_password("no url"), "no url");
+}
