@@ -1,5 +1,6 @@
 //! The stories: each is a module, and tells what a user does with the whole product and what must come of it.
 
+mod bad_input;
 mod register_to_reload;
 mod restart;
 mod stage;
@@ -7,7 +8,10 @@ mod templater_alone;
 
 use std::process::ExitCode;
 
-use flotilla_tests::story::{Story, run};
+use flotilla_tests::{
+    needs::Need,
+    story::{Story, run},
+};
 
 fn main() -> ExitCode {
     run(vec![
@@ -20,5 +24,11 @@ fn main() -> ExitCode {
         Story::new("restart_registry_killed_amid_writes", [], restart::registry_killed_amid_writes),
         Story::new("templater_alone", templater_alone::needs(), templater_alone::process),
         Story::new("templater_alone_container", stage::needs(), templater_alone::container),
+        Story::new("bad_input_commands", [], bad_input::commands),
+        Story::new("bad_input_templates", [], bad_input::templates),
+        Story::new("bad_input_strangers", [Need::Program("dig")], bad_input::strangers),
+        Story::new("bad_input_registry_unreachable", stage::needs(), bad_input::registry_unreachable),
+        Story::new("bad_input_docker_unreachable", stage::needs(), bad_input::docker_unreachable),
+        Story::new("bad_input_port_taken", [], bad_input::port_taken),
     ])
 }

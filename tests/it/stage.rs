@@ -58,6 +58,10 @@ impl Registrar {
         self.program = Launch::ours("registrar").args(&self.args).start();
     }
 
+    pub(crate) fn program(&mut self) -> &mut Program {
+        &mut self.program
+    }
+
     pub(crate) fn is_running(&mut self) -> bool {
         self.program.is_running()
     }

@@ -21,16 +21,24 @@ fn client() -> &'static Client {
     })
 }
 
-/// Sends one request.
+/// Sends a request without a body.
 ///
 /// # Errors
 /// If there is no whole answer.
 pub async fn ask(method: Method, url: &str) -> Result<Answer, String> {
+    send(method, url, String::new()).await
+}
+
+/// Sends one request.
+///
+/// # Errors
+/// If there is no whole answer.
+pub async fn send(method: Method, url: &str, body: String) -> Result<Answer, String> {
     let told = |e: reqwest::Error| {
         let cause = std::error::Error::source(&e).map(ToString::to_string).unwrap_or_default();
         format!("{e}: {cause}")
     };
-    let response = client().request(method, url).send().await.map_err(told)?;
+    let response = client().request(method, url).body(body).send().await.map_err(told)?;
     let status = response.status().as_u16();
     Ok(Answer { status, body: response.text().await.map_err(told)? })
 }
