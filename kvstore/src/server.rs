@@ -48,53 +48,94 @@ pub enum ServerError {
     },
 }
 
+/// An agent that runs. [`Running::wait`] must be awaited for an orderly end.
+#[derive(Debug)]
+pub struct Running {
+    /// Where the API listens, ports as taken.
+    pub http: Vec<HttpAddr>,
+    parts: JoinSet<()>,
+    writer: Writer,
+    shutdown: CancellationToken,
+}
+
 /// Runs the agent until `shutdown`; returns once all is written and closed.
 ///
 /// # Errors
-/// [`ServerError`] if it cannot start. DNS that cannot listen is logged and does not stop the rest.
+/// [`ServerError`] if it cannot start.
 pub async fn run(config: config::Agent, shutdown: CancellationToken) -> Result<(), ServerError> {
-    let (store, writer) = Store::start(open_engine(&config)?)?;
-    let ended = run_on(&config, &store, &shutdown).await;
-    shutdown.cancel();
-    stop_writer(writer).await;
-    ended
+    start(config, shutdown).await?.wait().await;
+    Ok(())
 }
 
-async fn run_on(config: &config::Agent, store: &Store, shutdown: &CancellationToken) -> Result<(), ServerError> {
+/// Starts the agent; it is reachable on return. DNS that cannot listen is logged and does not stop the rest.
+///
+/// # Errors
+/// [`ServerError`]; nothing runs then.
+pub async fn start(config: config::Agent, shutdown: CancellationToken) -> Result<Running, ServerError> {
+    let (store, writer) = Store::start(open_engine(&config)?)?;
+    match start_on(&config, &store, &shutdown).await {
+        Ok((http, parts)) => Ok(Running { http, parts, writer, shutdown }),
+        Err(error) => {
+            shutdown.cancel();
+            stop_writer(writer).await;
+            Err(error)
+        }
+    }
+}
+
+impl Running {
+    /// Waits for the shutdown, then for every part to end in order: no more requests, waiting readers answered, the
+    /// queue of writes worked off, the store closed.
+    pub async fn wait(mut self) {
+        self.shutdown.cancelled().await;
+        tracing::info!("stopping");
+        while let Some(ended) = self.parts.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a part ended badly");
+            }
+        }
+        stop_writer(self.writer).await;
+    }
+}
+
+async fn start_on(
+    config: &config::Agent,
+    store: &Store,
+    shutdown: &CancellationToken,
+) -> Result<(Vec<HttpAddr>, JoinSet<()>), ServerError> {
     let node = NodeKey::new(&config.node_name).expect("the configuration has a checked name");
     let source = |source| ServerError::Register { node: config.node_name.clone(), source };
     store.submit(own_node(config, &node)).await.map_err(source)?;
 
-    let about = About {
-        node: node.clone(),
-        node_name: config.node_name.clone(),
-        node_id: config.node_id.clone(),
-        datacenter: config.datacenter.clone(),
-        advertise: config.advertise,
-        server_port: config.server_port,
-        max_value_bytes: config.limits.kv_value_bytes,
-    };
-    let app = Arc::new(App { store: store.clone(), about, shutdown: shutdown.clone() });
-
-    let mut parts = JoinSet::new();
+    let mut listeners = Vec::new();
     for address in &config.http {
         let bound = Listener::bind(address).await;
-        let listener = bound.map_err(|source| ServerError::Bind { address: address.clone(), source })?;
+        listeners.push(bound.map_err(|source| ServerError::Bind { address: address.clone(), source })?);
+    }
+    let addresses: Vec<HttpAddr> = listeners.iter().map(|listener| listener.address.clone()).collect();
+
+    let app = Arc::new(App { store: store.clone(), about: about(config, node), shutdown: shutdown.clone() });
+    let mut parts = JoinSet::new();
+    for listener in listeners {
         tracing::info!(address = %listener.address, "http is listening");
         parts.spawn(http::serve(listener, app.clone()));
     }
     let (timer, stop) = (store.clone(), shutdown.clone());
     parts.spawn(async move { timer.keep_deadlines(stop).await });
     tracing::info!(node = config.node_name, datacenter = config.datacenter, index = %store.state().index(), "ready");
+    Ok((addresses, parts))
+}
 
-    shutdown.cancelled().await;
-    tracing::info!("stopping");
-    while let Some(ended) = parts.join_next().await {
-        if let Err(error) = ended {
-            tracing::error!(%error, "a part ended badly");
-        }
+fn about(config: &config::Agent, node: NodeKey) -> About {
+    About {
+        node,
+        node_name: config.node_name.clone(),
+        node_id: config.node_id.clone(),
+        datacenter: config.datacenter.clone(),
+        advertise: config.advertise,
+        server_port: config.server_port,
+        max_value_bytes: config.limits.kv_value_bytes,
     }
-    Ok(())
 }
 
 fn open_engine(config: &config::Agent) -> Result<Box<dyn Engine>, EngineError> {

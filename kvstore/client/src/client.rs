@@ -39,11 +39,7 @@ pub struct ClientConfig {
 
 impl Default for ClientConfig {
     fn default() -> Self {
-        Self {
-            addresses: vec!["http://127.0.0.1:8500".into()],
-            token: None,
-            timeout: Duration::from_secs(10),
-        }
+        Self { addresses: vec!["http://127.0.0.1:8500".into()], token: None, timeout: Duration::from_secs(10) }
     }
 }
 
@@ -97,10 +93,7 @@ struct Server {
 
 impl Server {
     fn new(address: &str) -> Result<Self, Error> {
-        let bad = |why: &dyn ToString| Error::Address {
-            address: address.into(),
-            why: why.to_string(),
-        };
+        let bad = |why: &dyn ToString| Error::Address { address: address.into(), why: why.to_string() };
         let mut builder = reqwest::Client::builder()
             .connect_timeout(Duration::from_secs(5))
             .tcp_nodelay(true)
@@ -119,11 +112,7 @@ impl Server {
         if base.scheme() != "http" || base.host().is_none() {
             return Err(bad(&"only http and unix are spoken"));
         }
-        Ok(Self {
-            address: address.into(),
-            base,
-            http: builder.build().map_err(|e| bad(&e))?,
-        })
+        Ok(Self { address: address.into(), base, http: builder.build().map_err(|e| bad(&e))? })
     }
 }
 
@@ -139,27 +128,15 @@ struct Call<'a> {
 
 impl<'a> Call<'a> {
     fn get(path: &'a [&'a str]) -> Self {
-        Self {
-            method: Method::GET,
-            path,
-            query: Vec::new(),
-            body: None,
-            wait: None,
-        }
+        Self { method: Method::GET, path, query: Vec::new(), body: None, wait: None }
     }
 
     fn put(path: &'a [&'a str]) -> Self {
-        Self {
-            method: Method::PUT,
-            ..Self::get(path)
-        }
+        Self { method: Method::PUT, ..Self::get(path) }
     }
 
     fn delete(path: &'a [&'a str]) -> Self {
-        Self {
-            method: Method::DELETE,
-            ..Self::get(path)
-        }
+        Self { method: Method::DELETE, ..Self::get(path) }
     }
 
     fn waiting(mut self, wait: Option<Wait>) -> Self {
@@ -173,11 +150,7 @@ impl<'a> Call<'a> {
     }
 
     fn json(mut self, body: &impl Serialize) -> Self {
-        self.body = Some(
-            serde_json::to_vec(body)
-                .expect("API types have string keys only")
-                .into(),
-        );
+        self.body = Some(serde_json::to_vec(body).expect("API types have string keys only").into());
         self
     }
 
@@ -216,24 +189,12 @@ impl Client {
     /// # Errors
     /// [`Error::Address`] for the first address that cannot be used.
     pub fn new(config: &ClientConfig) -> Result<Self, Error> {
-        let servers = config
-            .addresses
-            .iter()
-            .map(|a| Server::new(a))
-            .collect::<Result<Vec<_>, _>>()?;
+        let servers = config.addresses.iter().map(|a| Server::new(a)).collect::<Result<Vec<_>, _>>()?;
         if servers.is_empty() {
-            return Err(Error::Address {
-                address: String::new(),
-                why: "no address given".into(),
-            });
+            return Err(Error::Address { address: String::new(), why: "no address given".into() });
         }
         let current = AtomicUsize::new(0);
-        let inner = Inner {
-            servers,
-            current,
-            token: config.token.clone(),
-            timeout: config.timeout,
-        };
+        let inner = Inner { servers, current, token: config.token.clone(), timeout: config.timeout };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -255,10 +216,7 @@ impl Client {
         if away && self.inner.servers.len() > 1 {
             let next = (at + 1) % self.inner.servers.len();
             // Another call may have moved on already; then its choice stands.
-            let _ = self
-                .inner
-                .current
-                .compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
+            let _ = self.inner.current.compare_exchange(at, next, Ordering::Relaxed, Ordering::Relaxed);
         }
         sent
     }
@@ -266,10 +224,7 @@ impl Client {
     async fn send_to(&self, server: &Server, call: &Call<'_>) -> Result<Reply, Error> {
         // The server adds up to a sixteenth to the wait, so that a pack of watchers spreads out.
         let after = self.inner.timeout + call.wait.map_or(Duration::ZERO, |w| w.wait + w.wait / 16);
-        let mut request = server
-            .http
-            .request(call.method.clone(), call.url(&server.base))
-            .timeout(after);
+        let mut request = server.http.request(call.method.clone(), call.url(&server.base)).timeout(after);
         if let Some(token) = &self.inner.token {
             request = request.header("X-Consul-Token", token);
         }
@@ -281,29 +236,17 @@ impl Client {
             if source.is_timeout() && !source.is_connect() {
                 Error::Timeout { call, address, after }
             } else {
-                Error::Transport {
-                    call,
-                    address,
-                    source: source.without_url(),
-                }
+                Error::Transport { call, address, source: source.without_url() }
             }
         };
         let response = request.send().await.map_err(failed)?;
         let (status, index) = (response.status(), header_index(&response));
-        let body = read_body(response)
-            .await
-            .map_err(failed)?
-            .ok_or_else(|| Error::Decode {
-                call: call.name(),
-                address: server.address.clone(),
-                why: format!("it is over {MAX_ANSWER_BYTES} bytes"),
-            })?;
-        Ok(Reply {
-            status,
-            index,
-            body,
+        let body = read_body(response).await.map_err(failed)?.ok_or_else(|| Error::Decode {
+            call: call.name(),
             address: server.address.clone(),
-        })
+            why: format!("it is over {MAX_ANSWER_BYTES} bytes"),
+        })?;
+        Ok(Reply { status, index, body, address: server.address.clone() })
     }
 
     /// Sends and takes only a success, or a 404 where that is an answer.
@@ -324,10 +267,7 @@ impl Client {
     async fn read<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<Read<T>, Error> {
         let name = call.name();
         let reply = self.call(call, false).await?;
-        Ok(Read {
-            index: reply.index,
-            value: reply.json(&name)?,
-        })
+        Ok(Read { index: reply.index, value: reply.json(&name)? })
     }
 
     async fn write(&self, call: Call<'_>) -> Result<(), Error> {
@@ -338,15 +278,8 @@ impl Client {
     async fn read_or_404<T: DeserializeOwned + Default>(&self, call: Call<'_>) -> Result<Read<T>, Error> {
         let name = call.name();
         let reply = self.call(call, true).await?;
-        let value = if reply.status == StatusCode::NOT_FOUND {
-            T::default()
-        } else {
-            reply.json(&name)?
-        };
-        Ok(Read {
-            index: reply.index,
-            value,
-        })
+        let value = if reply.status == StatusCode::NOT_FOUND { T::default() } else { reply.json(&name)? };
+        Ok(Read { index: reply.index, value })
     }
 
     /// `GET /v1/status/leader`: `IP:PORT` of who orders the writes; empty if the registry has nobody.
@@ -372,8 +305,7 @@ impl Client {
     /// `PUT /v1/agent/service/register`; checks of the same instance that the registration does not name are removed.
     pub async fn register_service(&self, service: &ServiceRegistration) -> Result<(), Error> {
         let path = ["agent", "service", "register"];
-        self.write(Call::put(&path).with("replace-existing-checks", "true").json(service))
-            .await
+        self.write(Call::put(&path).with("replace-existing-checks", "true").json(service)).await
     }
 
     /// `PUT /v1/agent/service/deregister/ID`; an unknown id is status 404.
@@ -393,8 +325,7 @@ impl Client {
 
     /// `PUT /v1/agent/check/update/ID`: sets the state of a TTL check and renews it.
     pub async fn update_check(&self, id: &str, update: &CheckUpdate) -> Result<(), Error> {
-        self.write(Call::put(&["agent", "check", "update", id]).json(update))
-            .await
+        self.write(Call::put(&["agent", "check", "update", id]).json(update)).await
     }
 
     /// `PUT /v1/catalog/register`.
@@ -404,8 +335,7 @@ impl Client {
 
     /// `PUT /v1/catalog/deregister`; succeeds also for what is not there.
     pub async fn catalog_deregister(&self, deregistration: &CatalogDeregistration) -> Result<(), Error> {
-        self.write(Call::put(&["catalog", "deregister"]).json(deregistration))
-            .await
+        self.write(Call::put(&["catalog", "deregister"]).json(deregistration)).await
     }
 
     /// `GET /v1/catalog/nodes`.
@@ -453,28 +383,19 @@ impl Client {
     /// `GET /v1/kv/KEY`; `None` if the key is absent.
     pub async fn kv_get(&self, key: &str, wait: Option<Wait>) -> Result<Read<Option<KvEntry>>, Error> {
         let read: Read<Vec<KvEntry>> = self.read_or_404(Call::get(&["kv", key]).waiting(wait)).await?;
-        Ok(Read {
-            index: read.index,
-            value: read.value.into_iter().next(),
-        })
+        Ok(Read { index: read.index, value: read.value.into_iter().next() })
     }
 
     /// `GET /v1/kv/PREFIX?recurse`: every key that begins with `prefix`, sorted.
     pub async fn kv_list(&self, prefix: &str, wait: Option<Wait>) -> Result<Read<Vec<KvEntry>>, Error> {
-        self.read_or_404(Call::get(&["kv", prefix]).with("recurse", "").waiting(wait))
-            .await
+        self.read_or_404(Call::get(&["kv", prefix]).with("recurse", "").waiting(wait)).await
     }
 
     /// `GET /v1/kv/PREFIX?keys`: the names only; folded at the first `separator` after the prefix, if one is given.
     pub async fn kv_keys(&self, prefix: &str, separator: Option<&str>) -> Result<Read<Vec<String>>, Error> {
         let path = ["kv", prefix];
         let call = Call::get(&path).with("keys", "");
-        self.read_or_404(if let Some(s) = separator {
-            call.with("separator", s)
-        } else {
-            call
-        })
-        .await
+        self.read_or_404(if let Some(s) = separator { call.with("separator", s) } else { call }).await
     }
 
     /// `PUT /v1/kv/KEY`; false if the compare-and-set did not match.
@@ -523,12 +444,7 @@ impl Reply {
 }
 
 fn header_index(response: &Response) -> u64 {
-    response
-        .headers()
-        .get("X-Consul-Index")
-        .and_then(|v| v.to_str().ok())
-        .and_then(|v| v.parse().ok())
-        .unwrap_or(0)
+    response.headers().get("X-Consul-Index").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok()).unwrap_or(0)
 }
 
 /// The whole body; `None` if it is too long.
@@ -553,19 +469,10 @@ mod tests {
 
     #[test]
     fn keys_keep_their_slashes_and_lose_nothing_else() {
-        assert_eq!(
-            url(&Call::get(&["kv", "a/b c/\u{e4}?#%"])),
-            "http://h:1/v1/kv/a/b%20c/%C3%A4%3F%23%25"
-        );
-        assert_eq!(
-            url(&Call::get(&["kv", "dir/"]).with("recurse", "")),
-            "http://h:1/v1/kv/dir/?recurse"
-        );
+        assert_eq!(url(&Call::get(&["kv", "a/b c/\u{e4}?#%"])), "http://h:1/v1/kv/a/b%20c/%C3%A4%3F%23%25");
+        assert_eq!(url(&Call::get(&["kv", "dir/"]).with("recurse", "")), "http://h:1/v1/kv/dir/?recurse");
         assert_eq!(url(&Call::get(&["kv", "a//b"])), "http://h:1/v1/kv/a//b");
-        let wait = Wait {
-            index: 7,
-            wait: Duration::from_mins(1),
-        };
+        let wait = Wait { index: 7, wait: Duration::from_mins(1) };
         assert_eq!(
             url(&Call::get(&["catalog", "services"]).waiting(Some(wait))),
             "http://h:1/v1/catalog/services?index=7&wait=1m0s"
@@ -575,10 +482,7 @@ mod tests {
     #[test]
     fn a_bad_address_is_named() {
         for bad in ["ftp://x", "http://", "https://x:1", ""] {
-            let config = ClientConfig {
-                addresses: vec![bad.into()],
-                ..ClientConfig::default()
-            };
+            let config = ClientConfig { addresses: vec![bad.into()], ..ClientConfig::default() };
             assert!(matches!(Client::new(&config), Err(Error::Address { .. })), "{bad}");
         }
     }

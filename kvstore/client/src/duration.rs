@@ -33,9 +33,7 @@ impl FromStr for GoDuration {
     type Err = ParseDurationError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        parse(text).map(Self).ok_or_else(|| ParseDurationError {
-            text: text.chars().take(64).collect(),
-        })
+        parse(text).map(Self).ok_or_else(|| ParseDurationError { text: text.chars().take(64).collect() })
     }
 }
 
@@ -50,9 +48,7 @@ fn parse(text: &str) -> Option<Duration> {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let number = &rest[..digits];
         rest = &rest[digits..];
-        let unit_end = rest
-            .find(|c: char| c.is_ascii_digit() || c == '.')
-            .unwrap_or(rest.len());
+        let unit_end = rest.find(|c: char| c.is_ascii_digit() || c == '.').unwrap_or(rest.len());
         let nanos = NANOS.iter().find(|(name, _)| *name == &rest[..unit_end])?.1;
         total = total.checked_add(scale(number, nanos)?)?;
         rest = &rest[unit_end..];
@@ -174,17 +170,7 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_duration() {
-        for text in [
-            "",
-            "10",
-            "s",
-            "10minutes",
-            "-5s",
-            "1.2.3s",
-            "5 s",
-            "99999999999999h",
-            ".",
-        ] {
+        for text in ["", "10", "s", "10minutes", "-5s", "1.2.3s", "5 s", "99999999999999h", "."] {
             assert!(text.parse::<GoDuration>().is_err(), "{text}");
         }
     }

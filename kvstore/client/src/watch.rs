@@ -23,12 +23,7 @@ impl Backoff {
     /// Doubling from `first` to `max`.
     pub fn between(first: Duration, max: Duration) -> Self {
         let seed = std::process::id();
-        Self {
-            first,
-            max,
-            next: first,
-            noise: u64::from(seed) << 1 | 1,
-        }
+        Self { first, max, next: first, noise: u64::from(seed) << 1 | 1 }
     }
 
     /// How long to wait now; the next wait is twice as long.
@@ -74,13 +69,7 @@ const NO_NEWS_PAUSE: Duration = Duration::from_millis(100);
 impl<T: PartialEq + Clone> Watch<T> {
     /// A watch whose single queries wait at most `wait`.
     pub fn new(wait: Duration) -> Self {
-        Self {
-            wait,
-            index: 0,
-            last: None,
-            backoff: Backoff::new(),
-            failed: false,
-        }
+        Self { wait, index: 0, last: None, backoff: Backoff::new(), failed: false }
     }
 
     /// The next new value of what `read` asks for.
@@ -95,10 +84,7 @@ impl<T: PartialEq + Clone> Watch<T> {
             tokio::time::sleep(self.backoff.delay()).await;
         }
         loop {
-            let wait = (self.index > 0).then_some(Wait {
-                index: self.index,
-                wait: self.wait,
-            });
+            let wait = (self.index > 0).then_some(Wait { index: self.index, wait: self.wait });
             let got = match read(wait).await {
                 Ok(got) => got,
                 Err(error) => {
@@ -145,10 +131,7 @@ mod tests {
                     asked.borrow_mut().push(wait.map_or(0, |w| w.index));
                     let (index, value) = script.borrow_mut().pop_front().expect("script is long enough");
                     if value == "error" {
-                        return Err(Error::Address {
-                            address: String::new(),
-                            why: String::new(),
-                        });
+                        return Err(Error::Address { address: String::new(), why: String::new() });
                     }
                     Ok(Read { index, value })
                 })

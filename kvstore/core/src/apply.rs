@@ -16,11 +16,7 @@ impl State {
     pub fn apply(&mut self, index: Index, changes: &Changes) -> Touched {
         debug_assert!(index > self.index, "changes come in order");
         self.index = index;
-        let mut applying = Applying {
-            state: self,
-            index,
-            touched: Touched::default(),
-        };
+        let mut applying = Applying { state: self, index, touched: Touched::default() };
         for range in &changes.delete_ranges {
             applying.delete_range(range);
         }
@@ -28,11 +24,7 @@ impl State {
             applying.delete(key);
         }
         for put in &changes.puts {
-            applying.put(Stamped {
-                created: put.created.unwrap_or(index),
-                modified: index,
-                value: put.row.clone(),
-            });
+            applying.put(Stamped { created: put.created.unwrap_or(index), modified: index, value: put.row.clone() });
         }
         applying.touched
     }
@@ -181,11 +173,8 @@ impl Applying<'_> {
     }
 
     fn touch_services_on(&mut self, node: &NodeKey, part: Part) {
-        let services: std::collections::BTreeSet<ServiceKey> = self
-            .state
-            .instances_on(node)
-            .map(|i: &Arc<Stamped<Instance>>| i.service_key())
-            .collect();
+        let services: std::collections::BTreeSet<ServiceKey> =
+            self.state.instances_on(node).map(|i: &Arc<Stamped<Instance>>| i.service_key()).collect();
         for service in services {
             self.touch_service(&service, part);
         }
@@ -202,10 +191,7 @@ impl Applying<'_> {
             marks.services_gone = index;
             return;
         }
-        let floor = ServiceMarks {
-            any: marks.floor,
-            status: marks.floor,
-        };
+        let floor = ServiceMarks { any: marks.floor, status: marks.floor };
         let mark = marks.services.entry(service.clone()).or_insert(floor);
         mark.any = index;
         if part == Part::Status {
@@ -227,10 +213,7 @@ impl Applying<'_> {
 
     fn node_marks(&mut self, node: &NodeKey) -> &mut NodeMarks {
         let floor = self.state.marks.floor;
-        self.state.marks.nodes.entry(node.clone()).or_insert(NodeMarks {
-            services: floor,
-            checks: floor,
-        })
+        self.state.marks.nodes.entry(node.clone()).or_insert(NodeMarks { services: floor, checks: floor })
     }
 
     fn touch_service_list(&mut self) {

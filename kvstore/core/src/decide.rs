@@ -114,15 +114,9 @@ pub enum Refusal {
 /// # Errors
 /// The [`Refusal`], in which case the command changes nothing.
 pub fn decide(state: &State, command: &Command) -> Result<Decision, Refusal> {
-    let mut draft = Draft {
-        state,
-        changes: Changes::default(),
-    };
+    let mut draft = Draft { state, changes: Changes::default() };
     let outcome = draft.decide(command)?;
-    Ok(Decision {
-        changes: draft.changes,
-        outcome,
-    })
+    Ok(Decision { changes: draft.changes, outcome })
 }
 
 /// Reads rows, noting each as relied on, and collects changes.
@@ -141,13 +135,7 @@ impl<'a> Draft<'a> {
                 }
                 let (lock_index, session) = old.map_or((0, String::new()), |o| (o.lock_index, o.session.clone()));
                 let (key, value) = (key.clone(), value.clone());
-                self.put(Row::Kv(KvEntry {
-                    key,
-                    value,
-                    flags: *flags,
-                    lock_index,
-                    session,
-                }));
+                self.put(Row::Kv(KvEntry { key, value, flags: *flags, lock_index, session }));
             }
             Command::KvDelete { key, cas } => {
                 let old = self.kv(key);
@@ -159,19 +147,10 @@ impl<'a> Draft<'a> {
                 self.delete(RowKey::Kv(key.clone()));
             }
             Command::KvDeleteTree { prefix } => self.delete_range(RowRange::KvPrefix(prefix.clone())),
-            Command::Register {
-                node,
-                keep_node,
-                instance,
-                checks,
-            } => {
+            Command::Register { node, keep_node, instance, checks } => {
                 self.register(node, *keep_node, instance.as_deref(), checks)?;
             }
-            Command::RegisterInstance {
-                instance,
-                checks,
-                replace_checks,
-            } => {
+            Command::RegisterInstance { instance, checks, replace_checks } => {
                 self.register_instance(instance, checks, *replace_checks)?;
             }
             Command::RegisterCheck { check } => {
@@ -185,38 +164,19 @@ impl<'a> Draft<'a> {
             }
             Command::Deregister { node, target } => self.deregister(node, target),
             Command::DeregisterOwn { node, target } => self.deregister_own(node, target)?,
-            Command::ReportTtl {
-                node,
-                check,
-                status,
-                output,
-            } => {
+            Command::ReportTtl { node, check, status, output } => {
                 let old = self.own_check(node, check)?;
                 if !matches!(old.probe.as_deref(), Some(probe) if matches!(probe.kind, ProbeKind::Ttl { .. })) {
                     return Err(Refusal::NotTtl(check.clone()));
                 }
-                self.put(Row::Check(Check {
-                    status: *status,
-                    output: output.clone(),
-                    ..old.clone()
-                }));
+                self.put(Row::Check(Check { status: *status, output: output.clone(), ..old.clone() }));
             }
             Command::ExpireTtl { node, check } => self.expire(node, check),
-            Command::ProbeResult {
-                node,
-                check,
-                probe,
-                status,
-                output,
-            } => {
+            Command::ProbeResult { node, check, probe, status, output } => {
                 if let Some(old) = self.check(node, check)
                     && old.probe.as_ref() == Some(probe)
                 {
-                    self.put(Row::Check(Check {
-                        status: *status,
-                        output: output.clone(),
-                        ..old.clone()
-                    }));
+                    self.put(Row::Check(Check { status: *status, output: output.clone(), ..old.clone() }));
                 }
             }
         }
@@ -235,15 +195,8 @@ impl<'a> Draft<'a> {
         if !(keep_node && old.is_some()) {
             self.claim_name(&key, node)?;
             // A host that does not say its id keeps the one it had.
-            let id = if node.id.is_empty() {
-                old.map_or("", |o| &o.id)
-            } else {
-                &node.id
-            };
-            self.put(Row::Node(Node {
-                id: id.into(),
-                ..node.clone()
-            }));
+            let id = if node.id.is_empty() { old.map_or("", |o| &o.id) } else { &node.id };
+            self.put(Row::Node(Node { id: id.into(), ..node.clone() }));
         }
         if let Some(instance) = instance {
             self.put(Row::Instance(instance.clone()));
@@ -271,10 +224,7 @@ impl<'a> Draft<'a> {
             && old.id != node.id
         {
             let serf = CheckId::new(SERF_HEALTH).expect("a constant name");
-            if self
-                .check(key, &serf)
-                .is_some_and(|check| check.status == Status::Passing)
-            {
+            if self.check(key, &serf).is_some_and(|check| check.status == Status::Passing) {
                 let (name, id, address) = (node.name.clone(), old.id.clone(), old.address.clone());
                 return Err(Refusal::NodeNameTaken { name, id, address });
             }
@@ -313,11 +263,7 @@ impl<'a> Draft<'a> {
     /// A check that is registered anew goes on where it was.
     fn put_keeping_state(&mut self, check: &Check) {
         let row = match self.check(&check.node, &check.id) {
-            Some(old) => Check {
-                status: old.status,
-                output: old.output.clone(),
-                ..check.clone()
-            },
+            Some(old) => Check { status: old.status, output: old.output.clone(), ..check.clone() },
             None => check.clone(),
         };
         self.put(Row::Check(row));
@@ -361,11 +307,7 @@ impl<'a> Draft<'a> {
             && old.status != Status::Critical
         {
             let output = format!("TTL expired (last output before timeout follows): {}", old.output);
-            self.put(Row::Check(Check {
-                status: Status::Critical,
-                output,
-                ..old.clone()
-            }));
+            self.put(Row::Check(Check { status: Status::Critical, output, ..old.clone() }));
         }
     }
 
@@ -435,9 +377,7 @@ impl<'a> Draft<'a> {
             RowRange::Node(node) => self.state.node(node).is_some(),
             RowRange::KvPrefix(prefix) => self.state.keys(prefix).next().is_some(),
         };
-        self.changes
-            .expects
-            .push(Expect::Unchanged(range.clone(), self.state.index()));
+        self.changes.expects.push(Expect::Unchanged(range.clone(), self.state.index()));
         if occupied {
             self.changes.delete_ranges.push(range);
         }

@@ -28,9 +28,7 @@ impl Status {
 
     /// The state that `word` names; `None` if it names none.
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Passing, Self::Warning, Self::Critical]
-            .into_iter()
-            .find(|s| s.as_str() == word)
+        [Self::Passing, Self::Warning, Self::Critical].into_iter().find(|s| s.as_str() == word)
     }
 
     /// The worst of `all`; without any, passing.

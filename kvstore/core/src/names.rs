@@ -42,16 +42,10 @@ fn check(what: &'static str, name: &str) -> Result<(), NameError> {
         return Err(NameError::Empty { what });
     }
     if name.len() > MAX_NAME_BYTES {
-        return Err(NameError::TooLong {
-            what,
-            bytes: name.len(),
-        });
+        return Err(NameError::TooLong { what, bytes: name.len() });
     }
     if name.chars().any(char::is_control) {
-        return Err(NameError::Control {
-            what,
-            name: name.into(),
-        });
+        return Err(NameError::Control { what, name: name.into() });
     }
     Ok(())
 }
@@ -119,11 +113,7 @@ macro_rules! name {
 }
 
 fn lower(name: &str) -> Arc<str> {
-    if name.chars().any(char::is_uppercase) {
-        name.to_lowercase().into()
-    } else {
-        name.into()
-    }
+    if name.chars().any(char::is_uppercase) { name.to_lowercase().into() } else { name.into() }
 }
 
 name!(
@@ -189,9 +179,6 @@ mod tests {
         assert_eq!(InstanceId::new("Web/1 a").unwrap().as_str(), "Web/1 a");
         assert_eq!(NodeKey::new(""), Err(NameError::Empty { what: "the node name" }));
         assert!(matches!(CheckId::new("a\nb"), Err(NameError::Control { .. })));
-        assert!(matches!(
-            InstanceId::new(&"x".repeat(1025)),
-            Err(NameError::TooLong { bytes: 1025, .. })
-        ));
+        assert!(matches!(InstanceId::new(&"x".repeat(1025)), Err(NameError::TooLong { bytes: 1025, .. })));
     }
 }

@@ -355,9 +355,7 @@ impl RowRange {
     pub fn contains(&self, key: &str) -> bool {
         match self {
             Self::Node(node) => {
-                let rest = key
-                    .strip_prefix("n/")
-                    .and_then(|k| k.strip_prefix(&*escape(node.as_str())));
+                let rest = key.strip_prefix("n/").and_then(|k| k.strip_prefix(&*escape(node.as_str())));
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             }
             Self::KvPrefix(prefix) => key.strip_prefix("k/").is_some_and(|k| k.starts_with(prefix)),
@@ -387,12 +385,7 @@ impl Row {
     /// The content as stored.
     pub fn encode(&self, created: Index, modified: Index) -> Vec<u8> {
         fn json<T: Serialize>(created: Index, modified: Index, value: T) -> Vec<u8> {
-            serde_json::to_vec(&Stored {
-                created,
-                modified,
-                value,
-            })
-            .expect("rows have string keys only")
+            serde_json::to_vec(&Stored { created, modified, value }).expect("rows have string keys only")
         }
         match self {
             Self::Node(node) => json(created, modified, node),
@@ -412,15 +405,9 @@ impl Row {
             bytes: &[u8],
             row: fn(T) -> Row,
         ) -> Result<Stamped<Row>, RowError> {
-            let stored: Stored<T> = serde_json::from_slice(bytes).map_err(|source| RowError::Value {
-                key: key.into(),
-                source,
-            })?;
-            Ok(Stamped {
-                created: stored.created,
-                modified: stored.modified,
-                value: row(stored.value),
-            })
+            let stored: Stored<T> =
+                serde_json::from_slice(bytes).map_err(|source| RowError::Value { key: key.into(), source })?;
+            Ok(Stamped { created: stored.created, modified: stored.modified, value: row(stored.value) })
         }
         if key.starts_with("k/") {
             return json(key, value, Self::Kv);

@@ -1,6 +1,6 @@
 //! Everything the registry knows, at one index; a clone is O(1) and never changes under its reader.
 
-use std::{ops::Bound, sync::Arc};
+use std::{net::IpAddr, ops::Bound, sync::Arc};
 
 use imbl::{OrdMap, OrdSet};
 
@@ -28,6 +28,8 @@ pub struct State {
     pub(crate) checks_of: OrdMap<(NodeKey, Option<InstanceId>), OrdSet<CheckId>>,
     /// Derived: hosts by their UUID.
     pub(crate) node_by_id: OrdMap<String, NodeKey>,
+    /// Derived: who has an IP address; `None` stands for the host itself.
+    by_address: OrdMap<IpAddr, OrdSet<(NodeKey, Option<InstanceId>)>>,
     pub(crate) marks: Marks,
 }
 
@@ -117,9 +119,7 @@ impl<'a> InstanceView<'a> {
     /// The checks of its host, then its own, each set by id.
     pub fn checks(&self) -> impl Iterator<Item = &'a Arc<Stamped<Check>>> + use<'a> {
         let (state, instance) = (self.state, self.instance);
-        state
-            .node_level_checks(&instance.node)
-            .chain(state.checks_of(&instance.node, Some(&instance.id)))
+        state.node_level_checks(&instance.node).chain(state.checks_of(&instance.node, Some(&instance.id)))
     }
 
     /// The worst state of all its checks, the host's included; passing without any.
@@ -129,11 +129,7 @@ impl<'a> InstanceView<'a> {
 
     /// Where it is reached: its own address, else its host's.
     pub fn address(&self) -> &'a str {
-        if self.instance.address.is_empty() {
-            &self.node.address
-        } else {
-            &self.instance.address
-        }
+        if self.instance.address.is_empty() { &self.node.address } else { &self.instance.address }
     }
 }
 
@@ -149,6 +145,7 @@ impl State {
             by_service: OrdMap::new(),
             checks_of: OrdMap::new(),
             node_by_id: OrdMap::new(),
+            by_address: OrdMap::new(),
             marks: Marks::new(index),
         }
     }
@@ -196,33 +193,21 @@ impl State {
     fn service_marks(&self, service: &ServiceKey) -> ServiceMarks {
         let marks = &self.marks;
         if !self.by_service.contains_key(service) {
-            return ServiceMarks {
-                any: marks.services_gone,
-                status: marks.services_gone,
-            };
+            return ServiceMarks { any: marks.services_gone, status: marks.services_gone };
         }
-        let floor = ServiceMarks {
-            any: marks.floor,
-            status: marks.floor,
-        };
-        marks.services.get(service).map_or(floor, |own| ServiceMarks {
-            any: own.any.max(marks.floor),
-            status: own.status.max(marks.floor),
-        })
+        let floor = ServiceMarks { any: marks.floor, status: marks.floor };
+        marks
+            .services
+            .get(service)
+            .map_or(floor, |own| ServiceMarks { any: own.any.max(marks.floor), status: own.status.max(marks.floor) })
     }
 
     fn node_marks(&self, node: &NodeKey) -> NodeMarks {
         let marks = &self.marks;
         if !self.nodes.contains_key(node) {
-            return NodeMarks {
-                services: marks.nodes_gone,
-                checks: marks.nodes_gone,
-            };
+            return NodeMarks { services: marks.nodes_gone, checks: marks.nodes_gone };
         }
-        let floor = NodeMarks {
-            services: marks.floor,
-            checks: marks.floor,
-        };
+        let floor = NodeMarks { services: marks.floor, checks: marks.floor };
         marks.nodes.get(node).map_or(floor, |own| NodeMarks {
             services: own.services.max(marks.floor),
             checks: own.checks.max(marks.floor),
@@ -236,9 +221,7 @@ impl State {
 
     /// Every key that begins with `prefix`, in order of bytes.
     pub fn keys<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Arc<Stamped<KvEntry>>> + use<'a> {
-        from(&self.kv, prefix)
-            .map(|(_, entry)| entry)
-            .take_while(move |entry| entry.key.as_str().starts_with(prefix))
+        from(&self.kv, prefix).map(|(_, entry)| entry).take_while(move |entry| entry.key.as_str().starts_with(prefix))
     }
 
     /// A host.
@@ -259,20 +242,13 @@ impl State {
     /// An instance with its host and health.
     pub fn instance_view(&self, node: &NodeKey, id: &InstanceId) -> Option<InstanceView<'_>> {
         let instance = self.instance(node, id)?;
-        Some(InstanceView {
-            state: self,
-            node: self.nodes.get(node)?,
-            instance,
-        })
+        Some(InstanceView { state: self, node: self.nodes.get(node)?, instance })
     }
 
     /// The instances of a service, by node name, then id; empty if there is no such service.
     pub fn instances_of<'a>(&'a self, service: &ServiceKey) -> impl Iterator<Item = InstanceView<'a>> + use<'a> {
         let found = self.by_service.get(service);
-        found
-            .into_iter()
-            .flatten()
-            .filter_map(|(node, id)| self.instance_view(node, id))
+        found.into_iter().flatten().filter_map(|(node, id)| self.instance_view(node, id))
     }
 
     /// Whether the service has an instance.
@@ -288,6 +264,12 @@ impl State {
     /// The instances on a host, by id.
     pub fn instances_on<'a>(&'a self, node: &NodeKey) -> impl Iterator<Item = &'a Arc<Stamped<Instance>>> + use<'a> {
         of_node(&self.instances, node)
+    }
+
+    /// Who is registered with an IP address: hosts (no instance id) and instances with an address of their own.
+    pub fn holders_of(&self, address: IpAddr) -> impl Iterator<Item = (&NodeKey, Option<&InstanceId>)> {
+        let found = self.by_address.get(&address);
+        found.into_iter().flatten().map(|(node, id)| (node, id.as_ref()))
     }
 
     /// A check.
@@ -312,9 +294,7 @@ impl State {
         instance: Option<&InstanceId>,
     ) -> impl Iterator<Item = &'a Arc<Stamped<Check>>> + use<'a> {
         let found = self.checks_of.get_key_value(&(node.clone(), instance.cloned()));
-        found
-            .into_iter()
-            .flat_map(|((node, _), ids)| ids.iter().filter_map(|id| self.check(node, id)))
+        found.into_iter().flat_map(|((node, _), ids)| ids.iter().filter_map(|id| self.check(node, id)))
     }
 
     /// Every check there is, by node, then id.
@@ -361,11 +341,7 @@ impl State {
 
     /// Puts a row and keeps the derived indexes true. Marks are the caller's.
     pub(crate) fn insert(&mut self, row: Stamped<Row>) {
-        let Stamped {
-            created,
-            modified,
-            value,
-        } = row;
+        let Stamped { created, modified, value } = row;
         match value {
             Row::Node(value) => {
                 let key = value.key();
@@ -374,63 +350,38 @@ impl State {
                 {
                     self.node_by_id.remove(&old.value.id);
                 }
+                if let Some(old) = self.nodes.get(&key).cloned() {
+                    self.unlink_address(&old.address, &key, None);
+                }
+                self.link_address(&value.address, &key, None);
                 if !value.id.is_empty() {
                     self.node_by_id.insert(value.id.clone(), key.clone());
                 }
-                self.nodes.insert(
-                    key,
-                    Arc::new(Stamped {
-                        created,
-                        modified,
-                        value,
-                    }),
-                );
+                self.nodes.insert(key, Arc::new(Stamped { created, modified, value }));
             }
             Row::Instance(value) => {
                 self.remove_instance(&value.node, &value.id);
+                self.link_address(&value.address, &value.node, Some(&value.id));
                 let key = (value.node.clone(), value.id.clone());
-                self.by_service
-                    .entry(value.service_key())
-                    .or_default()
-                    .insert(key.clone());
-                self.instances.insert(
-                    key,
-                    Arc::new(Stamped {
-                        created,
-                        modified,
-                        value,
-                    }),
-                );
+                self.by_service.entry(value.service_key()).or_default().insert(key.clone());
+                self.instances.insert(key, Arc::new(Stamped { created, modified, value }));
             }
             Row::Check(value) => {
                 self.remove_check(&value.node, &value.id);
                 let of = (value.node.clone(), value.service.clone());
                 self.checks_of.entry(of).or_default().insert(value.id.clone());
                 let key = (value.node.clone(), value.id.clone());
-                self.checks.insert(
-                    key,
-                    Arc::new(Stamped {
-                        created,
-                        modified,
-                        value,
-                    }),
-                );
+                self.checks.insert(key, Arc::new(Stamped { created, modified, value }));
             }
             Row::Kv(value) => {
-                self.kv.insert(
-                    value.key.clone(),
-                    Arc::new(Stamped {
-                        created,
-                        modified,
-                        value,
-                    }),
-                );
+                self.kv.insert(value.key.clone(), Arc::new(Stamped { created, modified, value }));
             }
         }
     }
 
     pub(crate) fn remove_node(&mut self, node: &NodeKey) -> Option<Arc<Stamped<Node>>> {
         let old = self.nodes.remove(node)?;
+        self.unlink_address(&old.address, node, None);
         if self.node_by_id.get(&old.id) == Some(node) {
             self.node_by_id.remove(&old.id);
         }
@@ -440,6 +391,7 @@ impl State {
     pub(crate) fn remove_instance(&mut self, node: &NodeKey, id: &InstanceId) -> Option<Arc<Stamped<Instance>>> {
         let key = (node.clone(), id.clone());
         let old = self.instances.remove(&key)?;
+        self.unlink_address(&old.address, node, Some(id));
         remove_member(&mut self.by_service, &old.service_key(), &key);
         Some(old)
     }
@@ -448,6 +400,20 @@ impl State {
         let old = self.checks.remove(&(node.clone(), id.clone()))?;
         remove_member(&mut self.checks_of, &(node.clone(), old.service.clone()), id);
         Some(old)
+    }
+
+    fn link_address(&mut self, address: &str, node: &NodeKey, instance: Option<&InstanceId>) {
+        if let Ok(ip) = address.parse() {
+            let holder = (node.clone(), instance.cloned());
+            self.by_address.entry(ip).or_default().insert(holder);
+        }
+    }
+
+    fn unlink_address(&mut self, address: &str, node: &NodeKey, instance: Option<&InstanceId>) {
+        if let Ok(ip) = address.parse() {
+            let holder = (node.clone(), instance.cloned());
+            remove_member(&mut self.by_address, &ip, &holder);
+        }
     }
 }
 
@@ -470,10 +436,7 @@ fn of_node<'a, I: Ord + Clone + From<Empty>, T>(
     node: &NodeKey,
 ) -> impl Iterator<Item = &'a Arc<Stamped<T>>> + use<'a, I, T> {
     let node = node.clone();
-    table
-        .range((node.clone(), I::from(Empty))..)
-        .take_while(move |((of, _), _)| *of == node)
-        .map(|(_, row)| row)
+    table.range((node.clone(), I::from(Empty))..).take_while(move |((of, _), _)| *of == node).map(|(_, row)| row)
 }
 
 /// The id before all others: where a range over a host's rows begins.

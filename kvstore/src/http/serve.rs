@@ -22,6 +22,9 @@ const MAX_CONNECTIONS: usize = 50_000;
 /// The time a client may take to send the head of a request, and an idle connection to send its next one.
 const HEAD_DEADLINE: Duration = Duration::from_mins(5);
 
+/// The head of a request, and so a key in its path, is refused beyond this.
+const MAX_HEAD_BYTES: usize = 128 << 10;
+
 /// After a failed accept, for instance for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -89,7 +92,12 @@ pub async fn serve(listener: Listener, app: Arc<App>) {
         };
         let app = app.clone();
         let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).pipeline_flush(true);
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_DEADLINE)
+            .pipeline_flush(true)
+            .max_buf_size(MAX_HEAD_BYTES);
         let service = service_fn(move |request| {
             let app = app.clone();
             async move { Ok::<_, std::convert::Infallible>(answer(&app, request).await) }

@@ -171,13 +171,11 @@ pub(super) fn check(state: &State, check: &Stamped<row::Check>) -> HealthCheck {
     }
 }
 
-/// Tags of every service, each sorted and once.
+/// Every tag of the instances, once, in the order in which they first appear.
 pub(super) fn service_tags<'a>(instances: impl Iterator<Item = InstanceView<'a>>) -> Vec<String> {
-    instances
-        .flat_map(|view| view.instance.tags.iter().cloned())
-        .collect::<std::collections::BTreeSet<_>>()
-        .into_iter()
-        .collect()
+    let mut seen = std::collections::HashSet::new();
+    let tags = instances.flat_map(|view| view.instance.tags.iter());
+    tags.filter(|tag| seen.insert(*tag)).cloned().collect()
 }
 
 /// Whether `meta` has every pair of `wanted`, each `key:value` or `key`.

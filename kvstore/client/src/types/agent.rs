@@ -98,29 +98,13 @@ pub struct CheckRegistration {
     pub grpc_use_tls: bool,
     #[serde(rename = "H2PING", skip_serializing_if = "String::is_empty")]
     pub h2ping: String,
-    #[serde(
-        rename = "H2PingUseTLS",
-        alias = "h2ping_use_tls",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "H2PingUseTLS", alias = "h2ping_use_tls", skip_serializing_if = "Option::is_none")]
     pub h2ping_use_tls: Option<bool>,
-    #[serde(
-        rename = "TLSServerName",
-        alias = "tls_server_name",
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(rename = "TLSServerName", alias = "tls_server_name", skip_serializing_if = "String::is_empty")]
     pub tls_server_name: String,
-    #[serde(
-        rename = "TLSSkipVerify",
-        alias = "tls_skip_verify",
-        skip_serializing_if = "is_false"
-    )]
+    #[serde(rename = "TLSSkipVerify", alias = "tls_skip_verify", skip_serializing_if = "is_false")]
     pub tls_skip_verify: bool,
-    #[serde(
-        rename = "DockerContainerID",
-        alias = "docker_container_id",
-        skip_serializing_if = "String::is_empty"
-    )]
+    #[serde(rename = "DockerContainerID", alias = "docker_container_id", skip_serializing_if = "String::is_empty")]
     pub docker_container_id: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub shell: String,
@@ -200,10 +184,7 @@ pub type AgentCheck = HealthCheck;
 impl CheckRegistration {
     /// A check kept alive by its client: silence for longer than `ttl` is critical.
     pub fn ttl(ttl: std::time::Duration) -> Self {
-        Self {
-            ttl: Some(GoDuration(ttl)),
-            ..Self::default()
-        }
+        Self { ttl: Some(GoDuration(ttl)), ..Self::default() }
     }
 
     /// The initial status `status` instead of critical.

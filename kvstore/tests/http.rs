@@ -1,0 +1,221 @@
+//! The API from outside: waiting, refusing, and what a hostile client gets.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use kvstore_client::{Client, ClientConfig, KvPut, Wait, types};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+
+use common::Agent;
+
+fn client(agent: &Agent) -> Client {
+    Client::new(&ClientConfig { addresses: vec![agent.base.clone()], ..ClientConfig::default() }).unwrap()
+}
+
+/// Sends bytes as they are and gives the status and the whole reply; the connection is closed after the first answer.
+async fn raw(agent: &Agent, request: &[u8]) -> (u16, String) {
+    exchange(agent, request, false).await
+}
+
+/// As [`raw`]; with `hang_up` the client will send no more, so that an unfinished request is not waited for.
+async fn exchange(agent: &Agent, request: &[u8], hang_up: bool) -> (u16, String) {
+    let mut stream = TcpStream::connect(agent.base.trim_start_matches("http://")).await.unwrap();
+    // The server may refuse before it has read everything.
+    let _ = stream.write_all(request).await;
+    if hang_up {
+        let _ = stream.shutdown().await;
+    }
+    let mut reply = Vec::new();
+    // A reset after the answer is an end too.
+    let read = stream.read_to_end(&mut reply);
+    let _ = tokio::time::timeout(Duration::from_secs(20), read).await.expect("an answer in time");
+    let text = String::from_utf8_lossy(&reply).into_owned();
+    let status = text.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+    (status, text)
+}
+
+async fn send(agent: &Agent, method: &str, path: &str, body: &str) -> (u16, String) {
+    let length = body.len();
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+    raw(agent, format!("{head}{body}").as_bytes()).await
+}
+
+async fn put(client: &Client, key: &str, value: &'static str) {
+    assert!(client.kv_put(key, value, KvPut::default()).await.unwrap());
+}
+
+fn web(port: u16, status: &str) -> types::ServiceRegistration {
+    types::ServiceRegistration {
+        id: format!("web-{port}"),
+        name: "web".into(),
+        port,
+        check: Some(types::CheckRegistration {
+            status: Some(status.into()),
+            ..types::CheckRegistration::ttl(Duration::from_mins(1))
+        }),
+        ..types::ServiceRegistration::default()
+    }
+}
+
+#[tokio::test]
+async fn a_blocking_query_ends_with_the_change_it_waits_for() {
+    let agent = Agent::start("n").await;
+    let registry = client(&agent);
+    put(&registry, "a/b", "1").await;
+    let index = registry.kv_get("a/b", None).await.unwrap().index;
+    let wait = Some(Wait { index, wait: Duration::from_secs(30) });
+    let key = tokio::spawn({
+        let registry = registry.clone();
+        async move { registry.kv_get("a/b", wait).await.unwrap() }
+    });
+    let prefix = tokio::spawn({
+        let registry = registry.clone();
+        async move { registry.kv_list("a/", wait).await.unwrap() }
+    });
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    put(&registry, "other", "x").await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert!(!key.is_finished() && !prefix.is_finished(), "an unrelated key wakes nobody");
+    registry.kv_delete("a/b", false, None).await.unwrap();
+    let (key, prefix) = (key.await.unwrap(), prefix.await.unwrap());
+    assert!(key.value.is_none() && key.index > index, "the deletion shows");
+    assert!(prefix.value.is_empty() && prefix.index > index);
+}
+
+#[tokio::test]
+async fn what_a_check_says_does_not_wake_who_waits_for_passing_instances() {
+    let agent = Agent::start("n").await;
+    let registry = client(&agent);
+    registry.register_service(&web(80, "passing")).await.unwrap();
+    let read = registry.health_service("web", true, None).await.unwrap();
+    let wait = Some(Wait { index: read.index, wait: Duration::from_secs(30) });
+    let waiting = tokio::spawn({
+        let registry = registry.clone();
+        async move { registry.health_service("web", true, wait).await.unwrap() }
+    });
+    let report = |status: &str, output: &str| types::CheckUpdate { status: status.into(), output: output.into() };
+    registry.update_check("service:web-80", &report("passing", "still fine")).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert!(!waiting.is_finished());
+    registry.update_check("service:web-80", &report("critical", "not at all")).await.unwrap();
+    assert!(waiting.await.unwrap().value.is_empty());
+}
+
+#[tokio::test]
+async fn waiting_ends_in_time_and_an_index_from_another_life_is_answered_at_once() {
+    let agent = Agent::start("n").await;
+    let registry = client(&agent);
+    put(&registry, "k", "1").await;
+    let index = registry.kv_get("k", None).await.unwrap().index;
+    let started = Instant::now();
+    let short = Some(Wait { index, wait: Duration::from_millis(200) });
+    assert_eq!(registry.kv_get("k", short).await.unwrap().index, index);
+    assert!(started.elapsed() >= Duration::from_millis(200));
+    let ahead = Some(Wait { index: index + 1_000_000, wait: Duration::from_secs(30) });
+    let started = Instant::now();
+    assert_eq!(registry.kv_get("k", ahead).await.unwrap().index, index);
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+#[tokio::test]
+async fn a_stop_answers_who_waits() {
+    let agent = Agent::start("n").await;
+    let registry = client(&agent);
+    put(&registry, "k", "1").await;
+    let index = registry.kv_get("k", None).await.unwrap().index;
+    let wait = Some(Wait { index, wait: Duration::from_mins(5) });
+    let waiting = tokio::spawn(async move { registry.kv_get("k", wait).await });
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    agent.stop().await;
+    assert_eq!(waiting.await.unwrap().unwrap().index, index);
+}
+
+#[tokio::test]
+async fn bad_requests_are_refused_in_words() {
+    let agent = Agent::start("n").await;
+    let long = "x".repeat(600 * 1024);
+    for (method, path, body, status, says) in [
+        ("GET", "/v1/nope", "", 404, "not a recognized HTTP API endpoint"),
+        ("GET", "/nope", "", 404, "ensure the path starts with '/v1/'"),
+        ("POST", "/v1/agent/self", "", 405, "method POST not allowed"),
+        ("DELETE", "/v1/status/leader", "", 405, "method DELETE not allowed"),
+        ("GET", "/v1/kv/%zz", "", 400, "%XX"),
+        ("GET", "/v1/kv/%ff", "", 400, "%XX"),
+        ("GET", "/v1/kv/a?x=%zz", "", 400, "%XX"),
+        ("GET", "/v1/kv/", "", 400, "Missing key name"),
+        ("GET", "/v1/kv/a?index=x", "", 400, "Invalid index"),
+        ("GET", "/v1/kv/a?index=1&wait=10", "", 400, "\"10\" is not a duration"),
+        ("GET", "/v1/kv/a?stale&consistent", "", 400, "conflicting semantics"),
+        ("GET", "/v1/kv/a?dc=elsewhere", "", 500, "No path to datacenter"),
+        ("PUT", "/v1/kv/a?cas=x", "1", 500, "invalid syntax"),
+        ("PUT", "/v1/kv/a?cas=1&acquire=z", "1", 400, "Conflicting flags: acquire=z&cas=1"),
+        ("PUT", "/v1/kv/a", &long, 413, "614400 bytes) too large, max size: 524288 bytes"),
+        ("PUT", "/v1/agent/service/register", "{", 400, "Request decode failed: unexpected EOF"),
+        ("PUT", "/v1/agent/service/register", "{\"Nam\":1}", 400, "json: unknown field \"Nam\""),
+        ("PUT", "/v1/agent/service/register", "{}", 400, "Missing service name"),
+        ("PUT", "/v1/agent/service/deregister/x", "", 404, "Unknown service ID \"x\""),
+        ("PUT", "/v1/agent/check/pass/x", "", 404, "Unknown check ID \"x\""),
+        ("PUT", "/v1/catalog/register", "{}", 500, "Must provide node"),
+        ("GET", "/v1/catalog/service/", "", 400, "Missing service name"),
+        ("GET", "/v1/health/state/", "", 400, "Missing check state"),
+    ] {
+        let (got, reply) = send(&agent, method, path, body).await;
+        assert!(got == status && reply.contains(says), "{method} {path}: {status} {says:?} wanted, got {reply}");
+    }
+    let (status, reply) = send(&agent, "OPTIONS", "/v1/kv/a", "").await;
+    assert!(status == 200 && reply.contains("OPTIONS,GET,PUT,DELETE"), "{reply}");
+    let (status, reply) = send(&agent, "HEAD", "/v1/status/leader", "").await;
+    assert!(status == 200 && reply.ends_with("\r\n\r\n"), "{reply}");
+}
+
+#[tokio::test]
+async fn hostile_bytes_end_their_connection_and_nothing_else() {
+    let agent = Agent::start("n").await;
+    let chunk = "x".repeat(64 * 1024);
+    let chunked: String = (0..10).map(|_| format!("10000\r\n{chunk}\r\n")).collect();
+    let head = "PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let (status, reply) = raw(&agent, format!("{head}{chunked}0\r\n\r\n").as_bytes()).await;
+    assert!(status == 413, "a chunked body is measured too: {reply}");
+    for bytes in [&b"\0\x01\x02\r\n\r\n"[..], b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", &[b'a'; 100_000]] {
+        let (status, reply) = exchange(&agent, bytes, true).await;
+        assert!(matches!(status, 0 | 400 | 414 | 431), "{reply}");
+    }
+    let deep = "[".repeat(200_000);
+    assert_eq!(send(&agent, "PUT", "/v1/catalog/register", &deep).await.0, 400);
+    let (status, _) = send(&agent, "GET", "/v1/status/leader", "").await;
+    assert_eq!(status, 200, "the agent goes on");
+}
+
+#[tokio::test]
+async fn a_value_is_kept_to_the_bit() {
+    let agent = Agent::start("n").await;
+    let registry = client(&agent);
+    for (key, value) in
+        [("bin", &b"\x00\xff\r\n\"\\"[..]), ("a//b c/%2F?#", b"x"), ("\u{e4}\u{1f6a2}", "\u{fc}".as_bytes())]
+    {
+        let put = KvPut { flags: u64::MAX, cas: Some(0) };
+        assert!(registry.kv_put(key, value.to_vec(), put).await.unwrap(), "{key}");
+        assert!(!registry.kv_put(key, value.to_vec(), put).await.unwrap(), "{key} is there now");
+        let got = registry.kv_get(key, None).await.unwrap().value.unwrap();
+        assert_eq!((got.key.as_str(), &got.value[..], got.flags), (key, value, u64::MAX));
+    }
+}
+
+#[tokio::test]
+async fn a_unix_socket_serves_the_same_api() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("api.sock");
+    let mut settings = common::settings("n");
+    settings.http.push(kvstore::config::HttpAddr::Unix(path.clone()));
+    let agent = Agent::with(settings).await;
+    let addresses = vec![format!("unix://{}", path.display())];
+    let local = Client::new(&ClientConfig { addresses, ..ClientConfig::default() }).unwrap();
+    put(&local, "k", "v").await;
+    assert_eq!(client(&agent).kv_get("k", None).await.unwrap().value.unwrap().value, "v");
+    agent.stop().await;
+    assert!(!path.exists(), "the socket file goes with the agent");
+}
