@@ -8,6 +8,9 @@
 //!
 //! `PORT` (8080), `VERSION` (v1) and `DRAIN_MS` (1000) are read from the environment. On TERM it goes on serving for
 //! `DRAIN_MS`, closing each connection after its answer, so that proxies have the time to leave; then it ends.
+//!
+//! `hello-web check` asks the one at `PORT` for its health and exits with 0 if that is good: a HEALTHCHECK for an image
+//! that has no other program.
 
 use std::{
     env,
@@ -49,7 +52,8 @@ struct Request {
 }
 
 fn main() -> ExitCode {
-    match run() {
+    let told = if env::args().nth(1).as_deref() == Some("check") { check() } else { run() };
+    match told {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
             eprintln!("hello-web: {e}");
@@ -84,6 +88,14 @@ fn run() -> Result<(), Box<dyn Error>> {
     println!("hello-web {} draining for {} ms", site.version, drain.as_millis());
     thread::sleep(drain);
     Ok(())
+}
+
+fn check() -> Result<(), Box<dyn Error>> {
+    let mut stream = TcpStream::connect(("127.0.0.1", setting("PORT", 8080)?))?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    stream.write_all(b"GET /health HTTP/1.1\r\nConnection: close\r\n\r\n")?;
+    let first = read_line(&mut BufReader::new(stream))?.unwrap_or_default();
+    if first == "HTTP/1.1 200 OK" { Ok(()) } else { Err(first.into()) }
 }
 
 fn setting<T: FromStr>(name: &str, default: T) -> Result<T, String> {

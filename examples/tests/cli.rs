@@ -87,6 +87,20 @@ fn failures_are_counted() {
 }
 
 #[test]
+fn the_check_follows_the_health() {
+    let (server, port) = hello_web("0");
+    let check = || {
+        let output = Command::new(env!("CARGO_BIN_EXE_hello-web")).arg("check").env("PORT", port.to_string()).output();
+        let output = output.unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert!(check().0);
+    server.signal(Signal::SIGUSR1);
+    thread::sleep(Duration::from_millis(100));
+    assert_eq!(check(), (false, "hello-web: HTTP/1.1 503 Service Unavailable\n".into()));
+}
+
+#[test]
 fn a_bad_setting_is_named() {
     let output = Command::new(env!("CARGO_BIN_EXE_hello-web")).env("PORT", "http").output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();

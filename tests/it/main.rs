@@ -17,6 +17,7 @@ fn main() -> ExitCode {
     run(vec![
         Story::new("register_to_reload", stage::needs(), register_to_reload::story),
         Story::new("register_to_reload_internal", stage::needs(), register_to_reload::internal),
+        Story::new("register_to_reload_healthcheck", stage::needs(), register_to_reload::healthcheck),
         Story::new("restart_registrar_killed", stage::needs(), restart::registrar_killed),
         Story::new("restart_burst", stage::needs(), restart::burst),
         Story::new("restart_dockerd", stage::needs(), restart::dockerd_restarted),

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use flotilla_tests::{
-    docker::{Container, Dockerd},
+    docker::{Container, Dockerd, HELLO_WEB},
     program::{Launch, Program},
     proxy::{Kind, Site},
     registry::Registry,
@@ -86,7 +86,7 @@ pub(crate) async fn internal() {
     let dockerd = Dockerd::shared();
     let registry = Registry::in_memory().await;
     let _registrar = Registrar::start(&registry, dockerd, &["--internal"]);
-    let container = dockerd.run(&["--env", "SERVICE_NAME=inside", flotilla_tests::docker::HELLO_WEB]).await;
+    let container = dockerd.run(&["--env", "SERVICE_NAME=inside", HELLO_WEB]).await;
     let address = container.address().await;
     let limit = Duration::from_secs(5);
     flotilla_tests::eventually!("DNS has the container's address", limit, async {
@@ -96,4 +96,23 @@ pub(crate) async fn internal() {
     let found = registry.client.health_service("inside", true, None).await.expect("the registry answers").value;
     assert_eq!((found.len(), found[0].service.port), (1, 8080));
     assert_eq!(found[0].service.address, address);
+}
+
+/// Docker's own HEALTHCHECK, without a word to the registrar.
+pub(crate) async fn healthcheck() {
+    let dockerd = Dockerd::shared();
+    let registry = Registry::in_memory().await;
+    let _registrar = Registrar::start(&registry, dockerd, &["--ip", "127.0.0.1"]);
+    let text = format!("FROM {HELLO_WEB}\nHEALTHCHECK --interval=500ms --retries=1 CMD [\"/hello-web\", \"check\"]\n");
+    dockerd.build("flotilla/hello-web-checked", &text).await;
+    let container =
+        dockerd.run(&["--publish", "8080", "--env", "SERVICE_NAME=web", "flotilla/hello-web-checked"]).await;
+    let view = View { service: "web", registry: &registry, fronts: &[] };
+    view.agrees("Docker calls it healthy", &[&container]).await;
+    post(&container, "/health/ill").await;
+    view.agrees("Docker calls it unhealthy", &[]).await;
+    let all = registry.client.health_service("web", false, None).await.expect("the registry answers").value;
+    assert_eq!(all.len(), 1, "an unhealthy instance stays in the catalog");
+    post(&container, "/health/well").await;
+    view.agrees("it recovers", &[&container]).await;
 }

@@ -97,6 +97,19 @@ impl Dockerd {
         out.unwrap_or_else(|e| panic!("docker {}: {e}", args.join(" "))).trim_end().to_owned()
     }
 
+    /// Makes `tag` of a Dockerfile that needs no other file.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub async fn build(&self, tag: &str, dockerfile: &str) {
+        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        std::fs::write(dir.path().join("Dockerfile"), dockerfile).expect("our own directory");
+        // The classic builder is part of every daemon.
+        let launch = Launch::new("docker").env("DOCKER_HOST", self.host()).env("DOCKER_BUILDKIT", "0");
+        let ran = launch.args(["build", "--quiet", "--tag", tag]).args([dir.path()]).run(DOCKER_LIMIT).await;
+        ran.ok().unwrap_or_else(|e| panic!("docker build {tag}: {e}"));
+    }
+
     /// Starts a container, as `docker run --detach ARGS` does.
     ///
     /// # Panics
