@@ -45,8 +45,9 @@ pub struct Loaded {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Conflict;
 
-/// Why an engine could not open or commit. After a failed commit nothing of the batch is visible, now or after a
-/// restart, and later batches may succeed.
+/// Why an engine could not open or commit. After a failed commit nothing of the batch is visible, and later batches may
+/// succeed. A disk that failed does not say how far it got: after a restart before the next success the batch may be
+/// there, as a whole.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The data directory or the file in it cannot be used.

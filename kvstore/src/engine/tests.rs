@@ -1,0 +1,251 @@
+//! One battery for all engines, and what only the embedded one promises: files, power cuts and failing disks.
+
+mod disk_errors;
+mod faulty_disk;
+mod files;
+mod power_cut;
+
+use std::collections::BTreeMap;
+
+use kvstore_core::{
+    Command, Index, State, Target, decide,
+    health::Status,
+    names::{CheckId, InstanceId, Key, NodeKey},
+    row::{Check, Instance, Node, Owner, Probe, ProbeKind, Weights},
+};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+
+use super::{Embedded, Engine, EngineError, Memory, Proposal};
+
+/// Where fresh stores begin in these tests.
+const FRESH: Index = Index(1_000_000);
+
+/// Rows as they are stored, by key.
+type Stored = BTreeMap<String, Vec<u8>>;
+
+#[test]
+fn memory_passes_the_battery() {
+    battery(|| Box::new(Memory::new(FRESH)));
+}
+
+#[test]
+fn embedded_passes_the_battery() {
+    let dirs = tempfile::tempdir().unwrap();
+    let mut count = 0;
+    battery(|| {
+        count += 1;
+        Box::new(Embedded::open(&dirs.path().join(count.to_string()), FRESH).unwrap())
+    });
+}
+
+/// What every engine does. `fresh` makes an empty store.
+fn battery(mut fresh: impl FnMut() -> Box<dyn Engine>) {
+    a_fresh_store_is_empty(&mut *fresh());
+    each_proposal_has_the_next_index(&mut *fresh());
+    the_log_tells_each_commit_once(&mut *fresh());
+    for seed in seeds(5) {
+        let mut writer = Writer::start(fresh());
+        for batch in random_batches(seed, 40) {
+            writer.commit(&batch).unwrap();
+        }
+    }
+}
+
+fn a_fresh_store_is_empty(engine: &mut dyn Engine) {
+    let loaded = engine.load().unwrap();
+    assert_eq!((loaded.index, loaded.rows.len()), (FRESH, 0));
+    assert!(engine.log().is_empty());
+}
+
+fn each_proposal_has_the_next_index(engine: &mut dyn Engine) {
+    engine.load().unwrap();
+    for (first, lazy) in [(1, [false, false, false]), (4, [true, true, true]), (7, [true, false, true])] {
+        let batch = lazy.map(|lazy| Proposal { lazy, ..put("a", "1") });
+        let expected: Vec<_> = (first..first + 3).map(|n| Ok(Index(FRESH.0 + n))).collect();
+        assert_eq!(engine.commit(batch.into()).unwrap(), expected);
+    }
+}
+
+fn the_log_tells_each_commit_once(engine: &mut dyn Engine) {
+    engine.load().unwrap();
+    let batch = vec![put("a", "1"), Proposal { lazy: true, ..put("b", "2") }, put("c", "3")];
+    engine.commit(batch.clone()).unwrap();
+    engine.commit(vec![put("d", "4")]).unwrap();
+    let log = engine.log();
+    let indexes: Vec<_> = log.iter().map(|commit| commit.index.0 - FRESH.0).collect();
+    assert_eq!(indexes, [1, 2, 3, 4]);
+    assert!(log.iter().zip(batch.iter()).all(|(commit, proposal)| commit.changes == proposal.changes));
+    assert!(engine.log().is_empty());
+}
+
+/// A proposal that puts one key.
+fn put(key: &str, value: &str) -> Proposal {
+    let key = Key::new(key).unwrap();
+    let command = Command::KvPut { key, value: value.to_owned().into(), flags: 0, cas: None };
+    Proposal { changes: decide(&State::empty(FRESH), &command).unwrap().changes, lazy: false }
+}
+
+/// Decides, commits and applies like the store's writer, and checks the engine at each step.
+struct Writer {
+    engine: Box<dyn Engine>,
+    state: State,
+    /// The state at each commit since the last one that had to be durable, that one first: a crash may lead back to
+    /// any of them.
+    possible: Vec<Stored>,
+}
+
+impl Writer {
+    fn start(mut engine: Box<dyn Engine>) -> Self {
+        let loaded = engine.load().unwrap();
+        let state = State::load(loaded.index, loaded.rows);
+        let possible = vec![stored(&state)];
+        Self { engine, state, possible }
+    }
+
+    /// # Errors
+    /// The engine's; then the batch may or may not be among what is `possible` after a crash.
+    fn commit(&mut self, batch: &[Command]) -> Result<(), EngineError> {
+        let mut draft = self.state.clone();
+        let mut proposals = Vec::new();
+        for command in batch {
+            let Ok(decision) = decide(&draft, command) else { continue };
+            if !decision.changes.is_empty() {
+                draft.apply(draft.index().next(), &decision.changes);
+                proposals.push(Proposal { changes: decision.changes, lazy: command.is_lazy() });
+            }
+        }
+        if proposals.is_empty() {
+            return Ok(());
+        }
+        let durable = !proposals.iter().all(|proposal| proposal.lazy);
+        self.possible.push(stored(&draft));
+        let results = self.engine.commit(proposals);
+        let log = self.engine.log();
+        if let Err(error) = results {
+            assert!(log.is_empty(), "a failed batch shows in the log");
+            return Err(error);
+        }
+        for commit in &log {
+            assert_eq!(commit.index, self.state.index().next());
+            self.state.apply(commit.index, &commit.changes);
+        }
+        let indexes: Vec<_> = results.unwrap().into_iter().map(Result::unwrap).collect();
+        assert_eq!(indexes, log.iter().map(|commit| commit.index).collect::<Vec<_>>());
+        assert_eq!(stored(&self.state), stored(&draft));
+        if durable {
+            self.possible.drain(..self.possible.len() - 1);
+        }
+        Ok(())
+    }
+}
+
+fn stored(state: &State) -> Stored {
+    let rows = state.rows();
+    rows.map(|row| (row.value.key().encode(), row.value.encode(row.created, row.modified))).collect()
+}
+
+/// Fixed seeds and one that nobody has tried; all are printed by what fails.
+fn seeds(count: u64) -> impl Iterator<Item = u64> {
+    let given = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
+    let new = std::time::UNIX_EPOCH.elapsed().map_or(0, |now| now.subsec_nanos().into());
+    let all = given.map_or_else(|| (1..count).chain([new]).collect(), |seed| vec![seed]);
+    all.into_iter().inspect(|seed| println!("SEED={seed}"))
+}
+
+fn random_batches(seed: u64, count: usize) -> Vec<Vec<Command>> {
+    let rng = &mut StdRng::seed_from_u64(seed);
+    let batch = |_| {
+        // A third of the batches is lazy as a whole, as probes alone make them.
+        let lazy = rng.random_bool(0.33);
+        let commands = 1..=rng.random_range(1..6);
+        commands.map(|_| if lazy { probe_result(rng) } else { random_command(rng) }).collect()
+    };
+    // Something to probe from the start.
+    let first = vec![register(&mut StdRng::seed_from_u64(seed), "n0", "i0")];
+    std::iter::once(first).chain((1..count).map(batch)).collect()
+}
+
+fn random_command(rng: &mut StdRng) -> Command {
+    let (node, instance) = (pick(rng, &["n0", "n1", "n", "n/1"]), pick(rng, &["i0", "i1"]));
+    match rng.random_range(0..20) {
+        0..8 => {
+            let bytes = if rng.random_bool(0.1) { 8000 } else { rng.random_range(0..1000) };
+            let value = vec![rng.random::<u8>(); bytes].into();
+            Command::KvPut { key: random_key(rng), value, flags: rng.random_range(0..3), cas: None }
+        }
+        8..10 => Command::KvDelete { key: random_key(rng), cas: None },
+        10 => Command::KvDeleteTree { prefix: pick(rng, &["", "a", "a/", "a/b/", "\u{10FFFF}"]).into() },
+        11..15 => register(rng, node, instance),
+        15 => Command::Deregister { node: NodeKey::new(node).unwrap(), target: Target::Node },
+        16 => Command::Deregister {
+            node: NodeKey::new(node).unwrap(),
+            target: Target::Instance(InstanceId::new(instance).unwrap()),
+        },
+        _ => probe_result(rng),
+    }
+}
+
+fn random_key(rng: &mut StdRng) -> Key {
+    Key::new(pick(rng, &["a", "a/", "a/b", "a/b/c", "ab", "b", "%2F", "\u{10FFFF}", "\u{10FFFF}x", "\0", "n/n0"]))
+        .unwrap()
+}
+
+fn pick<'a>(rng: &mut StdRng, of: &[&'a str]) -> &'a str {
+    of[rng.random_range(0..of.len())]
+}
+
+fn register(rng: &mut StdRng, node: &str, instance: &str) -> Command {
+    let key = NodeKey::new(node).unwrap();
+    let id = InstanceId::new(instance).unwrap();
+    let node =
+        Node { name: node.into(), id: String::new(), address: "10.0.0.1".into(), tagged_addresses: None, meta: None };
+    let instance = Instance {
+        node: key.clone(),
+        id: id.clone(),
+        service: "web".into(),
+        tags: vec![],
+        address: String::new(),
+        port: rng.random_range(1..5),
+        socket_path: String::new(),
+        tagged_addresses: BTreeMap::new(),
+        meta: None,
+        weights: Weights::default(),
+        enable_tag_override: false,
+        kind: String::new(),
+        proxy: serde_json::Value::Null,
+        connect: serde_json::Value::Null,
+        owner: Owner::Agent,
+    };
+    let check = Check {
+        node: key,
+        id: CheckId::new(&format!("c:{id}")).unwrap(),
+        name: String::new(),
+        status: Status::Critical,
+        notes: String::new(),
+        output: String::new(),
+        service: Some(id),
+        kind: "tcp".into(),
+        probe: Some(probe().into()),
+        interval: String::new(),
+        timeout: String::new(),
+        definition: serde_json::Value::Null,
+        owner: Owner::Agent,
+    };
+    Command::Register { node, keep_node: false, instance: Some(instance.into()), checks: vec![check] }
+}
+
+fn probe() -> Probe {
+    let kind = ProbeKind::Tcp { address: "10.0.0.1:80".into() };
+    Probe { kind, interval: std::time::Duration::from_secs(10), timeout: std::time::Duration::from_secs(1) }
+}
+
+fn probe_result(rng: &mut StdRng) -> Command {
+    let instance = pick(rng, &["i0", "i1"]);
+    Command::ProbeResult {
+        node: NodeKey::new(pick(rng, &["n0", "n1"])).unwrap(),
+        check: CheckId::new(&format!("c:{instance}")).unwrap(),
+        probe: probe().into(),
+        status: [Status::Passing, Status::Critical][rng.random_range(0..2)],
+        output: rng.random_range(0..1000).to_string(),
+    }
+}

@@ -1,0 +1,99 @@
+//! The disk is full or fails for a while: a batch that was refused leaves no trace, and writing goes on by itself once
+//! the disk is well.
+
+use std::time::Duration;
+
+use nix::errno::Errno;
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+
+use super::{
+    Embedded, EngineError, FRESH, Writer,
+    faulty_disk::{Fault, FaultyDisk, Left},
+    random_batches, seeds, stored,
+};
+
+fn open(disk: &FaultyDisk) -> Result<Writer, EngineError> {
+    Ok(Writer::start(Box::new(Embedded::on(Box::new(disk.clone()), FRESH, Duration::ZERO)?)))
+}
+
+#[test]
+fn a_disk_that_fails_for_a_while_costs_only_refused_writes() {
+    for seed in seeds(2) {
+        let rng = &mut StdRng::seed_from_u64(seed);
+        let batches = random_batches(seed, 9);
+        let well = FaultyDisk::default();
+        let mut writer = open(&well).unwrap();
+        let (_, opened) = well.counts();
+        for batch in &batches {
+            writer.commit(batch).unwrap();
+        }
+        drop(writer);
+        let (_, calls) = well.counts();
+        for first in opened + 1..=calls {
+            let code = [Errno::ENOSPC, Errno::EIO][rng.random_range(0..2)] as i32;
+            let count = [1, 2, 10, 100][rng.random_range(0..4)];
+            let fault = Fault::Errors { first, count, code, forgets: rng.random_bool(0.5) };
+            endure(fault, &batches, rng, &format!("SEED={seed} {fault:?}"));
+        }
+    }
+}
+
+fn endure(fault: Fault, batches: &[Vec<kvstore_core::Command>], rng: &mut StdRng, case: &str) {
+    let disk = FaultyDisk::default();
+    let mut writer = open(&disk).unwrap();
+    disk.set(fault);
+    for batch in batches {
+        let (rows, index) = (stored(&writer.state), writer.state.index());
+        // Each attempt makes at least one call, so the faults run out.
+        for attempt in 0.. {
+            match writer.commit(batch) {
+                Ok(()) => break,
+                Err(EngineError::Write { path, .. }) => assert_eq!(path, "/faulty/registry.redb"),
+                Err(other) => panic!("{case}: {other}"),
+            }
+            assert!(attempt < 200, "{case}: it does not recover");
+            assert!(stored(&writer.state) == rows && writer.state.index() == index, "{case}: a refused batch shows");
+            if rng.random_bool(0.2) {
+                power_cut_now(&disk, &writer, rng, case);
+            }
+            // Not every client tries again.
+            if rng.random_bool(0.3) {
+                break;
+            }
+        }
+    }
+    power_cut_now(&disk, &writer, rng, case);
+    let (rows, index) = (stored(&writer.state), writer.state.index());
+    disk.set(Fault::None);
+    drop(writer);
+    let again = open(&disk).unwrap_or_else(|error| panic!("{case}: {error}"));
+    assert!(stored(&again.state) == rows, "{case}: the store differs from what was shown");
+    assert!(again.state.index() >= index, "{case}: the index went back");
+}
+
+/// What if the power went at this moment, too?
+fn power_cut_now(disk: &FaultyDisk, writer: &Writer, rng: &mut StdRng, case: &str) {
+    for left in [Left::Nothing, Left::Some(rng)] {
+        let cut = open(&disk.after_power_cut(left)).unwrap_or_else(|error| panic!("{case}, then power cut: {error}"));
+        assert!(writer.possible.contains(&stored(&cut.state)), "{case}, then power cut: something is missing");
+        assert!(cut.state.index() >= writer.state.index(), "{case}, then power cut: the index went back");
+    }
+}
+
+#[test]
+fn a_failing_disk_is_not_opened_over_and_over() {
+    let disk = FaultyDisk::default();
+    let engine = Embedded::on(Box::new(disk.clone()), FRESH, Duration::from_hours(1)).unwrap();
+    let mut writer = Writer::start(Box::new(engine));
+    let batches = random_batches(1, 2);
+    disk.set(Fault::Errors { first: 0, count: u64::MAX, code: Errno::ENOSPC as i32, forgets: false });
+    let first = writer.commit(&batches[0]).unwrap_err();
+    let (_, calls) = disk.counts();
+    disk.set(Fault::None);
+    let second = writer.commit(&batches[0]).unwrap_err();
+    assert_eq!(disk.counts().1, calls, "it waits a while before it tries again");
+    for error in [first, second] {
+        let EngineError::Write { source, .. } = error else { panic!("{error}") };
+        assert!(source.to_string().contains("No space left on device"), "{source}");
+    }
+}

@@ -1,0 +1,275 @@
+//! A disk in memory whose power goes, or which fails, at a chosen call.
+
+use std::{
+    io,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use rand::{RngExt as _, rngs::StdRng};
+use redb::{Builder, Database, DatabaseError, StorageBackend};
+
+use crate::engine::file::Disk;
+
+/// What real disks write as a whole or not at all.
+const SECTOR_BYTES: usize = 512;
+
+/// What is to go wrong, and when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Fault {
+    None,
+    /// At this change of the disk, counted from 1, the power goes.
+    PowerCut {
+        at: u64,
+    },
+    /// From this call on, reads counted too, so many calls fail.
+    Errors {
+        first: u64,
+        count: u64,
+        /// As in `errno`.
+        code: i32,
+        /// Whether what a failed sync should have written is never written, though it is read back: as Linux does.
+        forgets: bool,
+    },
+}
+
+/// What a power cut leaves of what was written since the last sync.
+#[derive(Debug)]
+pub(super) enum Left<'a> {
+    Nothing,
+    Everything,
+    /// Some writes and not others, some in part; lengths change in order, as journals make them.
+    Some(&'a mut StdRng),
+}
+
+/// Clones are the same disk.
+#[derive(Clone, Debug, Default)]
+pub(super) struct FaultyDisk(Arc<Mutex<Machine>>);
+
+#[derive(Debug)]
+struct Machine {
+    store: Option<Image>,
+    draft: Option<Image>,
+    fault: Fault,
+    /// Calls that changed something.
+    changes: u64,
+    /// All calls.
+    calls: u64,
+}
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self { store: None, draft: None, fault: Fault::None, changes: 0, calls: 0 }
+    }
+}
+
+/// A file: what the disk has, what the kernel shows, and the difference as it came.
+#[derive(Clone, Debug, Default)]
+struct Image {
+    disk: Vec<u8>,
+    seen: Vec<u8>,
+    unsynced: Vec<Change>,
+}
+
+#[derive(Clone, Debug)]
+enum Change {
+    Write { offset: usize, data: Vec<u8> },
+    Length(usize),
+}
+
+impl FaultyDisk {
+    pub(super) fn set(&self, fault: Fault) {
+        self.machine().fault = fault;
+    }
+
+    /// Calls so far that changed the disk, and all calls.
+    pub(super) fn counts(&self) -> (u64, u64) {
+        let machine = self.machine();
+        (machine.changes, machine.calls)
+    }
+
+    /// The disk as it is found when the power is back.
+    pub(super) fn after_power_cut(&self, mut left: Left<'_>) -> Self {
+        let machine = self.machine();
+        let mut found = |image: &Option<Image>| {
+            image.as_ref().map(|image| {
+                let disk = image.after_power_cut(&mut left);
+                Image { seen: disk.clone(), disk, unsynced: Vec::new() }
+            })
+        };
+        let (store, draft) = (found(&machine.store), found(&machine.draft));
+        Self(Arc::new(Mutex::new(Machine { store, draft, ..Machine::default() })))
+    }
+
+    fn machine(&self) -> MutexGuard<'_, Machine> {
+        self.0.lock().unwrap()
+    }
+
+    fn open(&self, draft: bool, builder: &Builder) -> Result<Database, DatabaseError> {
+        builder.create_with_backend(Handle { disk: self.clone(), draft })
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn path(&self) -> &Path {
+        Path::new("/faulty/registry.redb")
+    }
+
+    fn exists(&self) -> io::Result<bool> {
+        Ok(self.machine().store.is_some())
+    }
+
+    fn create(&self, builder: &Builder) -> Result<Database, DatabaseError> {
+        self.machine().change()?;
+        self.machine().draft = Some(Image::default());
+        self.open(true, builder)
+    }
+
+    fn publish(&self) -> io::Result<()> {
+        let mut machine = self.machine();
+        machine.change()?;
+        machine.store = machine.draft.take();
+        Ok(())
+    }
+
+    fn open(&self, builder: &Builder) -> Result<Database, DatabaseError> {
+        let mut machine = self.machine();
+        machine.sync(false)?;
+        let store = machine.image(false);
+        store.seen = store.disk.clone();
+        drop(machine);
+        Self::open(self, false, builder)
+    }
+}
+
+impl Machine {
+    fn call(&mut self) -> io::Result<()> {
+        self.calls += 1;
+        match self.fault {
+            Fault::PowerCut { at } if self.changes >= at => Err(io::Error::other("the power is off")),
+            Fault::Errors { first, count, code, .. } if (first..first + count).contains(&self.calls) => {
+                Err(io::Error::from_raw_os_error(code))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn change(&mut self) -> io::Result<()> {
+        let on = !matches!(self.fault, Fault::PowerCut { at } if self.changes >= at);
+        self.changes += u64::from(on);
+        self.call()
+    }
+
+    fn sync(&mut self, draft: bool) -> io::Result<()> {
+        let done = self.change();
+        let forgets = matches!(self.fault, Fault::Errors { forgets: true, .. });
+        let image = self.image(draft);
+        if done.is_ok() {
+            let changes = std::mem::take(&mut image.unsynced);
+            for change in changes {
+                change.make(&mut image.disk);
+            }
+        } else if forgets {
+            image.unsynced.clear();
+        }
+        done
+    }
+
+    fn image(&mut self, draft: bool) -> &mut Image {
+        let image = if draft { &mut self.draft } else { &mut self.store };
+        image.as_mut().expect("an open file exists")
+    }
+}
+
+impl Image {
+    fn change(&mut self, change: Change) {
+        change.make(&mut self.seen);
+        self.unsynced.push(change);
+    }
+
+    fn after_power_cut(&self, left: &mut Left<'_>) -> Vec<u8> {
+        let mut disk = self.disk.clone();
+        match left {
+            Left::Nothing => {}
+            Left::Everything => self.unsynced.iter().for_each(|change| change.make(&mut disk)),
+            Left::Some(rng) => {
+                let lengths = rng.random_range(0..=self.unsynced.len());
+                let share = [0.1, 0.5, 0.9][rng.random_range(0..3)];
+                for (n, change) in self.unsynced.iter().enumerate() {
+                    match change {
+                        Change::Length(_) if n < lengths => change.make(&mut disk),
+                        Change::Write { offset, data } if rng.random_bool(share) => {
+                            let whole = rng.random_bool(0.7);
+                            let sectors = rng.random_range(0..=data.len() / SECTOR_BYTES);
+                            let kept = if whole { data.len() } else { sectors * SECTOR_BYTES };
+                            Change::Write { offset: *offset, data: data[..kept].into() }.make(&mut disk);
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+        disk
+    }
+}
+
+impl Change {
+    /// What lies beyond the file's end is lost.
+    fn make(&self, file: &mut Vec<u8>) {
+        match self {
+            Self::Length(bytes) => file.resize(*bytes, 0),
+            Self::Write { offset, data } => {
+                let end = file.len().min(offset + data.len());
+                if let Some(place) = file.get_mut(*offset..end) {
+                    place.copy_from_slice(&data[..place.len()]);
+                }
+            }
+        }
+    }
+}
+
+/// An open file.
+#[derive(Debug)]
+struct Handle {
+    disk: FaultyDisk,
+    draft: bool,
+}
+
+fn size(bytes: u64) -> usize {
+    usize::try_from(bytes).expect("files of tests are small")
+}
+
+impl StorageBackend for Handle {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.disk.machine().image(self.draft).seen.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let mut machine = self.disk.machine();
+        machine.call()?;
+        let file = &machine.image(self.draft).seen;
+        let found = file.get(size(offset)..size(offset) + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        out.copy_from_slice(found);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut machine = self.disk.machine();
+        let done = machine.change();
+        machine.image(self.draft).change(Change::Length(size(len)));
+        done
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.disk.machine().sync(self.draft)
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut machine = self.disk.machine();
+        let done = machine.change();
+        let image = machine.image(self.draft);
+        assert!(size(offset) + data.len() <= image.seen.len(), "a write beyond the file's end");
+        image.change(Change::Write { offset: size(offset), data: data.into() });
+        done
+    }
+}
