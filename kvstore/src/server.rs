@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    agent,
     config::{self, HttpAddr},
     engine::{Embedded, Engine, EngineError, Memory},
     http::{self, About, App, Listener},
@@ -114,7 +115,7 @@ async fn start_on(
     }
     let addresses: Vec<HttpAddr> = listeners.iter().map(|listener| listener.address.clone()).collect();
 
-    let app = Arc::new(App { store: store.clone(), about: about(config, node), shutdown: shutdown.clone() });
+    let app = Arc::new(App { store: store.clone(), about: about(config, node.clone()), shutdown: shutdown.clone() });
     let mut parts = JoinSet::new();
     for listener in listeners {
         tracing::info!(address = %listener.address, "http is listening");
@@ -122,6 +123,12 @@ async fn start_on(
     }
     let (timer, stop) = (store.clone(), shutdown.clone());
     parts.spawn(async move { timer.keep_deadlines(stop).await });
+    let probes = agent::run(store.clone(), node, config.check_output_interval, shutdown.clone());
+    parts.spawn(async move {
+        if let Err(error) = probes.await {
+            tracing::error!(%error, "health checks are not run");
+        }
+    });
     tracing::info!(node = config.node_name, datacenter = config.datacenter, index = %store.state().index(), "ready");
     Ok((addresses, parts))
 }
