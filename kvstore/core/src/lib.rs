@@ -19,6 +19,7 @@
 mod apply;
 mod command;
 mod decide;
+pub mod dns;
 pub mod health;
 pub mod names;
 pub mod row;

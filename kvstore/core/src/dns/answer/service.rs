@@ -1,0 +1,167 @@
+//! Instances of a service: which are offered, and as which records.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    net::IpAddr,
+    time::Duration,
+};
+
+use domain::base::iana::{OptRcode, Rtype};
+
+use super::{
+    Answer, Asking, by_family, meta_records, node_addresses,
+    records::{DnsName, Record, address, name, record, srv},
+};
+use crate::{InstanceView, dns::shuffle::Shuffle, health::Status, names::ServiceKey};
+
+/// An instance with a weight for its state.
+#[derive(Clone, Copy)]
+struct Offer<'a> {
+    view: InstanceView<'a>,
+    weight: u16,
+}
+
+impl Offer<'_> {
+    /// Where it is reached, by family; empty if that is a host name.
+    fn addresses(&self) -> Vec<IpAddr> {
+        let instance = &self.view.instance;
+        let tagged = |tag: &str| instance.tagged_addresses.get(tag).map(|t| t.address.as_str());
+        let own = by_family(&instance.address, tagged);
+        if own.is_empty() && instance.address.is_empty() { node_addresses(self.view.node) } else { own }
+    }
+}
+
+impl<'a> Asking<'a> {
+    pub(super) fn service(&self, service: &ServiceKey, tag: Option<&str>) -> Answer {
+        let offers = self.offers(service, tag);
+        if offers.is_empty() {
+            return self.nobody(service, tag);
+        }
+        let ttl = self.zone.config().service_ttl.of(service.as_str());
+        let mut answer = Answer::ours(self.zone);
+        match self.qtype {
+            Rtype::SRV => self.service_srv(&offers, ttl, &mut answer),
+            _ => answer.answers = self.service_records(&offers, ttl),
+        }
+        self.or_nodata(answer)
+    }
+
+    /// The instances that are in order and have the tag.
+    fn offers(&self, service: &ServiceKey, tag: Option<&str>) -> Vec<Offer<'a>> {
+        let tagged = |view: &InstanceView| match tag {
+            Some(tag) => view.instance.tags.iter().any(|own| own.eq_ignore_ascii_case(tag)),
+            None => true,
+        };
+        let offer = |view: InstanceView<'a>| {
+            let weights = view.instance.weights;
+            let weight = match view.status() {
+                Status::Passing => weights.passing,
+                Status::Warning if !self.zone.config().only_passing => weights.warning,
+                Status::Warning | Status::Critical => return None,
+            };
+            Some(Offer { view, weight })
+        };
+        self.state.instances_of(service).filter(tagged).filter_map(offer).collect()
+    }
+
+    /// NXDOMAIN, unless tags with dots lead on from this name.
+    fn nobody(&self, service: &ServiceKey, tag: Option<&str>) -> Answer {
+        let leads_on = tag.is_some_and(|tag| {
+            let below = format!(".{}", tag.to_lowercase());
+            let offers = self.offers(service, None);
+            let mut tags = offers.iter().flat_map(|offer| &offer.view.instance.tags);
+            tags.any(|own| own.to_lowercase().ends_with(&below))
+        });
+        if leads_on { self.nodata() } else { self.negative(OptRcode::NXDOMAIN) }
+    }
+
+    /// One record for each address there is; an alias if there is none but host names.
+    fn service_records(&self, offers: &[Offer], ttl: Duration) -> Vec<Record> {
+        let addresses: BTreeSet<IpAddr> = offers.iter().flat_map(|o| self.reached_at(o)).collect();
+        if addresses.is_empty() {
+            let host = offers.iter().find_map(|offer| self.host(offer));
+            return host.map(|host| self.alias(host, ttl)).unwrap_or_default();
+        }
+        if self.qtype == Rtype::TXT {
+            return self.service_meta(offers, ttl);
+        }
+        let mut addresses: Vec<_> = addresses.into_iter().filter(|ip| self.wants(*ip)).collect();
+        Shuffle::new(self.asked.seed).shuffle(&mut addresses);
+        addresses.into_iter().map(|ip| record(self.name, ttl, address(ip))).collect()
+    }
+
+    fn service_meta(&self, offers: &[Offer], ttl: Duration) -> Vec<Record> {
+        let mut seen = HashSet::new();
+        let metas = offers.iter().filter_map(|offer| offer.view.instance.meta.as_ref());
+        let texts = metas.flat_map(|meta| meta_records(self.name, meta, ttl));
+        texts.filter(|text| seen.insert(text.data().clone())).collect()
+    }
+
+    /// Its host name, if it has no address.
+    fn host<'o>(&self, offer: &Offer<'o>) -> Option<&'o str> {
+        let host = offer.view.address();
+        (host.parse::<IpAddr>().is_err() && !self.names_itself(host)).then_some(host)
+    }
+
+    /// An instance whose address is the very name that is asked for is reached at its node.
+    fn names_itself(&self, host: &str) -> bool {
+        name(host).is_some_and(|name| name == *self.name)
+    }
+
+    fn reached_at(&self, offer: &Offer) -> Vec<IpAddr> {
+        let found = offer.addresses();
+        if found.is_empty() && self.names_itself(offer.view.address()) {
+            return node_addresses(offer.view.node);
+        }
+        found
+    }
+
+    /// One SRV for each node, address and port, with the targets' addresses and the nodes' metadata.
+    fn service_srv(&self, offers: &[Offer], ttl: Duration, answer: &mut Answer) {
+        let mut offers = offers.to_vec();
+        // Heavy ones first more often, so that what is cut off for want of space is a fair sample.
+        Shuffle::new(self.asked.seed).by_weight(&mut offers, |offer| offer.weight);
+        let (mut seen, mut targets, mut nodes) = (HashSet::new(), HashSet::new(), HashSet::new());
+        let mut metas = Vec::new();
+        for offer in &offers {
+            let (node, instance) = (offer.view.node, offer.view.instance);
+            if !seen.insert((&instance.node, offer.view.address(), instance.port)) {
+                continue;
+            }
+            let Some(target) = self.target(offer) else { continue };
+            answer.answers.push(record(self.name, ttl, srv(offer.weight, instance.port, target.clone())));
+            if targets.insert(target.clone()) {
+                answer.additional.extend(self.target_records(offer, &target, ttl));
+            }
+            if self.zone.config().node_meta_txt && nodes.insert(&instance.node) {
+                let name = self.node_name(node);
+                metas.extend(name.zip(node.meta.as_ref()).map(|(name, meta)| meta_records(&name, meta, ttl)));
+            }
+        }
+        answer.additional.extend(metas.into_iter().flatten());
+    }
+
+    /// The name under which an SRV record tells where an instance is.
+    fn target(&self, offer: &Offer) -> Option<DnsName> {
+        let (node, own) = (offer.view.node, &offer.view.instance.address);
+        if let Ok(ip) = own.parse() {
+            return self.address_name(ip);
+        }
+        match self.host(offer) {
+            Some(host) => name(host),
+            None => self.node_name(node),
+        }
+    }
+
+    fn target_records(&self, offer: &Offer, target: &DnsName, ttl: Duration) -> Vec<Record> {
+        if self.host(offer).is_some() {
+            return self.follow(target, Rtype::ANY);
+        }
+        let addresses = match offer.view.instance.address.parse::<IpAddr>() {
+            // The target is this address spelt out: it has no other.
+            Ok(own) => vec![own],
+            Err(_) => node_addresses(offer.view.node),
+        };
+        addresses.into_iter().map(|ip| record(target, ttl, address(ip))).collect()
+    }
+}

@@ -1,0 +1,181 @@
+//! Settings of the zone, and the names made of them once.
+
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
+
+use super::records::{DnsName, below, name};
+
+/// How the registry answers DNS questions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsConfig {
+    /// The zone, `consul` unless changed.
+    pub domain: String,
+    /// The datacenter that may stand in a name.
+    pub datacenter: String,
+    /// This registry's own node: the name server of the zone.
+    pub node: String,
+    /// The registry's own addresses, as its users reach it.
+    pub addresses: Vec<IpAddr>,
+    /// For records of nodes, addresses, reverse names and the registry itself.
+    pub node_ttl: Duration,
+    /// For records of services.
+    pub service_ttl: ServiceTtls,
+    /// Leave out instances with a warning too.
+    pub only_passing: bool,
+    /// Add the node's metadata as TXT to answers about nodes and SRV.
+    pub node_meta_txt: bool,
+    /// Numbers of the SOA record.
+    pub soa: Soa,
+    /// The longest reply by UDP, whatever the asker offers.
+    pub max_udp_bytes: u16,
+    /// Whether there are upstream resolvers for names that are not ours.
+    pub recursion: bool,
+}
+
+impl Default for DnsConfig {
+    fn default() -> Self {
+        Self {
+            domain: "consul".into(),
+            datacenter: "dc1".into(),
+            node: "localhost".into(),
+            addresses: Vec::new(),
+            node_ttl: Duration::ZERO,
+            service_ttl: ServiceTtls::default(),
+            only_passing: false,
+            node_meta_txt: true,
+            soa: Soa::default(),
+            // What most resolvers offer at most. Fragments beyond 1232 bytes are the asker's choice.
+            max_udp_bytes: 4096,
+            recursion: false,
+        }
+    }
+}
+
+/// Times to live by service: an exact name, a prefix (`web-*`), or `*` for all others. Without any, 0.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ServiceTtls(pub BTreeMap<String, Duration>);
+
+impl ServiceTtls {
+    /// The time of the exact name, else of the longest prefix; names in lower case.
+    pub fn of(&self, service: &str) -> Duration {
+        let exact = self.0.get(service);
+        let by_prefix = || {
+            let prefixes = self.0.iter().filter_map(|(p, ttl)| Some((p.strip_suffix('*')?, ttl)));
+            let fitting = prefixes.filter(|(prefix, _)| service.starts_with(prefix));
+            fitting.max_by_key(|(prefix, _)| prefix.len()).map(|(_, ttl)| ttl)
+        };
+        exact.or_else(by_prefix).copied().unwrap_or_default()
+    }
+}
+
+/// Numbers of the SOA record, in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Soa {
+    /// When secondaries look again.
+    pub refresh: u32,
+    /// When they look again after a failure.
+    pub retry: u32,
+    /// When they give up.
+    pub expire: u32,
+    /// How long resolvers remember that a name does not exist: not at all, so that a new service is found at once.
+    pub min_ttl: u32,
+}
+
+impl Default for Soa {
+    fn default() -> Self {
+        Self { refresh: 3600, retry: 600, expire: 86_400, min_ttl: 0 }
+    }
+}
+
+/// A setting that no DNS name can be made of.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{setting} {value:?} cannot be part of a DNS name; use letters, digits and hyphens, 63 at most between dots")]
+pub struct ConfigError {
+    /// `domain` or `datacenter`.
+    pub setting: &'static str,
+    /// What was given.
+    pub value: String,
+}
+
+/// A [`DnsConfig`] and the names made of it.
+#[derive(Clone, Debug)]
+pub struct Zone {
+    config: DnsConfig,
+    pub(super) apex: DnsName,
+    /// `service.consul.`
+    pub(super) services: DnsName,
+    /// `service.dc1.consul.`
+    pub(super) local_services: DnsName,
+    /// `node.dc1.consul.`
+    pub(super) local_nodes: DnsName,
+    /// `addr.dc1.consul.`
+    pub(super) local_addresses: DnsName,
+    /// `ns.consul.`
+    pub(super) primary: DnsName,
+    /// `hostmaster.consul.`
+    pub(super) mailbox: DnsName,
+}
+
+impl Zone {
+    /// The zone that `config` describes.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if the domain or datacenter does not fit into a DNS name.
+    pub fn new(config: DnsConfig) -> Result<Self, ConfigError> {
+        let wrong = |setting, value: &str| ConfigError { setting, value: value.into() };
+        let apex = name(&config.domain).ok_or_else(|| wrong("domain", &config.domain))?;
+        let in_zone = |labels: &str| below(labels, &apex).ok_or_else(|| wrong("domain", &config.domain));
+        let local = |kind: &str| {
+            let labels = format!("{kind}.{}", config.datacenter);
+            let single = !config.datacenter.contains('.');
+            let found = below(&labels, &apex).filter(|_| single);
+            found.ok_or_else(|| wrong("datacenter", &config.datacenter))
+        };
+        Ok(Self {
+            services: in_zone("service")?,
+            local_services: local("service")?,
+            local_nodes: local("node")?,
+            local_addresses: local("addr")?,
+            primary: in_zone("ns")?,
+            mailbox: in_zone("hostmaster")?,
+            apex,
+            config,
+        })
+    }
+
+    /// What it was made of.
+    pub fn config(&self) -> &DnsConfig {
+        &self.config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_exact_ttl_wins() {
+        let seconds = |pairs: &[(&str, u64)]| {
+            let all = pairs.iter().map(|(p, s)| ((*p).to_owned(), Duration::from_secs(*s)));
+            ServiceTtls(all.collect())
+        };
+        let ttls = seconds(&[("web", 1), ("web-*", 2), ("web-a*", 3), ("*", 4)]);
+        for (service, want) in [("web", 1), ("web-b", 2), ("web-api", 3), ("webs", 4)] {
+            assert_eq!(ttls.of(service).as_secs(), want, "{service}");
+        }
+        assert_eq!(seconds(&[("web", 1)]).of("api"), Duration::ZERO);
+    }
+
+    #[test]
+    fn settings_that_are_no_names_are_told() {
+        let of = |domain: &str, datacenter: &str| {
+            let config = DnsConfig { domain: domain.into(), datacenter: datacenter.into(), ..DnsConfig::default() };
+            Zone::new(config).map(|zone| zone.apex.to_string()).map_err(|e| e.setting)
+        };
+        assert_eq!(of("consul", "dc1"), Ok("consul".into()));
+        assert_eq!(of("svc.example.com.", "dc1"), Ok("svc.example.com".into()));
+        assert_eq!(of("a..b", "dc1"), Err("domain"));
+        assert_eq!(of("", "dc1"), Err("domain"));
+        assert_eq!(of("consul", "dc.1"), Err("datacenter"));
+        assert_eq!(of("consul", &"x".repeat(64)), Err("datacenter"));
+    }
+}

@@ -1,0 +1,122 @@
+//! What the registry answers to DNS questions; pure: bytes of a packet and a [`State`] in, bytes of a reply out.
+//!
+//! ```text
+//! request: packet -> Request            question: name -> Lookup
+//! answer: Lookup + State -> Answer      fit: Answer + size -> message and TC bit
+//! ```
+//!
+//! [`respond`] strings them together. Sockets, time, the random seed and other domains' names are the shell's part.
+
+pub mod answer;
+mod config;
+mod fit;
+mod question;
+mod records;
+mod request;
+mod shuffle;
+
+use std::net::IpAddr;
+
+pub use answer::Answer;
+pub use config::{ConfigError, DnsConfig, ServiceTtls, Soa, Zone};
+pub use fit::{FitError, fit};
+pub use question::{Lookup, Question};
+pub use records::{Data, DnsName, Record};
+pub use request::{Edns, Incoming, Request, read};
+
+use domain::base::iana::Rtype;
+
+use crate::State;
+
+/// What carried the question, and so how long the reply may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    /// 512 bytes, or what the asker offers by EDNS, up to [`DnsConfig::max_udp_bytes`].
+    Udp,
+    /// 65 535 bytes.
+    Tcp,
+}
+
+/// What the shell knows about a question besides its bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    /// Who asks.
+    pub from: IpAddr,
+    /// By which transport.
+    pub by: Transport,
+    /// Shuffles the answer; a fresh one for each question.
+    pub seed: u64,
+    /// Seconds since 1970: the serial number of the zone.
+    pub unix_seconds: u32,
+}
+
+/// What is to be done with a packet.
+#[derive(Debug)]
+pub enum Reaction {
+    /// Nothing: it is no question, or so broken that nobody could be told.
+    Ignore,
+    /// Send what was written.
+    Reply,
+    /// The name is in other hands: ask the upstream resolvers, then [`finish`] with what they say.
+    Forward(Box<Request>),
+}
+
+/// Answers `packet` from `state`; a reply is written over `out`.
+pub fn respond(packet: &[u8], asked: &Asked, state: &State, zone: &Zone, out: &mut Vec<u8>) -> Reaction {
+    let (request, question) = match read(packet) {
+        Incoming::Ask(request, question) => (request, question),
+        Incoming::Refuse(request, rcode) => return finish(&request, &Answer::error(rcode), asked.by, zone, out),
+        Incoming::Ignore => return Reaction::Ignore,
+    };
+    let lookup = Lookup::of(&question, zone);
+    let may_forward = || zone.config().recursion && request.recursion_desired && may_recurse(asked.from);
+    let answer = match answer::answer(&lookup, &question, state, zone, asked) {
+        Some(answer) => answer,
+        None if may_forward() && !is_transfer(question.qtype) => return Reaction::Forward(Box::new(request)),
+        None => answer::not_ours(&lookup, &question, zone),
+    };
+    finish(&request, &answer, asked.by, zone, out)
+}
+
+/// Writes `answer` over `out` as the reply to `request`, as long as its transport allows.
+pub fn finish(request: &Request, answer: &Answer, by: Transport, zone: &Zone, out: &mut Vec<u8>) -> Reaction {
+    let limit = match (by, &request.edns) {
+        (Transport::Tcp, _) => usize::from(u16::MAX),
+        (Transport::Udp, None) => MIN_UDP_BYTES,
+        (Transport::Udp, Some(edns)) => {
+            let most = usize::from(zone.config().max_udp_bytes).max(MIN_UDP_BYTES);
+            usize::from(edns.udp_bytes).clamp(MIN_UDP_BYTES, most)
+        }
+    };
+    match fit(request, answer, limit, out) {
+        Ok(()) => Reaction::Reply,
+        Err(FitError::Question) => Reaction::Ignore,
+    }
+}
+
+/// What every asker takes over UDP. RFC 1035 §4.2.1.
+const MIN_UDP_BYTES: usize = 512;
+
+/// Whether `from` may have us ask others: hosts of private networks only, or anybody could hide behind us.
+fn may_recurse(from: IpAddr) -> bool {
+    is_private(from.to_canonical())
+}
+
+/// Addresses that have a meaning only inside somebody's network, and so no name in the public tree. RFC 6303.
+fn is_private(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => {
+            let shared = u32::from(ip) >> 22 == u32::from_be_bytes([100, 64, 0, 0]) >> 22; // RFC 6598
+            ip.is_private() || ip.is_loopback() || ip.is_link_local() || shared
+        }
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+    }
+}
+
+/// A transfer of the whole zone, which we do not offer.
+fn is_transfer(qtype: Rtype) -> bool {
+    matches!(qtype, Rtype::AXFR | Rtype::IXFR)
+}
+
+#[cfg(test)]
+mod tests;
