@@ -1,0 +1,98 @@
+//! The command line. Knows flags and their spelling; what they amount to is `config`'s business.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+const EXAMPLES: &str = "\
+Examples:
+  templater --template haproxy.tmpl
+      keeps haproxy.cfg beside it; the running HAProxy checks each new version, then reloads it
+  templater --template web.conf.tera:/etc/nginx/conf.d/web.conf
+      the same for a part that nginx includes
+  templater --template 'hosts.tmpl:/etc/hosts.d/web:systemctl reload dnsmasq'
+      runs a command after each change
+  templater --once --dry-run --template haproxy.tmpl
+      shows what would change, after the check; writes nothing
+  templater --config /etc/templater.yaml --registry http://10.0.0.5:8500
+
+A template in short (Tera):
+  backend web
+  {%- for s in service(name=\"web\") %}
+      server {{ s.id | ident }} {{ s.address }}:{{ s.port }} check
+  {%- endfor %}
+
+Signals: HUP reads the configuration again, INT and TERM stop.";
+
+/// Renders templates from the registry, has each result checked, swaps it in and reloads who uses it.
+#[derive(Debug, Parser)]
+#[command(name = "templater", version, after_help = EXAMPLES, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    /// What to do instead of rendering.
+    pub command: Option<Command>,
+    #[command(flatten)]
+    /// What to render, and how.
+    pub run: RunArgs,
+}
+
+/// What to do instead of rendering.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Print the version.
+    Version,
+}
+
+/// What to render, and how.
+#[derive(Clone, Debug, Default, Args)]
+pub struct RunArgs {
+    /// A template: its file, where its text goes, and a command to run after each change. Without DST the file lies
+    /// beside the template, without the suffix .tmpl, .tera or .j2 (haproxy.tmpl gives haproxy.cfg, nginx.tmpl
+    /// nginx.conf). `-` as DST is standard output, with --once. May be repeated.
+    #[arg(short, long = "template", value_name = "SRC[:DST[:CMD]]")]
+    pub templates: Vec<String>,
+    /// A configuration file (YAML or JSON), or a directory of them. May be repeated; later ones win.
+    #[arg(short, long = "config", value_name = "PATH")]
+    pub configs: Vec<PathBuf>,
+    /// The registry: `http://HOST:PORT` or `unix:///PATH`. May be repeated; the first that answers is used.
+    #[arg(long = "registry", value_name = "URL", env = "CONSUL_HTTP_ADDR")]
+    pub registries: Vec<String>,
+    /// The token to show to the registry. Better: --token-file.
+    #[arg(long, env = "CONSUL_HTTP_TOKEN", hide_env_values = true)]
+    pub token: Option<String>,
+    /// A file with the token.
+    #[arg(long, value_name = "FILE", env = "CONSUL_HTTP_TOKEN_FILE")]
+    pub token_file: Option<PathBuf>,
+    /// Render everything once, then end: 0 if all is live and reloaded.
+    #[arg(long)]
+    pub once: bool,
+    /// With --once: how long to wait for data.
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
+    pub timeout: kvstore_client::GoDuration,
+    /// Do everything but write and reload, once; print what would change.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// How long data must be quiet before they are rendered while they keep changing, and how long to wait at most
+    /// (default 50ms:500ms). The first change after a calm is rendered at once.
+    #[arg(long, value_name = "QUIET[:MAX]")]
+    pub debounce: Option<String>,
+    /// Where to keep the record of the last reload, instead of beside each file.
+    #[arg(long, value_name = "DIR")]
+    pub state_dir: Option<PathBuf>,
+    /// How the log on standard error looks.
+    #[arg(long, value_enum, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// What to log: error, warn, info, debug, or a filter such as templater=debug.
+    #[arg(long, value_name = "LEVEL", default_value = "info", env = "TEMPLATER_LOG")]
+    pub log_level: String,
+}
+
+/// How the log looks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}

@@ -1,0 +1,379 @@
+//! Flags, environment and files to one checked [`Config`]; tells all faults at once.
+
+mod file;
+
+use std::{
+    collections::HashSet,
+    fmt, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use kvstore_client::{Client, ClientConfig, GoDuration};
+
+use crate::{
+    cli::{LogFormat, RunArgs},
+    command::CommandLine,
+    output::{OutputSpec, TargetSpec},
+    quiescence::Debounce,
+    target::absolute,
+};
+use file::{DebounceEntry, File, TargetName, TemplateEntry};
+
+/// Everything a run needs to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where the registry is, and the token.
+    pub registry: ClientConfig,
+    /// What to render.
+    pub templates: Vec<TemplateSpec>,
+    /// For how long, and with what effect.
+    pub mode: Mode,
+    /// With [`Mode::Once`] and [`Mode::DryRun`]: how long to wait for data.
+    pub timeout: Duration,
+    /// How the log looks.
+    pub log_format: LogFormat,
+}
+
+/// For how long, and with what effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Until told to stop.
+    Daemon,
+    /// Until all is rendered.
+    Once,
+    /// Until all is rendered; writes and reloads nothing.
+    DryRun,
+}
+
+/// One template and where its text goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TemplateSpec {
+    /// The text of the template.
+    pub source: SourceSpec,
+    /// Where the rendered text goes.
+    pub destination: DestinationSpec,
+    /// When to act on changes.
+    pub debounce: Debounce,
+}
+
+/// Where a template's text is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SourceSpec {
+    /// In this file; absolute.
+    File(PathBuf),
+    /// In the configuration.
+    Inline {
+        /// For messages.
+        name: String,
+        /// The template itself.
+        text: String,
+    },
+}
+
+/// Where a rendered text goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DestinationSpec {
+    /// Standard output.
+    Stdout,
+    /// A file.
+    File(Box<OutputSpec>),
+}
+
+impl fmt::Display for TemplateSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            SourceSpec::File(path) => path.display().fmt(f),
+            SourceSpec::Inline { name, .. } => f.write_str(name),
+        }
+    }
+}
+
+impl TemplateSpec {
+    /// The file it goes to, if it goes to one.
+    pub fn destination_path(&self) -> Option<&Path> {
+        match &self.destination {
+            DestinationSpec::Stdout => None,
+            DestinationSpec::File(output) => Some(&output.destination),
+        }
+    }
+}
+
+/// What is wrong with the configuration: every fault, each with its place. Nothing was started.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .faults.join("\n"))]
+pub struct ConfigError {
+    /// One sentence each.
+    pub faults: Vec<String>,
+}
+
+/// Reads the files that `args` name and puts flags over them. Relative paths of flags are relative to `directory`, those
+/// in a file to the file.
+///
+/// # Errors
+/// [`ConfigError`].
+pub fn load(args: &RunArgs, directory: &Path) -> Result<Config, ConfigError> {
+    let mut faults = Faults::default();
+    let mut merged = File::default();
+    let mut templates = Vec::new();
+    for path in config_files(&args.configs, directory, &mut faults) {
+        if let Some(mut file) = faults.take(file::read(&path)) {
+            let base = path.parent().unwrap_or(Path::new("/")).to_owned();
+            let entries = std::mem::take(&mut file.templates);
+            templates.extend(entries.into_iter().map(|entry| (entry, base.clone())));
+            merged.update(file, &base);
+        }
+    }
+    merged.update(flags(args, directory, &mut faults), directory);
+    let defaults = Defaults {
+        mode: match (args.dry_run, args.once) {
+            (true, _) => Mode::DryRun,
+            (false, true) => Mode::Once,
+            (false, false) => Mode::Daemon,
+        },
+        debounce: merge_debounce(Debounce::default(), merged.debounce),
+        state_dir: merged.state_dir.clone(),
+    };
+    let mut specs = Vec::new();
+    for (at, (entry, base)) in templates.into_iter().enumerate() {
+        specs.extend(faults.take(defaults.template(entry, &base, at)));
+    }
+    for text in &args.templates {
+        let spec = split(text).and_then(|entry| defaults.template(entry, directory, 0));
+        specs.extend(faults.take(spec));
+    }
+    if specs.is_empty() && faults.is_empty() {
+        faults.add("there is nothing to render; give --template SRC or --config PATH with templates");
+    }
+    same_destination_twice(&specs, &mut faults);
+    let registry = registry(merged.registry, merged.token, merged.token_file.as_deref(), &mut faults);
+    faults.or(Config {
+        registry,
+        templates: specs,
+        mode: defaults.mode,
+        timeout: args.timeout.0,
+        log_format: merged.log_format.unwrap_or_default(),
+    })
+}
+
+#[derive(Default)]
+struct Faults(Vec<String>);
+
+impl Faults {
+    fn add(&mut self, fault: impl Into<String>) {
+        self.0.push(fault.into());
+    }
+
+    fn take<T>(&mut self, result: Result<T, String>) -> Option<T> {
+        result.map_err(|fault| self.add(fault)).ok()
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    fn or<T>(self, value: T) -> Result<T, ConfigError> {
+        if self.is_empty() { Ok(value) } else { Err(ConfigError { faults: self.0 }) }
+    }
+}
+
+/// The files that `paths` name; those of a directory in the order of their names.
+fn config_files(paths: &[PathBuf], base: &Path, faults: &mut Faults) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for path in paths {
+        let path = absolute(base, path);
+        if !path.is_dir() {
+            files.push(path);
+            continue;
+        }
+        let known = |p: &PathBuf| {
+            let extension = p.extension().and_then(|e| e.to_str());
+            matches!(extension, Some("yaml" | "yml" | "json")) && p.is_file()
+        };
+        match fs::read_dir(&path) {
+            Ok(entries) => {
+                let mut inside: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(known).collect();
+                inside.sort();
+                files.extend(inside);
+            }
+            Err(error) => faults.add(format!("{}: {error}", path.display())),
+        }
+    }
+    files
+}
+
+/// The flags in the shape of a file, to be put over the others.
+fn flags(args: &RunArgs, directory: &Path, faults: &mut Faults) -> File {
+    File {
+        registry: (!args.registries.is_empty()).then(|| args.registries.clone()),
+        token: args.token.clone(),
+        token_file: args.token_file.as_ref().map(|p| absolute(directory, p)),
+        debounce: args.debounce.as_deref().and_then(|d| faults.take(parse_debounce(d))),
+        state_dir: args.state_dir.as_ref().map(|p| absolute(directory, p)),
+        log_format: args.log_format,
+        templates: Vec::new(),
+    }
+}
+
+/// `QUIET[:MAX]`; MAX is ten times QUIET unless given.
+fn parse_debounce(text: &str) -> Result<DebounceEntry, String> {
+    let (quiet, max) = text.split_once(':').unwrap_or((text, ""));
+    let duration = |text: &str| text.parse::<GoDuration>().map_err(|e| format!("--debounce: {e}"));
+    let quiet = duration(quiet)?;
+    let max = if max.is_empty() { GoDuration(quiet.0 * 10) } else { duration(max)? };
+    Ok(DebounceEntry { quiet: Some(quiet), max: Some(max) })
+}
+
+fn merge_debounce(base: Debounce, over: Option<DebounceEntry>) -> Debounce {
+    let quiet = over.and_then(|o| o.quiet).map_or(base.quiet, |d| d.0);
+    let max = over.and_then(|o| o.max).map_or(base.max, |d| d.0);
+    Debounce { quiet, max: max.max(quiet) }
+}
+
+/// `SRC[:DST[:CMD]]`; the command may have colons.
+fn split(text: &str) -> Result<TemplateEntry, String> {
+    let mut parts = text.splitn(3, ':');
+    let mut next = || parts.next().filter(|part| !part.is_empty());
+    let source = next().ok_or_else(|| format!("--template {text:?}: the template's file is missing"))?;
+    let (destination, command) = (next(), next());
+    Ok(TemplateEntry {
+        source: Some(source.into()),
+        destination: destination.map(Into::into),
+        reload_cmd: command.map(|c| file::CommandEntry(CommandLine::Shell(c.to_owned()))),
+        ..TemplateEntry::default()
+    })
+}
+
+/// What holds for every template.
+struct Defaults {
+    mode: Mode,
+    debounce: Debounce,
+    state_dir: Option<PathBuf>,
+}
+
+impl Defaults {
+    fn template(&self, entry: TemplateEntry, base: &Path, at: usize) -> Result<TemplateSpec, String> {
+        let source = match (entry.source, entry.inline) {
+            (Some(path), None) => SourceSpec::File(absolute(base, &path)),
+            (None, Some(text)) => SourceSpec::Inline { name: format!("templates[{at}].inline"), text },
+            (Some(_), Some(_)) => return Err(format!("templates[{at}]: give source or inline, not both")),
+            (None, None) => return Err(format!("templates[{at}]: source is missing (or inline)")),
+        };
+        let destination = match (entry.destination, &source) {
+            (Some(dash), _) if dash.as_os_str() == "-" => {
+                if self.mode == Mode::Daemon {
+                    return Err("standard output as a destination needs --once".into());
+                }
+                return Ok(TemplateSpec { source, destination: DestinationSpec::Stdout, debounce: self.debounce });
+            }
+            (Some(path), _) if path.as_os_str().to_string_lossy().ends_with('/') => {
+                return Err(format!("destination {} is a directory; name the file", path.display()));
+            }
+            (Some(path), _) => absolute(base, &path),
+            (None, SourceSpec::File(source)) => beside(source)?,
+            (None, SourceSpec::Inline { .. }) => return Err(format!("templates[{at}]: destination is missing")),
+        };
+        if SourceSpec::File(destination.clone()) == source {
+            return Err(format!("{} is both template and destination", destination.display()));
+        }
+        let output = OutputSpec {
+            destination,
+            mode: entry.mode.map(|m| m.0),
+            owner: (id_of_user(entry.user)?, id_of_group(entry.group)?),
+            create_dirs: entry.create_dirs,
+            target: match entry.target {
+                TargetName::Auto => TargetSpec::Auto,
+                TargetName::Known(kind) => TargetSpec::Known(kind),
+                TargetName::None => TargetSpec::None,
+            },
+            check_cmd: entry.check_cmd.map(|c| c.0),
+            reload_cmd: entry.reload_cmd.map(|c| c.0),
+            command_timeout: entry.command_timeout.map_or(Duration::from_secs(30), |d| d.0),
+            state_dir: self.state_dir.clone(),
+        };
+        Ok(TemplateSpec {
+            source,
+            debounce: merge_debounce(self.debounce, entry.debounce),
+            destination: DestinationSpec::File(Box::new(output)),
+        })
+    }
+}
+
+/// Where the text of `source` goes if nothing else is said.
+fn beside(source: &Path) -> Result<PathBuf, String> {
+    let name = source.file_name().unwrap_or_default().to_string_lossy();
+    let stem = [".tmpl", ".tera", ".j2"].iter().find_map(|suffix| name.strip_suffix(suffix));
+    let name = match stem {
+        Some("haproxy") => "haproxy.cfg",
+        Some("nginx") => "nginx.conf",
+        Some(stem) if !stem.is_empty() => stem,
+        _ => {
+            return Err(format!(
+                "template {}: it is not clear where its text goes; end its name in .tmpl, .tera or .j2, or say {}:DST",
+                source.display(),
+                source.display()
+            ));
+        }
+    };
+    Ok(source.with_file_name(name))
+}
+
+fn id_of_user(name: Option<String>) -> Result<Option<u32>, String> {
+    let Some(name) = name else { return Ok(None) };
+    if let Ok(id) = name.parse() {
+        return Ok(Some(id));
+    }
+    match nix::unistd::User::from_name(&name) {
+        Ok(Some(user)) => Ok(Some(user.uid.as_raw())),
+        _ => Err(format!("there is no user {name:?}")),
+    }
+}
+
+fn id_of_group(name: Option<String>) -> Result<Option<u32>, String> {
+    let Some(name) = name else { return Ok(None) };
+    if let Ok(id) = name.parse() {
+        return Ok(Some(id));
+    }
+    match nix::unistd::Group::from_name(&name) {
+        Ok(Some(group)) => Ok(Some(group.gid.as_raw())),
+        _ => Err(format!("there is no group {name:?}")),
+    }
+}
+
+fn same_destination_twice(specs: &[TemplateSpec], faults: &mut Faults) {
+    let mut seen = HashSet::new();
+    for path in specs.iter().filter_map(TemplateSpec::destination_path) {
+        if !seen.insert(path) {
+            faults.add(format!("two templates have the destination {}", path.display()));
+        }
+    }
+}
+
+fn registry(
+    addresses: Option<Vec<String>>,
+    token: Option<String>,
+    token_file: Option<&Path>,
+    faults: &mut Faults,
+) -> ClientConfig {
+    let mut config = ClientConfig::default();
+    // One variable holds them all, separated by commas.
+    let given = addresses.unwrap_or_default();
+    let given = given.iter().flat_map(|a| a.split(',')).map(str::trim).filter(|a| !a.is_empty());
+    let given: Vec<String> = given.map(str::to_owned).collect();
+    if !given.is_empty() {
+        config.addresses = given;
+    }
+    let from_file = || {
+        let path = token_file?;
+        let text = fs::read_to_string(path).map_err(|e| format!("token file {}: {e}", path.display()));
+        faults.take(text).map(|text| text.trim().to_owned())
+    };
+    config.token = token.or_else(from_file).filter(|token| !token.is_empty());
+    if let Err(error) = Client::new(&config) {
+        faults.add(error.to_string());
+    }
+    config
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! The configuration file: its keys and their types. Unknown keys are errors with their line.
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+use kvstore_client::GoDuration;
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, SeqAccess, Visitor},
+};
+
+use crate::{cli::LogFormat, command::CommandLine, target::Kind, target::absolute};
+
+/// A whole file.
+#[allow(clippy::struct_field_names)] // the names are the keys
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct File {
+    #[serde(deserialize_with = "one_or_many")]
+    pub(super) registry: Option<Vec<String>>,
+    pub(super) token: Option<String>,
+    pub(super) token_file: Option<PathBuf>,
+    pub(super) debounce: Option<DebounceEntry>,
+    pub(super) state_dir: Option<PathBuf>,
+    #[serde(deserialize_with = "log_format")]
+    pub(super) log_format: Option<LogFormat>,
+    pub(super) templates: Vec<TemplateEntry>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct DebounceEntry {
+    pub(super) quiet: Option<GoDuration>,
+    pub(super) max: Option<GoDuration>,
+}
+
+/// One of `templates`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct TemplateEntry {
+    pub(super) source: Option<PathBuf>,
+    pub(super) inline: Option<String>,
+    pub(super) destination: Option<PathBuf>,
+    pub(super) mode: Option<FileMode>,
+    pub(super) user: Option<String>,
+    pub(super) group: Option<String>,
+    pub(super) create_dirs: bool,
+    pub(super) target: TargetName,
+    pub(super) check_cmd: Option<CommandEntry>,
+    pub(super) reload_cmd: Option<CommandEntry>,
+    pub(super) command_timeout: Option<GoDuration>,
+    pub(super) debounce: Option<DebounceEntry>,
+}
+
+impl File {
+    /// Puts what `over` says over this one; relative paths of `over` start at `base`.
+    pub(super) fn update(&mut self, over: Self, base: &Path) {
+        let path = |p: PathBuf| absolute(base, &p);
+        // A token given in one place replaces a token file given in a weaker one, and the other way round.
+        if over.token.is_some() || over.token_file.is_some() {
+            self.token = over.token;
+            self.token_file = over.token_file.map(path);
+        }
+        self.registry = over.registry.or(self.registry.take());
+        self.debounce = over.debounce.or(self.debounce.take());
+        self.state_dir = over.state_dir.map(path).or(self.state_dir.take());
+        self.log_format = over.log_format.or(self.log_format.take());
+        self.templates.extend(over.templates);
+    }
+}
+
+/// Reads `path`: JSON if it ends so, else YAML.
+pub(super) fn read(path: &Path) -> Result<File, String> {
+    let text = fs::read_to_string(path).map_err(|e| format!("configuration {}: {e}", path.display()))?;
+    parse(&text, path.extension().is_some_and(|e| e == "json"))
+        .map_err(|e| format!("configuration {}: {e}", path.display()))
+}
+
+pub(super) fn parse(text: &str, json: bool) -> Result<File, String> {
+    if text.trim().is_empty() {
+        return Ok(File::default());
+    }
+    if json {
+        serde_json::from_str(text).map_err(|e| e.to_string())
+    } else {
+        serde_yaml::from_str(text).map_err(|e| {
+            let message = e.to_string();
+            match unknown_key_line(&message, text) {
+                Some(line) if !message.contains(" at line ") => format!("{message} at line {line}"),
+                _ => message,
+            }
+        })
+    }
+}
+
+/// The line of the unknown key that `message` names: the parser forgets the place of keys at the top.
+fn unknown_key_line(message: &str, text: &str) -> Option<usize> {
+    let key = message.strip_prefix("unknown field `")?.split('`').next()?;
+    let names_it = |line: &str| {
+        let line = line.trim_start_matches([' ', '{', '"', '\'']);
+        line.strip_prefix(key).is_some_and(|rest| rest.trim_start_matches(['"', '\'', ' ']).starts_with(':'))
+    };
+    text.lines().position(names_it).map(|at| at + 1)
+}
+
+/// Who reads the file: `auto`, `haproxy`, `nginx`, `none`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum TargetName {
+    #[default]
+    Auto,
+    Known(Kind),
+    None,
+}
+
+impl<'de> Deserialize<'de> for TargetName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match String::deserialize(deserializer)?.as_str() {
+            "auto" => Ok(Self::Auto),
+            "haproxy" => Ok(Self::Known(Kind::HaProxy)),
+            "nginx" => Ok(Self::Known(Kind::Nginx)),
+            "none" => Ok(Self::None),
+            other => Err(de::Error::custom(format!("{other:?} is no target; use auto, haproxy, nginx or none"))),
+        }
+    }
+}
+
+fn log_format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<LogFormat>, D::Error> {
+    match String::deserialize(deserializer)?.as_str() {
+        "text" => Ok(Some(LogFormat::Text)),
+        "json" => Ok(Some(LogFormat::Json)),
+        other => Err(de::Error::custom(format!("{other:?} is no log format; use text or json"))),
+    }
+}
+
+/// A file mode: octal, as text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct FileMode(pub(super) u32);
+
+impl<'de> Deserialize<'de> for FileMode {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Octal;
+        impl Visitor<'_> for Octal {
+            type Value = FileMode;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an octal mode in quotes, such as \"0644\"")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<FileMode, E> {
+                let mode = u32::from_str_radix(text.trim_start_matches("0o"), 8).ok().filter(|m| *m <= 0o7777);
+                mode.map(FileMode).ok_or_else(|| E::invalid_value(de::Unexpected::Str(text), &self))
+            }
+        }
+        deserializer.deserialize_any(Octal)
+    }
+}
+
+/// A command: a line for the shell, or a list of words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CommandEntry(pub(super) CommandLine);
+
+impl<'de> Deserialize<'de> for CommandEntry {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let command = match Words::deserialize(deserializer)? {
+            Words::One(line) => CommandLine::Shell(line),
+            Words::Many(words) => CommandLine::Words(words),
+        };
+        match &command {
+            CommandLine::Shell(line) if line.trim().is_empty() => Err(de::Error::custom("the command is empty")),
+            CommandLine::Words(words) if words.is_empty() => Err(de::Error::custom("the command is empty")),
+            _ => Ok(Self(command)),
+        }
+    }
+}
+
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Vec<String>>, D::Error> {
+    Ok(Some(match Words::deserialize(deserializer)? {
+        Words::One(one) => vec![one],
+        Words::Many(many) => many,
+    }))
+}
+
+/// A string or a list of strings; by hand, since serde's untagged enums lose the place of a fault.
+enum Words {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl<'de> Deserialize<'de> for Words {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct StringOrList;
+        impl<'de> Visitor<'de> for StringOrList {
+            type Value = Words;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or a list of strings")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Words, E> {
+                Ok(Words::One(text.to_owned()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Words, A::Error> {
+                let mut words = Vec::new();
+                while let Some(word) = list.next_element()? {
+                    words.push(word);
+                }
+                Ok(Words::Many(words))
+            }
+        }
+        deserializer.deserialize_any(StringOrList)
+    }
+}

@@ -1,0 +1,146 @@
+use super::*;
+use crate::target::Kind;
+
+fn args(words: &[&str]) -> RunArgs {
+    let words = ["templater"].iter().chain(words);
+    let mut run = <crate::cli::Cli as clap::Parser>::try_parse_from(words).unwrap().run;
+    // What the machine of the tests happens to have set is no matter of theirs.
+    if !words_name_registry(&run) {
+        run.registries.clear();
+    }
+    run.token = None;
+    run.token_file = None;
+    run
+}
+
+fn words_name_registry(run: &RunArgs) -> bool {
+    run.registries.iter().any(|r| r.contains("registry"))
+}
+
+fn only(config: &Config) -> &OutputSpec {
+    match &config.templates[0].destination {
+        DestinationSpec::File(output) => output,
+        DestinationSpec::Stdout => panic!("standard output"),
+    }
+}
+
+#[test]
+fn the_destination_is_beside_the_template_unless_given() {
+    let cases = [
+        ("haproxy.tmpl", "/w/haproxy.cfg"),
+        ("nginx.j2", "/w/nginx.conf"),
+        ("sub/site.conf.tera", "/w/sub/site.conf"),
+        ("/t/a.tmpl", "/t/a"),
+        ("a.tmpl:b", "/w/b"),
+        ("../a.tmpl:/x/../b", "/b"),
+    ];
+    for (flag, expected) in cases {
+        let config = load(&args(&["--template", flag]), Path::new("/w")).unwrap();
+        assert_eq!(only(&config).destination, Path::new(expected), "{flag}");
+    }
+}
+
+#[test]
+fn a_command_may_have_colons() {
+    let config = load(&args(&["--template", "a:b:curl http://x:1/"]), Path::new("/w")).unwrap();
+    let expected = CommandLine::Shell("curl http://x:1/".into());
+    assert_eq!(only(&config).reload_cmd, Some(expected));
+}
+
+#[test]
+fn bad_templates_are_told_all_at_once() {
+    let faults = |words: &[&str]| load(&args(words), Path::new("/w")).unwrap_err().faults;
+    let all = faults(&["-t", "a", "-t", ":b", "-t", "x.tmpl:d/", "-t", "y.tmpl:-", "--registry", "ftp://registry"]);
+    assert_eq!(all.len(), 5, "{all:?}");
+    assert!(faults(&[])[0].contains("nothing to render"));
+    assert!(faults(&["-t", "a:x", "-t", "b:x"])[0].contains("two templates have the destination /w/x"));
+    assert!(faults(&["-t", "a:a"])[0].contains("both template and destination"));
+    assert!(faults(&["-t", "a.tmpl", "--debounce", "fast"])[0].contains("\"fast\" is not a duration"));
+}
+
+#[test]
+fn standard_output_is_for_once() {
+    let config = load(&args(&["--once", "-t", "a:-"]), Path::new("/w")).unwrap();
+    assert_eq!(config.templates[0].destination, DestinationSpec::Stdout);
+}
+
+const FULL: &str = r#"
+registry: http://registry:8500
+debounce: {quiet: 20ms}
+templates:
+  - source: haproxy.tmpl
+    destination: /etc/haproxy/haproxy.cfg
+    mode: "0640"
+    user: root
+    group: "0"
+    create_dirs: true
+    target: haproxy
+    check_cmd: haproxy -c -f {src}
+    reload_cmd: [systemctl, reload, haproxy]
+    command_timeout: 5s
+    debounce: {max: 2s}
+  - inline: "{{ key(path='a') }}"
+    destination: a.txt
+    target: none
+"#;
+
+#[test]
+fn a_file_says_everything_and_flags_win() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("10.yaml"), FULL).unwrap();
+    std::fs::write(dir.path().join("20.json"), r#"{"registry": ["http://registry2:1", "unix:///registry.sock"]}"#)
+        .unwrap();
+    std::fs::write(dir.path().join("README"), "not: [read").unwrap();
+    let path = dir.path().to_str().unwrap();
+    let config = load(&args(&["--config", path]), Path::new("/w")).unwrap();
+    assert_eq!(config.registry.addresses, ["http://registry2:1", "unix:///registry.sock"]);
+    let output = only(&config);
+    assert_eq!((output.mode, output.owner), (Some(0o640), (Some(0), Some(0))));
+    assert_eq!(output.target, TargetSpec::Known(Kind::HaProxy));
+    assert_eq!(output.check_cmd, Some(CommandLine::Shell("haproxy -c -f {src}".into())));
+    assert_eq!(
+        output.reload_cmd,
+        Some(CommandLine::Words(["systemctl", "reload", "haproxy"].map(str::to_owned).into()))
+    );
+    assert_eq!(output.command_timeout, Duration::from_secs(5));
+    let debounce = config.templates[0].debounce;
+    assert_eq!((debounce.quiet, debounce.max), (Duration::from_millis(20), Duration::from_secs(2)));
+    assert_eq!(config.templates[0].source, SourceSpec::File(dir.path().join("haproxy.tmpl")));
+    assert_eq!(config.templates[1].destination_path(), Some(&*dir.path().join("a.txt")));
+
+    let config = load(&args(&["--config", path, "--registry", "http://registry:9"]), Path::new("/w")).unwrap();
+    assert_eq!(config.registry.addresses, ["http://registry:9"]);
+}
+
+#[test]
+fn faults_of_a_file_have_a_line() {
+    let cases = [
+        ("templates:\n  - source: a\n    sorce: b\n", false, "unknown field `sorce`", "line 3"),
+        ("templats: []\n", false, "unknown field `templats`", "line 1"),
+        ("templates:\n  - source: a\n    mode: 644\n", false, "an octal mode in quotes", "line 3"),
+        ("templates:\n  - source: a\n    target: apache\n", false, "\"apache\" is no target", "line 2"),
+        ("debounce:\n  quiet: soon\n", false, "\"soon\" is not a duration", "line 2"),
+        ("{\n\"token\": 1}", true, "expected a string", "line 2"),
+        ("templates:\n  - source: a\n    reload_cmd: []\n", false, "the command is empty", "line 2"),
+        ("templates: [\n", false, "", "line 2"),
+    ];
+    for (text, json, what, line) in cases {
+        let error = file::parse(text, json).unwrap_err();
+        assert!(error.contains(what) && error.contains(line), "{text}\n{error}");
+    }
+    assert!(file::parse("", false).is_ok());
+}
+
+#[test]
+fn a_token_comes_from_a_flag_or_a_file_and_is_trimmed() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("token"), "secret\n").unwrap();
+    let mut args = args(&["-t", "a.tmpl"]);
+    args.token_file = Some("token".into());
+    assert_eq!(load(&args, dir.path()).unwrap().registry.token.as_deref(), Some("secret"));
+    args.token = Some("flag".into());
+    assert_eq!(load(&args, dir.path()).unwrap().registry.token.as_deref(), Some("flag"));
+    args.token = None;
+    args.token_file = Some("gone".into());
+    assert!(load(&args, dir.path()).unwrap_err().faults[0].contains("token file"));
+}

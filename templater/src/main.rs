@@ -1,0 +1,96 @@
+//! `templater`: arguments and signals in, exit code out.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Parser as _;
+use templater::{
+    cli::{Cli, Command, LogFormat, RunArgs},
+    config::{self, Config},
+    run,
+};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Some(Command::Version) = cli.command {
+        println!("templater {}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    let directory = match std::env::current_dir() {
+        Ok(directory) => directory,
+        Err(error) => return fail(1, &format!("there is no working directory: {error}")),
+    };
+    let config = match config::load(&cli.run, &directory) {
+        Ok(config) => config,
+        Err(error) => return fail(2, &error.to_string()),
+    };
+    if let Err(why) = start_log(config.log_format, &cli.run.log_level) {
+        return fail(2, &why);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match runtime {
+        Ok(runtime) => runtime.block_on(serve(config, cli.run, directory)),
+        Err(error) => fail(1, &format!("cannot start threads: {error}")),
+    }
+}
+
+async fn serve(config: Config, args: RunArgs, directory: PathBuf) -> ExitCode {
+    let stop = CancellationToken::new();
+    let (reloads, configs) = mpsc::channel(1);
+    let signals = tokio::spawn(follow_signals(args, directory, reloads, stop.clone()));
+    let result = run(config, configs, stop).await;
+    signals.abort();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(1, &error.to_string()),
+    }
+}
+
+/// INT and TERM stop, a second one at once; HUP reads the configuration again.
+async fn follow_signals(args: RunArgs, directory: PathBuf, reloads: mpsc::Sender<Config>, stop: CancellationToken) {
+    let on = |kind| signal(kind).expect("the runtime has signals enabled");
+    let (mut int, mut term, mut hup) =
+        (on(SignalKind::interrupt()), on(SignalKind::terminate()), on(SignalKind::hangup()));
+    loop {
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => {}
+            _ = hup.recv() => {
+                match config::load(&args, &directory) {
+                    Ok(config) => { let _ = reloads.send(config).await; }
+                    Err(error) => error!("the new configuration is not used; the old one stays\n  cause: {error}"),
+                }
+                continue;
+            }
+        }
+        if stop.is_cancelled() {
+            std::process::exit(1);
+        }
+        info!("stopping");
+        stop.cancel();
+    }
+}
+
+fn start_log(format: LogFormat, level: &str) -> Result<(), String> {
+    // A bare level is ours; libraries speak at warn.
+    let bare = level.parse::<tracing::Level>().is_ok();
+    let filter = if bare { format!("warn,templater={level},kvstore_client={level}") } else { level.to_owned() };
+    let filter = EnvFilter::try_new(&filter).map_err(|e| format!("--log-level {level:?}: {e}"))?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    match format {
+        LogFormat::Text => log.init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
+
+fn fail(code: u8, message: &str) -> ExitCode {
+    eprintln!("templater: {message}");
+    ExitCode::from(code)
+}

@@ -1,0 +1,240 @@
+//! Template and values to text. Pure: sources and values are given.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+use tera::{Context, ErrorKind, Tera};
+
+use crate::{
+    functions::{FUNCTIONS, SharedScope, register},
+    values::{Dependency, Values},
+};
+
+/// A template's text and the texts of what it includes or extends, by name; the names are what errors show.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sources {
+    /// The name of the template to render.
+    pub main: String,
+    /// Every file, `main` among them.
+    pub files: BTreeMap<String, String>,
+}
+
+/// The names that `text` includes or extends, as far as they are written out.
+///
+/// Found by their spelling, not by parsing: a name inside a comment costs one look for a file, and a file that is
+/// missed is named by the parser's error.
+pub fn references(text: &str) -> Vec<String> {
+    let tags = text.split("{%").skip(1);
+    let name = |tag: &str| {
+        let tag = tag.trim_start_matches('-').trim_start();
+        let rest = ["include", "extends"].iter().find_map(|word| tag.strip_prefix(word))?;
+        let rest = rest.trim_start();
+        let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\'' | '`'))?;
+        let (name, _) = rest[1..].split_once(quote)?;
+        Some(name.to_owned())
+    };
+    tags.filter_map(name).collect()
+}
+
+/// Why a template gives no text. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{report}")]
+pub struct TemplateError {
+    /// What is wrong, with file, line, column and the line itself.
+    pub report: String,
+    /// What would be right.
+    pub hint: Option<String>,
+}
+
+/// What a pass over the values gave, and what it read.
+#[derive(Clone, Debug)]
+pub struct Rendering {
+    /// Everything that was asked for, answered or not.
+    pub used: BTreeSet<Arc<Dependency>>,
+    /// Text, or why there is none.
+    pub outcome: Outcome,
+}
+
+/// The result of a pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All that was read is known.
+    Text(String),
+    /// These have no answer yet; whatever else the pass said does not count.
+    Pending(BTreeSet<Arc<Dependency>>),
+    /// All is known, and something that the template requires is not there.
+    Blocked(Vec<String>),
+    /// All is known, and the template is wrong.
+    Failed(TemplateError),
+}
+
+/// A parsed template with all it includes.
+pub struct Template {
+    tera: Tera,
+    main: String,
+    scope: SharedScope,
+}
+
+impl Template {
+    /// Parses `sources`; `environment` is what `get_env` sees.
+    ///
+    /// # Errors
+    /// The first syntax error, or every unknown function, filter, test and template.
+    pub fn parse(sources: &Sources, environment: Arc<BTreeMap<String, String>>) -> Result<Self, TemplateError> {
+        let scope = SharedScope::default();
+        scope.lock().environment = environment;
+        let mut tera = Tera::new();
+        // By default files named .html and .xml are escaped; no configuration wants that.
+        tera.autoescape_on(Vec::<&str>::new());
+        register(&mut tera, &scope);
+        tera.add_raw_templates(&sources.files).map_err(|e| explain(&e))?;
+        Ok(Self { tera, main: sources.main.clone(), scope })
+    }
+
+    /// One pass over `values`. It is exclusive because the functions share one scope.
+    pub fn render(&mut self, values: Values) -> Rendering {
+        {
+            let mut scope = self.scope.lock();
+            scope.values = values;
+            scope.used.clear();
+            scope.blocked.clear();
+        }
+        let result = self.tera.render(&self.main, &Context::new());
+        let (values, used, blocked) = {
+            let mut scope = self.scope.lock();
+            let scope = &mut *scope;
+            (std::mem::take(&mut scope.values), std::mem::take(&mut scope.used), std::mem::take(&mut scope.blocked))
+        };
+        let missing: BTreeSet<_> = used.iter().filter(|d| !values.contains_key(*d)).cloned().collect();
+        let outcome = match result {
+            _ if !missing.is_empty() => Outcome::Pending(missing),
+            _ if !blocked.is_empty() => Outcome::Blocked(blocked),
+            Ok(text) => Outcome::Text(text),
+            Err(error) => Outcome::Failed(explain(&error)),
+        };
+        Rendering { used, outcome }
+    }
+}
+
+impl std::fmt::Debug for Template {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Template").field("main", &self.main).finish_non_exhaustive()
+    }
+}
+
+/// Tera's own report (which has file, line, column and the line), with what is available where a name is unknown.
+fn explain(error: &tera::Error) -> TemplateError {
+    let report = error.to_string();
+    let hint = match error.kind() {
+        ErrorKind::MissingParent { parent, .. } => Some(beside(parent)),
+        _ => hint(&report),
+    };
+    TemplateError { report: report.strip_prefix("error: ").unwrap_or(&report).to_owned(), hint }
+}
+
+fn beside(name: &str) -> String {
+    format!("{name} is looked for in the directory of the template")
+}
+
+fn hint(report: &str) -> Option<String> {
+    let functions = || {
+        let all = FUNCTIONS.iter().map(|(name, args)| format!("{name}({})", args.join(", ")));
+        all.collect::<Vec<_>>().join(", ")
+    };
+    let first = report.lines().next()?;
+    if first.contains("Unknown function") {
+        return Some(format!("the functions are {}, range, throw", functions()));
+    }
+    if first.contains("Unknown filter") {
+        return Some(format!("the filters are {}", crate::filters::NAMES.join(", ")));
+    }
+    if let Some((_, name)) = first.split_once("Unknown template `") {
+        return Some(beside(name.trim_end_matches('`')));
+    }
+    first
+        .contains("is not defined")
+        .then(|| format!("a template has the variables that it sets itself; data come from {}", functions()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::values::{Answer, tests::entry};
+
+    fn template(text: &str) -> Result<Template, TemplateError> {
+        let sources =
+            Sources { main: "dir/web.tmpl".into(), files: [("dir/web.tmpl".to_owned(), text.to_owned())].into() };
+        Template::parse(&sources, Arc::default())
+    }
+
+    fn passing(name: &str) -> Dependency {
+        Dependency::Service { name: name.into(), passing: true }
+    }
+
+    #[test]
+    fn dependencies_are_discovered_by_rendering_level_by_level() {
+        let text = "{% for s in services() %}{% for i in service(name=s.name) %}{{ i.id }} {% endfor %}{% endfor %}";
+        let mut template = template(text).unwrap();
+        let mut values = Values::new();
+        let pending = |rendering: &Rendering| match &rendering.outcome {
+            Outcome::Pending(missing) => missing.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(pending(&template.render(values.clone())), ["the list of services"]);
+        let services = Answer::services([("web".to_owned(), vec![]), ("api".to_owned(), vec![])].into());
+        values.insert(Arc::new(Dependency::Services), Arc::new(services));
+        assert_eq!(pending(&template.render(values.clone())), ["service api", "service web"]);
+        for name in ["web", "api"] {
+            let answer = Answer::instances(vec![entry(&format!("{name}1 10.0.0.1:80 passing"))]);
+            values.insert(Arc::new(passing(name)), Arc::new(answer));
+        }
+        let rendering = template.render(values);
+        assert_eq!(rendering.outcome, Outcome::Text("api1 web1 ".into()));
+        assert_eq!(rendering.used.len(), 3);
+    }
+
+    #[test]
+    fn an_error_counts_only_when_everything_is_known() {
+        let mut template = template("{% set all = service(name='web') %}{{ all[0].address }}").unwrap();
+        assert!(matches!(template.render(Values::new()).outcome, Outcome::Pending(_)));
+        let none: Values = [(Arc::new(passing("web")), Arc::new(Answer::instances(vec![])))].into();
+        let Outcome::Failed(error) = template.render(none).outcome else { panic!() };
+        assert!(error.report.contains("--> dir/web.tmpl:1:"), "{error}");
+    }
+
+    #[test]
+    fn an_absent_key_blocks_the_text() {
+        let mut template = template("{{ key(path='a') }}").unwrap();
+        let values: Values = [(Arc::new(Dependency::Key("a".into())), Arc::new(Answer::key(None)))].into();
+        assert_eq!(template.render(values).outcome, Outcome::Blocked(vec!["key a is absent".into()]));
+    }
+
+    #[test]
+    fn errors_have_file_line_column_and_what_is_available() {
+        let cases = [
+            ("a\n  {{ nope() }}", "dir/web.tmpl:2:6", "service(name,"),
+            ("a\n{{ 1 | nope }}", "dir/web.tmpl:2:8", "haproxy_quote"),
+            ("{% if %}", "dir/web.tmpl:1:7", ""),
+            ("{% include 'part.tera' %}", "dir/web.tmpl:1:12", "part.tera is looked for"),
+            ("{% extends 'part.tera' %}", "part.tera", "part.tera is looked for"),
+            ("\n\n{{ instances }}", "dir/web.tmpl:3:4", "service(name,"),
+        ];
+        for (text, place, hint) in cases {
+            let error = template(text).map(|mut t| t.render(Values::new()).outcome);
+            let error = match error {
+                Err(error) | Ok(Outcome::Failed(error)) => error,
+                other => panic!("{text}: {other:?}"),
+            };
+            assert!(error.report.contains(place), "{text}\n{error}");
+            assert!(error.hint.clone().unwrap_or_default().contains(hint), "{text}\n{error:?}");
+        }
+    }
+
+    #[test]
+    fn included_names_are_found() {
+        let text = r#"{% include "a.tera" %}{%- include 'b/c.tera' -%}{% extends "d" %}{{ include }}{% include x %}"#;
+        assert_eq!(references(text), ["a.tera", "b/c.tera", "d"]);
+    }
+}

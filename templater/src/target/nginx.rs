@@ -1,0 +1,235 @@
+//! nginx: which file it was started with, what that includes, and how to ask it about a new one. Pure.
+
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+};
+
+use super::absolute;
+
+/// Where distributions keep the main file, if nginx was started without `-c`.
+pub const DEFAULT_MAIN: &str = "/etc/nginx/nginx.conf";
+
+/// Whether `text` has blocks that only nginx's configuration has.
+pub fn looks_like(text: &str) -> bool {
+    let mut blocks = text.lines().filter_map(block);
+    let other = |name: &str| matches!(name, "http" | "stream" | "upstream" | "server" | "map" | "mail");
+    blocks.any(|name| name == "events") || {
+        // A lone `server {` may be anything; directives end in semicolons and braces are closed.
+        let complete = text.lines().any(|l| l.trim_end().ends_with(';')) && text.lines().any(|l| l.trim() == "}");
+        complete && text.lines().filter_map(block).any(other)
+    }
+}
+
+/// The name of the block that a line at the outer level opens.
+fn block(line: &str) -> Option<&str> {
+    if line.starts_with(char::is_whitespace) || !line.contains('{') {
+        return None;
+    }
+    line.split(|c: char| c.is_whitespace() || c == '{').next()
+}
+
+/// Whether `text` is a whole configuration, which nginx can check by itself; else it is a part for an include.
+pub fn is_main(text: &str) -> bool {
+    let mut depth = 0_usize;
+    for line in text.lines() {
+        let code = line.split('#').next().unwrap_or_default().trim();
+        if depth == 0 && code.split(|c: char| c.is_whitespace() || c == '{').next() == Some("events") {
+            return true;
+        }
+        depth = (depth + code.matches('{').count()).saturating_sub(code.matches('}').count());
+    }
+    false
+}
+
+/// How an nginx was started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// Its main file.
+    pub main: PathBuf,
+    /// Its prefix, if it was given one: logs and the like are relative to that.
+    pub prefix: Option<PathBuf>,
+}
+
+/// How an nginx was started whose master shows `title` (its arguments, or the title it gave itself) and runs in
+/// `directory`.
+pub fn started(title: &[String], directory: &Path) -> Start {
+    // The master overwrites its arguments: one string, "nginx: master process nginx -c FILE".
+    let words: Vec<&str> = title.iter().flat_map(|w| w.split_whitespace()).collect();
+    let option = |name: &str| {
+        let at = words.iter().position(|w| *w == name)?;
+        words.get(at + 1).map(Path::new)
+    };
+    let prefix = option("-p").map(|p| absolute(directory, p));
+    let base = prefix.clone().unwrap_or_else(|| "/usr/share/nginx".into());
+    let main = match option("-c") {
+        Some(file) => absolute(&base, file),
+        None if prefix.is_some() => base.join("conf/nginx.conf"),
+        None => DEFAULT_MAIN.into(),
+    };
+    Start { main, prefix }
+}
+
+/// The patterns that `text` includes, absolute: nginx reads them from the directory of its main file, `directory`.
+pub fn includes(text: &str, directory: &Path) -> Vec<PathBuf> {
+    text.lines().filter_map(|line| include_of(line, directory)).collect()
+}
+
+fn include_of(line: &str, directory: &Path) -> Option<PathBuf> {
+    let code = line.split('#').next()?.trim();
+    let (pattern, rest) = code.strip_prefix("include")?.split_once(';')?;
+    if !pattern.starts_with(char::is_whitespace) || !rest.trim().is_empty() {
+        return None;
+    }
+    Some(absolute(directory, Path::new(pattern.trim().trim_matches(['"', '\'']))))
+}
+
+/// Whether `path` is one of those that `pattern` names: `*` and `?` in its last component.
+pub fn matches(pattern: &Path, path: &Path) -> bool {
+    if pattern.parent() != path.parent() {
+        return false;
+    }
+    let (Some(pattern), Some(name)) = (pattern.file_name(), path.file_name()) else {
+        return false;
+    };
+    let (pattern, name) = (pattern.to_string_lossy(), name.to_string_lossy());
+    // As the C library does: a leading dot is never matched by a wildcard.
+    if name.starts_with('.') && !pattern.starts_with('.') {
+        return false;
+    }
+    glob(pattern.as_bytes(), name.as_bytes())
+}
+
+fn glob(pattern: &[u8], name: &[u8]) -> bool {
+    match (pattern.split_first(), name.split_first()) {
+        (None, None) => true,
+        (Some((b'*', rest)), _) => (0..=name.len()).any(|skip| glob(rest, &name[skip..])),
+        (Some((b'?', rest)), Some((_, tail))) => glob(rest, tail),
+        (Some((a, rest)), Some((b, tail))) if a == b => glob(rest, tail),
+        _ => false,
+    }
+}
+
+/// The main file's `text` with `staged` in the place of `destination`: the include that names it is replaced by one for
+/// each file of it. `None` if no include of `text` names `destination`.
+///
+/// `list` gives the files that exist in a directory.
+pub fn with_staged(
+    text: &str,
+    directory: &Path,
+    destination: &Path,
+    staged: &Path,
+    list: impl Fn(&Path) -> Vec<PathBuf>,
+) -> Option<String> {
+    let mut found = false;
+    let mut out = String::with_capacity(text.len() + 128);
+    for line in text.lines() {
+        let include = include_of(line, directory).filter(|pattern| matches(pattern, destination));
+        if let Some(pattern) = include {
+            found = true;
+            let folder = pattern.parent().unwrap_or(Path::new("/"));
+            let mut files: Vec<PathBuf> = list(folder).into_iter().filter(|p| matches(&pattern, p)).collect();
+            if !files.iter().any(|p| p == destination) {
+                files.push(destination.to_owned());
+            }
+            files.sort();
+            for file in files {
+                let file = if file == destination { staged } else { &file };
+                let _ = write!(out, "include {};", file.display());
+            }
+        } else {
+            out.push_str(line);
+        }
+        out.push('\n');
+    }
+    found.then_some(out)
+}
+
+/// A main file that does nothing but include `staged`: for a part whose main file is not known.
+pub fn wrapper(staged: &Path, text: &str) -> String {
+    let include = format!("include {};", staged.display());
+    let outer = text.lines().filter_map(block).any(|name| matches!(name, "http" | "stream" | "mail"));
+    if outer { format!("events {{}}\n{include}\n") } else { format!("events {{}}\nhttp {{\n{include}\n}}\n") }
+}
+
+/// `program -t` over the main file `main`.
+pub fn check_command(program: &str, main: &Path, prefix: Option<&Path>) -> Vec<String> {
+    let mut words = [program, "-t", "-q", "-c", &main.display().to_string()].map(str::to_owned).to_vec();
+    if let Some(prefix) = prefix {
+        words.extend(["-p".to_owned(), prefix.display().to_string()]);
+    }
+    words
+}
+
+/// The lines of a failed check's output that say what is wrong.
+pub fn complaints(output: &str) -> String {
+    let told: Vec<&str> = output
+        .lines()
+        .filter(|l| ["[emerg]", "[crit]", "[alert]", "[error]"].iter().any(|level| l.contains(level)))
+        .map(|l| l.find('[').map_or(l, |at| &l[at..]))
+        .collect();
+    if told.is_empty() { output.trim().to_owned() } else { told.join("\n") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_main_file_of_a_master_is_found() {
+        let cases = [
+            ("nginx: master process nginx -c /srv/nginx.conf", "/srv/nginx.conf"),
+            ("nginx: master process /usr/sbin/nginx -g daemon on;", DEFAULT_MAIN),
+            ("nginx: master process nginx -p run -c n.conf", "/cwd/run/n.conf"),
+            ("nginx: master process nginx -p /run/x", "/run/x/conf/nginx.conf"),
+        ];
+        for (title, expected) in cases {
+            assert_eq!(started(&[title.to_owned()], Path::new("/cwd")).main, Path::new(expected), "{title}");
+        }
+    }
+
+    #[test]
+    fn a_whole_file_is_told_from_a_part() {
+        assert!(is_main("user www;\nevents {\n}\nhttp {}\n"));
+        assert!(is_main("http { server {\n } }\nevents{}"));
+        assert!(!is_main("upstream a {\n  server 1.2.3.4;\n}\n"));
+        assert!(!is_main("# events {}\nserver { events x; }\n"));
+    }
+
+    #[test]
+    fn includes_match_as_nginx_does() {
+        let text = "http {\n  include mime.types;\n  include \"conf.d/*.conf\"; # x\n  #include no;\n includes x;\n}";
+        let found = includes(text, Path::new("/etc/nginx"));
+        assert_eq!(found, ["/etc/nginx/mime.types", "/etc/nginx/conf.d/*.conf"].map(PathBuf::from));
+        for (pattern, path, expected) in [
+            ("/d/*.conf", "/d/web.conf", true),
+            ("/d/*", "/d/.web.conf.tmp", false),
+            ("/d/*.conf", "/e/web.conf", false),
+            ("/d/w?b.c*f", "/d/web.conf", true),
+            ("/d/web.conf", "/d/web.conf", true),
+            ("/d/*.conf", "/d/web.conf.bak", false),
+        ] {
+            assert_eq!(matches(Path::new(pattern), Path::new(path)), expected, "{pattern} {path}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_checked_in_its_main_file() {
+        let main = "events {}\nhttp {\n  include conf.d/*.conf;\n}\n";
+        let list =
+            |_: &Path| ["/n/conf.d/z.conf", "/n/conf.d/web.conf", "/n/conf.d/README"].map(PathBuf::from).to_vec();
+        let dst = Path::new("/n/conf.d/web.conf");
+        let got = with_staged(main, Path::new("/n"), dst, Path::new("/n/conf.d/.s"), list);
+        assert_eq!(got.unwrap(), "events {}\nhttp {\ninclude /n/conf.d/.s;include /n/conf.d/z.conf;\n}\n");
+        assert_eq!(with_staged(main, Path::new("/n"), Path::new("/x/web.conf"), dst, list), None);
+        assert!(wrapper(dst, "upstream a {\n").contains("http {\ninclude /n/conf.d/web.conf;"));
+        assert!(!wrapper(dst, "stream {\n").contains("http"));
+    }
+
+    #[test]
+    fn complaints_are_told_without_the_noise() {
+        let output = "2026/11/21 10:12:50 [emerg] 12995#12995: no \"events\" section in configuration\n\
+                      nginx: configuration file /x test failed\n";
+        assert_eq!(complaints(output), "[emerg] 12995#12995: no \"events\" section in configuration");
+    }
+}

@@ -1,0 +1,99 @@
+//! The command line: help, version, and every kind of mistake ends with a clear word and the right exit code.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Output},
+};
+
+fn templater(directory: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_templater"))
+        .args(args)
+        .current_dir(directory)
+        .env_remove("CONSUL_HTTP_ADDR")
+        .env_remove("CONSUL_HTTP_TOKEN")
+        .env_remove("CONSUL_HTTP_TOKEN_FILE")
+        .output()
+        .expect("the binary runs")
+}
+
+/// Runs with `args` in a directory with `files`; checks the exit code and what is said on standard error.
+#[track_caller]
+fn check(args: &[&str], files: &[(&str, &str)], code: i32, said: &[&str]) {
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        fs::write(dir.path().join(name), text).unwrap();
+    }
+    let output = templater(dir.path(), args);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{args:?}\n{stderr}");
+    for words in said {
+        assert!(stderr.contains(words), "{args:?}: {words:?} is not in\n{stderr}");
+    }
+}
+
+#[test]
+fn help_has_examples_and_version_a_number() {
+    let help = templater(Path::new("/"), &["--help"]);
+    let text = String::from_utf8_lossy(&help.stdout);
+    assert!(help.status.success());
+    for words in ["templater --template haproxy.tmpl", "--dry-run", "service(name=", "CONSUL_HTTP_ADDR"] {
+        assert!(text.contains(words), "{text}");
+    }
+    for args in [["version"], ["--version"]] {
+        let version = templater(Path::new("/"), &args);
+        let text = String::from_utf8_lossy(&version.stdout);
+        assert_eq!(text.trim(), format!("templater {}", env!("CARGO_PKG_VERSION")));
+    }
+}
+
+#[test]
+fn bad_usage_is_exit_code_2() {
+    check(&["--nonsense"], &[], 2, &["--nonsense", "--help"]);
+    check(&[], &[], 2, &["nothing to render", "--template"]);
+    check(&["-t", "x"], &[], 2, &["it is not clear where its text goes"]);
+    check(&["-t", "a.tmpl", "--registry", "ftp://x"], &[], 2, &["ftp://x", "http://HOST:PORT"]);
+    check(&["-t", "a.tmpl", "--timeout", "soon"], &[], 2, &["soon", "is not a duration"]);
+    check(&["-t", "a.tmpl", "--log-level", "x=y=z"], &[], 2, &["--log-level"]);
+}
+
+#[test]
+fn a_bad_configuration_names_file_and_line() {
+    let config = "templates:\n  - source: a.tmpl\n    destinaton: b\n";
+    check(&["-c", "c.yaml"], &[("c.yaml", config)], 2, &["c.yaml", "unknown field `destinaton`", "line 3"]);
+    check(&["-c", "gone.yaml"], &[], 2, &["gone.yaml", "No such file"]);
+    check(&["-c", "c.json"], &[("c.json", "{\n \"x\": 1 }")], 2, &["c.json", "unknown field `x`", "line 2"]);
+}
+
+#[test]
+fn a_missing_or_broken_template_is_exit_code_1() {
+    check(&["-t", "gone.tmpl"], &[], 1, &["gone.tmpl cannot be read", "No such file"]);
+    let files = [("a.tmpl", "line 1\n{{ servce(name='web') }}\n")];
+    check(&["-t", "a.tmpl"], &files, 1, &["Unknown function `servce`", "a.tmpl:2:4", "try:", "service(name,"]);
+    check(&["--once", "-t", "a.tmpl"], &files, 1, &["Unknown function `servce`"]);
+}
+
+#[test]
+fn once_without_a_registry_says_what_is_missing_and_why() {
+    let files = [("a.tmpl", "{% for s in service(name='web') %}{% endfor %}{{ key(path='app/x') }}")];
+    let args = ["--once", "--timeout", "300ms", "--registry", "http://127.0.0.1:1", "-t", "a.tmpl"];
+    check(
+        &args,
+        &files,
+        1,
+        &["not rendered after 300ms", "service web", "key app/x", "cannot talk to the registry", "127.0.0.1:1"],
+    );
+}
+
+#[test]
+fn a_template_without_data_needs_no_registry() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("a.tmpl"), "{% for i in range(end=3) %}{{ i }}{% endfor %}\n").unwrap();
+    let output = templater(dir.path(), &["--once", "-t", "a.tmpl:-", "--registry", "http://127.0.0.1:1"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "012\n", "{output:?}");
+    let output = templater(dir.path(), &["--dry-run", "-t", "a.tmpl"]);
+    assert!(String::from_utf8_lossy(&output.stdout).contains("+012"), "{output:?}");
+    assert!(!dir.path().join("a").exists());
+    assert!(templater(dir.path(), &["--once", "-t", "a.tmpl"]).status.success());
+    assert_eq!(fs::read_to_string(dir.path().join("a")).unwrap(), "012\n");
+}
