@@ -18,10 +18,12 @@ use domain::{
 
 use super::{
     Asked,
-    config::Zone,
+    config::{Names, Zone},
     is_private, is_transfer,
     question::{Lookup, Question},
-    records::{self, DnsName, Record, address, address_label, below, cname, meta_text, name, ns, ptr, record, txt},
+    records::{
+        self, Data, DnsName, Record, address, address_label, below, cname, meta_text, name, ns, ptr, record, txt,
+    },
 };
 use crate::{
     State,
@@ -62,6 +64,12 @@ impl Answer {
         }
     }
 
+    /// An alias of ours, with what others say about the name it leads to, if they know it.
+    pub(super) fn followed_by(mut self, found: Self) -> Self {
+        self.answers.extend(found.answers);
+        self
+    }
+
     fn ours(zone: &Zone) -> Self {
         Self { authoritative: true, recursion_available: zone.config().recursion, ..Self::error(OptRcode::NOERROR) }
     }
@@ -76,7 +84,9 @@ pub fn answer(lookup: &Lookup, question: &Question, state: &State, zone: &Zone, 
     if is_transfer(question.qtype) {
         return None;
     }
-    let asking = Asking { state, zone, asked, name: &question.name, qtype: question.qtype, aliases_left: MAX_ALIASES };
+    let (name, qtype) = (&question.name, question.qtype);
+    let names = zone.domain_of(name).unwrap_or(&zone.main);
+    let asking = Asking { state, zone, names, asked, name, qtype, aliases_left: MAX_ALIASES };
     match lookup {
         Lookup::Foreign => None,
         Lookup::Reverse(ip) => asking.reverse((*ip)?),
@@ -101,11 +111,20 @@ pub fn not_ours(lookup: &Lookup, question: &Question, zone: &Zone) -> Answer {
     }
 }
 
+/// What is to be asked of others, if the answer ends with an alias of their name.
+pub(super) fn leads_abroad(answer: &Answer, question: &Question, zone: &Zone) -> Option<Question> {
+    let Data::Cname(alias) = answer.answers.last()?.data() else { return None };
+    let target = Question { name: alias.cname().clone(), ..question.clone() };
+    let foreign = zone.domain_of(&target.name).is_none() && question.qtype != Rtype::CNAME;
+    foreign.then_some(target)
+}
+
 /// One question, on its way to an answer.
 #[derive(Clone, Copy)]
 struct Asking<'a> {
     state: &'a State,
     zone: &'a Zone,
+    names: &'a Names,
     asked: &'a Asked,
     name: &'a DnsName,
     qtype: Rtype,
@@ -147,15 +166,15 @@ impl Asking<'_> {
     fn soa(&self) -> Record {
         let soa = self.zone.config().soa;
         let data = Soa::new(
-            self.zone.primary.clone(),
-            self.zone.mailbox.clone(),
+            self.names.primary.clone(),
+            self.names.mailbox.clone(),
             Serial(self.asked.unix_seconds),
             Ttl::from_secs(soa.refresh),
             Ttl::from_secs(soa.retry),
             Ttl::from_secs(soa.expire),
             Ttl::from_secs(soa.min_ttl),
         );
-        record(&self.zone.apex, Duration::from_secs(soa.min_ttl.into()), data.into())
+        record(&self.names.apex, Duration::from_secs(soa.min_ttl.into()), data.into())
     }
 
     /// Every name of the zone tells the zone's.
@@ -178,11 +197,11 @@ impl Asking<'_> {
 
     /// This registry's node as name server, and its addresses.
     fn name_server(&self) -> (Record, Vec<Record>) {
-        let (zone, config, ttl) = (self.zone, self.zone.config(), self.zone.config().node_ttl);
-        let target = below(&config.node, &zone.local_nodes).unwrap_or_else(|| zone.primary.clone());
+        let (names, config, ttl) = (self.names, self.zone.config(), self.zone.config().node_ttl);
+        let target = below(&config.node, &names.local_nodes).unwrap_or_else(|| names.primary.clone());
         let glue = config.addresses.iter();
         let glue = glue.map(|ip| record(&target, ttl, address(*ip))).collect();
-        (record(&zone.apex, ttl, ns(target)), glue)
+        (record(&names.apex, ttl, ns(target)), glue)
     }
 
     /// The registry's own addresses and, at the apex, the names of all services.
@@ -204,7 +223,7 @@ impl Asking<'_> {
         if matches!(self.qtype, Rtype::PTR | Rtype::ANY) {
             let ttl = self.zone.config().node_ttl;
             let single = self.state.services().filter(|service| !service.as_str().contains('.'));
-            let names = single.filter_map(|service| below(&format!("_{service}._tcp"), &self.zone.services));
+            let names = single.filter_map(|service| below(&format!("_{service}._tcp"), &self.names.services));
             answer.answers = names.map(|target| record(self.name, ttl, ptr(target))).collect();
         }
         self.or_nodata(answer)
@@ -270,12 +289,12 @@ impl Asking<'_> {
     fn reverse(&self, ip: IpAddr) -> Option<Answer> {
         let holders: Vec<_> = self.state.holders_of(ip).collect();
         let nodes = holders.iter().filter(|(_, instance)| instance.is_none());
-        let nodes = nodes.filter_map(|(node, _)| below(&self.state.node(node)?.name, &self.zone.local_nodes));
+        let nodes = nodes.filter_map(|(node, _)| below(&self.state.node(node)?.name, &self.names.local_nodes));
         let mut targets: Vec<DnsName> = nodes.collect();
         if targets.is_empty() {
             let instances = holders.iter().filter_map(|(node, id)| self.state.instance(node, (*id)?));
             let services: BTreeMap<_, _> = instances.map(|i| (i.service_key(), i.service.as_str())).collect();
-            targets.extend(services.values().filter_map(|name| below(name, &self.zone.local_services)));
+            targets.extend(services.values().filter_map(|name| below(name, &self.names.local_services)));
         }
         if targets.is_empty() {
             return None;
@@ -305,10 +324,10 @@ impl Asking<'_> {
         };
         let question = Question { name: target.clone(), qtype, class: domain::base::iana::Class::IN };
         let lookup = Lookup::of(&question, self.zone);
-        if matches!(lookup, Lookup::Foreign | Lookup::Reverse(_)) {
+        let Some(names) = self.zone.domain_of(target) else {
             return Vec::new();
-        }
-        let asking = Asking { name: target, qtype, aliases_left, ..*self };
+        };
+        let asking = Asking { names, name: target, qtype, aliases_left, ..*self };
         let mut records = asking.in_zone(&lookup).answers;
         records.retain(|r| matches!(r.rtype(), Rtype::A | Rtype::AAAA | Rtype::CNAME));
         records
@@ -317,11 +336,11 @@ impl Asking<'_> {
     /// The name of a host in this datacenter; by its address if its name does not fit into DNS.
     fn node_name(&self, node: &Node) -> Option<DnsName> {
         let by_address = || self.address_name(node.address.parse().ok()?);
-        below(&node.name, &self.zone.local_nodes).or_else(by_address)
+        below(&node.name, &self.names.local_nodes).or_else(by_address)
     }
 
     fn address_name(&self, ip: IpAddr) -> Option<DnsName> {
-        below(&address_label(ip), &self.zone.local_addresses)
+        below(&address_label(ip), &self.names.local_addresses)
     }
 }
 

@@ -6,9 +6,12 @@ use super::records::{DnsName, below, name};
 
 /// How the registry answers DNS questions.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // each is a setting of its own
 pub struct DnsConfig {
     /// The zone, `consul` unless changed.
     pub domain: String,
+    /// A second zone with the same answers; names in them are of the zone asked for.
+    pub alt_domain: Option<String>,
     /// The datacenter that may stand in a name.
     pub datacenter: String,
     /// This registry's own node: the name server of the zone.
@@ -25,7 +28,13 @@ pub struct DnsConfig {
     pub node_meta_txt: bool,
     /// Numbers of the SOA record.
     pub soa: Soa,
-    /// The longest reply by UDP, whatever the asker offers.
+    /// Most addresses in one answer; 0: as many as there are.
+    pub a_record_limit: usize,
+    /// Most answers over UDP to askers without EDNS; 0: as many as fit.
+    pub udp_answer_limit: usize,
+    /// Say by the TC bit that answers were left out of a reply for want of space.
+    pub truncate: bool,
+    /// The longest reply over UDP, whatever the asker offers.
     pub max_udp_bytes: u16,
     /// Whether there are upstream resolvers for names that are not ours.
     pub recursion: bool,
@@ -35,6 +44,7 @@ impl Default for DnsConfig {
     fn default() -> Self {
         Self {
             domain: "consul".into(),
+            alt_domain: None,
             datacenter: "dc1".into(),
             node: "localhost".into(),
             addresses: Vec::new(),
@@ -43,6 +53,9 @@ impl Default for DnsConfig {
             only_passing: false,
             node_meta_txt: true,
             soa: Soa::default(),
+            a_record_limit: 0,
+            udp_answer_limit: 0,
+            truncate: true,
             // What most resolvers offer at most. Fragments beyond 1232 bytes are the asker's choice.
             max_udp_bytes: 4096,
             recursion: false,
@@ -90,7 +103,7 @@ impl Default for Soa {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{setting} {value:?} cannot be part of a DNS name; use letters, digits and hyphens, 63 at most between dots")]
 pub struct ConfigError {
-    /// `domain` or `datacenter`.
+    /// `domain`, `alt_domain` or `datacenter`.
     pub setting: &'static str,
     /// What was given.
     pub value: String,
@@ -100,6 +113,13 @@ pub struct ConfigError {
 #[derive(Clone, Debug)]
 pub struct Zone {
     config: DnsConfig,
+    pub(super) main: Names,
+    alternative: Option<Names>,
+}
+
+/// The fixed names of one domain.
+#[derive(Clone, Debug)]
+pub(super) struct Names {
     pub(super) apex: DnsName,
     /// `service.consul.`
     pub(super) services: DnsName,
@@ -119,16 +139,35 @@ impl Zone {
     /// The zone that `config` describes.
     ///
     /// # Errors
-    /// [`ConfigError`] if the domain or datacenter does not fit into a DNS name.
+    /// [`ConfigError`] if a domain or the datacenter does not fit into a DNS name.
     pub fn new(config: DnsConfig) -> Result<Self, ConfigError> {
+        let main = Names::new("domain", &config.domain, &config.datacenter)?;
+        let alternative = config.alt_domain.as_deref();
+        let alternative = alternative.map(|domain| Names::new("alt_domain", domain, &config.datacenter));
+        Ok(Self { main, alternative: alternative.transpose()?, config })
+    }
+
+    /// What it was made of.
+    pub fn config(&self) -> &DnsConfig {
+        &self.config
+    }
+
+    /// The domain of ours that `name` is in; if one is inside the other, the inner one.
+    pub(super) fn domain_of(&self, name: &DnsName) -> Option<&Names> {
+        let both = [Some(&self.main), self.alternative.as_ref()].into_iter().flatten();
+        let fitting = both.filter(|names| name.ends_with(&names.apex));
+        fitting.max_by_key(|names| names.apex.label_count())
+    }
+}
+
+impl Names {
+    fn new(setting: &'static str, domain: &str, datacenter: &str) -> Result<Self, ConfigError> {
         let wrong = |setting, value: &str| ConfigError { setting, value: value.into() };
-        let apex = name(&config.domain).ok_or_else(|| wrong("domain", &config.domain))?;
-        let in_zone = |labels: &str| below(labels, &apex).ok_or_else(|| wrong("domain", &config.domain));
+        let apex = name(domain).ok_or_else(|| wrong(setting, domain))?;
+        let in_zone = |label: &str| below(label, &apex).ok_or_else(|| wrong(setting, domain));
         let local = |kind: &str| {
-            let labels = format!("{kind}.{}", config.datacenter);
-            let single = !config.datacenter.contains('.');
-            let found = below(&labels, &apex).filter(|_| single);
-            found.ok_or_else(|| wrong("datacenter", &config.datacenter))
+            let found = below(&format!("{kind}.{datacenter}"), &apex).filter(|_| !datacenter.contains('.'));
+            found.ok_or_else(|| wrong("datacenter", datacenter))
         };
         Ok(Self {
             services: in_zone("service")?,
@@ -138,13 +177,7 @@ impl Zone {
             primary: in_zone("ns")?,
             mailbox: in_zone("hostmaster")?,
             apex,
-            config,
         })
-    }
-
-    /// What it was made of.
-    pub fn config(&self) -> &DnsConfig {
-        &self.config
     }
 }
 
@@ -169,7 +202,7 @@ mod tests {
     fn settings_that_are_no_names_are_told() {
         let of = |domain: &str, datacenter: &str| {
             let config = DnsConfig { domain: domain.into(), datacenter: datacenter.into(), ..DnsConfig::default() };
-            Zone::new(config).map(|zone| zone.apex.to_string()).map_err(|e| e.setting)
+            Zone::new(config).map(|zone| zone.main.apex.to_string()).map_err(|e| e.setting)
         };
         assert_eq!(of("consul", "dc1"), Ok("consul".into()));
         assert_eq!(of("svc.example.com.", "dc1"), Ok("svc.example.com".into()));

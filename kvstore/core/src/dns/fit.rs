@@ -23,16 +23,26 @@ pub enum FitError {
     Question,
 }
 
-/// Lays `answer` out as the reply to `request`, over `out`, in at most `limit` bytes: 512, the EDNS size, or 65 535
-/// over TCP.
+/// How much a reply may hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// 512, the EDNS size, or 65 535 over TCP.
+    pub bytes: usize,
+    /// Records in the answer section.
+    pub answers: usize,
+    /// Whether to set TC if an answer does not fit.
+    pub tell: bool,
+}
+
+/// Lays `answer` out as the reply to `request`, over `out`, so that the whole message fits the room.
 ///
 /// Drops additionals first, then authority, then answers, each from the end; sets TC only if an answer went. The OPT
 /// record of the reply always stays.
 ///
 /// # Errors
 /// [`FitError::Question`] if even the question does not fit; `out` is then empty. RFC 2181 §9, RFC 6891 §6.2.3.
-pub fn fit(request: &Request, answer: &Answer, limit: usize, out: &mut Vec<u8>) -> Result<(), FitError> {
-    match compose(request, answer, limit, std::mem::take(out)) {
+pub fn fit(request: &Request, answer: &Answer, room: Room, out: &mut Vec<u8>) -> Result<(), FitError> {
+    match compose(request, answer, room, std::mem::take(out)) {
         Some(message) => {
             *out = message;
             Ok(())
@@ -41,19 +51,20 @@ pub fn fit(request: &Request, answer: &Answer, limit: usize, out: &mut Vec<u8>) 
     }
 }
 
-fn compose(request: &Request, answer: &Answer, limit: usize, out: Vec<u8>) -> Option<Vec<u8>> {
+fn compose(request: &Request, answer: &Answer, room: Room, out: Vec<u8>) -> Option<Vec<u8>> {
     let mut builder = MessageBuilder::from_target(HashCompressor::new(out)).ok()?;
     header(builder.header_mut(), request, answer);
     // The builder wants every record to end before its limit.
-    builder.set_push_limit(limit.checked_sub(opt_bytes(request.edns.as_ref()))? + 1);
+    builder.set_push_limit(room.bytes.checked_sub(opt_bytes(request.edns.as_ref()))? + 1);
 
     let mut questions = builder.question();
     if let Some(q) = &request.question {
         questions.push(WireQuestion::new(&q.name, q.qtype, q.class)).ok()?;
     }
     let mut answers = questions.answer();
-    let cut = answer.answers.iter().any(|record| answers.push(record).is_err());
-    answers.header_mut().set_tc(cut);
+    let mut left = answer.answers.iter().take(room.answers);
+    let cut = left.any(|record| answers.push(record).is_err()) || answer.answers.len() > room.answers;
+    answers.header_mut().set_tc(cut && room.tell);
     let mut authority = answers.authority();
     let cut = cut || answer.authority.iter().any(|record| authority.push(record).is_err());
     let mut additional = authority.additional();

@@ -19,7 +19,7 @@ use std::net::IpAddr;
 
 pub use answer::Answer;
 pub use config::{ConfigError, DnsConfig, ServiceTtls, Soa, Zone};
-pub use fit::{FitError, fit};
+pub use fit::{FitError, Room, fit};
 pub use question::{Lookup, Question};
 pub use records::{Data, DnsName, Record};
 pub use request::{Edns, Incoming, Request, read};
@@ -57,8 +57,18 @@ pub enum Reaction {
     Ignore,
     /// Send what was written.
     Reply,
-    /// The name is in other hands: ask the upstream resolvers, then [`finish`] with what they say.
-    Forward(Box<Request>),
+    /// The name, or what it is an alias of, is in other hands: ask the upstream resolvers, then [`Forward::finish`].
+    Forward(Box<Forward>),
+}
+
+/// A question that others must answer before we can.
+#[derive(Debug)]
+pub struct Forward {
+    request: Request,
+    /// What to ask.
+    pub question: Question,
+    /// What we could say ourselves: aliases that lead out of our zone.
+    known: Option<Answer>,
 }
 
 /// Answers `packet` from `state`; a reply is written over `out`.
@@ -69,29 +79,52 @@ pub fn respond(packet: &[u8], asked: &Asked, state: &State, zone: &Zone, out: &m
         Incoming::Ignore => return Reaction::Ignore,
     };
     let lookup = Lookup::of(&question, zone);
-    let may_forward = || zone.config().recursion && request.recursion_desired && may_recurse(asked.from);
-    let answer = match answer::answer(&lookup, &question, state, zone, asked) {
-        Some(answer) => answer,
-        None if may_forward() && !is_transfer(question.qtype) => return Reaction::Forward(Box::new(request)),
-        None => answer::not_ours(&lookup, &question, zone),
-    };
+    let known = answer::answer(&lookup, &question, state, zone, asked);
+    if zone.config().recursion && request.recursion_desired && may_recurse(asked.from) {
+        let abroad = match &known {
+            None if is_transfer(question.qtype) => None,
+            None => Some(question.clone()),
+            Some(answer) => answer::leads_abroad(answer, &question, zone),
+        };
+        if let Some(question) = abroad {
+            return Reaction::Forward(Box::new(Forward { request, question, known }));
+        }
+    }
+    let answer = known.unwrap_or_else(|| answer::not_ours(&lookup, &question, zone));
     finish(&request, &answer, asked.by, zone, out)
 }
 
-/// Writes `answer` over `out` as the reply to `request`, as long as its transport allows.
-pub fn finish(request: &Request, answer: &Answer, by: Transport, zone: &Zone, out: &mut Vec<u8>) -> Reaction {
-    let limit = match (by, &request.edns) {
-        (Transport::Tcp, _) => usize::from(u16::MAX),
-        (Transport::Udp, None) => MIN_UDP_BYTES,
+impl Forward {
+    /// Writes the reply over `out`, made of what the upstream resolvers said.
+    pub fn finish(self, found: Answer, by: Transport, zone: &Zone, out: &mut Vec<u8>) -> Reaction {
+        let answer = match self.known {
+            Some(known) => known.followed_by(found),
+            None => Answer { recursion_available: true, ..found },
+        };
+        finish(&self.request, &answer, by, zone, out)
+    }
+}
+
+fn finish(request: &Request, answer: &Answer, by: Transport, zone: &Zone, out: &mut Vec<u8>) -> Reaction {
+    let config = zone.config();
+    let (bytes, limit) = match (by, &request.edns) {
+        (Transport::Tcp, _) => (usize::from(u16::MAX), 0),
+        (Transport::Udp, None) => (MIN_UDP_BYTES, config.udp_answer_limit),
         (Transport::Udp, Some(edns)) => {
-            let most = usize::from(zone.config().max_udp_bytes).max(MIN_UDP_BYTES);
-            usize::from(edns.udp_bytes).clamp(MIN_UDP_BYTES, most)
+            let most = usize::from(config.max_udp_bytes).max(MIN_UDP_BYTES);
+            (usize::from(edns.udp_bytes).clamp(MIN_UDP_BYTES, most), 0)
         }
     };
-    match fit(request, answer, limit, out) {
+    let room = Room { bytes, answers: most(limit), tell: config.truncate };
+    match fit(request, answer, room, out) {
         Ok(()) => Reaction::Reply,
         Err(FitError::Question) => Reaction::Ignore,
     }
+}
+
+/// A limit of which 0 means that there is none.
+fn most(limit: usize) -> usize {
+    if limit == 0 { usize::MAX } else { limit }
 }
 
 /// What every asker takes over UDP. RFC 1035 §4.2.1.

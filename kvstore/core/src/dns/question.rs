@@ -65,10 +65,10 @@ impl Lookup {
             .filter(|label| !label.is_root())
             .map(|label| std::str::from_utf8(label.as_slice()).ok().filter(|text| !text.contains('.')))
             .collect();
-        if question.name.ends_with(&zone.apex) {
+        if let Some(domain) = zone.domain_of(&question.name) {
             // A label that is no text, or has a dot inside, belongs to nobody here.
             let Some(labels) = labels else { return Self::Missing };
-            let own = labels.len() + 1 - zone.apex.label_count();
+            let own = labels.len() + 1 - domain.apex.label_count();
             return Place { zone }.of_zone(&labels[..own], question.qtype);
         }
         match labels.as_deref() {

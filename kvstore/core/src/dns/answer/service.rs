@@ -12,7 +12,12 @@ use super::{
     Answer, Asking, by_family, meta_records, node_addresses,
     records::{DnsName, Record, address, name, record, srv},
 };
-use crate::{InstanceView, dns::shuffle::Shuffle, health::Status, names::ServiceKey};
+use crate::{
+    InstanceView,
+    dns::{most, shuffle::Shuffle},
+    health::Status,
+    names::ServiceKey,
+};
 
 /// An instance with a weight for its state.
 #[derive(Clone, Copy)]
@@ -87,6 +92,7 @@ impl<'a> Asking<'a> {
         }
         let mut addresses: Vec<_> = addresses.into_iter().filter(|ip| self.wants(*ip)).collect();
         Shuffle::new(self.asked.seed).shuffle(&mut addresses);
+        addresses.truncate(most(self.zone.config().a_record_limit));
         addresses.into_iter().map(|ip| record(self.name, ttl, address(ip))).collect()
     }
 

@@ -2,12 +2,16 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use domain::base::iana::OptRcode;
 use hickory_proto::op::{OpCode, ResponseCode};
 
 use super::*;
 use crate::{
     Target,
-    dns::{ServiceTtls, Soa},
+    dns::{
+        Answer, ServiceTtls, Soa,
+        records::{address, name, record},
+    },
     names::InstanceId,
 };
 
@@ -283,6 +287,48 @@ fn times_to_live() {
 }
 
 #[test]
+fn a_second_domain_has_the_same_answers() {
+    let config = DnsConfig { alt_domain: Some("svc.example.com".into()), ..config() };
+    let rows = "node a 10.0.0.1, web 10.9.0.1:80 passing @a #v1";
+    for (asked, want) in [
+        ("v1.web.service.svc.example.com. A", "10.9.0.1"),
+        ("web.service.consul. SRV", "1 1 80 0a090001.addr.dc1.consul."),
+        ("web.service.dc1.SVC.example.com. SRV", "1 1 80 0a090001.addr.dc1.svc.example.com."),
+        ("svc.example.com. NS", "registry.node.dc1.svc.example.com."),
+        ("svc.example.com. SOA", "ns.svc.example.com. hostmaster.svc.example.com. 1700000000 3600 600 86400 0"),
+        ("none.service.svc.example.com. A", "NXDomain"),
+        ("1.0.0.10.in-addr.arpa. PTR", "a.node.dc1.consul."),
+        ("example.com. A", "Refused"),
+    ] {
+        check_with(config.clone(), rows, asked, want);
+    }
+    let inside = DnsConfig { alt_domain: Some("alt.consul".into()), ..config };
+    check_with(inside.clone(), rows, "web.service.alt.consul. A", "10.9.0.1");
+    check_with(inside, rows, "alt.consul. A", "192.0.2.1");
+}
+
+#[test]
+fn limits_of_the_number_of_answers() {
+    let rows: Vec<String> = (1..=9).map(|i| format!("web 10.0.0.{i}:80 passing")).collect();
+    let state = catalog(&rows.join(","));
+    let found = |config: &DnsConfig, text: &str, by, edns| {
+        let message = if edns { with_edns(question(text), 1232) } else { question(text) };
+        let (reply, _) = ask_over(by, &state, config.clone(), &message);
+        (reply.answers.len(), reply.metadata.truncation)
+    };
+    let (a, srv) = ("web.service.consul. A", "web.service.consul. SRV");
+    let few_addresses = DnsConfig { a_record_limit: 2, ..config() };
+    assert_eq!(found(&few_addresses, a, Transport::Tcp, false), (2, false));
+    assert_eq!(found(&few_addresses, srv, Transport::Tcp, false), (9, false));
+    let few_over_udp = DnsConfig { udp_answer_limit: 3, ..config() };
+    assert_eq!(found(&few_over_udp, a, Transport::Udp, false), (3, true));
+    assert_eq!(found(&few_over_udp, a, Transport::Udp, true), (9, false));
+    assert_eq!(found(&few_over_udp, a, Transport::Tcp, false), (9, false));
+    let silent = DnsConfig { truncate: false, ..few_over_udp };
+    assert_eq!(found(&silent, srv, Transport::Udp, false), (3, false));
+}
+
+#[test]
 fn the_order_changes_from_question_to_question() {
     let rows: Vec<String> = (1..=5).map(|i| format!("web 10.0.0.{i}:80 passing")).collect();
     let (state, zone) = (catalog(&rows.join(",")), Zone::new(config()).unwrap());
@@ -426,6 +472,36 @@ fn others_names_go_to_others_only_when_we_may() {
     let refused = ask(&state, DnsConfig { recursion: true, ..config() }, "example.com. AXFR");
     assert_eq!(refused.metadata.response_code, ResponseCode::Refused);
     assert!(refused.metadata.recursion_available);
+}
+
+#[test]
+fn aliases_of_others_names_are_followed_by_others() {
+    let state = catalog("node out ext.example.com, ext :443 passing @out");
+    let zone = Zone::new(DnsConfig { recursion: true, ..config() }).unwrap();
+    let forward = |text: &str| {
+        let packet = question(text).to_vec().unwrap();
+        match respond(&packet, &asked(Transport::Udp), &state, &zone, &mut Vec::new()) {
+            Reaction::Forward(forward) => Some(*forward),
+            _ => None,
+        }
+    };
+    for text in ["ext.service.consul. CNAME", "ext.service.consul. SRV", "none.service.consul. A"] {
+        assert!(forward(text).is_none(), "{text}");
+    }
+    let upstream = name("ext.example.com").unwrap();
+    let address = record(&upstream, Duration::from_secs(60), address("198.51.100.7".parse().unwrap()));
+    let found = Answer { answers: vec![address], ..Answer::error(OptRcode::NOERROR) };
+    for (found, want) in
+        [(found, "-> ext.example.com., 198.51.100.7"), (Answer::error(OptRcode::SERVFAIL), "-> ext.example.com.")]
+    {
+        let forward = forward("ext.service.consul. A").expect("an alias of a foreign name");
+        assert_eq!(forward.question.name.to_string(), "ext.example.com");
+        let mut out = Vec::new();
+        forward.finish(found, Transport::Udp, &zone, &mut out);
+        let reply = Message::from_vec(&out).unwrap();
+        assert_eq!(show(&reply, false), want);
+        assert_eq!(reply.queries, question("ext.service.consul. A").queries);
+    }
 }
 
 #[test]

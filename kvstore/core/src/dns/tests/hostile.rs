@@ -45,7 +45,7 @@ fn survives(packet: &[u8], state: &State, zone: &Zone, note: &str) {
                 assert_eq!(out[..2], packet[..2], "{note}");
                 assert!(out.len() <= if by == Transport::Udp { 4096 } else { 65535 }, "{note}");
             }
-            Reaction::Forward(request) => assert!(zone.config().recursion && request.question.is_some(), "{note}"),
+            Reaction::Forward(_) => assert!(zone.config().recursion, "{note}"),
             Reaction::Ignore => assert!(!is_question, "{note}: no reply to {packet:02x?}"),
         }
     }
