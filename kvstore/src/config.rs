@@ -3,6 +3,7 @@
 //! [`load`] reads the files and asks the host what was left open (its name, its address); everything that is wrong is
 //! said at once, each fault with its file and line. [`resolve`](resolve::resolve), which decides, is pure.
 
+mod definitions;
 mod document;
 mod files;
 mod host;
@@ -17,6 +18,8 @@ use std::{
     path::PathBuf,
     time::Duration,
 };
+
+use kvstore_client::types::ServiceRegistration;
 
 pub(crate) use keys::Layer;
 pub use values::{EngineName, HttpAddr, LogFormat, Recursor};
@@ -85,6 +88,7 @@ pub enum Engine {
 
 /// What DNS answers look like: Consul's `dns_config`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools)] // each is a key of its own
 pub struct DnsSettings {
     /// TTL of answers about hosts.
     pub node_ttl: Duration,
@@ -234,4 +238,14 @@ pub(crate) fn check(files: &[PathBuf], flags: Layer) -> Result<Agent, ConfigErro
         Some(agent) if faults.is_empty() => Ok(agent),
         _ => Err(ConfigError { faults }),
     }
+}
+
+/// The services that files define, for who registers them by hand.
+///
+/// # Errors
+/// [`ConfigError`] with every fault there is.
+pub(crate) fn services(files: &[PathBuf]) -> Result<Vec<ServiceRegistration>, ConfigError> {
+    let mut faults = Vec::new();
+    let services = files::read_services(files, &mut faults);
+    if faults.is_empty() { Ok(services) } else { Err(ConfigError { faults }) }
 }

@@ -4,10 +4,12 @@
 //! waits, calls the core and does what it said.
 
 pub mod agent;
+pub mod cli;
 pub mod config;
 mod deadlines;
 pub mod engine;
 pub mod http;
+mod logging;
 pub mod server;
 pub mod store;
 mod waiters;

@@ -56,19 +56,23 @@ impl Document {
         Section { document: self, faults, path: Vec::new(), map: self.root.clone(), known: Vec::new() }
     }
 
+    /// Where `path` leads; if a key of it is missing, where that should be.
     fn place_of(&self, path: &[Step]) -> String {
+        let line = (1..=path.len()).rev().find_map(|steps| self.line_of(&path[..steps]));
+        place(&self.name, line.unwrap_or(0))
+    }
+
+    fn line_of(&self, path: &[Step]) -> Option<usize> {
         let seed = Locate(path);
-        let line = match self.format {
+        match self.format {
             Format::Json => {
-                let found = seed.deserialize(&mut serde_json::Deserializer::from_str(&self.text));
-                found.err().map_or(0, |e| e.line())
+                seed.deserialize(&mut serde_json::Deserializer::from_str(&self.text)).err().map(|e| e.line())
             }
             Format::Yaml => {
-                let found = seed.deserialize(serde_yaml::Deserializer::from_str(&self.text));
-                found.err().and_then(|e| e.location()).map_or(0, |at| at.line())
+                let found = seed.deserialize(serde_yaml::Deserializer::from_str(&self.text)).err();
+                found.and_then(|e| e.location()).map(|at| at.line())
             }
-        };
-        place(&self.name, line)
+        }
     }
 }
 
@@ -153,19 +157,37 @@ impl Section<'_> {
 
     /// A map below this one.
     pub(super) fn section(&mut self, key: &'static str, read: impl FnOnce(&mut Section<'_>)) {
-        let map = match self.remove(key) {
-            None => return,
-            Some(Value::Object(map)) => map,
-            Some(other) => {
-                self.fault(key, format!("expected keys and values, found {}", kind(&other)));
-                return;
+        let mut read = Some(read);
+        if matches!(self.map.get(key), Some(Value::Array(_))) {
+            self.remove(key);
+            self.fault(key, "expected keys and values, found a list");
+        }
+        self.sections(key, |section| {
+            if let Some(read) = read.take() {
+                read(section);
             }
+        });
+    }
+
+    /// Maps below this one, a single one or a list of them.
+    pub(super) fn sections(&mut self, key: &'static str, mut read: impl FnMut(&mut Section<'_>)) {
+        let (items, listed) = match self.remove(key) {
+            None => return,
+            Some(Value::Array(items)) => (items, true),
+            Some(single) => (vec![single], false),
         };
-        let mut path = self.path.clone();
-        path.push(Step::Key(key.into()));
-        let mut section = Section { document: self.document, faults: self.faults, path, map, known: Vec::new() };
-        read(&mut section);
-        section.finish();
+        for (n, item) in items.into_iter().enumerate() {
+            let mut steps = vec![Step::Key(key.into())];
+            steps.extend(listed.then_some(Step::Item(n)));
+            let Value::Object(map) = item else {
+                self.fault_at(&steps, format!("expected keys and values, found {}", kind(&item)));
+                continue;
+            };
+            let path = self.path.iter().cloned().chain(steps).collect();
+            let mut section = Section { document: self.document, faults: self.faults, path, map, known: Vec::new() };
+            read(&mut section);
+            section.finish();
+        }
     }
 
     /// Takes whichever of `keys` are there and names them in `names`.
@@ -183,11 +205,11 @@ impl Section<'_> {
     }
 
     /// Something is wrong with `key`.
-    pub(super) fn fault(&mut self, key: &str, why: impl ToString) {
+    pub(super) fn fault(&mut self, key: &str, why: impl fmt::Display) {
         self.fault_at(&[Step::Key(key.into())], why);
     }
 
-    fn fault_at(&mut self, steps: &[Step], why: impl ToString) {
+    fn fault_at(&mut self, steps: &[Step], why: impl fmt::Display) {
         let path: Vec<_> = self.path.iter().chain(steps).cloned().collect();
         let place = self.document.place_of(&path);
         self.faults.push(Fault { place, key: dotted(&path), why: why.to_string() });
@@ -213,7 +235,7 @@ fn dotted(path: &[Step]) -> String {
         match step {
             Step::Key(key) if text.is_empty() => text.push_str(key),
             Step::Key(key) => text.extend([".", key]),
-            Step::Item(n) => text.push_str(&format!("[{n}]")),
+            Step::Item(n) => text.extend(["[", &n.to_string(), "]"]),
         }
     }
     text

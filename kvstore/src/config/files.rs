@@ -6,9 +6,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use kvstore_client::types::ServiceRegistration;
+
 use super::{
-    Fault, Layer,
-    document::{Document, Format},
+    Fault, Layer, definitions,
+    document::{Document, Format, Section},
     keys,
 };
 
@@ -41,15 +43,32 @@ pub(super) fn read(paths: &[PathBuf], faults: &mut Vec<Fault>) -> Layer {
     layer
 }
 
+/// The services that `paths` define: files with `service` or `services`.
+pub(super) fn read_services(paths: &[PathBuf], faults: &mut Vec<Fault>) -> Vec<ServiceRegistration> {
+    let mut services = Vec::new();
+    for file in paths.iter().flat_map(|path| expand(path, faults)).collect::<Vec<_>>() {
+        match read_file(&file) {
+            Ok(document) => take(&document, faults, |top| definitions::read(top, &mut services)),
+            Err(fault) => faults.push(fault),
+        }
+    }
+    services
+}
+
 fn read_document(document: &Document, layer: &mut Layer, faults: &mut Vec<Fault>) {
+    take(document, faults, |top| keys::read(top, layer));
+}
+
+/// Lets `read` take the keys of `document` and puts what is wrong in the order of lines.
+fn take(document: &Document, faults: &mut Vec<Fault>, read: impl FnOnce(Section<'_>)) {
     let mut own = Vec::new();
-    keys::read(document.section(&mut own), layer);
+    read(document.section(&mut own));
     own.sort_by_key(|fault: &Fault| fault.place.rsplit_once(':').and_then(|(_, line)| line.parse::<usize>().ok()));
     faults.append(&mut own);
 }
 
-fn fault(path: &Path, why: impl ToString) -> Fault {
-    Fault { place: path.display().to_string(), key: String::new(), why: why.to_string() }
+fn fault(path: &Path, why: impl Into<String>) -> Fault {
+    Fault { place: path.display().to_string(), key: String::new(), why: why.into() }
 }
 
 /// The files of a directory that are configuration; a file itself.

@@ -5,9 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::{
-    Agent, DnsSettings, Engine, EngineName, Fault, HttpAddr, Layer, Limits, Log, host::Facts, keys::AddressOrPath,
-};
+use super::{Agent, Engine, EngineName, Fault, HttpAddr, Layer, Limits, Log, host::Facts, keys::AddressOrPath};
 use crate::agent::registration;
 
 const HTTP_PORT: i64 = 8500;
@@ -46,7 +44,7 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
         http,
         dns,
         recursors: layer.recursors,
-        dns_settings: layer.dns.unwrap_or_else(DnsSettings::default),
+        dns_settings: layer.dns.unwrap_or_default(),
         engine: engine?,
         node_meta: layer.node_meta,
         server_port: layer.server_port.unwrap_or(SERVER_PORT),
@@ -113,20 +111,18 @@ fn advertise(
         }
         return address;
     }
-    match layer.bind.filter(|bind| !bind.is_unspecified()) {
-        Some(bind) => bind,
-        None if layer.dev == Some(true) && layer.bind.is_none() => local,
-        None => match facts.route_address {
-            Some(address) => {
-                notes.push(format!("this host is advertised as {address}, where its default route leaves from"));
-                address
-            }
-            None => {
-                warnings.push(format!("there is no default route; this host is advertised as {local}; see --bind"));
-                local
-            }
-        },
+    if let Some(bind) = layer.bind.filter(|bind| !bind.is_unspecified()) {
+        return bind;
     }
+    if layer.dev == Some(true) && layer.bind.is_none() {
+        return local;
+    }
+    if let Some(address) = facts.route_address {
+        notes.push(format!("this host is advertised as {address}, where its default route leaves from"));
+        return address;
+    }
+    warnings.push(format!("there is no default route; this host is advertised as {local}; see --bind"));
+    local
 }
 
 /// The port to serve on; none if it is switched off, as Consul does with a negative one.

@@ -1,6 +1,6 @@
 use super::{
     super::{
-        LogFormat, Recursor,
+        DnsSettings, LogFormat, Recursor,
         document::{Document, Format},
         keys,
     },

@@ -1,0 +1,286 @@
+//! `kvstore agent`: the registry itself. Knows flags and their spelling; what they amount to is `config`'s business.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::failure::Failure;
+use crate::{
+    config::{self, EngineName, Fault, HttpAddr, Layer, LogFormat, Recursor},
+    logging, server,
+};
+
+const EXAMPLES: &str = "\
+Examples:
+  kvstore agent --dev
+      keeps nothing; HTTP on 127.0.0.1:8500, DNS on 127.0.0.1:8600
+  kvstore agent --data-dir /var/lib/registry --http-addr 0.0.0.0:8500 --dns-addr 0.0.0.0:53
+      for a whole network; it keeps its data
+  kvstore agent --config /etc/kvstore.yaml
+  kvstore agent -server -bootstrap-expect=1 -client=0.0.0.0 -data-dir=/consul/data -config-dir=/consul/config
+      as Consul is started in Docker
+
+A configuration file is YAML or JSON; Consul's own JSON keys are taken:
+  node_name: host1
+  data_dir: /var/lib/registry
+  http_addr: ['0.0.0.0:8500', 'unix:///run/registry.sock']
+  dns_addr: ['0.0.0.0:53']
+  recursors: [auto]
+
+Flags win over the environment, that over files, later files over earlier ones.
+Data are kept in /var/lib/flotilla/kvstore by root, else in $XDG_STATE_HOME/flotilla/kvstore (~/.local/state/...).
+Signals: INT and TERM stop in order; a second one stops at once.";
+
+/// Runs the registry: HTTP, DNS, and the health checks of this host.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Args {
+    /// A configuration file, or a directory of them (*.json, *.yaml, *.yml, in order of names). May be repeated.
+    #[arg(
+        long = "config",
+        alias = "config-file",
+        alias = "config-dir",
+        value_name = "FILE|DIR",
+        env = "KVSTORE_CONFIG",
+        value_delimiter = ','
+    )]
+    configs: Vec<PathBuf>,
+    /// For development: keep nothing, stay on this host.
+    #[arg(long, env = "KVSTORE_DEV", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    dev: Option<bool>,
+    /// Where to keep the state.
+    #[arg(long, value_name = "DIR", env = "KVSTORE_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// This host's name in the catalog; its host name unless given.
+    #[arg(long, value_name = "NAME", env = "KVSTORE_NODE", value_parser = config::node_name)]
+    node: Option<String>,
+    /// This host's UUID; kept in the data directory unless given.
+    #[arg(long, value_name = "UUID", env = "KVSTORE_NODE_ID", value_parser = config::uuid)]
+    node_id: Option<String>,
+    /// A pair of this host's metadata. May be repeated.
+    #[arg(long, value_name = "KEY:VALUE", value_parser = config::meta_pair)]
+    node_meta: Vec<(String, String)>,
+    /// The datacenter's name (default dc1).
+    #[arg(long, value_name = "NAME", env = "KVSTORE_DATACENTER", value_parser = config::datacenter)]
+    datacenter: Option<String>,
+    /// The zone that DNS answers for (default consul).
+    #[arg(long, value_name = "ZONE", env = "KVSTORE_DOMAIN", value_parser = config::domain)]
+    domain: Option<String>,
+    /// A second zone with the same answers.
+    #[arg(long, value_name = "ZONE", env = "KVSTORE_ALT_DOMAIN", value_parser = config::domain)]
+    alt_domain: Option<String>,
+    /// This host's address for others; the one its default route leaves from unless given. Nothing listens there.
+    #[arg(long, value_name = "IP", env = "KVSTORE_BIND", value_parser = config::ip_address)]
+    bind: Option<IpAddr>,
+    /// The same, if others reach this host by another address.
+    #[arg(long, value_name = "IP", env = "KVSTORE_ADVERTISE", value_parser = config::ip_address)]
+    advertise: Option<IpAddr>,
+    /// Where HTTP is served (default 127.0.0.1:8500). May be repeated.
+    #[arg(
+        long,
+        value_name = "IP:PORT|unix://PATH",
+        env = "KVSTORE_HTTP_ADDR",
+        value_delimiter = ',',
+        value_parser = config::http_addr
+    )]
+    http_addr: Vec<HttpAddr>,
+    /// Where HTTPS is served; not supported by this version.
+    #[arg(long, value_name = "IP:PORT", hide = true)]
+    https_addr: Option<String>,
+    /// Where DNS is served, UDP and TCP (default 127.0.0.1:8600). May be repeated.
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        env = "KVSTORE_DNS_ADDR",
+        value_delimiter = ',',
+        value_parser = config::dns_addr
+    )]
+    dns_addr: Vec<SocketAddr>,
+    /// Where the state is kept: embedded (in the data directory) or memory.
+    #[arg(long, value_name = "ENGINE", env = "KVSTORE_ENGINE")]
+    engine: Option<EngineName>,
+    /// The registry to be a replica of; not supported by this version.
+    #[arg(long, value_name = "URL", hide = true)]
+    replica_of: Option<String>,
+    /// Who answers for other domains: an address, or auto for those of resolv.conf. May be repeated; off unless given.
+    #[arg(
+        long,
+        value_name = "IP[:PORT]|auto",
+        env = "KVSTORE_RECURSOR",
+        value_delimiter = ',',
+        value_parser = config::recursor
+    )]
+    recursor: Vec<Recursor>,
+    /// Answer as Consul does even where a better answer would break nobody.
+    #[arg(long, env = "KVSTORE_STRICT_CONSUL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    strict_consul: Option<bool>,
+    /// How the log on standard error looks (default text).
+    #[arg(long, value_enum, value_name = "FORMAT", env = "KVSTORE_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+    /// What to log: trace, debug, info, warn or error (default info, or as `RUST_LOG` says).
+    #[arg(long, value_name = "LEVEL", env = "KVSTORE_LOG_LEVEL", value_parser = config::log_level)]
+    log_level: Option<String>,
+    #[command(flatten)]
+    consul: ConsulArgs,
+}
+
+/// Options that people bring along from Consul.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "As in Consul")]
+struct ConsulArgs {
+    /// Where HTTP and DNS are served, both, on their usual ports. Several: with blanks between.
+    #[arg(long, value_name = "IP", env = "KVSTORE_CLIENT", value_parser = |text: &str| config::addresses(text, config::ip_address).map(Addresses))]
+    client: Option<Addresses>,
+    /// The port of HTTP on the client addresses; -1: none.
+    #[arg(long, value_name = "PORT", allow_negative_numbers = true)]
+    http_port: Option<i64>,
+    /// The port of DNS on the client addresses; -1: none.
+    #[arg(long, value_name = "PORT", allow_negative_numbers = true)]
+    dns_port: Option<i64>,
+    /// Logs as JSON.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    log_json: Option<bool>,
+    /// Allow scripts as health checks.
+    #[arg(long, alias = "enable-local-script-checks", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    enable_script_checks: Option<bool>,
+    /// Accepted: every agent is a server.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    server: Option<bool>,
+    #[command(flatten)]
+    ignored: IgnoredArgs,
+}
+
+/// Without effect here: there is no cluster to form, no gossip to encrypt.
+#[derive(Debug, clap::Args)]
+struct IgnoredArgs {
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    ui: Option<bool>,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    bootstrap: Option<bool>,
+    #[arg(long, hide = true)]
+    bootstrap_expect: Option<String>,
+    #[arg(long, hide = true)]
+    join: Vec<String>,
+    #[arg(long, hide = true)]
+    retry_join: Vec<String>,
+    #[arg(long, hide = true)]
+    encrypt: Option<String>,
+    #[arg(long, hide = true)]
+    advertise_wan: Option<String>,
+    #[arg(long, hide = true)]
+    serf_lan_port: Option<String>,
+    #[arg(long, hide = true)]
+    server_port: Option<String>,
+    #[arg(long, hide = true)]
+    grpc_port: Option<String>,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    rejoin: Option<bool>,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    disable_host_node_id: Option<bool>,
+}
+
+/// Several addresses in one argument; a newtype, because clap would take a bare list for a repeated option.
+#[derive(Clone, Debug)]
+struct Addresses(Vec<IpAddr>);
+
+impl Args {
+    fn into_layer(self) -> (Vec<PathBuf>, Layer) {
+        let (cluster_only, inactive) = self.consul.without_effect();
+        let faults = [("--https-addr", &self.https_addr), ("--replica-of", &self.replica_of)];
+        let faults = faults.into_iter().filter(|(_, given)| given.is_some()).map(|(flag, _)| Fault {
+            place: flag.into(),
+            key: String::new(),
+            why: "not supported by this version".into(),
+        });
+        let json = (self.consul.log_json == Some(true)).then_some(LogFormat::Json);
+        let layer = Layer {
+            node_name: self.node,
+            node_id: self.node_id,
+            datacenter: self.datacenter,
+            domain: self.domain,
+            alt_domain: self.alt_domain,
+            data_dir: self.data_dir,
+            engine: self.engine,
+            bind: self.bind,
+            advertise: self.advertise,
+            client: self.consul.client.map(|addresses| addresses.0),
+            http_port: self.consul.http_port,
+            dns_port: self.consul.dns_port,
+            http_addr: self.http_addr,
+            dns_addr: self.dns_addr,
+            recursors: self.recursor,
+            node_meta: self.node_meta.into_iter().collect(),
+            script_checks: self.consul.enable_script_checks,
+            strict_consul: self.strict_consul,
+            dev: self.dev,
+            log_level: self.log_level,
+            log_format: self.log_format.or(json),
+            cluster_only,
+            inactive,
+            faults: faults.collect(),
+            ..Layer::default()
+        };
+        (self.configs, layer)
+    }
+}
+
+impl ConsulArgs {
+    /// The flags given that only a cluster of Consuls has a use for, and others without effect.
+    fn without_effect(&self) -> (Vec<String>, Vec<String>) {
+        let i = &self.ignored;
+        let names = |flags: &[(&str, bool)]| {
+            flags.iter().filter(|(_, given)| *given).map(|(name, _)| (*name).to_owned()).collect::<Vec<_>>()
+        };
+        let cluster_only = names(&[
+            ("-server=false", self.server == Some(false)),
+            ("-bootstrap", i.bootstrap.is_some()),
+            ("-bootstrap-expect", i.bootstrap_expect.is_some()),
+            ("-join", !i.join.is_empty()),
+            ("-retry-join", !i.retry_join.is_empty()),
+            ("-encrypt", i.encrypt.is_some()),
+            ("-advertise-wan", i.advertise_wan.is_some()),
+            ("-serf-lan-port", i.serf_lan_port.is_some()),
+            ("-server-port", i.server_port.is_some()),
+            ("-grpc-port", i.grpc_port.is_some()),
+            ("-rejoin", i.rejoin.is_some()),
+        ]);
+        (cluster_only, names(&[("-ui", i.ui.is_some()), ("-disable-host-node-id", i.disable_host_node_id.is_some())]))
+    }
+}
+
+pub(super) fn run(args: Args) -> Result<(), Failure> {
+    let (files, flags) = args.into_layer();
+    let config = config::load(&files, flags)?;
+    logging::start(&config.log);
+    config.notes.iter().for_each(|note| tracing::info!("{note}"));
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure::new("cannot start").because(&e))?;
+    runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        stop_by_signal(shutdown.clone()).map_err(|e| Failure::new("cannot take signals").because(&e))?;
+        Ok(server::run(config, shutdown).await?)
+    })
+}
+
+/// The first INT or TERM cancels `shutdown`, the second ends the process.
+fn stop_by_signal(shutdown: CancellationToken) -> std::io::Result<()> {
+    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    tokio::spawn(async move {
+        loop {
+            let name = tokio::select! { _ = interrupt.recv() => "INT", _ = terminate.recv() => "TERM" };
+            if shutdown.is_cancelled() {
+                tracing::warn!(signal = name, "stopping at once");
+                std::process::exit(1);
+            }
+            tracing::info!(signal = name, "stopping; once more to stop at once");
+            shutdown.cancel();
+        }
+    });
+    Ok(())
+}

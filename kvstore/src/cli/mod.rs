@@ -1,0 +1,129 @@
+//! The command line: one file per subcommand. All but `agent` and `validate` talk to a registry over HTTP.
+//!
+//! Exit codes: 0 done, 1 failed, 2 the command or the configuration is wrong.
+
+mod agent;
+mod catalog;
+mod dashes;
+mod failure;
+mod info;
+mod kv;
+mod kv_transfer;
+mod registry;
+mod services;
+mod table;
+mod validate;
+
+use std::{
+    ffi::OsString,
+    io::{self, Write},
+    process::ExitCode,
+};
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use failure::Failure;
+
+const EXAMPLES: &str = "\
+Examples:
+  kvstore agent --dev                       a registry for trying out; keeps nothing
+  kvstore agent --data-dir /var/lib/registry
+  kvstore kv put config/colour blue         write a key
+  kvstore kv get config/colour              read it
+  kvstore services register --name web --port 8080
+  kvstore catalog services                  what is registered
+  dig @127.0.0.1 -p 8600 web.service.consul
+
+Options may be spelled with one dash, as in Consul: -dev, -http-addr=127.0.0.1:8500.
+Commands find the registry by --http-addr or CONSUL_HTTP_ADDR, else at 127.0.0.1:8500.";
+
+/// The registry: key-value store, catalog, health checks and DNS, speaking Consul's HTTP API.
+#[derive(Debug, Parser)]
+#[command(name = "kvstore", version, after_help = EXAMPLES, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Agent(Box<agent::Args>),
+    Kv(kv::Args),
+    Catalog(catalog::Args),
+    Services(services::Args),
+    Info(info::Args),
+    Validate(validate::Args),
+    /// Prints the version.
+    #[command(after_help = "Example:\n  kvstore version")]
+    Version,
+}
+
+/// Runs the program with its arguments, its own name first, and gives its exit code.
+pub fn main(args: Vec<OsString>) -> ExitCode {
+    let args = dashes::double(args, &Cli::command());
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output with code 0, mistakes to standard error with code 2.
+            let _ = error.print();
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    match run(cli.command).and_then(|output| print(&output)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("kvstore: {failure}");
+            failure.code()
+        }
+    }
+}
+
+/// Carries out a command; what it is to print on standard output comes back.
+fn run(command: Command) -> Result<Vec<u8>, Failure> {
+    match command {
+        Command::Agent(args) => agent::run(*args).map(|()| Vec::new()),
+        Command::Kv(args) => wait_for(kv::run(args)),
+        Command::Catalog(args) => wait_for(catalog::run(args)),
+        Command::Services(args) => wait_for(services::run(args)),
+        Command::Info(args) => wait_for(info::run(args)),
+        Command::Validate(args) => validate::run(&args),
+        Command::Version => Ok(format!("kvstore {}\n", env!("CARGO_PKG_VERSION")).into()),
+    }
+}
+
+/// Runs a client's command, which needs no more than the one thread.
+fn wait_for(command: impl Future<Output = Result<Vec<u8>, Failure>>) -> Result<Vec<u8>, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|e| Failure::new("cannot start").because(&e))?.block_on(command)
+}
+
+/// A reader that has seen enough, such as `head`, is no failure.
+fn print(output: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(output).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new("cannot write to standard output").because(&error))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_commands_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        fn check(command: &clap::Command) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(command.get_name() == "help" || help.contains("Example"), "{} has no example", command.get_name());
+            command.get_subcommands().for_each(check);
+        }
+        check(&Cli::command());
+    }
+}

@@ -1,0 +1,49 @@
+//! Which registry a command talks to, and as whom.
+
+use std::{fs, path::PathBuf};
+
+use kvstore_client::{Client, ClientConfig};
+
+use super::failure::Failure;
+
+/// Options of every command that talks to a registry.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Registry")]
+pub(super) struct RegistryArgs {
+    /// Where the registry listens: `HOST:PORT`, `http://HOST:PORT` or `unix:///PATH`.
+    #[arg(long, global = true, env = "CONSUL_HTTP_ADDR", value_name = "ADDRESS", default_value = "127.0.0.1:8500")]
+    http_addr: String,
+    /// The token to show. Better in the environment or a file than here, where others on the host can see it.
+    #[arg(long, global = true, env = "CONSUL_HTTP_TOKEN", hide_env_values = true)]
+    token: Option<String>,
+    /// A file that holds the token.
+    #[arg(long, global = true, env = "CONSUL_HTTP_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl RegistryArgs {
+    /// A client for it; nothing is sent yet.
+    pub(super) fn client(self) -> Result<Client, Failure> {
+        if self.http_addr.starts_with("https://") || truthy("CONSUL_HTTP_SSL") {
+            // Going on without TLS would show the token to the network.
+            return Err(Failure::usage("https is not supported by this version")
+                .hint("http://HOST:PORT, and CONSUL_HTTP_SSL unset"));
+        }
+        let token = match (self.token.filter(|token| !token.is_empty()), self.token_file) {
+            (None, Some(file)) => Some(read_token(&file)?),
+            (token, _) => token,
+        };
+        let config = ClientConfig { addresses: vec![self.http_addr], token, ..ClientConfig::default() };
+        Ok(Client::new(&config)?)
+    }
+}
+
+fn truthy(variable: &str) -> bool {
+    std::env::var(variable).is_ok_and(|value| matches!(&*value.to_ascii_lowercase(), "1" | "t" | "true"))
+}
+
+fn read_token(file: &PathBuf) -> Result<String, Failure> {
+    let text = fs::read_to_string(file);
+    let text = text.map_err(|e| Failure::new(format!("cannot read the token file {}", file.display())).because(&e))?;
+    Ok(text.trim().to_owned())
+}
