@@ -1,0 +1,66 @@
+//! Keeps the registry equal to what Docker runs on this host.
+//!
+//! What is decided stands in pure modules: [`container`] reads facts, [`mapping`] says what should be registered for
+//! them, [`plan`] what to do about a difference, [`world`] and [`ledger`] what is known of either side. [`docker`] and
+//! [`registry`] talk to the two, and [`reconcile`] is the loop between them.
+
+pub mod address;
+pub mod checks;
+pub mod config;
+pub mod container;
+pub mod docker;
+pub mod explain;
+pub mod ledger;
+pub mod mapping;
+pub mod plan;
+pub mod reconcile;
+pub mod registry;
+pub mod state;
+pub mod variables;
+pub mod world;
+
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use config::Config;
+
+/// Why the registrar cannot start. Once it runs, nothing ends it but its shutdown.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No place for its identity.
+    #[error(transparent)]
+    State(#[from] state::Error),
+    /// A registry's address.
+    #[error(transparent)]
+    Registry(#[from] kvstore_client::Error),
+    /// Docker could not be asked; only for commands that ask once.
+    #[error(transparent)]
+    Docker(#[from] docker::Error),
+    /// This host's address is not known; only for commands that ask once.
+    #[error("cannot tell this host's address on the way to the registry; give it by --ip")]
+    Address(#[source] std::io::Error),
+    /// There is no such container.
+    #[error("no running container is named {0:?}; docker ps shows the names")]
+    NoContainer(String),
+}
+
+/// Follows Docker and keeps the registry equal to it until `shutdown`.
+///
+/// # Errors
+/// [`Error`], before anything was done.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+    let registry = config.registry()?;
+    let state = match &config.state_dir {
+        Some(dir) => state::load(dir)?,
+        None => state::load_default().unwrap_or_else(|error| {
+            warn!(
+                "{}; this host is told from others by Docker's ID alone, which clones of a machine share. \
+                 Give a directory by --state-dir",
+                docker::chain(&error)
+            );
+            "-".into()
+        }),
+    };
+    reconcile::run(&config, registry, state, shutdown).await;
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! `registrar`: arguments -> run -> exit code.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand, ValueEnum, error::ErrorKind};
+use nix::sys::signal::Signal;
+use registrar::{
+    config::{Config, LogFormat, Settings},
+    docker::chain,
+    explain::explain,
+};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::info;
+use tracing_subscriber::EnvFilter;
+
+const EXAMPLES: &str = "\
+Examples:
+  registrar                                            with an agent on this host, at 127.0.0.1:8500
+  registrar --registry http://kv.example:8500 --node $(hostname)
+                                                       with one registry for several hosts
+  registrar --internal --network front                 for clients on the network `front`
+  registrar explain web                                what would be registered for container `web`, and why
+
+A container says by SERVICE_NAME, SERVICE_TAGS, SERVICE_80_NAME, SERVICE_CHECK_HTTP=/health, SERVICE_IGNORE=yes and the
+like, as environment or as label, how it wants to be known. Its HEALTHCHECK becomes a check by itself.
+Levels of logging: REGISTRAR_LOG=debug";
+
+/// Watches Docker and keeps the registry equal to what runs on this host.
+#[derive(Parser)]
+#[command(name = "registrar", disable_version_flag = true, after_help = EXAMPLES, max_term_width = 120)]
+struct Arguments {
+    /// YAML or JSON file with the same keys as the long flags; flags and environment win
+    #[arg(long, env = "REGISTRAR_CONFIG", value_name = "FILE", global = true)]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Shows what would be registered for every running container
+    List {
+        /// text or json
+        #[arg(long, default_value = "text")]
+        format: Format,
+    },
+    /// Shows what would be registered for one container, and why each other port is not
+    Explain {
+        /// Its name, or the beginning of its id
+        name: String,
+        /// text or json
+        #[arg(long, default_value = "text")]
+        format: Format,
+    },
+    /// Prints the version
+    Version,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// What went wrong, and the exit code that says so: 2 for usage, 1 for failure.
+struct Failure(u8, String);
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let _ = error.print();
+            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if asked { ExitCode::SUCCESS } else { ExitCode::from(2) };
+        }
+    };
+    match start(arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure(code, message)) => {
+            eprintln!("registrar: {message}");
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn start(arguments: Arguments) -> Result<(), Failure> {
+    if let Some(Command::Version) = arguments.command {
+        println!("registrar {}", env!("CARGO_PKG_VERSION"));
+        return Ok(());
+    }
+    let usage = |message| Failure(2, message);
+    let file = match &arguments.config {
+        None => None,
+        Some(path) => {
+            let text = std::fs::read_to_string(path);
+            let text = text.map_err(|e| usage(format!("{} cannot be read: {e}", path.display())))?;
+            Some((path.display().to_string(), text))
+        }
+    };
+    let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
+    let config = Config::new(arguments.settings, file).map_err(|faults| usage(faults.to_string()))?;
+    log(config.log_format);
+    // One thread: the work is waiting, and every change of threads would cost more than it brings.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| Failure(1, format!("cannot start: {e}")))?;
+    runtime.block_on(async {
+        let done = match arguments.command {
+            Some(Command::List { format }) => show(&config, None, format).await,
+            Some(Command::Explain { name, format }) => show(&config, Some(&name), format).await,
+            Some(Command::Version) | None => registrar::run(config, until_signal()?).await,
+        };
+        done.map_err(|error| Failure(1, chain(&error)))
+    })
+}
+
+async fn show(config: &Config, name: Option<&str>, format: Format) -> Result<(), registrar::Error> {
+    let all = explain(config, name).await?;
+    match format {
+        Format::Json => println!("{}", serde_json::to_string_pretty(&all).expect("plain data")),
+        Format::Text => all.iter().for_each(|one| print!("{}", one.text())),
+    }
+    Ok(())
+}
+
+/// Cancelled at INT or TERM; a second one ends the process at once.
+fn until_signal() -> Result<CancellationToken, Failure> {
+    let stop = CancellationToken::new();
+    let listen = |kind| signal(kind).map_err(|e| Failure(1, format!("cannot listen for signals: {e}")));
+    let (mut int, mut term) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
+    let token = stop.clone();
+    tokio::spawn(async move {
+        loop {
+            let name = tokio::select! {
+                _ = int.recv() => Signal::SIGINT,
+                _ = term.recv() => Signal::SIGTERM,
+            };
+            if token.is_cancelled() {
+                std::process::exit(1);
+            }
+            info!("stopping at {name}");
+            token.cancel();
+        }
+    });
+    Ok(stop)
+}
+
+fn log(format: LogFormat) {
+    let filter = EnvFilter::try_from_env("REGISTRAR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => builder.with_target(false).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}

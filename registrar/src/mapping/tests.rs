@@ -1,0 +1,329 @@
+use super::*;
+use crate::container::tests::container;
+use serde_json::{Value, json};
+
+pub(crate) fn policy() -> Policy {
+    Policy {
+        host: "vm".into(),
+        address: "10.0.0.1".parse().unwrap(),
+        address_is_forced: false,
+        internal: false,
+        explicit: false,
+        network: None,
+        name_from: NameFrom::Image,
+        tags: Vec::new(),
+        probes_are_run: true,
+        mark: Mark { docker: "DOCK:ER".into(), state: "uuid".into() },
+    }
+}
+
+fn internal() -> Policy {
+    Policy { internal: true, ..policy() }
+}
+
+/// `ID NAME ADDRESS:PORT TAGS`, one a line.
+fn lines(mapped: &Mapped) -> Vec<String> {
+    let line = |i: &Instance| {
+        let s = &i.service;
+        format!("{} {} {}:{} {}", s.id, s.name, s.address, s.port, s.tags.join(",")).trim_end().to_owned()
+    };
+    mapped.instances.iter().map(line).collect()
+}
+
+fn check(policy: &Policy, patch: &Value, expected: &[&str]) -> Mapped {
+    let mapped = map(&container(patch), Network::Own, policy);
+    assert_eq!(lines(&mapped), expected, "{patch}");
+    mapped
+}
+
+/// `-p` options as Docker shows them: `("80/tcp", &[("0.0.0.0", 18080)])`.
+fn ports(list: &[(&str, &[(&str, u16)])]) -> Value {
+    let binding = |(ip, port): &(&str, u16)| json!({"HostIp": ip, "HostPort": port.to_string()});
+    let all = list.iter().map(|(port, bindings)| {
+        let list: Vec<_> = bindings.iter().map(binding).collect();
+        ((*port).to_owned(), if list.is_empty() { Value::Null } else { json!(list) })
+    });
+    // The usual container has 80/tcp; a list without it means without it.
+    let mut ports = json!({"80/tcp": null});
+    ports.as_object_mut().unwrap().extend(all);
+    ports
+}
+
+fn expose(list: &[&str]) -> Value {
+    let mut exposed = json!({"80/tcp": null});
+    for port in list {
+        exposed[*port] = json!({});
+    }
+    exposed
+}
+
+#[test]
+fn a_published_port_is_the_hosts_address_and_the_hosts_port() {
+    check(&policy(), &json!({}), &["vm:web:80 hello 10.0.0.1:18080"]);
+}
+
+#[test]
+fn names() {
+    let env = |env: &[&str]| json!({"Config": {"Env": env}});
+    let image = |image: &str| json!({"Config": {"Image": image}});
+    check(&policy(), &env(&["SERVICE_NAME=shop"]), &["vm:web:80 shop 10.0.0.1:18080"]);
+    check(&policy(), &env(&["SERVICE_80_NAME=shop"]), &["vm:web:80 shop 10.0.0.1:18080"]);
+    check(&policy(), &image("reg.example:5000/acme/multi:2.1"), &["vm:web:80 multi 10.0.0.1:18080"]);
+    check(&policy(), &image("acme/x@sha256:abc"), &["vm:web:80 x 10.0.0.1:18080"]);
+    check(&policy(), &image("sha256:0123"), &["vm:web:80 web 10.0.0.1:18080"]);
+    check(&policy(), &image(""), &["vm:web:80 web 10.0.0.1:18080"]);
+    for (from, expected) in [
+        (NameFrom::Container, "web"),
+        (NameFrom::Hostname, "db.example.org"),
+        (NameFrom::ComposeService, "front"),
+        (NameFrom::Image, "hello"),
+    ] {
+        let policy = Policy { name_from: from, ..policy() };
+        let patch = json!({"Config": {"Hostname": "db", "Domainname": "example.org",
+            "Labels": {"com.docker.compose.service": "front"}}});
+        check(&policy, &patch, &[&format!("vm:web:80 {expected} 10.0.0.1:18080")]);
+        if from != NameFrom::Container {
+            check(&policy, &json!({}), &["vm:web:80 hello 10.0.0.1:18080"]);
+        }
+    }
+}
+
+#[test]
+fn several_ports_get_a_suffix() {
+    let three = |env: &[&str]| {
+        json!({"Config": {"Env": env}, "NetworkSettings": {"Ports": ports(&[
+            ("80/tcp", &[("0.0.0.0", 18081)]), ("443/tcp", &[("0.0.0.0", 18443)]), ("53/udp", &[("0.0.0.0", 18053)])])}})
+    };
+    check(
+        &policy(),
+        &three(&["SERVICE_NAME=multi"]),
+        &[
+            "vm:web:53:udp multi-53 10.0.0.1:18053 udp",
+            "vm:web:80 multi-80 10.0.0.1:18081",
+            "vm:web:443 multi-443 10.0.0.1:18443",
+        ],
+    );
+    check(
+        &policy(),
+        &three(&[
+            "SERVICE_80_NAME=http",
+            "SERVICE_443_NAME=https",
+            "SERVICE_443_ID=https.1",
+            "SERVICE_53_UDP_NAME=dns",
+        ]),
+        &["vm:web:53:udp dns 10.0.0.1:18053 udp", "vm:web:80 http 10.0.0.1:18081", "https.1 https 10.0.0.1:18443"],
+    );
+}
+
+#[test]
+fn registrator_put_a_suffix_though_one_port_was_wanted() {
+    let patch = json!({"Config": {"Env": ["SERVICE_NAME=web", "SERVICE_443_IGNORE=1"]},
+        "NetworkSettings": {"Ports": ports(&[("80/tcp", &[("0.0.0.0", 1)]), ("443/tcp", &[("0.0.0.0", 2)])])}});
+    let mapped = check(&policy(), &patch, &["vm:web:80 web 10.0.0.1:1"]);
+    assert_eq!(mapped.skipped[0].port, "443/tcp");
+}
+
+#[test]
+fn tcp_and_udp_on_one_port() {
+    let patch = json!({"NetworkSettings": {"Ports":
+        ports(&[("53/tcp", &[("0.0.0.0", 5353)]), ("53/udp", &[("0.0.0.0", 5353)])])}});
+    check(&policy(), &patch, &["vm:web:53 hello-53 10.0.0.1:5353", "vm:web:53:udp hello-53 10.0.0.1:5353 udp"]);
+}
+
+#[test]
+fn registrator_mixed_container_address_and_host_port() {
+    let patch = json!({"HostConfig": {"NetworkMode": "front"}, "NetworkSettings": {"Networks": {"bridge": null,
+        "front": {"IPAddress": "172.18.0.2"}}}});
+    let mapped = check(&policy(), &patch, &["vm:web:80 hello 10.0.0.1:18080"]);
+    let tagged = &mapped.instances[0].service.tagged_addresses["net.front"];
+    assert_eq!((tagged.address.as_str(), tagged.port), ("172.18.0.2", 80));
+    check(&internal(), &patch, &["vm:web:80 hello 172.18.0.2:80"]);
+}
+
+#[test]
+fn registrator_took_the_last_of_several_bindings() {
+    let patch = json!({"NetworkSettings": {"Ports": ports(&[("80/tcp",
+        &[("::", 18087), ("0.0.0.0", 18087), ("::", 18086), ("0.0.0.0", 18086)])])}});
+    let mapped = check(&policy(), &patch, &["vm:web:80 hello 10.0.0.1:18086"]);
+    assert_eq!(mapped.instances[0].service.meta["bindings"], "18086,18087");
+}
+
+#[test]
+fn a_port_bound_to_one_address() {
+    let at = |ip: &str| json!({"NetworkSettings": {"Ports": ports(&[("80/tcp", &[(ip, 18080)])])}});
+    let forced = Policy { address_is_forced: true, ..policy() };
+    check(&policy(), &at("192.168.7.7"), &["vm:web:80 hello 192.168.7.7:18080"]);
+    check(&forced, &at("192.168.7.7"), &["vm:web:80 hello 10.0.0.1:18080"]);
+    for policy in [policy(), forced] {
+        let mapped = check(&policy, &at("127.0.0.1"), &["vm:web:80 hello 127.0.0.1:18080"]);
+        assert_eq!(mapped.instances[0].service.meta["scope"], "host-only");
+    }
+    check(&policy(), &at("::"), &["vm:web:80 hello 10.0.0.1:18080"]);
+}
+
+#[test]
+fn unpublished_ports_count_only_with_internal() {
+    let patch = json!({"Config": {"ExposedPorts": expose(&["80/tcp", "9000/tcp"])},
+        "NetworkSettings": {"Ports": ports(&[("80/tcp", &[("0.0.0.0", 18080)]), ("9000/tcp", &[])])}});
+    let mapped = check(&policy(), &patch, &["vm:web:80 hello 10.0.0.1:18080"]);
+    assert_eq!(mapped.skipped[0].port, "9000/tcp");
+    check(&internal(), &patch, &["vm:web:80 hello-80 172.17.0.2:80", "vm:web:9000 hello-9000 172.17.0.2:9000"]);
+    let silent = json!({"Config": {"ExposedPorts": expose(&[])}, "NetworkSettings": {"Ports": ports(&[])}});
+    for policy in [policy(), internal()] {
+        assert_eq!(check(&policy, &silent, &[]).skipped.len(), 1);
+    }
+}
+
+#[test]
+fn host_network_needs_no_p() {
+    let patch = json!({"HostConfig": {"NetworkMode": "host"}, "Config": {"Env": ["SERVICE_PORTS=8125/udp"]},
+        "NetworkSettings": {"Ports": {"80/tcp": null}, "Networks": {"bridge": null, "host": {"IPAddress": ""}}}});
+    for policy in [policy(), internal()] {
+        let expected = ["vm:web:80 hello-80 10.0.0.1:80", "vm:web:8125:udp hello-8125 10.0.0.1:8125 udp"];
+        check(&policy, &patch, &expected);
+    }
+}
+
+#[test]
+fn registrator_registered_containers_without_a_network() {
+    let patch = json!({"HostConfig": {"NetworkMode": "none"},
+        "NetworkSettings": {"Ports": {}, "Networks": {"bridge": null, "none": {"IPAddress": ""}}}});
+    for policy in [policy(), internal()] {
+        check(&policy, &patch, &[]);
+    }
+}
+
+#[test]
+fn registrator_chose_the_network_by_chance() {
+    let two = |env: &str| {
+        json!({"Config": {"Env": [env]}, "NetworkSettings": {"Networks": {"bridge": null,
+            "alpha": {"IPAddress": ""}, "net2": {"IPAddress": "172.19.0.2"}, "net1": {"IPAddress": "172.18.0.2"}}}})
+    };
+    let asked = |name: &str| Policy { network: Some(name.into()), ..internal() };
+    check(&internal(), &two("A=b"), &["vm:web:80 hello 172.18.0.2:80"]);
+    check(&asked("net2"), &two("A=b"), &["vm:web:80 hello 172.19.0.2:80"]);
+    check(&asked("net2"), &two("SERVICE_NETWORK=net1"), &["vm:web:80 hello 172.18.0.2:80"]);
+    for missing in ["nosuch", "alpha"] {
+        assert!(check(&asked(missing), &two("A=b"), &[]).skipped[0].why.contains(missing));
+    }
+    let with_bridge = json!({"NetworkSettings": {"Networks": {"alpha": {"IPAddress": "172.18.0.2"}}}});
+    let mapped = check(&internal(), &with_bridge, &["vm:web:80 hello 172.17.0.2:80"]);
+    let tagged: Vec<_> = mapped.instances[0].service.tagged_addresses.keys().collect();
+    assert_eq!(tagged, ["net.alpha", "net.bridge"]);
+}
+
+#[test]
+fn ipv6_of_the_chosen_network() {
+    let both = json!({"NetworkSettings": {"Networks": {"bridge": {"GlobalIPv6Address": "fd00::2"}}}});
+    let mapped = check(&internal(), &both, &["vm:web:80 hello 172.17.0.2:80"]);
+    assert_eq!(mapped.instances[0].service.tagged_addresses["lan_ipv6"].address, "fd00::2");
+    let only = json!({"Config": {"Env": ["SERVICE_CHECK_HTTP=/"]},
+        "NetworkSettings": {"Networks": {"bridge": {"IPAddress": "", "GlobalIPv6Address": "fd00::2"}}}});
+    let mapped = check(&internal(), &only, &["vm:web:80 hello fd00::2:80"]);
+    assert_eq!(mapped.instances[0].service.checks[0].http, "http://[fd00::2]:80/");
+}
+
+#[test]
+fn the_network_of_another_container() {
+    let base = container(&json!({"Name": "/base", "Config": {"ExposedPorts": expose(&[])},
+        "NetworkSettings": {"Networks": {"bridge": null, "front": {"IPAddress": "172.18.0.9"}}}}));
+    let joined = container(&json!({"HostConfig": {"NetworkMode": "container:base"},
+        "NetworkSettings": {"Ports": {"80/tcp": null}, "Networks": {"bridge": null}}}));
+    let lines_of = |network, policy| lines(&map(&joined, network, &policy));
+    assert_eq!(lines_of(Network::Of(&base), internal()), ["vm:web:80 hello 172.18.0.9:80"]);
+    assert_eq!(lines_of(Network::Of(&base), policy()), ["vm:web:80 hello 10.0.0.1:18080"]);
+    assert!(lines_of(Network::Missing("base"), policy()).is_empty());
+    assert!(lines_of(Network::Own, policy()).is_empty());
+}
+
+#[test]
+fn explicit_asks_for_a_name() {
+    let policy = Policy { explicit: true, ..policy() };
+    check(&policy, &json!({}), &[]);
+    check(&policy, &json!({"Config": {"Env": ["SERVICE_NAME=x"]}}), &["vm:web:80 x 10.0.0.1:18080"]);
+    check(&policy, &json!({"Config": {"Labels": {"SERVICE_80_NAME": "x"}}}), &["vm:web:80 x 10.0.0.1:18080"]);
+}
+
+#[test]
+fn registrator_ignored_what_said_ignore_false() {
+    for (value, count) in [("false", 1), ("0", 1), ("no", 1), ("true", 0), ("1", 0), ("", 1)] {
+        let patch = json!({"Config": {"Env": [format!("SERVICE_IGNORE={value}")]}});
+        assert_eq!(map(&container(&patch), Network::Own, &policy()).instances.len(), count, "{value}");
+    }
+}
+
+#[test]
+fn tags_meta_and_weights() {
+    let policy = Policy { tags: vec!["every".into()], ..policy() };
+    let patch = json!({"Config": {"Env": [r"SERVICE_TAGS=v1,blue,esc\,aped", "SERVICE_REGION=from-image",
+        "SERVICE_VERSION=2.1", "SERVICE_CHECK_TTL=9s", "SERVICE_WEIGHT=5"], "Labels": {"SERVICE_REGION": "eu"}}});
+    let mapped = check(&policy, &patch, &["vm:web:80 hello 10.0.0.1:18080 v1,blue,esc,aped,every"]);
+    let service = &mapped.instances[0].service;
+    let own: Vec<_> = service.meta.iter().filter(|(k, _)| !k.starts_with("registrar")).collect();
+    assert_eq!(format!("{own:?}"), r#"[("region", "eu"), ("version", "2.1")]"#);
+    assert_eq!(service.meta["registrar"], "DOCK:ER/uuid");
+    assert_eq!(service.meta["registrar-container"], "4f1c2b3a4d5e");
+    assert_eq!(service.meta["registrar-checks"].len(), 16);
+    assert_eq!(service.weights, Some(Weights { passing: 5, warning: 1 }));
+    assert!(mapped.warnings.is_empty(), "{:?}", mapped.warnings);
+}
+
+#[test]
+fn healthcheck_becomes_a_check() {
+    let with = |env: &[&str]| {
+        let patch = json!({"State": {"Health": {"Status": "starting"}}, "Config": {"Env": env}});
+        map(&container(&patch), Network::Own, &policy()).instances[0].follows_docker
+    };
+    assert_eq!(with(&[]), Some(CheckStatus::Critical));
+    assert_eq!(with(&["SERVICE_CHECK_INITIAL_STATUS=warning"]), Some(CheckStatus::Warning));
+    assert_eq!(with(&["SERVICE_CHECK_DOCKER=off"]), None);
+    let mapped = map(&container(&json!({})), Network::Own, &policy());
+    assert_eq!(mapped.instances[0].follows_docker, None);
+}
+
+#[test]
+fn probes_that_nobody_runs_are_not_registered() {
+    let policy = Policy { probes_are_run: false, ..policy() };
+    let mapped = map(&container(&json!({"Config": {"Env": ["SERVICE_CHECK_TCP=1"]}})), Network::Own, &policy);
+    assert!(mapped.instances[0].service.checks.is_empty());
+    assert_eq!(mapped.warnings.len(), 1);
+}
+
+#[test]
+fn foreign_input_is_named_and_the_rest_is_registered() {
+    let long = "x".repeat(600);
+    let two = ports(&[("80/tcp", &[("0.0.0.0", 1)]), ("81/tcp", &[("0.0.0.0", 2)])]);
+    for (variable, registered, word) in [
+        ("SERVICE_80_NAME=a\u{7}b".to_owned(), 1, "control"),
+        (format!("SERVICE_80_NAME={long}"), 1, "600 bytes"),
+        (format!("SERVICE_80_ID={long}"), 1, "its id"),
+        ("SERVICE_80_NAME=no dns name".into(), 2, "DNS"),
+        ("SERVICE_80_NAME=a..b".into(), 2, "DNS"),
+        ("SERVICE_TAGS=good,b\u{1b}ad".into(), 2, "a tag is left out"),
+        (format!("SERVICE_NOTE={long}"), 2, "was cut"),
+        ("SERVICE_NOTE=a\nb".into(), 2, "was cut"),
+        ("SERVICE_A.B=x".into(), 2, "not allowed"),
+        ("SERVICE_REGISTRAR=me".into(), 2, "the key is taken"),
+        ("SERVICE_WEIGHT=heavy".into(), 2, "no weight"),
+        ("SERVICE_PORTS=http".into(), 2, "no port"),
+    ] {
+        let patch = json!({"Config": {"Env": [variable]}, "NetworkSettings": {"Ports": two}});
+        let mapped = map(&container(&patch), Network::Own, &policy());
+        assert_eq!(mapped.instances.len(), registered, "{variable:?}");
+        assert_eq!(mapped.warnings.iter().filter(|w| w.contains(word)).count(), 1, "{:?}", mapped.warnings);
+    }
+}
+
+#[test]
+fn metadata_has_limits() {
+    let env: Vec<_> = (0..100).map(|n| format!("SERVICE_K{n}=v")).collect();
+    let mapped = map(&container(&json!({"Config": {"Env": env}})), Network::Own, &policy());
+    assert_eq!(mapped.instances[0].service.meta.len(), 64);
+    assert!(!mapped.warnings.is_empty());
+    let cut = map(
+        &container(&json!({"Config": {"Env": [format!("SERVICE_N={}", "é".repeat(300))]}})),
+        Network::Own,
+        &policy(),
+    );
+    assert_eq!(cut.instances[0].service.meta["n"].len(), 512);
+}

@@ -1,0 +1,346 @@
+//! The loop: news of Docker and views of the registry -> world and ledger -> calls. Nothing in here waits but the loop
+//! itself, so news never queue up behind a slow call.
+
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use kvstore_client::Error;
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep_until,
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::{
+    config::{Config, PolicySettings},
+    container::Container,
+    docker::{self, Identity, News, chain},
+    ledger::{Call, Ledger, Outcome},
+    mapping::Policy,
+    plan::{Action, Hold, Mark, Owner},
+    registry::{Place, Registry, View},
+    world::{Change, Touched, World},
+};
+
+/// News of Docker that may wait for the loop, which handles one in microseconds; Docker's own buffer is behind it.
+const NEWS: usize = 256;
+/// For everything that is left to do at the end.
+const LAST_CALLS: Duration = Duration::from_secs(10);
+
+/// Keeps the registry equal to what Docker runs until `stop`.
+pub async fn run(config: &Config, registry: Registry, state: String, stop: CancellationToken) {
+    let registry = Arc::new(registry);
+    let (news_in, news) = mpsc::channel(NEWS);
+    let (views_in, views) = mpsc::channel(1);
+    let (mark, mark_seen) = watch::channel(None);
+    let docker = {
+        let (address, resync) = (config.docker.clone(), config.resync);
+        let following = async move { docker::follow(&address, resync, news_in).await };
+        tokio::spawn(stop.clone().run_until_cancelled_owned(following))
+    };
+    let follower = {
+        let following = registry.clone().follow(config.resync, mark_seen, views_in);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(following))
+    };
+    let mut reconciler = Reconciler {
+        registry,
+        settings: config.policy.clone(),
+        address_is_forced: config.address.is_some(),
+        state,
+        mark,
+        identity: None,
+        address: None,
+        world: World::default(),
+        ledger: Ledger::default(),
+        calls: FuturesUnordered::new(),
+        complaints: BTreeMap::new(),
+        starting: true,
+    };
+    reconciler.follow(news, views, &stop).await;
+    stop.cancel();
+    for task in [docker, follower] {
+        if let Err(error) = task.await {
+            warn!("a task ended badly: {error}");
+        }
+    }
+    if tokio::time::timeout(LAST_CALLS, reconciler.finish(config.deregister_on_exit)).await.is_err() {
+        warn!("the registry did not take the last calls within {LAST_CALLS:?}; the next run repairs what is missing");
+    }
+}
+
+struct Reconciler {
+    registry: Arc<Registry>,
+    settings: PolicySettings,
+    address_is_forced: bool,
+    state: String,
+    mark: watch::Sender<Option<Mark>>,
+    identity: Option<Identity>,
+    address: Option<IpAddr>,
+    world: World,
+    ledger: Ledger,
+    calls: FuturesUnordered<BoxFuture<'static, (Call, Result<(), Error>)>>,
+    /// What was last said about an id that is not as wanted.
+    complaints: BTreeMap<String, String>,
+    /// Not everything has been seen on both sides yet.
+    starting: bool,
+}
+
+impl Reconciler {
+    async fn follow(
+        &mut self,
+        mut news: mpsc::Receiver<News>,
+        mut views: mpsc::Receiver<View>,
+        stop: &CancellationToken,
+    ) {
+        loop {
+            self.start_calls();
+            self.complain();
+            let deadline = self.world.next_deadline().into_iter().chain(self.ledger.next_deadline()).min();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                Some((call, result)) = self.calls.next(), if !self.calls.is_empty() => self.called(&call, result),
+                Some(news) = news.recv() => self.heard(news),
+                Some(view) = views.recv() => self.saw(view),
+                () = sleep_until(deadline.unwrap_or_else(Instant::now).into()), if deadline.is_some() => self.tick(),
+                else => return,
+            }
+        }
+    }
+
+    fn start_calls(&mut self) {
+        let Some(address) = self.address else { return };
+        while let Some(call) = self.ledger.next(&self.world, Instant::now()) {
+            let registry = self.registry.clone();
+            self.calls.push(Box::pin(async move {
+                let result = registry.perform(&call.id, &call.action, address).await;
+                (call, result)
+            }));
+        }
+    }
+
+    fn heard(&mut self, news: News) {
+        match news {
+            News::Up(identity) => {
+                self.identity = Some(identity);
+                self.set_policy();
+            }
+            News::Seen { container, cause } => {
+                let change = self.world.observe(*container);
+                self.changed(change, cause);
+            }
+            News::Gone { id, cause } => {
+                let change = self.world.gone(&id);
+                self.changed(change, cause);
+            }
+            News::Died { id, time } => {
+                let change = self.world.died(&id, time);
+                self.changed(change, "die");
+            }
+            News::Killed { id, signal, time } => {
+                let touched = self.world.killed(&id, signal, time, Instant::now());
+                self.ledger.touch(touched, "stop signal");
+            }
+            News::Unreadable { id } => self.world.unreadable(&id),
+            News::AllSeen => {
+                self.world.set_all_seen();
+                self.ledger.touch_all(&self.world, "first look");
+            }
+        }
+        self.take_over_drains();
+    }
+
+    fn saw(&mut self, view: View) {
+        if self.address != Some(view.address) {
+            self.address = Some(view.address);
+            self.set_policy();
+        }
+        self.ledger.view(view.registered, view.asked, &self.world, view.cause);
+        self.take_over_drains();
+        self.starting &= !self.world.all_seen();
+    }
+
+    /// What a former run left draining is still on its way out, as far as anybody knows.
+    fn take_over_drains(&mut self) {
+        if self.starting {
+            let touched = self.world.resume_drains(self.ledger.registered(), Instant::now());
+            self.ledger.touch(touched, "drain of a former run");
+        }
+    }
+
+    fn changed(&mut self, change: Change, cause: &'static str) {
+        for warning in change.warnings {
+            warn!("{warning}");
+        }
+        for id in &change.touched {
+            let names = self.world.rivals(id);
+            if let (false, Some((_, winner))) = (names.is_empty(), self.world.desired(id)) {
+                let (names, winner) = (names.join(", "), &winner.name);
+                warn!("containers {names} claim one id, {id:?}; it stands for {winner}, the oldest that takes work");
+            }
+        }
+        self.ledger.touch(change.touched, cause);
+    }
+
+    /// As soon as both sides are known, and again when one of them has moved.
+    fn set_policy(&mut self) {
+        let (Some(identity), Some(address)) = (&self.identity, self.address) else {
+            self.announce_mark();
+            return;
+        };
+        let policy = self.settings.policy(identity, address, self.address_is_forced, self.announced(identity));
+        if self.world.policy().is_none_or(|old| old.address != policy.address) {
+            say_address(&policy);
+        }
+        self.announce_mark();
+        let change = self.world.set_policy(policy);
+        self.changed(change, "policy");
+    }
+
+    fn announced(&self, identity: &Identity) -> Mark {
+        Mark {
+            docker: if identity.id.is_empty() { identity.host.clone() } else { identity.id.clone() },
+            state: self.state.clone(),
+        }
+    }
+
+    fn announce_mark(&self) {
+        if let Some(identity) = &self.identity {
+            self.mark.send_replace(Some(self.announced(identity)));
+        }
+    }
+
+    fn called(&mut self, call: &Call, result: Result<(), Error>) {
+        let known = self.ledger.registered().get(&call.id).cloned();
+        match self.ledger.done(call, result, Instant::now()) {
+            Outcome::Done => {
+                let container = self.world.desired(&call.id).map(|(_, container)| container);
+                say_done(call, container, known.map(|actual| actual.name).as_deref());
+            }
+            Outcome::Lost(error) => {
+                debug!("{}", chain(&error));
+                self.registry.look.notify_one();
+            }
+            Outcome::Unwilling(Some(error)) => {
+                warn!("the registry takes no changes: {error}; asked again until it does");
+            }
+            Outcome::Refused(Some(error)) => {
+                let (id, hint) = (&call.id, hint(&error));
+                let container = self.world.desired(id).map(|(_, container)| container.name.clone());
+                let container = container.unwrap_or_default();
+                warn!(container, id, "the registry refuses: {error}{hint}; asked again now and then");
+            }
+            Outcome::Unwilling(None) | Outcome::Refused(None) => {}
+            Outcome::Surprise => self.registry.look.notify_one(),
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        self.ledger.renew(now);
+        let (touched, names) = self.world.give_up_drains(now);
+        for name in names {
+            info!(container = name, "was told to stop and did not; it is back in service");
+        }
+        self.ledger.touch(touched, "did not stop");
+    }
+
+    /// Says once what keeps an id from being as it should be.
+    fn complain(&mut self) {
+        let taken = self.ledger.taken();
+        self.complaints.retain(|id, _| taken.contains_key(id));
+        for (id, why) in taken {
+            if self.complaints.get(id) != Some(why) {
+                let container = self.world.desired(id).map(|(_, container)| container.name.clone());
+                warn!(
+                    container,
+                    "{why}; it is not touched. Give the container another SERVICE_ID, or remove that entry"
+                );
+                self.complaints.insert(id.clone(), why.clone());
+            }
+        }
+    }
+
+    /// Waits for the calls under way, and takes everything out of the registry if that was asked for.
+    async fn finish(&mut self, deregister: bool) {
+        while let Some((call, result)) = self.calls.next().await {
+            self.called(&call, result);
+        }
+        let (true, Some(policy), Some(address)) = (deregister, self.world.policy(), self.address) else { return };
+        let ours = self.ledger.registered().iter().filter(|(_, actual)| policy.mark.judge(&actual.meta) == Owner::Us);
+        let ids: Touched = ours.map(|(id, _)| id.clone()).collect();
+        info!(instances = ids.len(), "removing everything of this host from the registry");
+        for id in ids {
+            if let Err(error) = self.registry.perform(&id, &Action::Deregister, address).await {
+                warn!(id, "cannot be removed: {}", chain(&error));
+            }
+        }
+        if let Err(error) = self.registry.leave().await {
+            warn!("the node cannot be removed: {}", chain(&error));
+        }
+    }
+}
+
+fn say_address(policy: &Policy) {
+    let address = policy.address;
+    if policy.internal {
+        debug!(%address, "address of this host");
+    } else if address.is_loopback() && !policy.address_is_forced {
+        warn!(
+            "the registry is on loopback, so published ports are registered at {address}, which only this host \
+               reaches; give --ip ADDRESS if others shall"
+        );
+    } else {
+        info!("published ports are registered at {address}");
+    }
+}
+
+fn hint(error: &Error) -> &'static str {
+    match error.status() {
+        Some(401 | 403) => "; give a token that may do this by --token or --token-file",
+        _ => "",
+    }
+}
+
+/// One line per change.
+fn say_done(call: &Call, container: Option<&Container>, was: Option<&str>) {
+    let Call { id, action, cause } = call;
+    let container = container.map(|container| container.name.as_str());
+    let service = was.unwrap_or_default();
+    match action {
+        Action::Register(new) => {
+            let (service, port) = (&new.name, new.port);
+            let what = if was.is_some() { "updated" } else { "registered" };
+            info!(container, service, id, address = new.address, port, cause, "{what}");
+        }
+        Action::Report(update) => info!(container, service, id, status = update.status, cause, "health reported"),
+        Action::Hold(Hold::Draining) => info!(container, service, id, cause, "draining"),
+        Action::Hold(Hold::Paused) => info!(container, service, id, cause, "paused"),
+        Action::DropCheck(check) => info!(container, service, id, check, cause, "check removed"),
+        Action::Deregister => info!(container, service, id, cause, "deregistered"),
+    }
+}
+
+impl PolicySettings {
+    /// What follows for a certain Docker and address.
+    pub fn policy(&self, identity: &Identity, address: IpAddr, address_is_forced: bool, mark: Mark) -> Policy {
+        let host = self.host_id.clone().unwrap_or_else(|| identity.host.clone());
+        Policy {
+            host: if host.is_empty() { "localhost".into() } else { host },
+            address,
+            address_is_forced,
+            internal: self.internal,
+            explicit: self.explicit,
+            network: self.network.clone(),
+            name_from: self.name_from,
+            tags: self.tags.clone(),
+            probes_are_run: matches!(self.place, Place::Agent),
+            mark,
+        }
+    }
+}

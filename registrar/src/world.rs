@@ -1,0 +1,330 @@
+//! Everything known about this host's containers, and what follows from it for each id of the registry. Pure: facts
+//! and times come in as arguments; every change answers with the ids that may have changed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{Duration, Instant},
+};
+
+use kvstore_client::types::{CheckStatus, CheckUpdate};
+use nix::sys::signal::Signal;
+
+use crate::{
+    container::{Container, HealthState, NetworkMode},
+    mapping::{Instance, Mapped, Network, Policy, map},
+    plan::{Desired, Hold, Owner, Registered},
+};
+
+/// How much longer than its stop timeout a container may take to end before it is clear that it will not.
+const DRAIN_GRACE: Duration = Duration::from_secs(5);
+/// Longest chain of `--network container:X` that is followed.
+const MAX_NETWORK_HOPS: usize = 8;
+
+/// Ids of the registry about which something may have changed.
+pub type Touched = BTreeSet<String>;
+
+/// What a change brought.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Change {
+    /// Look at these again.
+    pub touched: Touched,
+    /// New complaints about a container's settings, `NAME: complaint`.
+    pub warnings: Vec<String>,
+}
+
+impl Change {
+    fn merge(&mut self, other: Self) {
+        self.touched.extend(other.touched);
+        self.warnings.extend(other.warnings);
+    }
+}
+
+/// The running containers of this host.
+#[derive(Debug, Default)]
+pub struct World {
+    policy: Option<Policy>,
+    containers: BTreeMap<String, Entry>,
+    /// Which containers want an id of the registry; usually one.
+    claims: BTreeMap<String, BTreeSet<String>>,
+    /// Stop signals for containers that are not known yet.
+    early_stops: BTreeMap<String, Stop>,
+    /// Short ids of containers about which Docker said what cannot be read: their entries stay.
+    unreadable: BTreeSet<String>,
+    all_seen: bool,
+}
+
+#[derive(Debug)]
+struct Entry {
+    container: Container,
+    mapped: Mapped,
+    /// The container whose network it uses, if that runs.
+    home: Option<String>,
+    /// Set from the stop signal on.
+    drain: Option<Instant>,
+}
+
+/// A stop signal, on its way.
+#[derive(Clone, Copy, Debug)]
+struct Stop {
+    signal: i32,
+    time: i64,
+    seen: Instant,
+}
+
+impl World {
+    /// Under which policy containers are registered; changes what follows from every one of them.
+    pub fn set_policy(&mut self, policy: Policy) -> Change {
+        let mut change = Change::default();
+        if self.policy.as_ref() != Some(&policy) {
+            self.policy = Some(policy);
+            for id in self.containers.keys().cloned().collect::<Vec<_>>() {
+                change.merge(self.remap(&id));
+            }
+        }
+        change
+    }
+
+    /// The policy, once it is known.
+    pub fn policy(&self) -> Option<&Policy> {
+        self.policy.as_ref()
+    }
+
+    /// From now on what is not here does not run.
+    pub fn set_all_seen(&mut self) {
+        self.all_seen = true;
+    }
+
+    /// Whether every container has been seen once.
+    pub fn all_seen(&self) -> bool {
+        self.all_seen
+    }
+
+    /// Docker's word on one container.
+    pub fn observe(&mut self, container: Container) -> Change {
+        if !container.running {
+            return self.gone(&container.id);
+        }
+        let id = container.id.clone();
+        self.unreadable.remove(container.short_id());
+        let old = self.containers.remove(&id);
+        let drain = old.as_ref().and_then(|old| old.drain.filter(|_| old.container.started == container.started));
+        let early = self.early_stops.remove(&id);
+        let entry = Entry { container, mapped: old.map(|old| old.mapped).unwrap_or_default(), home: None, drain };
+        self.containers.insert(id.clone(), entry);
+        let mut change = self.remap(&id);
+        change.touched.extend(self.ids_of(&id)); // its health, pause or drain may be new
+        change.merge(self.remap_guests(&id));
+        if let Some(stop) = early {
+            change.touched.extend(self.stop(&id, stop));
+        }
+        change
+    }
+
+    /// The container does not run, or is no more.
+    pub fn gone(&mut self, id: &str) -> Change {
+        self.early_stops.remove(id);
+        self.unreadable.remove(short(id));
+        let mut change = Change::default();
+        if let Some(entry) = self.containers.remove(id) {
+            change.touched = ids(&entry.mapped);
+            self.unclaim(id, &change.touched);
+            change.merge(self.remap_guests(id));
+        }
+        change
+    }
+
+    /// Docker's event: a process ended at `time`. News of a former life are none.
+    pub fn died(&mut self, id: &str, time: i64) -> Change {
+        match self.containers.get(id) {
+            Some(entry) if entry.container.started <= time => self.gone(id),
+            _ => Change::default(),
+        }
+    }
+
+    /// Docker's event: `signal` was sent at `time`. Only those that end a container count.
+    pub fn killed(&mut self, id: &str, signal: i32, time: i64, seen: Instant) -> Touched {
+        self.stop(id, Stop { signal, time, seen })
+    }
+
+    fn stop(&mut self, id: &str, stop: Stop) -> Touched {
+        let Some(entry) = self.containers.get_mut(id) else {
+            self.early_stops.insert(id.to_owned(), stop);
+            return Touched::new();
+        };
+        let container = &entry.container;
+        let ends = [container.stop_signal, Signal::SIGTERM as i32, Signal::SIGKILL as i32].contains(&stop.signal);
+        if !ends || stop.time < container.started || entry.drain.is_some() {
+            return Touched::new();
+        }
+        entry.drain = Some(stop.seen + container.stop_timeout + DRAIN_GRACE);
+        ids(&entry.mapped)
+    }
+
+    /// Docker's word on a container makes no sense: what is registered for it stays as it is.
+    pub fn unreadable(&mut self, id: &str) {
+        self.unreadable.insert(short(id).to_owned());
+    }
+
+    /// Whether the container with this short id could not be read.
+    pub fn is_unreadable(&self, short_id: &str) -> bool {
+        self.unreadable.contains(short_id)
+    }
+
+    /// Takes over the drains of a former run of this program.
+    pub fn resume_drains(&mut self, registered: &Registered, now: Instant) -> Touched {
+        let Some(mark) = self.policy.as_ref().map(|policy| policy.mark.clone()) else { return Touched::new() };
+        let draining = registered.iter().filter(|(id, actual)| {
+            mark.judge(&actual.meta) == Owner::Us && actual.checks.contains_key(&Hold::Draining.check_id(id))
+        });
+        let mut touched = Touched::new();
+        for (id, _) in draining {
+            for container in self.claims.get(id).into_iter().flatten() {
+                let entry = self.containers.get_mut(container).expect("only what is here has claims");
+                let until = now + entry.container.stop_timeout + DRAIN_GRACE;
+                entry.drain.get_or_insert(until);
+                touched.insert(id.clone());
+            }
+        }
+        touched
+    }
+
+    /// When [`World::give_up_drains`] has something to do next.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.containers.values().filter_map(|entry| entry.drain).min()
+    }
+
+    /// Containers that were told to stop and did not are back in service; their names come along.
+    pub fn give_up_drains(&mut self, now: Instant) -> (Touched, Vec<String>) {
+        let (mut touched, mut names) = (Touched::new(), Vec::new());
+        for entry in self.containers.values_mut().filter(|e| e.drain.is_some_and(|until| until <= now)) {
+            entry.drain = None;
+            touched.extend(ids(&entry.mapped));
+            names.push(entry.container.name.clone());
+        }
+        (touched, names)
+    }
+
+    /// All running containers.
+    pub fn containers(&self) -> impl Iterator<Item = &Container> {
+        self.containers.values().map(|entry| &entry.container)
+    }
+
+    /// All ids that any container wants.
+    pub fn wanted_ids(&self) -> impl Iterator<Item = &String> {
+        self.claims.keys()
+    }
+
+    /// What `id` should be, and which container wants it. Of several the one that takes work, then the oldest, wins.
+    pub fn desired(&self, id: &str) -> Option<(Desired<'_>, &Container)> {
+        let rank = |entry: &&Entry| (entry.drain.is_some(), entry.container.started, entry.container.id.clone());
+        let entry = self.claims.get(id)?.iter().filter_map(|c| self.containers.get(c)).min_by_key(rank)?;
+        let instance = entry.mapped.instances.iter().find(|instance| instance.service.id == id)?;
+        let desired = Desired { instance, health: health(instance, &entry.container), hold: hold(entry) };
+        Some((desired, &entry.container))
+    }
+
+    /// Ids that more than one container wants, with their names.
+    pub fn rivals(&self, id: &str) -> Vec<&str> {
+        let all = self.claims.get(id).into_iter().flatten().filter_map(|c| self.containers.get(c));
+        let names: Vec<_> = all.map(|entry| entry.container.name.as_str()).collect();
+        if names.len() > 1 { names } else { Vec::new() }
+    }
+
+    fn ids_of(&self, container: &str) -> Touched {
+        self.containers.get(container).map(|entry| ids(&entry.mapped)).unwrap_or_default()
+    }
+
+    /// Works out anew what follows from one container.
+    fn remap(&mut self, id: &str) -> Change {
+        let (Some(policy), Some(entry)) = (&self.policy, self.containers.get(id)) else { return Change::default() };
+        let (network, home) = self.network(&entry.container);
+        let mapped = map(&entry.container, network, policy);
+        let name = &entry.container.name;
+        let old = &entry.mapped;
+        let warnings = mapped.warnings.iter().filter(|w| !old.warnings.contains(w));
+        let warnings = warnings.map(|warning| format!("{name}: {warning}")).collect();
+        let touched = if mapped.instances == old.instances { Touched::new() } else { &ids(old) | &ids(&mapped) };
+        let (before, after) = (ids(old), ids(&mapped));
+        self.unclaim(id, &before);
+        for service in after {
+            self.claims.entry(service).or_default().insert(id.to_owned());
+        }
+        let entry = self.containers.get_mut(id).expect("found above");
+        (entry.mapped, entry.home) = (mapped, home);
+        Change { touched, warnings }
+    }
+
+    fn unclaim(&mut self, container: &str, services: &Touched) {
+        for service in services {
+            if let Some(claims) = self.claims.get_mut(service) {
+                claims.remove(container);
+                if claims.is_empty() {
+                    self.claims.remove(service);
+                }
+            }
+        }
+    }
+
+    /// Those that use the network of `id`, or look for a network.
+    fn remap_guests(&mut self, id: &str) -> Change {
+        let is_guest = |entry: &Entry| {
+            matches!(entry.container.network_mode, NetworkMode::Container(_))
+                && entry.home.as_deref().is_none_or(|home| home == id)
+        };
+        let guests: Vec<_> = self.containers.iter().filter(|(_, e)| is_guest(e)).map(|(id, _)| id.clone()).collect();
+        let mut change = Change::default();
+        for guest in guests.iter().filter(|guest| *guest != id) {
+            change.merge(self.remap(guest));
+        }
+        change
+    }
+
+    /// Whose network `container` uses, at the end of the chain.
+    pub(crate) fn network<'a>(&'a self, container: &'a Container) -> (Network<'a>, Option<String>) {
+        let mut at = container;
+        for _ in 0..MAX_NETWORK_HOPS {
+            let NetworkMode::Container(name) = &at.network_mode else {
+                let own = std::ptr::eq(at, container);
+                return (if own { Network::Own } else { Network::Of(at) }, Some(at.id.clone()));
+            };
+            match self.find(name) {
+                Some(next) => at = next,
+                None => return (Network::Missing(name), None),
+            }
+        }
+        (Network::Missing("of a circle"), None)
+    }
+
+    fn find(&self, name: &str) -> Option<&Container> {
+        let by_id = self.containers.get(name);
+        let entry = by_id.or_else(|| self.containers.values().find(|entry| entry.container.name == name));
+        entry.map(|entry| &entry.container)
+    }
+}
+
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
+fn ids(mapped: &Mapped) -> Touched {
+    mapped.instances.iter().map(|instance| instance.service.id.clone()).collect()
+}
+
+fn hold(entry: &Entry) -> Option<Hold> {
+    if entry.drain.is_some() { Some(Hold::Draining) } else { entry.container.paused.then_some(Hold::Paused) }
+}
+
+fn health(instance: &Instance, container: &Container) -> Option<CheckUpdate> {
+    let starting = instance.follows_docker?;
+    let health = container.health.as_ref()?;
+    let (status, word) = match health.state {
+        HealthState::Starting => (starting, "starting"),
+        HealthState::Healthy => (CheckStatus::Passing, "healthy"),
+        HealthState::Unhealthy => (CheckStatus::Critical, "unhealthy"),
+    };
+    let output = if health.output.is_empty() { word.to_owned() } else { format!("{word}: {}", health.output) };
+    Some(CheckUpdate { status: status.to_string(), output })
+}
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -1,0 +1,99 @@
+//! The program from outside: help, version, and what it says about bad flags, files and addresses.
+
+use std::{
+    fs,
+    process::{Command, Output},
+};
+
+fn registrar(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_registrar"));
+    for name in ["CONSUL_HTTP_ADDR", "CONSUL_HTTP_TOKEN", "CONSUL_HTTP_TOKEN_FILE", "DOCKER_HOST", "REGISTRAR_CONFIG"] {
+        command.env_remove(name);
+    }
+    command.args(arguments).output().unwrap()
+}
+
+/// Fails with `code`, and says every one of `words`.
+fn check(arguments: &[&str], code: i32, words: &[&str]) {
+    let output = registrar(arguments);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(code), "{arguments:?}: {said}");
+    for word in words {
+        assert!(said.contains(word), "{arguments:?}: {word:?} is missing in: {said}");
+    }
+}
+
+#[test]
+fn help_shows_flags_and_examples() {
+    let output = registrar(&["--help"]);
+    assert!(output.status.success());
+    let help = String::from_utf8(output.stdout).unwrap();
+    for word in
+        ["Examples:", "--registry", "--node", "--state-dir", "CONSUL_HTTP_ADDR", "explain", "SERVICE_CHECK_HTTP"]
+    {
+        assert!(help.contains(word), "{word}");
+    }
+}
+
+#[test]
+fn version() {
+    let output = registrar(&["version"]);
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8(output.stdout).unwrap().split(' ').next(), Some("registrar"));
+}
+
+#[test]
+fn bad_flags_are_named() {
+    check(&["--nosuch"], 2, &["--nosuch"]);
+    check(&["nosuch"], 2, &["nosuch"]);
+    check(&["explain"], 2, &["NAME"]);
+    let many = [
+        "--ip",
+        "somewhere",
+        "--resync",
+        "often",
+        "--registry",
+        "ftp://x",
+        "--docker",
+        "ssh://x",
+        "--name-from",
+        "moon",
+    ];
+    check(
+        &many,
+        2,
+        &["ip: \"somewhere\"", "resync: \"often\"", "registry: \"ftp://x\"", "docker: \"ssh://x\"", "name-from: "],
+    );
+}
+
+#[test]
+fn bad_files_are_named_with_their_lines() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("registrar.yaml");
+    let path = file.to_str().unwrap();
+    fs::write(&file, "internal: true\nnosuch: 1\nresync: 7\n").unwrap();
+    check(&["--config", path], 2, &["registrar.yaml:2: nosuch", "registrar.yaml:3: resync"]);
+    fs::write(&file, "internal: [true\n").unwrap();
+    check(&["--config", path], 2, &["no YAML or JSON"]);
+    check(&["--config", "/nonexistent/file"], 2, &["/nonexistent/file"]);
+    check(&["--token-file", "/nonexistent/file"], 2, &["token-file", "/nonexistent/file"]);
+}
+
+#[test]
+fn a_state_directory_that_cannot_be_used_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("id"), "not mine").unwrap();
+    check(&["--state-dir", dir.path().to_str().unwrap()], 1, &["holds no UUID"]);
+}
+
+#[test]
+fn explain_without_docker_says_so() {
+    check(&["explain", "web", "--docker", "unix:///nonexistent.sock"], 1, &["/nonexistent.sock"]);
+}
+
+#[test]
+fn a_token_is_never_shown() {
+    let output = registrar(&["--token", "very-secret", "--ip", "bad"]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!said.contains("very-secret"), "{said}");
+}

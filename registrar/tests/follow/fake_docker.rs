@@ -1,0 +1,290 @@
+//! Docker's API 1.41 on a unix socket, as far as the registrar asks, with answers as Docker 20.10 gives them.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use axum::{
+    Router,
+    body::{Body, Bytes},
+    extract::{Request, State},
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+};
+use futures_util::stream;
+use serde_json::{Value, json};
+use tokio::{
+    net::UnixListener,
+    runtime::{Builder, Runtime},
+    sync::mpsc,
+};
+
+/// A Docker that does what it is told.
+pub(crate) struct FakeDocker {
+    socket: PathBuf,
+    state: Arc<Mutex<Docker>>,
+    runtime: Option<Runtime>,
+}
+
+#[derive(Default)]
+struct Docker {
+    containers: BTreeMap<String, Value>,
+    listeners: Vec<mpsc::UnboundedSender<String>>,
+    history: Vec<(i64, String)>,
+    /// Events happen, but nobody is told, then or later.
+    deaf: bool,
+    /// Ids about which it answers nonsense.
+    mad: Vec<String>,
+    inspected: usize,
+}
+
+impl FakeDocker {
+    pub(crate) fn start(dir: &Path) -> Self {
+        let mut docker = Self { socket: dir.join("docker.sock"), state: Arc::default(), runtime: None };
+        docker.start_again();
+        docker
+    }
+
+    pub(crate) fn address(&self) -> String {
+        format!("unix://{}", self.socket.display())
+    }
+
+    /// The daemon ends; its containers stay what they are.
+    pub(crate) fn stop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+        let _ = std::fs::remove_file(&self.socket);
+        let mut state = self.state.lock().unwrap();
+        state.listeners.clear();
+        state.history.clear();
+    }
+
+    pub(crate) fn start_again(&mut self) {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = {
+            let _inside = runtime.enter();
+            UnixListener::bind(&self.socket).unwrap()
+        };
+        let app = Router::new().fallback(answer).with_state(self.state.clone());
+        runtime.spawn(async move { axum::serve(listener, app).await });
+        self.runtime = Some(runtime);
+    }
+
+    /// Ends every stream of events.
+    pub(crate) fn break_streams(&self) {
+        self.state.lock().unwrap().listeners.clear();
+    }
+
+    pub(crate) fn set_deaf(&self, deaf: bool) {
+        self.state.lock().unwrap().deaf = deaf;
+    }
+
+    pub(crate) fn inspected(&self) -> usize {
+        self.state.lock().unwrap().inspected
+    }
+
+    /// From now on nonsense about `name`.
+    pub(crate) fn go_mad_about(&self, name: &str) {
+        self.state.lock().unwrap().mad.push(id(name));
+    }
+
+    pub(crate) fn is_listened_to(&self) -> bool {
+        let state = self.state.lock().unwrap();
+        state.listeners.iter().any(|listener| !listener.is_closed())
+    }
+
+    /// `docker run`: port 80 of the container is published on `port`.
+    pub(crate) fn run(&self, name: &str, port: u16, patch: &Value) {
+        let mut state = self.state.lock().unwrap();
+        state.containers.insert(id(name), container(name, port, patch));
+        state.say("network", "connect", "bridge", &json!({"container": id(name), "name": "bridge"}));
+        state.say("container", "start", &id(name), &json!({"name": name}));
+    }
+
+    /// Changes what `inspect` says, without an event.
+    pub(crate) fn patch(&self, name: &str, patch: &Value) {
+        merge(self.state.lock().unwrap().containers.get_mut(&id(name)).unwrap(), patch);
+    }
+
+    /// An event about a container.
+    pub(crate) fn event(&self, name: &str, action: &str, attributes: &Value) {
+        self.state.lock().unwrap().say("container", action, &id(name), attributes);
+    }
+
+    /// `docker kill -s`, or the first half of `docker stop`.
+    pub(crate) fn kill(&self, name: &str, signal: i32) {
+        self.event(name, "kill", &json!({"name": name, "signal": signal.to_string()}));
+    }
+
+    /// The process ends.
+    pub(crate) fn die(&self, name: &str) {
+        self.patch(name, &json!({"State": {"Running": false, "Status": "exited"}}));
+        self.event(name, "die", &json!({"exitCode": "0"}));
+        let mut state = self.state.lock().unwrap();
+        state.say("network", "disconnect", "bridge", &json!({"container": id(name), "name": "bridge"}));
+    }
+
+    /// A former container starts again.
+    pub(crate) fn start_container(&self, name: &str) {
+        self.patch(name, &json!({"State": {"Running": true, "Status": "running", "StartedAt": now_text()}}));
+        self.event(name, "start", &json!({"name": name}));
+    }
+
+    /// `docker rm -f`.
+    pub(crate) fn remove(&self, name: &str) {
+        self.kill(name, 9);
+        self.die(name);
+        self.state.lock().unwrap().containers.remove(&id(name));
+        self.event(name, "destroy", &json!({"name": name}));
+    }
+
+    pub(crate) fn health(&self, name: &str, status: &str) {
+        self.patch(name, &json!({"State": {"Health": {"Status": status, "FailingStreak": 0, "Log": []}}}));
+        self.event(name, &format!("health_status: {status}"), &json!({"name": name}));
+    }
+}
+
+impl Drop for FakeDocker {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+pub(crate) fn id(name: &str) -> String {
+    let hex: Vec<String> = name.bytes().map(|byte| format!("{byte:02x}")).collect();
+    format!("{:0<64}", hex.concat())
+}
+
+fn now() -> i64 {
+    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap()
+}
+
+fn now_text() -> String {
+    jiff::Timestamp::from_nanosecond(now().into()).unwrap().to_string()
+}
+
+fn container(name: &str, port: u16, patch: &Value) -> Value {
+    let mut container = json!({
+        "Id": id(name), "Name": format!("/{name}"), "Created": now_text(), "Image": "sha256:0d1e", "RestartCount": 0,
+        "Driver": "overlay2", "Platform": "linux", "Path": "/web", "Args": [],
+        "State": {"Status": "running", "Running": true, "Paused": false, "Restarting": false, "OOMKilled": false,
+            "Dead": false, "Pid": 4242, "ExitCode": 0, "Error": "", "StartedAt": now_text(),
+            "FinishedAt": "0001-01-01T00:00:00Z"},
+        "HostConfig": {"NetworkMode": "default"},
+        "Config": {"Hostname": id(name)[..12].to_owned(), "Domainname": "", "Env": ["PATH=/bin"],
+            "ExposedPorts": {"80/tcp": {}}, "Image": "acme/hello:1", "Labels": {}},
+        "NetworkSettings": {"SandboxID": "a1", "SandboxKey": "/var/run/docker/netns/a1",
+            "Ports": {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": port.to_string()}]},
+            "Networks": {"bridge": {"NetworkID": "b1", "EndpointID": "e1", "Gateway": "172.17.0.1",
+                "IPAddress": "172.17.0.2", "IPPrefixLen": 16, "IPv6Gateway": "", "GlobalIPv6Address": "",
+                "MacAddress": "02:42:ac:11:00:02"}}}
+    });
+    merge(&mut container, patch);
+    container
+}
+
+/// JSON merge patch, RFC 7396.
+fn merge(target: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *target = patch.clone();
+        return;
+    };
+    if !target.is_object() {
+        *target = json!({});
+    }
+    for (key, value) in patch {
+        let object = target.as_object_mut().unwrap();
+        if value.is_null() {
+            object.remove(key);
+        } else {
+            merge(object.entry(key).or_insert(Value::Null), value);
+        }
+    }
+}
+
+impl Docker {
+    fn say(&mut self, kind: &str, action: &str, actor: &str, attributes: &Value) {
+        if self.deaf {
+            return;
+        }
+        let time = now();
+        let event = json!({"Type": kind, "Action": action, "Actor": {"ID": actor, "Attributes": attributes},
+            "scope": "local", "time": time / 1_000_000_000, "timeNano": time});
+        let line = format!("{event}\n");
+        self.listeners.retain(|listener| listener.send(line.clone()).is_ok());
+        self.history.push((time, line));
+    }
+
+    fn listed(&self) -> Value {
+        let running = self.containers.values().filter(|c| c["State"]["Running"] == true);
+        let list = running.map(|c| {
+            let health = c["State"]["Health"]["Status"].as_str();
+            let status = health.map_or("Up 1 second".to_owned(), |health| format!("Up 1 second ({health})"));
+            let state = if c["State"]["Paused"] == true { "paused" } else { "running" };
+            json!({"Id": c["Id"], "Names": [c["Name"]], "Image": c["Config"]["Image"], "ImageID": c["Image"],
+                "Command": "/web", "Created": 1, "Labels": {}, "State": state, "Status": status,
+                "Ports": [{"PrivatePort": 80, "Type": "tcp"}], "HostConfig": {"NetworkMode": "default"},
+                "NetworkSettings": {"Networks": c["NetworkSettings"]["Networks"]}, "Mounts": []})
+        });
+        list.collect()
+    }
+
+    fn listen(&mut self, since: i64) -> mpsc::UnboundedReceiver<String> {
+        let (listener, events) = mpsc::unbounded_channel();
+        for (_, line) in self.history.iter().filter(|(time, _)| *time >= since) {
+            let _ = listener.send(line.clone());
+        }
+        self.listeners.push(listener);
+        events
+    }
+}
+
+async fn answer(State(docker): State<Arc<Mutex<Docker>>>, request: Request) -> Response {
+    let path = request.uri().path().to_owned();
+    let path: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
+    // `/v1.41` in front
+    let path = path
+        .strip_prefix(&[path.first().copied().filter(|p| p.starts_with("v1.")).unwrap_or_default()])
+        .unwrap_or(&path);
+    let mut docker = docker.lock().unwrap();
+    match path {
+        ["version"] => {
+            json_body(StatusCode::OK, &json!({"Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}))
+        }
+        ["info"] => json_body(StatusCode::OK, &json!({"ID": "FAKE:DOCK:ER", "Name": "vm", "SystemTime": now_text()})),
+        ["containers", "json"] => json_body(StatusCode::OK, &docker.listed()),
+        ["containers", id, "json"] => {
+            docker.inspected += 1;
+            if docker.mad.iter().any(|mad| mad == id) {
+                return json_body(StatusCode::OK, &json!({"Id": 7, "State": "what?"}));
+            }
+            match docker.containers.get(*id) {
+                Some(container) => json_body(StatusCode::OK, container),
+                None => json_body(StatusCode::NOT_FOUND, &json!({"message": format!("No such container: {id}")})),
+            }
+        }
+        ["events"] => {
+            let query = request.uri().query().unwrap_or_default();
+            let since = query.split('&').find_map(|pair| pair.strip_prefix("since=")).map_or(0, nanoseconds);
+            let events = docker.listen(since);
+            let lines = stream::unfold(events, async |mut events: mpsc::UnboundedReceiver<String>| {
+                Some((Ok::<_, std::convert::Infallible>(Bytes::from(events.recv().await?)), events))
+            });
+            Response::new(Body::from_stream(lines))
+        }
+        _ => json_body(StatusCode::NOT_FOUND, &json!({"message": "page not found"})),
+    }
+}
+
+fn nanoseconds(text: &str) -> i64 {
+    let (seconds, nanos) = text.split_once('.').unwrap();
+    seconds.parse::<i64>().unwrap() * 1_000_000_000 + nanos.parse::<i64>().unwrap()
+}
+
+fn json_body(status: StatusCode, body: &Value) -> Response {
+    (status, [(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+}
