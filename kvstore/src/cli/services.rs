@@ -41,7 +41,7 @@ A file, JSON or YAML:
     check: {http: 'http://127.0.0.1:8080/health', interval: 10s}")]
 struct RegisterArgs {
     /// Files or directories that define services.
-    #[arg(value_name = "FILE", required_unless_present = "name", conflicts_with_all = ["name", "id", "address", "port", "tag", "meta"])]
+    #[arg(value_name = "FILE", conflicts_with_all = ["name", "id", "address", "port", "tag", "meta"])]
     files: Vec<PathBuf>,
     /// The service's name.
     #[arg(long)]
@@ -68,7 +68,7 @@ struct RegisterArgs {
 #[command(after_help = "Examples:\n  kvstore services deregister --id web-1\n  kvstore services deregister web.json")]
 struct DeregisterArgs {
     /// Files or directories that define services.
-    #[arg(value_name = "FILE", required_unless_present = "id", conflicts_with = "id")]
+    #[arg(value_name = "FILE", conflicts_with = "id")]
     files: Vec<PathBuf>,
     /// The instance's id.
     #[arg(long)]
@@ -100,7 +100,7 @@ async fn register(client: &Client, args: RegisterArgs) -> Result<Vec<u8>, Failur
             ..ServiceRegistration::default()
         }]
     } else {
-        defined(&args.files)?
+        defined(&args.files, "--name")?
     };
     let mut out = String::new();
     for service in services {
@@ -113,7 +113,9 @@ async fn register(client: &Client, args: RegisterArgs) -> Result<Vec<u8>, Failur
 async fn deregister(client: &Client, args: DeregisterArgs) -> Result<Vec<u8>, Failure> {
     let ids = match args.id {
         Some(id) => vec![id],
-        None => defined(&args.files)?.into_iter().map(|s| if s.id.is_empty() { s.name } else { s.id }).collect(),
+        None => {
+            defined(&args.files, "--id")?.into_iter().map(|s| if s.id.is_empty() { s.name } else { s.id }).collect()
+        }
     };
     let mut out = String::new();
     for id in ids {
@@ -123,7 +125,11 @@ async fn deregister(client: &Client, args: DeregisterArgs) -> Result<Vec<u8>, Fa
     Ok(out.into())
 }
 
-fn defined(files: &[PathBuf]) -> Result<Vec<ServiceRegistration>, Failure> {
+/// The services of `files`; `instead` is the option that would do without.
+fn defined(files: &[PathBuf], instead: &str) -> Result<Vec<ServiceRegistration>, Failure> {
+    if files.is_empty() {
+        return Err(Failure::usage(format!("which service? give {instead}, or a FILE that defines some")));
+    }
     let services = config::services(files).map_err(|e| Failure::usage(e.to_string()))?;
     if services.is_empty() { Err(Failure::usage("the files define no service")) } else { Ok(services) }
 }
