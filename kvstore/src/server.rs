@@ -6,7 +6,7 @@ use std::{
 };
 
 use kvstore_core::{
-    Command, Index,
+    Command, Index, Target,
     health::Status,
     names::{CheckId, InstanceId, NodeKey},
     row::{Check, Instance, Meta, Node, Owner, Weights},
@@ -106,7 +106,7 @@ async fn start_on(
 ) -> Result<(Vec<HttpAddr>, JoinSet<()>), ServerError> {
     let node = NodeKey::new(&config.node_name).expect("the configuration has a checked name");
     let source = |source| ServerError::Register { node: config.node_name.clone(), source };
-    store.submit(own_node(config, &node)).await.map_err(source)?;
+    register_own_node(config, store, &node).await.map_err(source)?;
 
     let mut listeners = Vec::new();
     for address in &config.http {
@@ -131,6 +131,18 @@ async fn start_on(
     });
     tracing::info!(node = config.node_name, datacenter = config.datacenter, index = %store.state().index(), "ready");
     Ok((addresses, parts))
+}
+
+/// Puts this node into the catalog. A row of that name with another id is an earlier life of this host: the engine has
+/// no other writer, so nobody else can be alive under it. The newest incarnation takes over.
+async fn register_own_node(config: &config::Agent, store: &Store, node: &NodeKey) -> Result<(), WriteError> {
+    let earlier = store.state().node(node).map(|row| row.id.clone());
+    if let Some(id) = earlier.filter(|id| !id.is_empty() && *id != config.node_id) {
+        tracing::warn!(node = config.node_name, from = id, to = config.node_id, "this node's name is taken over");
+        let target = Target::Check(alive_check(node).id);
+        store.submit(Command::Deregister { node: node.clone(), target }).await?;
+    }
+    store.submit(own_node(config, node)).await.map(|_| ())
 }
 
 fn about(config: &config::Agent, node: NodeKey) -> About {

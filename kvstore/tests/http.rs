@@ -219,3 +219,20 @@ async fn a_unix_socket_serves_the_same_api() {
     agent.stop().await;
     assert!(!path.exists(), "the socket file goes with the agent");
 }
+
+#[tokio::test]
+async fn a_host_that_lost_its_id_takes_over_its_name_and_keeps_its_services() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut settings = common::settings("n");
+    settings.engine = kvstore::config::Engine::Embedded { data_dir: dir.path().into() };
+    let first = Agent::with(settings.clone()).await;
+    client(&first).register_service(&web(80, "passing")).await.unwrap();
+    first.stop().await;
+
+    settings.node_id = "22222222-2222-4222-8222-222222222222".into();
+    let second = Agent::with(settings.clone()).await;
+    let found = client(&second).health_service("web", true, None).await.unwrap().value;
+    assert_eq!(found.len(), 1, "the service survives the restart");
+    assert_eq!(found[0].node.id, settings.node_id);
+    second.stop().await;
+}
