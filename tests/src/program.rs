@@ -2,8 +2,7 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, OpenOptions},
-    io,
+    fs, io,
     os::unix::process::{CommandExt, ExitStatusExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -75,8 +74,10 @@ impl Launch {
     pub fn start(mut self) -> Program {
         let log = tempfile::Builder::new().prefix(&format!("flotilla-{}-", self.name)).suffix(".log").tempfile();
         let log = log.expect("a temporary file can be made").into_temp_path();
-        let append = || Stdio::from(OpenOptions::new().append(true).open(&log).expect("our own file opens"));
-        self.command.stdin(Stdio::null()).stdout(append()).stderr(append()).process_group(0);
+        // One open file for both streams, so that they share its position: HAProxy would undo an append mode.
+        let out = fs::File::create(&log).expect("our own file opens");
+        let err = out.try_clone().expect("a file can be opened twice");
+        self.command.stdin(Stdio::null()).stdout(out).stderr(err).process_group(0);
         let child = self.command.spawn().unwrap_or_else(|e| panic!("{:?} cannot be started: {e}", self.command));
         Program { name: self.name, child, log }
     }

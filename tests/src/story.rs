@@ -68,6 +68,8 @@ fn trial(story: Story, strict: bool, times: &Times) -> Trial {
         Verdict::Run => {
             let times = Arc::clone(times);
             Trial::test(name, move || {
+                // Behind "test NAME ... ", so that what the story tells stands on lines of its own.
+                println!();
                 let start = Instant::now();
                 tell();
                 let took = start.elapsed().as_secs_f64();
