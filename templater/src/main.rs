@@ -1,6 +1,6 @@
 //! `templater`: arguments and signals in, exit code out.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
 
 use clap::Parser as _;
 use templater::{
@@ -82,7 +82,11 @@ fn start_log(format: LogFormat, level: &str) -> Result<(), String> {
     let bare = level.parse::<tracing::Level>().is_ok();
     let filter = if bare { format!("warn,templater={level},kvstore_client={level}") } else { level.to_owned() };
     let filter = EnvFilter::try_new(&filter).map_err(|e| format!("--log-level {level:?}: {e}"))?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false);
     match format {
         LogFormat::Text => log.init(),
         LogFormat::Json => log.json().flatten_event(true).init(),

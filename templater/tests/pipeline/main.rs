@@ -1,0 +1,470 @@
+//! The whole program against a small registry: what is registered is in the file, and nothing bad ever goes live.
+
+mod registry;
+
+use std::{
+    fs::{self, File},
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+use registry::Registry;
+use tempfile::TempDir;
+
+/// More than any machine needs; only a failure waits so long.
+const SOON: Duration = Duration::from_secs(20);
+
+struct Place {
+    dir: TempDir,
+    registry: Registry,
+}
+
+impl Place {
+    async fn new() -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), registry: Registry::start().await }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.at(name), text).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.at(name)).unwrap_or_default()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_templater"));
+        command
+            .args(args)
+            .current_dir(self.dir.path())
+            .env("CONSUL_HTTP_ADDR", self.registry.url())
+            .env_remove("CONSUL_HTTP_TOKEN")
+            .env_remove("CONSUL_HTTP_TOKEN_FILE")
+            .env_remove("DOCKER_HOST");
+        command
+    }
+
+    /// Starts a templater; its log goes to `log` beside the files.
+    fn start(&self, args: &[&str]) -> Templater {
+        let log = File::options().create(true).append(true).open(self.at("log")).unwrap();
+        let child = self.command(args).stdin(Stdio::null()).stderr(log).spawn().unwrap();
+        Templater { child }
+    }
+
+    async fn wait(&self, what: &str, until: impl Fn() -> bool) {
+        let started = Instant::now();
+        while !until() {
+            assert!(started.elapsed() < SOON, "{what}: not within {SOON:?}\n{}", self.read("log"));
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    async fn wait_for(&self, name: &str, text: &str) {
+        self.wait(&format!("{name} is {text:?}"), || self.read(name) == text).await;
+    }
+
+    async fn wait_for_log(&self, words: &str) {
+        self.wait(&format!("the log has {words:?}"), || self.read("log").contains(words)).await;
+    }
+
+    fn log_count(&self, words: &str) -> usize {
+        self.read("log").matches(words).count()
+    }
+}
+
+/// Killed when dropped.
+struct Templater {
+    child: Child,
+}
+
+impl Templater {
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
+    }
+
+    async fn ended(&mut self) -> ExitStatus {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(started.elapsed() < SOON, "the templater does not end");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Drop for Templater {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+const LIST: &str = "{% for s in service(name='web') %}{{ s.id }}={{ s.address }}:{{ s.port }}\n{% endfor %}";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_file_follows_the_registry() {
+    let place = Place::new().await;
+    place.write("a.txt.tmpl", LIST);
+    place.registry.register("web/w1 10.0.0.1:80");
+    let mut templater = place.start(&["-t", "a.txt.tmpl"]);
+    place.wait_for("a.txt", "w1=10.0.0.1:80\n").await;
+    place.registry.register("web/w2 10.0.0.2:80");
+    place.wait_for("a.txt", "w1=10.0.0.1:80\nw2=10.0.0.2:80\n").await;
+    place.registry.deregister("web/w1");
+    place.registry.deregister("web/w2");
+    place.wait_for("a.txt", "").await;
+    templater.signal(Signal::SIGTERM);
+    assert!(templater.ended().await.success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_that_appear_later_are_followed_too() {
+    let place = Place::new().await;
+    let text = "{% for s in services() %}{{ s.name }}:{% for i in service(name=s.name) %} {{ i.id }}{% endfor %}\n{% endfor %}";
+    place.write("a.txt.tmpl", &format!("{text}{{{{ key(path='app/mode', default='none') }}}}\n"));
+    let _templater = place.start(&["-t", "a.txt.tmpl"]);
+    place.wait_for("a.txt", "none\n").await;
+    place.registry.register("web/w1 10.0.0.1:80");
+    place.wait_for("a.txt", "web: w1\nnone\n").await;
+    place.registry.register("api/a1 10.0.0.3:80");
+    place.registry.put("app/mode", "blue");
+    place.wait_for("a.txt", "api: a1\nweb: w1\nblue\n").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_file_never_goes_live_and_the_daemon_goes_on() {
+    let place = Place::new().await;
+    place.write("a.tmpl", LIST);
+    let config = "templates:\n  - source: a.tmpl\n    destination: a.txt\n    check_cmd: '! grep -n bad {src} >&2'\n    reload_cmd: echo x >> reloads\n";
+    place.write("c.yaml", config);
+    place.registry.register("web/good 10.0.0.1:80");
+    let _templater = place.start(&["-c", "c.yaml"]);
+    place.wait_for("reloads", "x\n").await;
+    place.registry.register("web/bad 10.0.0.2:80");
+    place.wait_for_log("check_cmd refused the new").await;
+    place.wait_for_log("1:bad=10.0.0.2:80").await;
+    assert_eq!(place.read("a.txt"), "good=10.0.0.1:80\n");
+    place.registry.deregister("web/bad");
+    place.registry.register("web/late 10.0.0.3:80");
+    place.wait_for("a.txt", "good=10.0.0.1:80\nlate=10.0.0.3:80\n").await;
+    place.wait_for("reloads", "x\nx\n").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reload_owed_survives_a_crash() {
+    let place = Place::new().await;
+    place.write("a.tmpl", LIST);
+    place.write("wait", "");
+    place.registry.register("web/w1 10.0.0.1:80");
+    let command = "touch started; while [ -e wait ]; do sleep 0.05; done; echo x >> reloads";
+    let mut templater = place.start(&["-t", &format!("a.tmpl:a.txt:{command}")]);
+    place.wait("the reload has begun", || place.at("started").exists()).await;
+    templater.signal(Signal::SIGKILL);
+    assert_eq!(templater.ended().await.signal(), Some(9));
+    assert_eq!(place.read("a.txt"), "w1=10.0.0.1:80\n", "live before the reload");
+    // The orphan of the killed one must not count.
+    let again = "echo again >> reloads2";
+    let mut templater = place.start(&["-t", &format!("a.tmpl:a.txt:{again}")]);
+    place.wait_for("reloads2", "again\n").await;
+    templater.signal(Signal::SIGTERM);
+    templater.ended().await;
+    // And it is owed once only.
+    let args = ["--once", "-t", &format!("a.tmpl:a.txt:{again}")];
+    assert!(place.command(&args).status().unwrap().success());
+    assert_eq!(place.read("reloads2"), "again\n");
+    fs::remove_file(place.at("wait")).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_reload_is_retried_and_never_an_exit() {
+    let place = Place::new().await;
+    place.write("a.tmpl", LIST);
+    place.registry.register("web/w1 10.0.0.1:80");
+    let command = "a.tmpl:a.txt:echo x >> tries; [ -e mended ]";
+    let _templater = place.start(&["-t", command]);
+    place.wait_for_log("the reload failed; it is tried again").await;
+    place.write("mended", "");
+    place.wait_for_log("all is well again").await;
+    assert!(place.read("tries").lines().count() >= 2);
+    assert_eq!(place.log_count("the reload failed"), 1, "told once\n{}", place.read("log"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_is_away_is_told_once_and_waited_for() {
+    let mut place = Place::new().await;
+    place.write("a.tmpl", LIST);
+    place.write("b.tmpl", "{{ key(path='k', default='none') }}\n");
+    place.registry.stop().await;
+    let mut templater = place.start(&["-t", "a.tmpl:a.txt", "-t", "b.tmpl:b.txt"]);
+    place.wait_for_log("the registry does not answer").await;
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert_eq!(place.log_count("the registry does not answer"), 1, "{}", place.read("log"));
+    assert!(!place.at("a.txt").exists());
+    place.registry.serve().await;
+    place.registry.register("web/w1 10.0.0.1:80");
+    place.wait_for("a.txt", "w1=10.0.0.1:80\n").await;
+    place.wait_for("b.txt", "none\n").await;
+    place.wait_for_log("answers again").await;
+    assert_eq!(place.log_count("answers again"), 1, "{}", place.read("log"));
+    assert!(templater.child.try_wait().unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_edit_leaves_the_last_good_version_running() {
+    let place = Place::new().await;
+    place.write("a.tmpl", &format!("# v1\n{LIST}"));
+    place.write("part", "p1");
+    let _templater = place.start(&["-t", "a.tmpl:a.txt"]);
+    place.wait_for("a.txt", "# v1\n").await;
+    place.write("a.tmpl", "# v2\n{{ nope() }}");
+    place.wait_for_log("Unknown function `nope`").await;
+    place.wait_for_log("the last good version stays in use").await;
+    place.registry.register("web/w1 10.0.0.1:80");
+    place.wait_for("a.txt", "# v1\nw1=10.0.0.1:80\n").await;
+    // Mended by an editor that renames.
+    place.write("new", &format!("# v3 {{% include 'part' %}}\n{LIST}"));
+    fs::rename(place.at("new"), place.at("a.tmpl")).unwrap();
+    place.wait_for("a.txt", "# v3 p1\nw1=10.0.0.1:80\n").await;
+    place.write("part", "p2");
+    place.wait_for("a.txt", "# v3 p2\nw1=10.0.0.1:80\n").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hup_reads_the_configuration_again_and_a_bad_one_changes_nothing() {
+    let place = Place::new().await;
+    let entry = |name: &str| format!("  - {{inline: '{name} {LIST_ONE_LINE}', destination: {name}}}\n");
+    place.write("c.yaml", &format!("templates:\n{}", entry("a")));
+    let templater = place.start(&["-c", "c.yaml"]);
+    place.wait_for("a", "a ").await;
+    place.write("c.yaml", "templtes: []");
+    templater.signal(Signal::SIGHUP);
+    place.wait_for_log("unknown field `templtes`").await;
+    place.registry.register("web/w1 10.0.0.1:80");
+    place.wait_for("a", "a w1").await;
+    place.write("c.yaml", &format!("templates:\n{}{}", entry("a"), entry("b")));
+    templater.signal(Signal::SIGHUP);
+    place.wait_for("b", "b w1").await;
+    place.write("c.yaml", &format!("templates:\n{}", entry("b")));
+    templater.signal(Signal::SIGHUP);
+    place.wait("the new configuration is in use", || place.log_count("the new configuration is in use") == 2).await;
+    place.registry.deregister("web/w1");
+    place.wait_for("b", "b ").await;
+    assert_eq!(place.read("a"), "a w1", "no longer ours");
+}
+
+const LIST_ONE_LINE: &str = "{% for s in service(name=\"web\") %}{{ s.id }}{% endfor %}";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_burst_is_few_writes_and_a_slow_command_stalls_no_other_template() {
+    let place = Place::new().await;
+    place.write("a.tmpl", LIST);
+    let _templater = place.start(&["-t", "a.tmpl:a.txt:echo x >> writes", "-t", "a.tmpl:slow.txt:sleep 600"]);
+    place.wait_for("writes", "x\n").await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    for n in 0..50 {
+        place.registry.register(&format!("web/w{n} 10.0.0.1:{}", 1000 + n));
+    }
+    place.wait("all are in the file", || place.read("a.txt").lines().count() == 50).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    let writes = place.read("writes").lines().count() - 1;
+    assert!(writes <= 3, "{writes} writes");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn text_that_could_inject_is_kept_out_and_told() {
+    let place = Place::new().await;
+    place.write("a.tmpl", LIST);
+    place.registry.register("web/good 10.0.0.1:80");
+    place.registry.register("web/evil; 10.0.0.2:80");
+    let _templater = place.start(&["-t", "a.tmpl:a.txt"]);
+    place.wait_for("a.txt", "good=10.0.0.1:80\n").await;
+    place.wait_for_log("could break out of its line: id \"evil;\"").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn once_renders_all_or_names_what_is_missing() {
+    let place = Place::new().await;
+    place.write("a.tmpl", "{{ key(path='app/x') }}\n");
+    let once = |extra: &[&str]| {
+        let args = [&["--once", "--timeout", "300ms", "-t", "a.tmpl:a.txt"], extra].concat();
+        place.command(&args).output().unwrap()
+    };
+    let output = tokio::task::block_in_place(|| once(&[]));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(said.contains("key app/x is absent"), "{said}");
+    place.registry.put("app/x", "1");
+    let output = tokio::task::block_in_place(|| once(&["--dry-run"]));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("\n+1\n"), "{output:?}");
+    assert!(!place.at("a.txt").exists());
+    assert!(tokio::task::block_in_place(|| once(&[])).status.success());
+    assert_eq!(place.read("a.txt"), "1\n");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_has_one_templater() {
+    let place = Place::new().await;
+    place.write("a.tmpl", LIST);
+    let _first = place.start(&["-t", "a.tmpl:a.txt"]);
+    place.wait_for_log("live").await;
+    let output = tokio::task::block_in_place(|| place.command(&["-t", "a.tmpl:a.txt"]).output().unwrap());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is written by another templater (pid"), "{output:?}");
+}
+
+/// The figure that matters: run with `cargo test --release -p templater --test pipeline -- --ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "measures"]
+async fn latency_of_the_leading_edge() {
+    let place = Place::new().await;
+    place.write("a.tmpl", LIST);
+    let _templater = place.start(&["-t", "a.tmpl:a.txt"]);
+    place.wait_for_log("live").await;
+    let mut times = Vec::new();
+    for n in 0..50 {
+        tokio::time::sleep(Duration::from_millis(150)).await;
+        let started = Instant::now();
+        place.registry.register(&format!("web/w{n:02} 10.0.0.1:80"));
+        let expected = format!("w{n:02}=10.0.0.1:80\n");
+        while !place.read("a.txt").ends_with(&expected) {
+            std::hint::spin_loop();
+        }
+        times.push(started.elapsed());
+    }
+    times.sort();
+    println!("change -> file live: median {:?}, p90 {:?}, max {:?}", times[25], times[45], times[49]);
+}
+
+/// A program of the machine that is ended with this value.
+struct Proxy {
+    child: Child,
+}
+
+impl Proxy {
+    fn start(program: &Path, args: &[&str], place: &Place) -> Self {
+        let log = File::create(place.at("proxy.log")).unwrap();
+        let mut command = Command::new(program);
+        command.args(args).current_dir(place.dir.path()).stdout(Stdio::null()).stderr(log);
+        Self { child: command.spawn().unwrap() }
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        let _ = kill(Pid::from_raw(self.child.id().cast_signed()), Signal::SIGTERM);
+        let _ = self.child.wait();
+    }
+}
+
+fn installed(program: &str) -> Option<PathBuf> {
+    let found = ["/usr/sbin", "/usr/local/sbin", "/usr/bin", "/usr/local/bin"];
+    let found = found.iter().map(|dir| Path::new(dir).join(program)).find(|p| p.exists());
+    if found.is_none() {
+        eprintln!("SKIP: {program} is not installed");
+    }
+    found
+}
+
+fn free_port() -> u16 {
+    std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+/// What `GET /` on `port` answers, as far as it comes.
+async fn page(port: u16) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let mut text = String::new();
+    if let Ok(mut stream) = tokio::net::TcpStream::connect(("127.0.0.1", port)).await {
+        let _ = stream.write_all(b"GET / HTTP/1.0\r\n\r\n").await;
+        let read = tokio::time::timeout(Duration::from_secs(2), stream.read_to_string(&mut text));
+        let _ = read.await;
+    }
+    text
+}
+
+/// `proxy` runs on the rendered file; a change of the registry must show in what it answers.
+async fn follows(place: &Place, port: u16) {
+    for id in ["one", "two"] {
+        place.registry.register(&format!("web/{id} 10.0.0.1:80"));
+        let started = Instant::now();
+        while !page(port).await.contains(id) {
+            assert!(started.elapsed() < SOON, "{id} is not served\n{}\n{}", place.read("log"), place.read("proxy.log"));
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn templater_with_a_template_alone_checks_and_reloads_a_running_haproxy() {
+    let Some(haproxy) = installed("haproxy") else { return };
+    let place = Place::new().await;
+    let port = free_port();
+    let text = format!(
+        "global\n  maxconn 100\ndefaults\n  mode http\n  timeout connect 1s\n  timeout client 1s\n  timeout server 1s\n\
+         frontend web\n  bind 127.0.0.1:{port}\n  http-request return status 200 content-type text/plain string \
+         \"[{{% for s in service(name='web') %}}{{{{ s.id }}}} {{% endfor %}}]\"\n{{{{ key(path='extra', default='') }}}}\n"
+    );
+    place.write("haproxy.tmpl", &text);
+    // Nobody runs yet: the file is made for the one to come, checked, and that nothing was reloaded is said.
+    let templater = place.start(&["--template", "haproxy.tmpl"]);
+    place.wait_for_log("no running HAProxy uses this file; nothing to reload").await;
+    drop(templater);
+    let _proxy = Proxy::start(&haproxy, &["-W", "-f", "haproxy.cfg"], &place);
+    let _templater = place.start(&["--template", "haproxy.tmpl"]);
+    follows(&place, port).await;
+    assert!(place.read("log").contains("HAProxy has reloaded it (pid "), "{}", place.read("log"));
+    place.registry.put("extra", "bogus line");
+    place.wait_for_log("HAProxy refused the new").await;
+    assert!(!place.read("haproxy.cfg").contains("bogus"));
+    place.registry.put("extra", "# fine");
+    place.registry.register("web/three 10.0.0.1:80");
+    place.wait("the next good one goes live", || place.read("haproxy.cfg").contains("three")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_haproxy_that_a_signal_would_end_is_not_signalled() {
+    let Some(haproxy) = installed("haproxy") else { return };
+    let place = Place::new().await;
+    let text = |n: u32| {
+        format!(
+            "# {n}\ndefaults\n  mode http\n  timeout connect 1s\n  timeout client 1s\n  timeout server 1s\nfrontend web\n  bind unix@{}\n",
+            place.at("sock").display()
+        )
+    };
+    place.write("haproxy.cfg", &text(1));
+    place.write("haproxy.tmpl", &text(2));
+    let mut proxy = Proxy::start(&haproxy, &["-f", "haproxy.cfg"], &place);
+    place.wait("HAProxy listens", || place.at("sock").exists()).await;
+    let _templater = place.start(&["--template", "haproxy.tmpl"]);
+    place.wait_for_log("start it with -W or -Ws").await;
+    assert!(proxy.child.try_wait().unwrap().is_none(), "it lives");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn templater_with_a_template_alone_checks_and_reloads_a_running_nginx() {
+    let Some(nginx) = installed("nginx") else { return };
+    let place = Place::new().await;
+    let port = free_port();
+    let dir = place.dir.path().display().to_string();
+    let text = format!(
+        "daemon off;\npid {dir}/nginx.pid;\nerror_log {dir}/error.log;\nevents {{}}\nhttp {{\n  access_log off;\n  server {{\n    listen 127.0.0.1:{port};\n    \
+         location / {{ return 200 \"[{{% for s in service(name='web') %}}{{{{ s.id }}}} {{% endfor %}}]\"; }}\n  }}\n}}\n"
+    );
+    place.write("nginx.tmpl", &text);
+    assert!(tokio::task::block_in_place(|| place.command(&["--once", "-t", "nginx.tmpl"]).status().unwrap()).success());
+    let _proxy = Proxy::start(&nginx, &["-c", &format!("{dir}/nginx.conf")], &place);
+    let _templater = place.start(&["--template", "nginx.tmpl"]);
+    follows(&place, port).await;
+    assert!(place.read("log").contains("nginx has reloaded it (pid "), "{}", place.read("log"));
+}
