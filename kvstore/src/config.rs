@@ -1,7 +1,7 @@
 //! What the agent is to do: flags over environment over files, checked as a whole before anything is started.
 //!
-//! [`load`] reads the files and asks the host what was left open (its name, its address); everything that is wrong is
-//! said at once, each fault with its file and line. [`resolve`](resolve::resolve), which decides, is pure.
+//! Files are read, and the host is asked what was left open (its name, its address); everything that is wrong is said at
+//! once, each fault with its file and line. The module `resolve`, which decides, is pure.
 
 mod definitions;
 mod document;

@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::signal::Signal;
+
 /// A start takes a few milliseconds; a loaded machine may take a while longer.
 const START_LIMIT: Duration = Duration::from_secs(30);
 
@@ -101,10 +103,14 @@ impl Agent {
         text(&output.stdout)
     }
 
+    fn signal(&self, signal: Signal) {
+        let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().expect("the kernel's ids fit"));
+        nix::sys::signal::kill(pid, signal).expect("it runs");
+    }
+
     /// Sends TERM, and gives the exit code and the log.
     fn stop(mut self) -> (Option<i32>, String) {
-        let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().expect("the kernel's ids fit"));
-        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM).expect("it runs");
+        self.signal(Signal::SIGTERM);
         let status = self.child.wait().expect("it ends");
         (status.code(), self.log.take().expect("it is taken once").join().expect("the reader does not panic"))
     }
@@ -328,6 +334,15 @@ fn data_and_identity_outlive_a_stop_and_one_directory_has_one_agent() {
     let again = Agent::on(&data, &["--log-format", "text"]);
     assert_eq!(again.ok(&["kv", "get", "a"]), "kept");
     assert_eq!(fs::read_to_string(data.join("node-id")).unwrap(), id);
+}
+
+#[test]
+fn a_hangup_does_not_end_it() {
+    let agent = Agent::dev();
+    agent.signal(Signal::SIGHUP);
+    agent.ok(&["kv", "put", "a", "b"]);
+    let (code, log) = agent.stop();
+    assert!(code == Some(0) && log.contains("restart it instead"), "{log}");
 }
 
 #[test]

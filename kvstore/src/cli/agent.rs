@@ -33,7 +33,7 @@ A configuration file is YAML or JSON; Consul's own JSON keys are taken:
 
 Flags win over the environment, that over files, later files over earlier ones.
 Data are kept in /var/lib/flotilla/kvstore by root, else in $XDG_STATE_HOME/flotilla/kvstore (~/.local/state/...).
-Signals: INT and TERM stop in order; a second one stops at once.";
+Signals: INT and TERM stop in order; a second one stops at once. HUP changes nothing in this version.";
 
 /// Runs the registry: HTTP, DNS, and the health checks of this host.
 #[derive(Debug, clap::Args)]
@@ -268,12 +268,20 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     })
 }
 
-/// The first INT or TERM cancels `shutdown`, the second ends the process.
+/// The first INT or TERM cancels `shutdown`, the second ends the process. HUP, which would end it, is only answered.
 fn stop_by_signal(shutdown: CancellationToken) -> std::io::Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         loop {
-            let name = tokio::select! { _ = interrupt.recv() => "INT", _ = terminate.recv() => "TERM" };
+            let name = tokio::select! {
+                _ = interrupt.recv() => "INT",
+                _ = terminate.recv() => "TERM",
+                _ = hangup.recv() => {
+                    tracing::warn!("this version does not read its configuration again; restart it instead");
+                    continue;
+                }
+            };
             if shutdown.is_cancelled() {
                 tracing::warn!(signal = name, "stopping at once");
                 std::process::exit(1);
