@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, fmt, net::IpAddr, path::PathBuf, time::Duration
 
 use clap::{Args, ValueEnum};
 use kvstore_client::{Client, ClientConfig, GoDuration};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::{
     docker,
@@ -27,6 +27,7 @@ const DEFAULT_NODE_TTL: Duration = Duration::from_secs(15);
 pub struct Settings {
     /// The registry: http://HOST:PORT or unix:///PATH. Several are tried in this order
     #[arg(long, env = "CONSUL_HTTP_ADDR", value_name = "URL", value_delimiter = ',', global = true)]
+    #[serde(deserialize_with = "one_or_many")]
     pub registry: Vec<String>,
     /// Token for the registry; better given by --token-file or the environment
     #[arg(long, env = "CONSUL_HTTP_TOKEN", hide_env_values = true, global = true)]
@@ -67,6 +68,7 @@ pub struct Settings {
     pub name_from: Option<String>,
     /// Tags of every instance
     #[arg(long, env = "REGISTRAR_TAGS", value_name = "TAG", value_delimiter = ',', global = true)]
+    #[serde(deserialize_with = "one_or_many")]
     pub tags: Vec<String>,
     /// First part of generated ids [default: Docker's name of the host]
     #[arg(long, env = "REGISTRAR_HOST_ID", value_name = "NAME", global = true)]
@@ -183,6 +185,20 @@ impl Settings {
             log_format: self.log_format.or(file.log_format),
         }
     }
+}
+
+/// A list of one may be written without its brackets.
+fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a text or a list of texts")]
+    enum Either {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match Either::deserialize(deserializer)? {
+        Either::One(one) => vec![one],
+        Either::Many(many) => many,
+    })
 }
 
 /// Key by key, so that one fault does not hide another.
@@ -376,7 +392,10 @@ mod tests {
     fn json_is_read_as_well() {
         let Faults(faults) = file("{\n \"ip\": \"10.0.0.1\",\n \"nosuch\": 1\n}").err().unwrap();
         assert!(faults[0].starts_with("r.yaml:3: nosuch: unknown field"), "{}", faults[0]);
-        assert!(file("{\"tags\": [\"a\"]}").unwrap().policy.tags == ["a"]);
+        assert_eq!(file("{\"tags\": [\"a\"]}").unwrap().policy.tags, ["a"]);
+        assert_eq!(file("tags: a").unwrap().policy.tags, ["a"]);
+        let Faults(faults) = file("tags: {a: b}").err().unwrap();
+        assert_eq!(faults, ["r.yaml:1: tags: a text or a list of texts"]);
     }
 
     #[test]

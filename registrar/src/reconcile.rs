@@ -20,11 +20,14 @@ use tracing::{debug, info, warn};
 use crate::{
     config::{Config, PolicySettings},
     container::Container,
-    docker::{self, Identity, News, chain},
+    docker::{
+        Identity, chain,
+        follow::{News, follow},
+    },
     ledger::{Call, Ledger, Outcome},
     mapping::Policy,
     plan::{Action, Hold, Mark, Owner},
-    registry::{Place, Registry, View},
+    registry::{Place, Registry, follow::View},
     world::{Change, Touched, World},
 };
 
@@ -41,7 +44,7 @@ pub async fn run(config: &Config, registry: Registry, state: String, stop: Cance
     let (mark, mark_seen) = watch::channel(None);
     let docker = {
         let (address, resync) = (config.docker.clone(), config.resync);
-        let following = async move { docker::follow(&address, resync, news_in).await };
+        let following = async move { follow(&address, resync, news_in).await };
         tokio::spawn(stop.clone().run_until_cancelled_owned(following))
     };
     let follower = {
@@ -162,14 +165,20 @@ impl Reconciler {
         }
         self.ledger.view(view.registered, view.asked, &self.world, view.cause);
         self.take_over_drains();
-        self.starting &= !self.world.all_seen();
     }
 
-    /// What a former run left draining is still on its way out, as far as anybody knows.
+    /// What a former run left draining is still on its way out, as far as anybody knows. The start is over when
+    /// everything has been seen on both sides.
     fn take_over_drains(&mut self) {
-        if self.starting {
-            let touched = self.world.resume_drains(self.ledger.registered(), Instant::now());
-            self.ledger.touch(touched, "drain of a former run");
+        if !self.starting {
+            return;
+        }
+        let touched = self.world.resume_drains(self.ledger.registered(), Instant::now());
+        self.ledger.touch(touched, "drain of a former run");
+        if self.world.all_seen() && self.address.is_some() {
+            self.starting = false;
+            let (containers, instances) = (self.world.containers().count(), self.world.wanted_ids().count());
+            info!(containers, instances, "following Docker and the registry");
         }
     }
 
@@ -199,7 +208,8 @@ impl Reconciler {
         }
         self.announce_mark();
         let change = self.world.set_policy(policy);
-        self.changed(change, "policy");
+        let cause = if self.starting { "first look" } else { "new address" };
+        self.changed(change, cause);
     }
 
     fn announced(&self, identity: &Identity) -> Mark {

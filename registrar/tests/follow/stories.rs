@@ -168,6 +168,22 @@ fn from_start_event_to_the_call_in_milliseconds() {
 }
 
 #[test]
+fn registrator_resync_woke_every_watcher() {
+    let mut host = Host::new();
+    for n in 0..500 {
+        host.docker.run(&format!("w{n}"), 1000 + n, &json!({"State": {"Health": {"Status": "healthy"}}}));
+    }
+    let start = Instant::now();
+    host.start(|s| s.resync = Some("100ms".into()));
+    eventually("all are registered", || host.registry.ids().len() == 500);
+    println!("500 containers are registered in {:?}", start.elapsed());
+    assert_eq!(host.registry.writes().len(), 500);
+    let looks = host.docker.inspected();
+    host.stays_quiet();
+    assert_eq!(host.docker.inspected(), looks, "the list was compared, and no container looked at");
+}
+
+#[test]
 fn one_look_per_start() {
     let host = Host::started();
     for n in 0..3 {

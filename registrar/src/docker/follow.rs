@@ -1,0 +1,516 @@
+//! Follows Docker: events, inspect, list, and connecting again for ever.
+//!
+//! An event only says "look at this container again"; what counts is what `inspect` then answers. Two events tell
+//! more, and early: that a stop signal was sent, and that a process ended. Lists find what events did not tell: the
+//! first look, after a connection was lost, after a burst, and now and then.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    future::Future,
+    pin::Pin,
+    time::Duration,
+};
+
+use bollard::models::{
+    ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, EventMessage, EventMessageTypeEnum,
+};
+use futures_util::{Stream, StreamExt, stream::FuturesUnordered};
+use kvstore_client::Backoff;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until},
+};
+use tracing::{debug, info, warn};
+
+use super::{Connection, Error, Identity, chain, is_nonsense, status};
+use crate::container::{Container, Endpoint, HealthState, signal};
+
+/// Inspections at the same time: more would only wait inside of Docker.
+const MAX_LOOKS: usize = 8;
+/// After so many starts and ends in a row, and so long a quiet, the list is compared.
+const BURST: u32 = 4;
+const BURST_QUIET: Duration = Duration::from_millis(500);
+/// Before asking again about a container that Docker could not tell about.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// A Docker that is away is asked again at most this much later.
+const MAX_BACKOFF: Duration = Duration::from_secs(2);
+
+/// What happened at Docker.
+#[derive(Debug)]
+pub enum News {
+    /// It answers.
+    Up(Identity),
+    /// A running container, as it is now.
+    Seen {
+        /// The facts.
+        container: Box<Container>,
+        /// What made us look.
+        cause: &'static str,
+    },
+    /// It does not run, or is no more.
+    Gone {
+        /// Its id.
+        id: String,
+        /// What made us look.
+        cause: &'static str,
+    },
+    /// Its process ended, at this time.
+    Died {
+        /// Its id.
+        id: String,
+        /// Nanoseconds since 1970.
+        time: i64,
+    },
+    /// It was sent a signal, at this time.
+    Killed {
+        /// Its id.
+        id: String,
+        /// The number of the signal.
+        signal: i32,
+        /// Nanoseconds since 1970.
+        time: i64,
+    },
+    /// What Docker says about it makes no sense.
+    Unreadable {
+        /// Its id.
+        id: String,
+    },
+    /// Every running container has been told about.
+    AllSeen,
+}
+
+/// Tells `news` about the Docker at `address` for as long as somebody listens.
+pub async fn follow(address: &str, resync: Option<Duration>, news: mpsc::Sender<News>) {
+    let mut follower = Follower { news, resync, known: BTreeMap::new(), since: None, complained: BTreeSet::new() };
+    let mut backoff = Backoff::between(Duration::from_millis(100), MAX_BACKOFF);
+    let mut lost = false;
+    loop {
+        let error = match Connection::open(address).await {
+            Ok((connection, identity)) => {
+                if std::mem::take(&mut lost) {
+                    info!("Docker at {address} is back");
+                } else {
+                    debug!("connected to Docker at {address}");
+                }
+                backoff.reset();
+                match follower.session(&connection, identity).await {
+                    End::Unheard => return,
+                    End::Broken(error) => error,
+                }
+            }
+            Err(error) => error,
+        };
+        if !std::mem::replace(&mut lost, true) {
+            warn!("{}; what is registered stays, and Docker is asked again until it answers", chain(&error));
+        }
+        tokio::select! {
+            () = sleep(backoff.delay()) => {}
+            () = follower.news.closed() => return,
+        }
+    }
+}
+
+/// What lasts longer than a connection.
+struct Follower {
+    news: mpsc::Sender<News>,
+    resync: Option<Duration>,
+    /// Running containers that were told about.
+    known: BTreeMap<String, Brief>,
+    /// The moment after the last event.
+    since: Option<i64>,
+    /// Containers whose unreadable facts were complained of.
+    complained: BTreeSet<String>,
+}
+
+/// The facts that a list tells, too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Brief {
+    name: String,
+    paused: bool,
+    health: Option<HealthState>,
+    networks: BTreeMap<String, Endpoint>,
+}
+
+impl Brief {
+    fn of(container: &Container) -> Self {
+        Self {
+            name: container.name.clone(),
+            paused: container.paused,
+            health: container.health.as_ref().map(|health| health.state),
+            networks: container.networks.clone(),
+        }
+    }
+
+    /// Whether the list tells of a change. What it does not tell counts as unchanged.
+    fn fits(&self, listed: &ContainerSummary) -> bool {
+        let name = format!("/{}", self.name);
+        let networks = listed.network_settings.as_ref().and_then(|settings| settings.networks.as_ref());
+        let same_networks = |networks: &HashMap<String, _>| {
+            networks.len() == self.networks.len()
+                && networks.iter().all(|(name, e)| self.networks.get(name) == Some(&Endpoint::from_docker(e)))
+        };
+        let paused = listed.state.map(|state| state == ContainerSummaryStateEnum::PAUSED);
+        listed.names.as_ref().is_none_or(|names| names.contains(&name))
+            && paused.is_none_or(|paused| paused == self.paused)
+            && networks.is_none_or(same_networks)
+            && listed.status.as_deref().is_none_or(|status| self.health == listed_health(status))
+    }
+}
+
+/// `Up 5 minutes (healthy)`
+fn listed_health(status: &str) -> Option<HealthState> {
+    let (_, word) = status.rsplit_once('(')?;
+    match word.trim_end_matches(')') {
+        "healthy" => Some(HealthState::Healthy),
+        "unhealthy" => Some(HealthState::Unhealthy),
+        "health: starting" => Some(HealthState::Starting),
+        _ => None,
+    }
+}
+
+type Look<'a> = Pin<Box<dyn Future<Output = (String, Result<Option<ContainerInspectResponse>, Error>)> + Send + 'a>>;
+type Listing<'a> = Pin<Box<dyn Future<Output = Result<Vec<ContainerSummary>, Error>> + Send + 'a>>;
+
+/// One connection.
+struct Session<'a> {
+    follower: &'a mut Follower,
+    connection: &'a Connection,
+    /// Containers to look at, in the order of the news about them, each once.
+    queue: VecDeque<String>,
+    /// Why each of those is to be looked at.
+    causes: BTreeMap<String, &'static str>,
+    looking: BTreeMap<String, Looking>,
+    looks: FuturesUnordered<Look<'a>>,
+    listing: Option<Listing<'a>>,
+    /// Look at all that the list has, whether it differs or not.
+    list_is_full: bool,
+    /// Still to be looked at before everything has been seen.
+    unseen: Option<BTreeSet<String>>,
+    burst: u32,
+    list_at: Option<Instant>,
+    quiet_at: Option<Instant>,
+}
+
+/// A look under way.
+struct Looking {
+    cause: &'static str,
+    /// The process ended since: the answer may be of before, and another look is queued.
+    stale: bool,
+}
+
+/// Why a session ends.
+enum End {
+    /// Nobody listens any more.
+    Unheard,
+    /// The connection is of no use any more.
+    Broken(Error),
+}
+
+impl From<Error> for End {
+    fn from(error: Error) -> Self {
+        Self::Broken(error)
+    }
+}
+
+impl Follower {
+    /// Until the connection breaks or nobody listens any more.
+    async fn session(&mut self, connection: &Connection, identity: Identity) -> End {
+        // Subscribing happens with the first poll below, beside the list; whatever happens in between is sent again,
+        // since it is later than this moment.
+        let since = self.since.unwrap_or(identity.time);
+        let mut events = Box::pin(connection.events(since));
+        if self.news.send(News::Up(identity)).await.is_err() {
+            return End::Unheard;
+        }
+        let mut session = Session::new(self, connection);
+        loop {
+            if let Err(end) = session.step(&mut events).await {
+                return end;
+            }
+        }
+    }
+}
+
+impl<'a> Session<'a> {
+    fn new(follower: &'a mut Follower, connection: &'a Connection) -> Self {
+        let list_at = follower.resync.map(|every| Instant::now() + every);
+        Self {
+            follower,
+            connection,
+            queue: VecDeque::new(),
+            causes: BTreeMap::new(),
+            looking: BTreeMap::new(),
+            looks: FuturesUnordered::new(),
+            listing: Some(Box::pin(connection.list())),
+            list_is_full: true,
+            unseen: None,
+            burst: 0,
+            list_at,
+            quiet_at: None,
+        }
+    }
+
+    /// Waits for the next thing to happen, and handles it.
+    async fn step<S>(&mut self, events: &mut S) -> Result<(), End>
+    where
+        S: Stream<Item = Result<EventMessage, bollard::errors::Error>> + Unpin,
+    {
+        self.start_looks();
+        let next = self.list_at.into_iter().chain(self.quiet_at).min();
+        tokio::select! {
+            biased;
+            event = events.next() => self.heard(event).await,
+            Some((id, answer)) = self.looks.next(), if !self.looks.is_empty() => self.looked(id, answer).await,
+            list = async { self.listing.as_mut().expect("checked").await }, if self.listing.is_some() => {
+                self.listing = None;
+                self.listed(list?).await
+            }
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {
+                self.tick();
+                Ok(())
+            }
+            () = self.follower.news.closed() => Err(End::Unheard),
+        }
+    }
+
+    async fn heard(&mut self, event: Option<Result<EventMessage, bollard::errors::Error>>) -> Result<(), End> {
+        let address = self.connection.address.clone();
+        match event {
+            Some(Ok(event)) => self.event(event).await,
+            Some(Err(error)) => {
+                // Were it sent again, it would break the next stream too.
+                self.follower.since = None;
+                Err(End::Broken(Error::Call { what: "read events", address, source: error }))
+            }
+            None => Err(End::Broken(Error::Ended { address })),
+        }
+    }
+
+    async fn tell(&mut self, news: News) -> Result<(), End> {
+        self.follower.news.send(news).await.map_err(|_| End::Unheard)
+    }
+
+    fn look(&mut self, id: &str, cause: &'static str) {
+        if self.causes.insert(id.to_owned(), cause).is_none() {
+            self.queue.push_back(id.to_owned());
+        }
+    }
+
+    fn start_looks(&mut self) {
+        let mut later = VecDeque::new();
+        while self.looks.len() < MAX_LOOKS
+            && let Some(id) = self.queue.pop_front()
+        {
+            if self.looking.contains_key(&id) {
+                later.push_back(id); // again, once that look is over
+            } else {
+                self.start_look(id, Duration::ZERO);
+            }
+        }
+        later.append(&mut self.queue);
+        self.queue = later;
+    }
+
+    fn start_look(&mut self, id: String, after: Duration) {
+        let connection = self.connection;
+        let cause = self.causes.remove(&id).unwrap_or("list");
+        self.looking.insert(id.clone(), Looking { cause, stale: false });
+        self.looks.push(Box::pin(async move {
+            if !after.is_zero() {
+                sleep(after).await;
+            }
+            let answer = connection.inspect(&id).await;
+            (id, answer)
+        }));
+    }
+
+    async fn event(&mut self, event: EventMessage) -> Result<(), End> {
+        let time = event.time_nano.unwrap_or(0);
+        self.follower.since = Some(time + 1).filter(|t| *t > 1).or(self.follower.since);
+        let Some(actor) = event.actor else { return Ok(()) };
+        let attributes = actor.attributes.unwrap_or_default();
+        let of_network = event.typ == Some(EventMessageTypeEnum::NETWORK);
+        let id = if of_network { attributes.get("container").cloned() } else { actor.id };
+        let Some(id) = id else { return Ok(()) };
+        let action = event.action.unwrap_or_default();
+        debug!(container = id, action, "event");
+        match action.split(':').next().unwrap_or_default() {
+            "start" => {
+                self.count();
+                self.look(&id, "start");
+            }
+            "die" => {
+                self.count();
+                if let Some(looking) = self.looking.get_mut(&id) {
+                    looking.stale = true;
+                }
+                self.look(&id, "die");
+                self.tell(News::Died { id, time }).await?;
+            }
+            "kill" => {
+                if let Some(signal) = attributes.get("signal").and_then(|s| signal(s)) {
+                    self.tell(News::Killed { id, signal, time }).await?;
+                }
+            }
+            other => self.look_if_running(&id, other),
+        }
+        Ok(())
+    }
+
+    /// Before a start and after an end, such events are no news.
+    fn look_if_running(&mut self, id: &str, action: &str) {
+        let cause = match action {
+            "pause" => "pause",
+            "unpause" => "unpause",
+            "rename" => "rename",
+            "destroy" => "destroy",
+            "health_status" => "health",
+            "connect" | "disconnect" => "network",
+            _ => return,
+        };
+        if self.follower.known.contains_key(id) || self.looking.contains_key(id) || self.causes.contains_key(id) {
+            self.look(id, cause);
+        }
+    }
+
+    fn count(&mut self) {
+        self.burst += 1;
+        self.quiet_at = Some(Instant::now() + BURST_QUIET);
+    }
+
+    async fn looked(&mut self, id: String, answer: Result<Option<ContainerInspectResponse>, Error>) -> Result<(), End> {
+        let Some(Looking { cause, stale }) = self.looking.remove(&id) else { return Ok(()) };
+        match answer {
+            Ok(_) if stale => return Ok(()),
+            Ok(Some(answer)) => match Container::from_docker(answer) {
+                Ok(container) if container.running => self.seen(container, cause).await?,
+                Ok(_) => self.gone(&id, cause).await?,
+                Err(why) => self.unreadable(&id, why).await?,
+            },
+            Ok(None) => self.gone(&id, cause).await?,
+            Err(error) if is_nonsense(&error) => self.unreadable(&id, &chain(&error)).await?,
+            Err(Error::Call { source, .. }) if status(&source).is_some() => {
+                self.unreadable(&id, &chain(&source)).await?;
+                self.start_look(id.clone(), LOOK_AGAIN);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        self.was_seen(&id).await
+    }
+
+    async fn seen(&mut self, container: Container, cause: &'static str) -> Result<(), End> {
+        self.follower.complained.remove(&container.id);
+        let old = self.follower.known.insert(container.id.clone(), Brief::of(&container));
+        // A look at a container that is just starting waits inside of Docker until it runs.
+        let cause = if old.is_none() && cause != "list" { "start" } else { cause };
+        let container = Box::new(container);
+        self.tell(News::Seen { container, cause }).await
+    }
+
+    async fn gone(&mut self, id: &str, cause: &'static str) -> Result<(), End> {
+        self.follower.complained.remove(id);
+        self.follower.known.remove(id);
+        let id = id.to_owned();
+        self.tell(News::Gone { id, cause }).await
+    }
+
+    async fn unreadable(&mut self, id: &str, why: &str) -> Result<(), End> {
+        if self.follower.complained.insert(id.to_owned()) {
+            warn!(
+                container = id,
+                "Docker's answer about a container cannot be used: {why}; its entries stay as they are"
+            );
+        }
+        let id = id.to_owned();
+        self.tell(News::Unreadable { id }).await
+    }
+
+    async fn was_seen(&mut self, id: &str) -> Result<(), End> {
+        if let Some(unseen) = &mut self.unseen {
+            unseen.remove(id);
+            if unseen.is_empty() {
+                self.unseen = None;
+                return self.tell(News::AllSeen).await;
+            }
+        }
+        Ok(())
+    }
+
+    fn start_list(&mut self, full: bool) {
+        self.list_is_full |= full;
+        if self.listing.is_none() {
+            self.listing = Some(Box::pin(self.connection.list()));
+        }
+    }
+
+    async fn listed(&mut self, list: Vec<ContainerSummary>) -> Result<(), End> {
+        let full = std::mem::take(&mut self.list_is_full);
+        let listed: BTreeMap<String, ContainerSummary> =
+            list.into_iter().filter_map(|c| Some((c.id.clone()?, c))).collect();
+        let missing = self.follower.known.keys().filter(|id| !listed.contains_key(*id));
+        let same = |id: &String, listed| {
+            let on_its_way = self.causes.contains_key(id) || self.looking.contains_key(id);
+            on_its_way || self.follower.known.get(id).is_some_and(|known| known.fits(listed))
+        };
+        let differing = listed.iter().filter(|(id, c)| full || !same(id, c));
+        let ids: BTreeSet<String> = missing.chain(differing.map(|(id, _)| id)).cloned().collect();
+        debug!(containers = listed.len(), to_look_at = ids.len(), "compared the list");
+        for id in &ids {
+            self.look(id, "list");
+        }
+        if !full {
+            return Ok(());
+        }
+        if ids.is_empty() {
+            return self.tell(News::AllSeen).await;
+        }
+        self.unseen = Some(ids);
+        Ok(())
+    }
+
+    fn tick(&mut self) {
+        let now = Instant::now();
+        if self.quiet_at.is_some_and(|at| at <= now) {
+            self.quiet_at = None;
+            if std::mem::take(&mut self.burst) >= BURST {
+                self.start_list(false);
+            }
+        }
+        if self.list_at.is_some_and(|at| at <= now) {
+            self.list_at = self.follower.resync.map(|every| now + every);
+            self.start_list(false);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_list_tells_what_changed() {
+        let patch = json!({"State": {"Health": {"Status": "healthy"}}});
+        let brief = Brief::of(&crate::container::tests::container(&patch));
+        let listed = |patch: &serde_json::Value| {
+            let mut listed = json!({"Id": "4f1c", "Names": ["/web", "/other/alias"], "State": "running",
+                "Status": "Up 5 minutes (healthy)", "NetworkSettings": {"Networks": {"bridge":
+                    {"IPAddress": "172.17.0.2", "GlobalIPv6Address": ""}}}});
+            crate::container::tests::merge(&mut listed, patch);
+            serde_json::from_value::<ContainerSummary>(listed).unwrap()
+        };
+        for (patch, same) in [
+            (json!({}), true),
+            (json!({"Status": "Up 6 minutes (healthy)"}), true),
+            (json!({"Names": null, "NetworkSettings": null, "Status": null}), true),
+            (json!({"Names": ["/renamed"]}), false),
+            (json!({"State": "paused"}), false),
+            (json!({"Status": "Up 5 minutes (unhealthy)"}), false),
+            (json!({"Status": "Up 5 minutes"}), false),
+            (json!({"NetworkSettings": {"Networks": {"bridge": {"IPAddress": "172.17.0.3"}}}}), false),
+            (json!({"NetworkSettings": {"Networks": {"more": {"IPAddress": ""}}}}), false),
+        ] {
+            assert_eq!(brief.fits(&listed(&patch)), same, "{patch}");
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! The metadata of an instance: what `SERVICE_*` says besides the settings, and our marks; within a genuine Consul's limits.
+
+use std::collections::BTreeMap;
+
+use kvstore_client::types::CheckRegistration;
+
+use super::Policy;
+use crate::{
+    container::Container,
+    plan::{META_CHECKS, META_CONTAINER, META_MARK},
+    variables::Variables,
+};
+
+/// Limits of a genuine Consul for metadata.
+const MAX_META_PAIRS: usize = 64;
+const MAX_META_KEY_BYTES: usize = 128;
+const MAX_META_VALUE_BYTES: usize = 512;
+
+/// Keys that are settings, not facts for others.
+fn is_setting(key: &str) -> bool {
+    ["name", "id", "tags", "ignore", "ports", "network", "weight", "warning_weight"].contains(&key)
+        || key.starts_with("check_")
+}
+
+pub(super) fn meta(
+    container: &Container,
+    policy: &Policy,
+    variables: &Variables,
+    extra: &[(&'static str, String)],
+    probes: &[CheckRegistration],
+    warnings: &mut Vec<String>,
+) -> BTreeMap<String, String> {
+    let mut meta: BTreeMap<String, String> = extra.iter().map(|(k, v)| ((*k).into(), v.clone())).collect();
+    meta.insert(META_MARK.into(), policy.mark.to_string());
+    meta.insert(META_CONTAINER.into(), container.short_id().into());
+    if !probes.is_empty() {
+        meta.insert(META_CHECKS.into(), fingerprint(probes));
+    }
+    for (key, value) in variables.iter().filter(|(key, _)| !is_setting(key)) {
+        let key = meta_key(key, warnings);
+        if key.is_empty() || meta.contains_key(&key) {
+            warnings.push(format!("SERVICE_{} is left out of the metadata: the key is taken", key.to_uppercase()));
+        } else if meta.len() == MAX_META_PAIRS {
+            warnings.push(format!("only {MAX_META_PAIRS} pairs of metadata are possible; {key} is left out"));
+        } else {
+            let value = meta_value(&key, value, warnings);
+            meta.insert(key, value);
+        }
+    }
+    meta
+}
+
+fn meta_key(key: &str, warnings: &mut Vec<String>) -> String {
+    let good = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    let fixed: String = key.chars().map(|c| if good(c) { c } else { '_' }).take(MAX_META_KEY_BYTES).collect();
+    if fixed != key {
+        warnings
+            .push(format!("metadata key {key:?} has characters that are not allowed or is too long; it is {fixed:?}"));
+    }
+    fixed
+}
+
+fn meta_value(key: &str, value: &str, warnings: &mut Vec<String>) -> String {
+    let mut fixed: String = value.chars().filter(|c| !c.is_control()).collect();
+    if fixed.len() > MAX_META_VALUE_BYTES {
+        fixed.truncate(fixed.floor_char_boundary(MAX_META_VALUE_BYTES));
+    }
+    if fixed != value {
+        warnings.push(format!("the value of metadata {key} has control characters or is too long; it was cut"));
+    }
+    fixed
+}
+
+/// The registry does not tell how it probes, so this says whether the checks that it has are these: FNV-1a, which
+/// gives the same in every version of this program.
+fn fingerprint(checks: &[CheckRegistration]) -> String {
+    let text = serde_json::to_vec(checks).expect("API types have string keys only");
+    let hash = text
+        .iter()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
+    format!("{hash:016x}")
+}
