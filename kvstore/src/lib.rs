@@ -7,6 +7,7 @@ pub mod agent;
 pub mod cli;
 pub mod config;
 mod deadlines;
+pub mod dns;
 pub mod engine;
 pub mod http;
 mod logging;

@@ -1,0 +1,186 @@
+//! Binds the sockets, starts what answers on them, and stops it.
+
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    thread::JoinHandle,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use arc_swap::ArcSwap;
+use domain::base::iana::OptRcode;
+use kvstore_core::{
+    State,
+    dns::{Answer, Asked, ConfigError, DnsConfig, Forward, Reaction, Transport, Zone, respond},
+};
+use socket2::Socket;
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use super::{forward::Forwarder, tcp, udp};
+
+/// With port 0, how often another port is tried when UDP cannot have the one TCP got.
+const PORT_ATTEMPTS: usize = 16;
+
+/// Why an address is not served.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot serve DNS on {address} over {transport}; {}", remedy(source))]
+pub struct BindError {
+    /// Where.
+    pub address: SocketAddr,
+    /// `UDP` or `TCP`.
+    pub transport: &'static str,
+    /// The system's word.
+    #[source]
+    pub source: io::Error,
+}
+
+fn remedy(source: &io::Error) -> &'static str {
+    match source.kind() {
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need root or CAP_NET_BIND_SERVICE; --dns-addr takes another address, such as \
+             127.0.0.1:8600"
+        }
+        io::ErrorKind::AddrInUse => {
+            "another program has it (`ss -lntup` tells which); stop that one, or give another address with --dns-addr"
+        }
+        io::ErrorKind::AddrNotAvailable => "this host has no such address; --dns-addr takes another",
+        _ => "--dns-addr takes another address",
+    }
+}
+
+/// Answers DNS questions; may listen on several addresses.
+#[derive(Debug)]
+pub struct Dns {
+    shared: Arc<Shared>,
+}
+
+/// What every socket answers from.
+#[derive(Debug)]
+pub(super) struct Shared {
+    zone: Zone,
+    snapshots: Arc<ArcSwap<State>>,
+    forwarder: Option<Forwarder>,
+}
+
+/// An address that is served.
+#[derive(Debug)]
+pub struct Listening {
+    /// With the port that was taken, the same for UDP and TCP.
+    pub address: SocketAddr,
+    threads: Vec<JoinHandle<()>>,
+    tcp: tokio::task::JoinHandle<()>,
+    forwards: TaskTracker,
+}
+
+impl Dns {
+    /// Answers for the zone of `config` from the newest of `snapshots`; for other names by `forwarder`, if there is one.
+    ///
+    /// # Errors
+    /// [`ConfigError`] if no zone can be made of `config`.
+    pub fn new(
+        config: DnsConfig,
+        snapshots: Arc<ArcSwap<State>>,
+        forwarder: Option<Forwarder>,
+    ) -> Result<Self, ConfigError> {
+        let zone = Zone::new(DnsConfig { recursion: forwarder.is_some(), ..config })?;
+        Ok(Self { shared: Arc::new(Shared { zone, snapshots, forwarder }) })
+    }
+
+    /// Serves `address` over UDP and TCP until `shutdown`; to be called in a runtime. Port 0 takes a free one.
+    ///
+    /// # Errors
+    /// [`BindError`]; nothing is served there then.
+    pub fn listen(&self, address: SocketAddr, shutdown: &CancellationToken) -> Result<Listening, BindError> {
+        let count = std::thread::available_parallelism().map_or(1, usize::from);
+        let (listener, sockets) = bind(address, count)?;
+        let failed = |transport| move |source| BindError { address, transport, source };
+        let bound = listener.local_addr().map_err(failed("TCP"))?;
+        let listener = TcpListener::from_std(listener).map_err(failed("TCP"))?;
+
+        let (stop, forwards) = (shutdown.child_token(), TaskTracker::new());
+        let mut threads = Vec::new();
+        for (i, socket) in sockets.iter().enumerate() {
+            let server = udp::Server {
+                socket: socket.clone(),
+                shared: self.shared.clone(),
+                shutdown: stop.clone(),
+                runtime: tokio::runtime::Handle::current(),
+                forwards: forwards.clone(),
+            };
+            let thread = std::thread::Builder::new().name(format!("dns-{i}")).spawn(move || server.run());
+            // Those that were started end with the rest.
+            threads.push(thread.inspect_err(|_| stop.cancel()).map_err(failed("UDP"))?);
+        }
+        let tcp = tcp::serve(listener, self.shared.clone(), stop.clone());
+        let wake = async move {
+            stop.cancelled().await;
+            for socket in &sockets {
+                udp::wake(socket);
+            }
+        };
+        let tcp = tokio::spawn(async move {
+            tokio::join!(tcp, wake);
+        });
+        Ok(Listening { address: bound, threads, tcp, forwards })
+    }
+}
+
+impl Listening {
+    /// Waits for the shutdown, and for all that was under way to end.
+    pub async fn stopped(self) {
+        if let Err(error) = self.tcp.await {
+            tracing::error!(%error, "DNS over TCP ended badly");
+        }
+        for thread in self.threads {
+            // Joining blocks, so it is done where that is allowed.
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                tracing::error!("DNS over UDP ended badly");
+            }
+        }
+        self.forwards.close();
+        self.forwards.wait().await;
+    }
+}
+
+/// One TCP listener and `count` UDP sockets on the same port.
+fn bind(address: SocketAddr, count: usize) -> Result<(std::net::TcpListener, Vec<Arc<Socket>>), BindError> {
+    let failed = |transport| move |source| BindError { address, transport, source };
+    let mut attempts = if address.port() == 0 { PORT_ATTEMPTS } else { 1 };
+    loop {
+        attempts -= 1;
+        // TCP first: it shares its port with nobody, so that two agents never split the questions between them.
+        let listener = tcp::bind(address).map_err(failed("TCP"))?;
+        let bound = listener.local_addr().map_err(failed("TCP"))?;
+        let sockets: io::Result<Vec<_>> = (0..count).map(|_| udp::bind(bound).map(Arc::new)).collect();
+        match sockets {
+            Ok(sockets) => return Ok((listener, sockets)),
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempts > 0 => {}
+            Err(error) => return Err(failed("UDP")(error)),
+        }
+    }
+}
+
+impl Shared {
+    /// Answers from the newest state; a reply is written over `out`.
+    pub(super) fn respond(&self, packet: &[u8], from: IpAddr, by: Transport, seed: u64, out: &mut Vec<u8>) -> Reaction {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        // Serial numbers wrap around. RFC 1982.
+        let unix_seconds = u32::try_from(now & u64::from(u32::MAX)).unwrap_or_default();
+        let asked = Asked { from, by, seed, unix_seconds };
+        respond(packet, &asked, &self.snapshots.load(), &self.zone, out)
+    }
+
+    /// Who is asked about names that are not ours.
+    pub(super) fn forwarder(&self) -> Option<&Forwarder> {
+        self.forwarder.as_ref()
+    }
+
+    /// Writes the reply over `out`; `found` is what the upstream resolvers said, nothing if they were not asked.
+    pub(super) fn finish(&self, forward: Forward, found: Option<Answer>, by: Transport, out: &mut Vec<u8>) -> Reaction {
+        let found = found.unwrap_or_else(|| Answer::error(OptRcode::SERVFAIL));
+        forward.finish(found, by, &self.zone, out)
+    }
+}
