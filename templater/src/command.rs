@@ -14,7 +14,7 @@ use nix::{
 use tokio::{
     io::{AsyncRead, AsyncReadExt},
     process::{Child, Command},
-    time::{sleep, timeout},
+    time::timeout,
 };
 
 /// Of a command's output, this much from its start is kept.
@@ -123,13 +123,7 @@ pub async fn run(invocation: &Invocation, limit: Duration) -> Result<String, Com
         return Err(CommandError::Start { command, source });
     };
     let mut builder = Command::new(program);
-    builder
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .kill_on_drop(true);
+    builder.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     if let Some(directory) = &invocation.directory {
         builder.current_dir(directory);
     }
@@ -137,14 +131,50 @@ pub async fn run(invocation: &Invocation, limit: Duration) -> Result<String, Com
         Ok(child) => child,
         Err(source) => return Err(CommandError::Start { command, source }),
     };
-    match timeout(limit, collect(&mut child)).await {
-        Ok(Ok((status, output))) if status.success() => Ok(output),
-        Ok(Ok((status, output))) => Err(CommandError::Failed { command, status, output }),
+    let group = Group::of(&child);
+    let ended = timeout(limit, collect(&mut child)).await;
+    match ended {
+        Ok(Ok((status, output))) => {
+            group.let_live();
+            if status.success() { Ok(output) } else { Err(CommandError::Failed { command, status, output }) }
+        }
         Ok(Err(source)) => Err(CommandError::Start { command, source }),
         Err(_) => {
-            end(&mut child).await;
+            group.signal(Signal::SIGTERM);
+            let _ = timeout(TERM_GRACE, child.wait()).await;
+            group.signal(Signal::SIGKILL);
+            let _ = child.wait().await;
             Err(CommandError::TimedOut { command, after: limit })
         }
+    }
+}
+
+/// The process group of a command; killed when dropped, so that a command that is given up leaves nobody behind.
+struct Group {
+    id: Option<Pid>,
+}
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        let id = child.id().and_then(|id| i32::try_from(id).ok());
+        Self { id: id.map(Pid::from_raw) }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(id) = self.id {
+            let _ = killpg(id, signal); // it may have ended by itself
+        }
+    }
+
+    /// The command ended well or badly by itself; what it left in the background was meant to stay.
+    fn let_live(mut self) {
+        self.id = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.signal(Signal::SIGKILL);
     }
 }
 
@@ -177,20 +207,6 @@ async fn read_some(pipe: Option<impl AsyncRead + Unpin>, kept: &mut Vec<u8>) {
         let room = MAX_OUTPUT_BYTES.saturating_sub(kept.len());
         kept.extend_from_slice(&chunk[..n.min(room)]);
     }
-}
-
-/// Ends the whole process group: politely, then not.
-async fn end(child: &mut Child) {
-    let Some(group) = child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw) else {
-        return;
-    };
-    let _ = killpg(group, Signal::SIGTERM);
-    tokio::select! {
-        _ = child.wait() => {}
-        () = sleep(TERM_GRACE) => {}
-    }
-    let _ = killpg(group, Signal::SIGKILL);
-    let _ = child.wait().await;
 }
 
 #[cfg(test)]
@@ -227,6 +243,20 @@ mod tests {
         let error = run(&shell(&line), Duration::from_millis(100)).await.unwrap_err();
         assert!(matches!(error, CommandError::TimedOut { .. }), "{error}");
         assert!(started.elapsed() < Duration::from_secs(10));
+    }
+
+    #[tokio::test]
+    async fn a_command_that_is_given_up_is_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let marker = dir.path().join("marker");
+        let line = shell(&format!("echo > {0}.started; sleep 1; echo > {0}", marker.display()));
+        let running = tokio::spawn(async move { run(&line, Duration::from_mins(1)).await });
+        while !dir.path().join("marker.started").exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        running.abort();
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        assert!(!marker.exists());
     }
 
     #[tokio::test]

@@ -1,4 +1,26 @@
 //! Flags, environment and files to one checked [`Config`]; tells all faults at once.
+//!
+//! A file is YAML, or JSON if its name ends so. Everything in it, with what holds unless it is said:
+//!
+//! ```yaml
+//! registry: http://127.0.0.1:8500   # or a list; the first that answers is used. Else CONSUL_HTTP_ADDR
+//! token_file: /run/secrets/registry # or token: TEXT. Else CONSUL_HTTP_TOKEN, CONSUL_HTTP_TOKEN_FILE
+//! debounce: {quiet: 50ms, max: 500ms}
+//! state_dir: /var/lib/templater     # the record of the last reload; beside each file unless given
+//! log_format: text                  # or json
+//! templates:
+//!   - source: haproxy.tmpl          # relative to this file; or inline: TEXT
+//!     destination: haproxy.cfg      # beside the source, without its suffix, unless given
+//!     target: auto                  # haproxy, nginx, none; auto goes by the file's name and text
+//!     check_cmd: haproxy -c -f {src}       # a line for the shell or a list of words; known for haproxy and nginx
+//!     reload_cmd: systemctl reload haproxy # known for haproxy and nginx, as processes and as containers
+//!     command_timeout: 30s
+//!     mode: "0644"                  # mode, user and group of the file before, unless given
+//!     user: root
+//!     group: root
+//!     create_dirs: false
+//!     debounce: {quiet: 50ms, max: 500ms}
+//! ```
 
 mod file;
 

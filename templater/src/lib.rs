@@ -24,7 +24,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use kvstore_client::{Client, ClientConfig};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{Instrument as _, error, info};
 
 use config::{Config, Mode, TemplateSpec};
 use runner::{Shared, Worker};
@@ -70,7 +70,10 @@ async fn once(config: Config, stop: CancellationToken) -> Result<(), RunError> {
     if !faults.is_empty() {
         return Err(RunError::Templates(faults)); // before anything is written
     }
-    let running = tasks.into_iter().map(|(worker, mode, limit)| tokio::spawn(worker.once(mode, limit)));
+    let running = tasks.into_iter().map(|(worker, mode, limit)| {
+        let span = worker.span();
+        tokio::spawn(worker.once(mode, limit).instrument(span))
+    });
     for task in running.collect::<Vec<_>>() {
         tokio::select! {
             ended = task => match ended {
@@ -201,7 +204,8 @@ impl Fleet {
 impl Running {
     fn start(spec: TemplateSpec, worker: Worker, stop: &CancellationToken) -> Self {
         let stop = stop.child_token();
-        let task = tokio::spawn(worker.run(stop.clone()));
+        let span = worker.span();
+        let task = tokio::spawn(worker.run(stop.clone()).instrument(span));
         Self { spec, stop, task }
     }
 }

@@ -12,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tracing::{debug, info, warn};
@@ -130,12 +130,13 @@ pub struct Output {
     state: Option<State>,
     warned_in_place: bool,
     warned_unchecked: bool,
+    warned_blind: bool,
 }
 
 impl Output {
     /// Touches nothing yet.
     pub fn new(spec: OutputSpec, docker: Arc<Docker>) -> Self {
-        Self { spec, docker, state: None, warned_in_place: false, warned_unchecked: false }
+        Self { spec, docker, state: None, warned_in_place: false, warned_unchecked: false, warned_blind: false }
     }
 
     /// Locks the destination, makes its directory if that is wanted, and clears what a crash left there.
@@ -156,7 +157,14 @@ impl Output {
             }
             fs::create_dir_all(directory).map_err(|e| self.io(format!("make {}", directory.display()), e))?;
         }
-        self.state = Some(State::open(&destination, self.spec.state_dir.as_deref())?);
+        let state = match State::open(&destination, self.spec.state_dir.as_deref()) {
+            // A mounted file may lie in a directory that is not ours to write.
+            Err(StateError::Io { .. }) if is_mount_point(&destination) => {
+                State::open(&destination, Some(&std::env::temp_dir()))
+            }
+            other => other,
+        };
+        self.state = Some(state?);
         remove_leftovers(&destination);
         Ok(())
     }
@@ -173,17 +181,22 @@ impl Output {
             if !self.state_mut().owes_reload(text.as_bytes()) {
                 return Ok(Put::Same);
             }
-            info!(destination = %destination.display(), "a reload is owed from before");
+            info!("a reload is owed from before");
             let readers = self.find_readers(text, &destination).await;
-            self.reload(text, &destination, readers.as_ref()).await?;
+            let told = self.reload(text, &destination, readers.as_ref()).await?;
+            info!("{told}");
             return Ok(Put::Reloaded);
         }
         self.state_mut().before_swap(live.as_deref())?;
         let (staged, readers) = tokio::join!(self.stage(text, &destination), self.find_readers(text, &destination));
         let staged = staged?;
+        let started = Instant::now();
         self.check(text, staged.path(), &destination, readers.as_ref()).await?;
+        let check = started.elapsed();
         self.swap(staged, text, &destination, readers.as_ref()).await?;
-        self.reload(text, &destination, readers.as_ref()).await?;
+        let started = Instant::now();
+        let told = self.reload(text, &destination, readers.as_ref()).await?;
+        info!(?check, reload = ?started.elapsed(), "the new file is live; {told}");
         Ok(Put::Written)
     }
 
@@ -248,30 +261,36 @@ impl Output {
             Verdict::Refused(cause) => Err(refused(readers.kind().to_string(), cause)),
             Verdict::Unchecked(why) => {
                 if !std::mem::replace(&mut self.warned_unchecked, true) {
-                    warn!(destination = %destination.display(), "the file cannot be checked: {why}");
+                    warn!("the file cannot be checked: {why}");
                 }
                 Ok(())
             }
         }
     }
 
-    async fn reload(&mut self, text: &str, destination: &Path, readers: Option<&Readers>) -> Result<(), PutError> {
+    /// Has the live file loaded; gives what was done, in words.
+    async fn reload(&mut self, text: &str, destination: &Path, readers: Option<&Readers>) -> Result<String, PutError> {
         let failed = |cause: String| PutError::Reload { destination: destination.to_owned(), cause };
-        if let Some(reload) = &self.spec.reload_cmd {
+        let told = if let Some(reload) = &self.spec.reload_cmd {
             let invocation = reload.expand(destination, destination);
             let ran = command::run(&invocation, self.spec.command_timeout).await;
             ran.map_err(|e| failed(format!("{}\n{}", chain(&e), e.output())))?;
-            info!(destination = %destination.display(), "live; reload_cmd has run");
+            "the reload command has run".to_owned()
         } else if let Some(readers) = readers {
             readers.reload(&self.docker).await.map_err(failed)?;
-            tell(destination, readers);
+            if let Some(blind) = readers.blind()
+                && !std::mem::replace(&mut self.warned_blind, true)
+            {
+                warn!("what runs in containers cannot be looked at: {blind}");
+            }
+            describe(readers)
         } else {
-            info!(destination = %destination.display(), "live");
-        }
+            "nobody is to be told".to_owned()
+        };
         if let Err(error) = self.state_mut().reloaded(text.as_bytes()) {
             warn!("{}; the next start reloads once more than needed", chain(&error));
         }
-        Ok(())
+        Ok(told)
     }
 
     async fn stage(&self, text: &str, destination: &Path) -> Result<TempFile, PutError> {
@@ -293,7 +312,6 @@ impl Output {
         let renamed = renamed.map_err(|e| self.io("put it in place".into(), e))?;
         if !renamed && !std::mem::replace(&mut self.warned_in_place, true) {
             warn!(
-                destination = %destination.display(),
                 "the file itself is mounted, so it is written in place: a reader may see half of it. Mount its directory instead"
             );
         }
@@ -317,14 +335,12 @@ impl Output {
     }
 }
 
-fn tell(destination: &Path, readers: &Readers) {
-    let (destination, kind) = (destination.display(), readers.kind());
-    if !readers.is_empty() {
-        info!(%destination, "live; {kind} has reloaded it ({})", readers.names());
-    } else if let Some(blind) = readers.blind() {
-        warn!(%destination, "live; no {kind} among the processes here uses this file, and containers cannot be looked at: {blind}");
+fn describe(readers: &Readers) -> String {
+    let kind = readers.kind();
+    if readers.is_empty() {
+        format!("no running {kind} uses this file; nothing to reload")
     } else {
-        info!(%destination, "live; no running {kind} uses this file; nothing to reload");
+        format!("{kind} has reloaded it ({})", readers.names())
     }
 }
 

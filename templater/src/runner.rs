@@ -11,7 +11,7 @@ use std::{
 use kvstore_client::Backoff;
 use tokio::{sync::Notify, time::sleep_until};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, error, info, warn};
+use tracing::{Span, debug, error, error_span, info, warn};
 
 use crate::{
     config::{DestinationSpec, Mode, SourceSpec, TemplateSpec},
@@ -100,6 +100,12 @@ impl Worker {
         (worker, fault)
     }
 
+    /// What the log says beside each line about this template.
+    pub(crate) fn span(&self) -> Span {
+        let file = self.spec.destination_path().map_or("-".into(), |p| p.display().to_string());
+        error_span!("file", path = file) // at this level it is never filtered away
+    }
+
     /// Locks the destination.
     pub(crate) fn prepare(&mut self) -> Result<(), PutError> {
         match &mut self.sink {
@@ -169,7 +175,7 @@ impl Worker {
     fn files_have_changed(&mut self) {
         match self.load() {
             Ok(true) => {
-                info!(template = %self.spec, "the template has changed");
+                info!("the template has changed");
                 self.quiescence.change(Instant::now());
             }
             Ok(false) => {}
@@ -181,13 +187,13 @@ impl Worker {
         let effective = match pass {
             Pass::Done(put) => {
                 if self.told.take().is_some() {
-                    info!(template = %self.spec, "all is well again");
+                    info!("all is well again");
                 }
                 self.backoff.reset();
                 put != Put::Same
             }
             Pass::Waiting(why) => {
-                debug!(template = %self.spec, "not written yet: {why}");
+                debug!("not written yet: {why}");
                 false
             }
             Pass::Failed(fault) => {
@@ -202,9 +208,9 @@ impl Worker {
     /// Once for each fault, not at each try.
     fn tell(&mut self, fault: String) {
         if self.told.as_ref() == Some(&fault) {
-            debug!(template = %self.spec, "{fault}");
+            debug!("{fault}");
         } else {
-            error!(template = %self.spec, "{fault}");
+            error!("{fault}");
             self.told = Some(fault);
         }
     }
@@ -242,7 +248,7 @@ impl Worker {
             Outcome::Blocked(reasons) => {
                 let why = reasons.join(", ");
                 if mode == Mode::Daemon && self.told.as_ref() != Some(&why) {
-                    warn!(template = %self.spec, "not written: {why}");
+                    warn!("not written: {why}");
                     self.told = Some(why.clone());
                 }
                 Pass::Waiting(why)
@@ -261,7 +267,7 @@ impl Worker {
                 Ok(diff) => {
                     print!("{diff}");
                     if diff.is_empty() {
-                        info!(template = %self.spec, "nothing would change");
+                        info!("nothing would change");
                     }
                     return Pass::Done(Put::Same);
                 }

@@ -234,10 +234,11 @@ mod tests {
     fn a_destination_has_one_writer() {
         let dir = tempfile::tempdir().unwrap();
         let dst = dir.path().join("a.cfg");
-        let first = State::open(&dst, Some(dir.path())).unwrap();
-        let error = State::open(&dst, Some(dir.path())).unwrap_err();
+        let states = dir.path().join("made/here");
+        let first = State::open(&dst, Some(&states)).unwrap();
+        let error = State::open(&dst, Some(&states)).unwrap_err();
         assert!(error.to_string().contains(&format!("pid {}", std::process::id())), "{error}");
         drop(first);
-        State::open(&dst, Some(dir.path())).unwrap();
+        State::open(&dst, Some(&states)).unwrap();
     }
 }

@@ -352,7 +352,9 @@ fn recognise(kind: Kind, details: ContainerInspectResponse, file: PathBuf, file_
     let program = kind.program();
     let runs = |word: &String| Path::new(word).file_name().is_some_and(|name| name == program);
     let image = config.image.unwrap_or_default();
-    if !argv.iter().any(runs) && !image.contains(program) && !argv.iter().any(|word| word.contains(program)) {
+    // A templater has the directory mounted too, and may well have the program in its image or arguments.
+    let is_templater = argv.iter().any(|word| Path::new(word).file_name().is_some_and(|name| name == "templater"));
+    if is_templater || !argv.iter().any(runs) && !image.contains(program) {
         return None;
     }
     let directory = config.working_dir.filter(|dir| !dir.is_empty()).unwrap_or_else(|| "/".into());
@@ -436,6 +438,8 @@ mod tests {
             ("docker-entrypoint.sh", "haproxy -f /etc/haproxy/haproxy.cfg", "any", true),
             ("/start.sh", "", "haproxy:3", true),
             ("/start.sh", "", "any", false),
+            ("templater", "--template haproxy.tmpl", "haproxy-with-templater", false),
+            ("/opt/lb", "--exec haproxy.tmpl", "any", false),
             ("nginx", "-g daemon_off;", "any", false),
         ];
         for (path, args, image, expected) in cases {

@@ -6,8 +6,6 @@ use std::{
     time::Duration,
 };
 
-use tracing::debug;
-
 use super::{
     Kind,
     container::{Container, Docker, DockerError},
@@ -108,9 +106,17 @@ impl Readers {
         };
         for process in self.processes.iter().map(Some).chain(self.processes.is_empty().then_some(None)) {
             let program = process.map_or(&program, |p| &p.program);
-            let (invocation, _main) = self.local_check(program, process, staged);
-            let verdict = match command::run(&invocation, limit).await {
+            let check = self.local_check(program, process, staged);
+            let verdict = match command::run(&check.invocation, limit).await {
                 Ok(_) => Verdict::Accepted,
+                // HAProxy: "has no error but will not start (no listener)", which a part of a configuration may lack.
+                Err(CommandError::Failed { status, .. }) if check.alone && status.code() == Some(2) => {
+                    Verdict::Accepted
+                }
+                Err(CommandError::Failed { output, .. }) if check.alone => Verdict::Refused(format!(
+                    "{}\n(checked alone, for nothing that runs here is known to use it; check_cmd can say better how)",
+                    self.complaints(&output)
+                )),
                 Err(CommandError::Failed { output, .. }) => Verdict::Refused(self.complaints(&output)),
                 Err(error) => Verdict::Refused(chain(&error)),
             };
@@ -135,36 +141,31 @@ impl Readers {
         why
     }
 
-    /// The local check, and the temporary main file that it needs to exist.
-    fn local_check(
-        &self,
-        program: &str,
-        process: Option<&Process>,
-        staged: Staged<'_>,
-    ) -> (Invocation, Option<TempFile>) {
-        let directory = process.map(|p| p.directory.clone());
-        let (words, main) = match self.kind {
+    fn local_check(&self, program: &str, process: Option<&Process>, staged: Staged<'_>) -> LocalCheck {
+        match self.kind {
             Kind::HaProxy => {
+                let directory = process.map(|p| p.directory.clone());
                 let argv = process.map_or(&[][..], |p| &p.argv);
                 let configured = haproxy::configured(argv, directory.as_deref().unwrap_or(Path::new("/")));
                 let configured = configured.into_iter().map(|p| as_ours(p, staged.destination)).collect::<Vec<_>>();
                 let files = haproxy::with_staged(&configured, staged.destination, staged.path, haproxy_files);
-                (haproxy::check_command(program, &files), None)
+                let words = haproxy::check_command(program, &files);
+                LocalCheck { invocation: Invocation { words, directory }, alone: process.is_none(), _main: None }
             }
             Kind::Nginx => {
                 let start = process.map(|p| nginx::started(&p.argv, &p.directory));
                 let prefix = start.as_ref().and_then(|s| s.prefix.clone());
-                let (main, temp) = if nginx::is_main(staged.text) {
-                    (staged.path.to_owned(), None)
+                let (main, temp, alone) = if nginx::is_main(staged.text) {
+                    (staged.path.to_owned(), None, false)
                 } else {
                     let known = start.map_or_else(|| nginx::DEFAULT_MAIN.into(), |s| s.main);
-                    let temp = temporary_main(&known, staged);
-                    (temp.as_ref().map_or(staged.path, TempFile::path).to_owned(), temp)
+                    let (temp, alone) = temporary_main(&known, staged);
+                    (temp.as_ref().map_or(staged.path, TempFile::path).to_owned(), temp, alone)
                 };
-                (nginx::check_command(program, &main, prefix.as_deref()), temp)
+                let words = nginx::check_command(program, &main, prefix.as_deref());
+                LocalCheck { invocation: Invocation { words, directory: None }, alone, _main: temp }
             }
-        };
-        (Invocation { words, directory }, main)
+        }
     }
 
     async fn check_inside(
@@ -229,6 +230,15 @@ impl Readers {
     }
 }
 
+/// A check by the program here.
+struct LocalCheck {
+    invocation: Invocation,
+    /// Without the files that it will be used with.
+    alone: bool,
+    /// What must exist until the check has ended.
+    _main: Option<TempFile>,
+}
+
 /// `path`, or `destination` itself if both lead to the same file.
 fn as_ours(path: PathBuf, destination: &Path) -> PathBuf {
     if process::same_file(&path, destination) {
@@ -249,16 +259,16 @@ fn haproxy_files(directory: &Path) -> Vec<PathBuf> {
 }
 
 /// A main file beside `known` (its relative names stay right there) that has the staged part in it; if `known` does not
-/// include it or its directory cannot be written, one that includes nothing else.
-fn temporary_main(known: &Path, staged: Staged<'_>) -> Option<TempFile> {
-    let directory = known.parent()?;
+/// include it or its directory cannot be written, one that includes nothing else, and true.
+fn temporary_main(known: &Path, staged: Staged<'_>) -> (Option<TempFile>, bool) {
+    let directory = known.parent().unwrap_or(Path::new("/"));
     let text = fs::read_to_string(known).unwrap_or_default();
     let whole = nginx::with_staged(&text, directory, staged.destination, staged.path, process::list);
-    let beside_known = whole.and_then(|text| TempFile::write(known, text.as_bytes()).ok());
-    beside_known.or_else(|| {
-        debug!("{} is checked alone: {} does not include it", staged.destination.display(), known.display());
-        TempFile::write(staged.path, nginx::wrapper(staged.path, staged.text).as_bytes()).ok()
-    })
+    if let Some(temp) = whole.and_then(|text| TempFile::write(known, text.as_bytes()).ok()) {
+        return (Some(temp), false);
+    }
+    let wrapper = nginx::wrapper(staged.path, staged.text);
+    (TempFile::write(staged.path, wrapper.as_bytes()).ok(), true)
 }
 
 /// nginx reads its main file from a path only, so what is not visible inside is handed over through a shell.
