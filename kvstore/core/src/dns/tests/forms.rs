@@ -489,7 +489,7 @@ fn aliases_of_others_names_are_followed_by_others() {
         assert!(forward(text).is_none(), "{text}");
     }
     let upstream = name("ext.example.com").unwrap();
-    let address = record(&upstream, Duration::from_secs(60), address("198.51.100.7".parse().unwrap()));
+    let address = record(&upstream, Duration::from_mins(1), address("198.51.100.7".parse().unwrap()));
     let found = Answer { answers: vec![address], ..Answer::error(OptRcode::NOERROR) };
     for (found, want) in
         [(found, "-> ext.example.com., 198.51.100.7"), (Answer::error(OptRcode::SERVFAIL), "-> ext.example.com.")]
