@@ -4,7 +4,7 @@
 //! two templaters never write one file.
 
 use std::{
-    fs::{File, OpenOptions, TryLockError},
+    fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
     time::Duration,
@@ -72,6 +72,9 @@ impl State {
     pub fn open(destination: &Path, directory: Option<&Path>) -> Result<Self, StateError> {
         let path = path_for(destination, directory);
         let failed = |source| StateError::Io { path: path.clone(), source };
+        if let Some(directory) = directory {
+            fs::create_dir_all(directory).map_err(failed)?;
+        }
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         let locked = lock(&file);
@@ -193,7 +196,6 @@ fn parse(text: &str) -> Reloaded {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
 
     #[test]
     fn a_swap_owes_a_reload_until_it_is_made_over_restarts_too() {
