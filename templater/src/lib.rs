@@ -16,6 +16,7 @@ mod runner;
 pub mod source;
 pub mod state;
 pub mod target;
+mod temp;
 pub mod values;
 pub mod watch;
 

@@ -1,5 +1,9 @@
 use super::*;
-use std::process::Command;
+use std::{
+    fs::Permissions,
+    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    process::Command,
+};
 use tempfile::TempDir;
 
 struct Case {

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     command::{self, CommandError, Invocation},
-    output::TempFile,
     report::chain,
+    temp::TempFile,
 };
 
 /// Everybody known to use a file.
