@@ -48,7 +48,7 @@ pub struct Container {
     pub network_mode: NetworkMode,
     /// `EXPOSE` and `--expose`.
     pub exposed: BTreeSet<Port>,
-    /// `-p`, lowest host port first, IPv4 before IPv6.
+    /// `-p`, lowest host port first.
     pub bindings: BTreeMap<Port, Vec<Binding>>,
     /// Attached networks by name.
     pub networks: BTreeMap<String, Endpoint>,

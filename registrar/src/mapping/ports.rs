@@ -147,11 +147,15 @@ fn published(
     bound.filter_map(|(port, bindings)| at_binding(home, *port, bindings, policy)).collect()
 }
 
-/// The lowest host port; IPv4 rather than IPv6 where both are bound.
+/// The lowest host port of those that others can best reach: Docker may give IPv4 and IPv6 different ports, and a port
+/// on loopback is worth little beside another one.
 fn at_binding(home: &Container, port: Port, bindings: &[Binding], policy: &Policy) -> Option<Candidate> {
-    let first = bindings.first()?;
+    let farness = |b: &Binding| (b.address.is_ipv4() != policy.address.is_ipv4(), b.address.is_loopback());
+    let best = bindings.iter().map(farness).min()?;
+    let usable: Vec<_> = bindings.iter().filter(|b| farness(b) == best).collect();
+    let first = usable.first()?;
     let mut extra_meta = Vec::new();
-    let ports: BTreeSet<u16> = bindings.iter().map(|b| b.port).collect();
+    let ports: BTreeSet<u16> = usable.iter().map(|b| b.port).collect();
     if ports.len() > 1 {
         let all: Vec<_> = ports.iter().map(u16::to_string).collect();
         extra_meta.push(("bindings", all.join(",")));

@@ -149,6 +149,17 @@ fn registrator_took_the_last_of_several_bindings() {
 }
 
 #[test]
+fn docker_may_give_ipv4_and_ipv6_different_ports() {
+    let patch = json!({"NetworkSettings": {"Ports": ports(&[("80/tcp", &[("0.0.0.0", 32773), ("::", 32772)])])}});
+    let mapped = check(&policy(), &patch, &["vm:web:80 hello 10.0.0.1:32773"]);
+    assert!(!mapped.instances[0].service.meta.contains_key("bindings"));
+    let v6 = Policy { address: "fd00::1".parse().unwrap(), ..policy() };
+    check(&v6, &patch, &["vm:web:80 hello fd00::1:32772"]);
+    let only = json!({"NetworkSettings": {"Ports": ports(&[("80/tcp", &[("::", 32772)])])}});
+    check(&policy(), &only, &["vm:web:80 hello 10.0.0.1:32772"]);
+}
+
+#[test]
 fn a_port_bound_to_one_address() {
     let at = |ip: &str| json!({"NetworkSettings": {"Ports": ports(&[("80/tcp", &[(ip, 18080)])])}});
     let forced = Policy { address_is_forced: true, ..policy() };
@@ -159,6 +170,8 @@ fn a_port_bound_to_one_address() {
         assert_eq!(mapped.instances[0].service.meta["scope"], "host-only");
     }
     check(&policy(), &at("::"), &["vm:web:80 hello 10.0.0.1:18080"]);
+    let both = json!({"NetworkSettings": {"Ports": ports(&[("80/tcp", &[("127.0.0.1", 1), ("0.0.0.0", 2)])])}});
+    check(&policy(), &both, &["vm:web:80 hello 10.0.0.1:2"]);
 }
 
 #[test]

@@ -27,7 +27,7 @@ const VIEW_GAP: Duration = Duration::from_secs(1);
 /// Where changes cannot be waited for, we look this often.
 const POLL: Duration = Duration::from_secs(5);
 /// A registry that is away is asked again at most this much later: it has everything to regain.
-const MAX_BACKOFF: Duration = Duration::from_secs(1);
+const MAX_BACKOFF: Duration = Duration::from_millis(500);
 
 /// All that the registry holds for this host.
 #[derive(Debug)]
