@@ -1,6 +1,7 @@
 //! Builds the agent's parts, says where they listen, and stops them in order.
 
 use std::{
+    net::SocketAddr,
     sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
@@ -18,9 +19,10 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     agent,
     config::{self, HttpAddr},
+    dns,
     engine::{Embedded, Engine, EngineError, Memory},
     http::{self, About, App, Listener},
-    store::{Store, WriteError, Writer},
+    store::{Store, WriteError, Writer, with_causes},
 };
 
 /// Why the agent does not start.
@@ -54,6 +56,8 @@ pub enum ServerError {
 pub struct Running {
     /// Where the API listens, ports as taken.
     pub http: Vec<HttpAddr>,
+    /// Where DNS is answered, ports as taken.
+    pub dns: Vec<SocketAddr>,
     parts: JoinSet<()>,
     writer: Writer,
     shutdown: CancellationToken,
@@ -75,7 +79,7 @@ pub async fn run(config: config::Agent, shutdown: CancellationToken) -> Result<(
 pub async fn start(config: config::Agent, shutdown: CancellationToken) -> Result<Running, ServerError> {
     let (store, writer) = Store::start(open_engine(&config)?)?;
     match start_on(&config, &store, &shutdown).await {
-        Ok((http, parts)) => Ok(Running { http, parts, writer, shutdown }),
+        Ok((http, dns, parts)) => Ok(Running { http, dns, parts, writer, shutdown }),
         Err(error) => {
             shutdown.cancel();
             stop_writer(writer).await;
@@ -103,7 +107,7 @@ async fn start_on(
     config: &config::Agent,
     store: &Store,
     shutdown: &CancellationToken,
-) -> Result<(Vec<HttpAddr>, JoinSet<()>), ServerError> {
+) -> Result<(Vec<HttpAddr>, Vec<SocketAddr>, JoinSet<()>), ServerError> {
     let node = NodeKey::new(&config.node_name).expect("the configuration has a checked name");
     let source = |source| ServerError::Register { node: config.node_name.clone(), source };
     register_own_node(config, store, &node).await.map_err(source)?;
@@ -115,11 +119,20 @@ async fn start_on(
     }
     let addresses: Vec<HttpAddr> = listeners.iter().map(|listener| listener.address.clone()).collect();
 
-    let app = Arc::new(App { store: store.clone(), about: about(config, node.clone()), shutdown: shutdown.clone() });
+    let app = Arc::new(App::new(store.clone(), about(config, node.clone()), shutdown.clone()));
     let mut parts = JoinSet::new();
     for listener in listeners {
         tracing::info!(address = %listener.address, "http is listening");
         parts.spawn(http::serve(listener, app.clone()));
+    }
+    let (listening, failed) = dns::start(config, &store.snapshots(), shutdown);
+    for error in &failed {
+        tracing::error!(error = with_causes(error), "DNS is not served as configured; all else runs");
+    }
+    let dns = listening.iter().map(|listening| listening.address).collect();
+    for listening in listening {
+        tracing::info!(address = %listening.address, "dns is listening");
+        parts.spawn(listening.stopped());
     }
     let (timer, stop) = (store.clone(), shutdown.clone());
     parts.spawn(async move { timer.keep_deadlines(stop).await });
@@ -130,7 +143,7 @@ async fn start_on(
         }
     });
     tracing::info!(node = config.node_name, datacenter = config.datacenter, index = %store.state().index(), "ready");
-    Ok((addresses, parts))
+    Ok((addresses, dns, parts))
 }
 
 /// Puts this node into the catalog. A row of that name with another id is an earlier life of this host: the engine has

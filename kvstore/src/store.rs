@@ -293,7 +293,7 @@ fn reply(pending: Pending, written: Written) {
 }
 
 /// The error and what caused it, in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     std::iter::successors(error.source(), |e| e.source())
         .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
