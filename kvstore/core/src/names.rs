@@ -62,9 +62,11 @@ macro_rules! name {
             /// # Errors
             /// [`NameError`] if it is empty, too long or has control characters.
             pub fn new(name: &str) -> Result<Self, NameError> {
-                check($what, name)?;
                 let fold: fn(&str) -> Arc<str> = $fold;
-                Ok(Self(fold(name)))
+                let folded = fold(name);
+                // The folded form is what is stored and read back; it can be longer than what it was made from.
+                check($what, &folded)?;
+                Ok(Self(folded))
             }
 
             /// The text.
@@ -180,5 +182,13 @@ mod tests {
         assert_eq!(NodeKey::new(""), Err(NameError::Empty { what: "the node name" }));
         assert!(matches!(CheckId::new("a\nb"), Err(NameError::Control { .. })));
         assert!(matches!(InstanceId::new(&"x".repeat(1025)), Err(NameError::TooLong { bytes: 1025, .. })));
+    }
+
+    #[test]
+    fn a_name_that_was_taken_once_is_taken_again() {
+        // Two bytes each, and three when folded.
+        let fits = NodeKey::new(&"\u{130}".repeat(MAX_NAME_BYTES / 3)).unwrap();
+        assert_eq!(NodeKey::new(fits.as_str()).unwrap(), fits);
+        assert!(matches!(NodeKey::new(&"\u{130}".repeat(MAX_NAME_BYTES / 2)), Err(NameError::TooLong { .. })));
     }
 }

@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::{
     Index,
     health::Status,
-    names::{CheckId, InstanceId, Key, NodeKey, ServiceKey},
+    names::{CheckId, InstanceId, Key, NameError, NodeKey, ServiceKey},
 };
 
 /// String pairs, sorted.
@@ -327,6 +327,23 @@ pub enum RowError {
         #[source]
         source: serde_json::Error,
     },
+    /// The content has a name that is none.
+    #[error("row {key:?} has an impossible name")]
+    Name {
+        /// The encoded key.
+        key: String,
+        /// What is wrong.
+        #[source]
+        source: NameError,
+    },
+    /// The content is that of another row.
+    #[error("row {own:?} is stored as {key:?}")]
+    Place {
+        /// The encoded key.
+        key: String,
+        /// The key that the content belongs to.
+        own: String,
+    },
 }
 
 /// What is stored: the stamps beside the row's own fields.
@@ -398,7 +415,7 @@ impl Row {
     /// The row stored as `value` under `key`.
     ///
     /// # Errors
-    /// [`RowError`] if the key belongs to no table or the value is not of its table.
+    /// [`RowError`] if the key belongs to no table or the value is not the content of a row with this key.
     pub fn decode(key: &str, value: &[u8]) -> Result<Stamped<Self>, RowError> {
         fn json<T: for<'de> Deserialize<'de>>(
             key: &str,
@@ -409,14 +426,24 @@ impl Row {
                 serde_json::from_slice(bytes).map_err(|source| RowError::Value { key: key.into(), source })?;
             Ok(Stamped { created: stored.created, modified: stored.modified, value: row(stored.value) })
         }
-        if key.starts_with("k/") {
-            return json(key, value, Self::Kv);
-        }
-        match key.split('/').collect::<Vec<_>>()[..] {
+        let row = match key.split('/').collect::<Vec<_>>()[..] {
+            ["k", ..] if key.len() > "k/".len() => json(key, value, Self::Kv),
             ["n", _] => json(key, value, Self::Node),
             ["n", _, "i", _] => json(key, value, Self::Instance),
             ["n", _, "c", _] => json(key, value, Self::Check),
             _ => Err(RowError::Key(key.into())),
+        }?;
+        row.value.check_names().map_err(|source| RowError::Name { key: key.into(), source })?;
+        let own = row.value.key().encode();
+        if own == key { Ok(row) } else { Err(RowError::Place { key: key.into(), own }) }
+    }
+
+    /// Names that the types do not check by themselves, because they are kept as they were spelled.
+    fn check_names(&self) -> Result<(), NameError> {
+        match self {
+            Self::Node(node) => NodeKey::new(&node.name).map(drop),
+            Self::Instance(instance) => ServiceKey::new(&instance.service).map(drop),
+            Self::Check(_) | Self::Kv(_) => Ok(()),
         }
     }
 }
@@ -472,3 +499,6 @@ mod text_or_base64 {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
