@@ -1,5 +1,7 @@
 //! What a command would change, or why not. Reads rows, changes nothing.
 
+use std::collections::HashSet;
+
 use crate::{
     Command, Index, State, Target,
     health::Status,
@@ -154,6 +156,9 @@ impl<'a> Draft<'a> {
                 self.register_instance(instance, checks, *replace_checks)?;
             }
             Command::RegisterCheck { check } => {
+                if self.node(&check.node).is_none() {
+                    return Err(Refusal::UnknownNode(check.node.clone()));
+                }
                 if let Some(id) = &check.service {
                     let own = self.instance(&check.node, id).is_some_and(|i| i.owner == Owner::Agent);
                     if !own {
@@ -166,7 +171,7 @@ impl<'a> Draft<'a> {
             Command::DeregisterOwn { node, target } => self.deregister_own(node, target)?,
             Command::ReportTtl { node, check, status, output } => {
                 let old = self.own_check(node, check)?;
-                if !matches!(old.probe.as_deref(), Some(probe) if matches!(probe.kind, ProbeKind::Ttl { .. })) {
+                if !is_ttl(old) {
                     return Err(Refusal::NotTtl(check.clone()));
                 }
                 self.put(Row::Check(Check { status: *status, output: output.clone(), ..old.clone() }));
@@ -209,6 +214,8 @@ impl<'a> Draft<'a> {
                 let (instance, check) = (of.clone(), check.id.clone());
                 return Err(Refusal::CatalogCheckOfUnknownInstance { instance, check });
             }
+        }
+        for check in last_of_each(checks) {
             self.put(Row::Check(check.clone()));
         }
         Ok(())
@@ -248,13 +255,14 @@ impl<'a> Draft<'a> {
         }
         self.put(Row::Instance(instance.clone()));
         if replace_checks {
+            let kept: HashSet<_> = checks.iter().map(|check| &check.id).collect();
             for old in self.state.checks_of(&instance.node, Some(&instance.id)) {
-                if !checks.iter().any(|check| check.id == old.id) {
+                if !kept.contains(&old.id) {
                     self.delete(RowKey::Check(old.node.clone(), old.id.clone()));
                 }
             }
         }
-        for check in checks {
+        for check in last_of_each(checks) {
             self.put_keeping_state(check);
         }
         Ok(())
@@ -303,7 +311,9 @@ impl<'a> Draft<'a> {
     }
 
     fn expire(&mut self, node: &NodeKey, id: &CheckId) {
+        // Another kind of check may have taken its place meanwhile.
         if let Some(old) = self.check(node, id)
+            && is_ttl(old)
             && old.status != Status::Critical
         {
             let output = format!("TTL expired (last output before timeout follows): {}", old.output);
@@ -345,7 +355,7 @@ impl<'a> Draft<'a> {
         self.state.check(node, id).map(|row| &row.value)
     }
 
-    /// Puts a row unless it is there already, letter for letter.
+    /// Puts a row unless it is there already, letter for letter. At most once for each row of a command.
     fn put(&mut self, row: Row) {
         let key = row.key();
         let same = match (&row, &key) {
@@ -359,8 +369,7 @@ impl<'a> Draft<'a> {
             (Row::Kv(new), RowKey::Kv(key)) => self.state.key(key).is_some_and(|old| old.value == *new),
             _ => unreachable!("a row's key is of its table"),
         };
-        // A rename deletes a range and then puts what was in it: that is never the same.
-        if !same || !self.changes.delete_ranges.is_empty() {
+        if !same {
             let created = self.state.stamps(&key).map(|(created, _)| created);
             self.changes.puts.push(Put { row, created });
         }
@@ -383,3 +392,18 @@ impl<'a> Draft<'a> {
         }
     }
 }
+
+/// Of two checks with one id the later counts.
+fn last_of_each(checks: &[Check]) -> impl Iterator<Item = &Check> {
+    let mut seen = HashSet::new();
+    let mut last: Vec<_> = checks.iter().rev().filter(|check| seen.insert(&check.id)).collect();
+    last.reverse();
+    last.into_iter()
+}
+
+fn is_ttl(check: &Check) -> bool {
+    check.probe.as_deref().is_some_and(|probe| matches!(probe.kind, ProbeKind::Ttl { .. }))
+}
+
+#[cfg(test)]
+mod tests;

@@ -24,6 +24,8 @@ pub mod health;
 pub mod names;
 pub mod row;
 mod state;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 pub use command::{Command, Target};
