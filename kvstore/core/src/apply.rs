@@ -75,7 +75,6 @@ impl Applying<'_> {
                     self.touch_services_on(node, Part::Status);
                     self.touch_node_list();
                     self.touch_node(node);
-                    self.touch_node_checks(node);
                     self.state.marks.nodes.remove(node);
                     self.state.marks.nodes_gone = self.index;
                 }
@@ -105,10 +104,21 @@ impl Applying<'_> {
         match &row.value {
             Row::Node(node) => {
                 let key = node.key();
+                let old = self.state.node(&key).map(|old| old.name.clone());
+                if old.is_none() {
+                    // Until now it shared its marks with all hosts that are not there; they must not go back.
+                    let gone = self.state.marks.nodes_gone;
+                    self.state.marks.nodes.insert(key.clone(), NodeMarks { services: gone, checks: gone });
+                }
+                // Checks show the name of their host.
+                let respelled = old.is_some_and(|old| old != node.name) && self.state.checks_on(&key).next().is_some();
                 self.state.insert(row);
                 self.touch_services_on(&key, Part::Status);
                 self.touch_node_list();
                 self.touch_node(&key);
+                if respelled {
+                    self.touch_node_checks(&key);
+                }
             }
             Row::Instance(instance) => {
                 let old = self.state.instance(&instance.node, &instance.id).cloned();
@@ -133,7 +143,7 @@ impl Applying<'_> {
                 let new = check.clone();
                 self.state.insert(row);
                 let part = match &old {
-                    Some(old) if old.status == new.status && old.service == new.service => Part::Output,
+                    Some(old) if differ_in_output_only(old, &new) => Part::Output,
                     _ => Part::Status,
                 };
                 if let Some(old) = old
@@ -226,3 +236,10 @@ impl Applying<'_> {
         self.state.marks.node_list = self.index;
     }
 }
+
+fn differ_in_output_only(old: &Check, new: &Check) -> bool {
+    *new == Check { output: new.output.clone(), ..old.clone() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use crate::{
     row::{Check, Instance, KvEntry, Node, Row, RowKey, Stamped},
 };
 
-/// Deleted keys remembered one by one; older deletions are remembered as one common watermark.
+/// So many deleted keys are remembered one by one; see [`State::remember_deletions`].
 const MAX_GRAVES: usize = 16_384;
 
 /// Rows of all tables, the indexes derived from them, and watermarks.
@@ -50,6 +50,7 @@ pub(crate) struct Marks {
     graves: OrdMap<Key, Index>,
     graves_by_age: OrdSet<(Index, Key)>,
     graves_forgotten: Index,
+    max_graves: usize,
 }
 
 /// Watermarks of one service.
@@ -80,6 +81,7 @@ impl Marks {
             graves: OrdMap::new(),
             graves_by_age: OrdSet::new(),
             graves_forgotten: floor,
+            max_graves: MAX_GRAVES,
         }
     }
 
@@ -89,7 +91,7 @@ impl Marks {
             self.graves_by_age.remove(&(old, key.clone()));
         }
         self.graves_by_age.insert((index, key.clone()));
-        if self.graves.len() > MAX_GRAVES
+        while self.graves.len() > self.max_graves
             && let Some((oldest, key)) = self.graves_by_age.remove_min()
         {
             self.graves.remove(&key);
@@ -157,6 +159,12 @@ impl State {
             state.insert(row);
         }
         state
+    }
+
+    /// Remembers the last `keys` deletions of keys one by one, and older ones together as the newest of them: a reader
+    /// of a key that is not there may then be woken by the deletion of another.
+    pub fn remember_deletions(&mut self, keys: usize) {
+        self.marks.max_graves = keys;
     }
 
     /// The index of the last change.

@@ -1,0 +1,177 @@
+//! Random commands over a few names, so that they meet.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use kvstore_core::{
+    Command, Target,
+    health::Status,
+    names::{CheckId, InstanceId, Key, NodeKey},
+    row::{Check, Instance, Node, Owner, Probe, ProbeKind, Weights},
+};
+use rand::{RngExt as _, rngs::StdRng};
+use serde_json::{Value, json};
+
+use crate::naive::Naive;
+
+pub(crate) const KEYS: &[&str] = &["a", "a/", "a/b", "a/b/c", "ab", "b", "%2F", "\u{10FFFF}", "\n", "n/n1"];
+pub(crate) const NODES: &[&str] = &["n1", "N1", "n", "n/1", "\u{c4}%"];
+pub(crate) const SERVICES: &[&str] = &["web", "Web", "db/1"];
+const INSTANCES: &[&str] = &["i1", "i/2"];
+const CHECKS: &[&str] = &["serfHealth", "c1", "c/2"];
+
+fn pick<T: Clone>(rng: &mut StdRng, of: &[T]) -> T {
+    of[rng.random_range(0..of.len())].clone()
+}
+
+fn key(rng: &mut StdRng) -> Key {
+    Key::new(pick(rng, KEYS)).unwrap()
+}
+
+fn node_key(rng: &mut StdRng) -> NodeKey {
+    NodeKey::new(pick(rng, NODES)).unwrap()
+}
+
+fn instance_id(rng: &mut StdRng) -> InstanceId {
+    InstanceId::new(pick(rng, INSTANCES)).unwrap()
+}
+
+fn check_id(rng: &mut StdRng) -> CheckId {
+    CheckId::new(pick(rng, CHECKS)).unwrap()
+}
+
+fn owner(rng: &mut StdRng) -> Owner {
+    pick(rng, &[Owner::Agent, Owner::External])
+}
+
+fn status(rng: &mut StdRng) -> Status {
+    pick(rng, &[Status::Passing, Status::Warning, Status::Critical])
+}
+
+fn text(rng: &mut StdRng) -> String {
+    pick(rng, &["", "x", "y\n\"\\\u{0}"]).into()
+}
+
+fn json(rng: &mut StdRng) -> Value {
+    pick(rng, &[Value::Null, json!({"a": [1, -1, 0.5, 1e300, null, "\u{1F980}"], "created": 7, "id": {"": {}}})])
+        .clone()
+}
+
+/// A command, sometimes one with a compare-and-set that matches.
+pub(crate) fn random(rng: &mut StdRng, naive: &Naive) -> Command {
+    match rng.random_range(0..100) {
+        0..16 => {
+            let key = key(rng);
+            let values: [&'static [u8]; 4] = [b"", b"text", b"{\"base64\":\"\"}", &[0, 0xff, 0xfe]];
+            let value = Bytes::from_static(pick::<&[u8]>(rng, &values));
+            Command::KvPut { cas: cas(rng, naive, &key), key, value, flags: pick(rng, &[0, 1, u64::MAX]) }
+        }
+        16..22 => {
+            let key = key(rng);
+            Command::KvDelete { cas: cas(rng, naive, &key), key }
+        }
+        22..24 => Command::KvDeleteTree { prefix: pick(rng, &["", "a", "a/", "a/b", "x"]).into() },
+        24..44 => register(rng),
+        44..56 => {
+            let instance = instance(rng, None);
+            let checks = checks(rng, &instance.node, Some(&instance.id), Some(Owner::Agent));
+            Command::RegisterInstance { instance: instance.into(), checks, replace_checks: rng.random_bool(0.5) }
+        }
+        56..62 => {
+            let (node, of) = (node_key(rng), instance_id(rng));
+            let of = rng.random_bool(0.6).then_some(of);
+            Command::RegisterCheck { check: check(rng, &node, of.as_ref(), Some(Owner::Agent)).into() }
+        }
+        62..70 => Command::Deregister { node: node_key(rng), target: target(rng) },
+        70..76 => Command::DeregisterOwn { node: node_key(rng), target: target(rng) },
+        76..84 => {
+            Command::ReportTtl { node: node_key(rng), check: check_id(rng), status: status(rng), output: text(rng) }
+        }
+        84..88 => Command::ExpireTtl { node: node_key(rng), check: check_id(rng) },
+        _ => Command::ProbeResult {
+            node: node_key(rng),
+            check: check_id(rng),
+            probe: probe(rng),
+            status: status(rng),
+            output: text(rng),
+        },
+    }
+}
+
+fn cas(rng: &mut StdRng, naive: &Naive, key: &Key) -> Option<u64> {
+    let current = naive.kv.get(key.as_str()).map_or(0, |entry| entry.modified.0);
+    pick(rng, &[None, None, Some(current), Some(0), Some(1)])
+}
+
+fn target(rng: &mut StdRng) -> Target {
+    match rng.random_range(0..5) {
+        0 => Target::Node,
+        1 | 2 => Target::Instance(instance_id(rng)),
+        _ => Target::Check(check_id(rng)),
+    }
+}
+
+fn register(rng: &mut StdRng) -> Command {
+    let name = pick(rng, NODES);
+    let node = Node {
+        name: name.into(),
+        id: pick(rng, &["", "uuid-1", "uuid-2"]).into(),
+        address: pick(rng, &["10.0.0.1", "10.0.0.2", "host"]).into(),
+        tagged_addresses: pick(rng, &[None, Some(BTreeMap::from([("lan".into(), "10.0.0.1".into())]))]),
+        meta: pick(rng, &[None, Some(BTreeMap::new()), Some(BTreeMap::from([(String::new(), "\"".into())]))]),
+    };
+    let key = node.key();
+    let instance = rng.random_bool(0.6).then(|| instance(rng, Some(&key)));
+    let of = instance.as_ref().map(|i| i.id.clone()).or_else(|| rng.random_bool(0.3).then(|| instance_id(rng)));
+    let of = of.filter(|_| rng.random_bool(0.8));
+    let checks = checks(rng, &key, of.as_ref(), None);
+    Command::Register { node, keep_node: rng.random_bool(0.5), instance: instance.map(Box::new), checks }
+}
+
+fn instance(rng: &mut StdRng, node: Option<&NodeKey>) -> Instance {
+    Instance {
+        node: node.cloned().unwrap_or_else(|| node_key(rng)),
+        id: instance_id(rng),
+        service: pick(rng, SERVICES).into(),
+        tags: pick(rng, &[vec![], vec!["v1".into()], vec!["v2".into(), "v1".into()]]),
+        address: pick(rng, &["", "10.0.0.2"]).into(),
+        port: pick(rng, &[0, 80]),
+        socket_path: String::new(),
+        tagged_addresses: BTreeMap::new(),
+        meta: None,
+        weights: Weights::default(),
+        enable_tag_override: false,
+        kind: String::new(),
+        proxy: json(rng),
+        connect: Value::Null,
+        owner: owner(rng),
+    }
+}
+
+fn checks(rng: &mut StdRng, node: &NodeKey, of: Option<&InstanceId>, owner: Option<Owner>) -> Vec<Check> {
+    (0..rng.random_range(0..3)).map(|_| check(rng, node, of, owner)).collect()
+}
+
+fn check(rng: &mut StdRng, node: &NodeKey, of: Option<&InstanceId>, owned_by: Option<Owner>) -> Check {
+    Check {
+        node: node.clone(),
+        id: check_id(rng),
+        name: text(rng),
+        status: status(rng),
+        notes: String::new(),
+        output: text(rng),
+        service: of.cloned(),
+        kind: String::new(),
+        probe: rng.random_bool(0.8).then(|| probe(rng)),
+        interval: String::new(),
+        timeout: String::new(),
+        definition: json(rng),
+        owner: owned_by.unwrap_or_else(|| owner(rng)),
+    }
+}
+
+fn probe(rng: &mut StdRng) -> Arc<Probe> {
+    let ttl = ProbeKind::Ttl { ttl: Duration::from_secs(10) };
+    let kind = pick(rng, &[ttl, ProbeKind::Tcp { address: "10.0.0.1:80".into() }]);
+    Arc::new(Probe { kind, interval: Duration::ZERO, timeout: Duration::ZERO })
+}

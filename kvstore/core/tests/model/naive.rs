@@ -1,0 +1,243 @@
+//! The registry's rules once more, on plain maps and without any index.
+
+use std::collections::BTreeMap;
+
+use kvstore_core::{
+    Command, Index, Outcome, Refusal, Target,
+    health::Status,
+    names::{CheckId, InstanceId, NodeKey},
+    row::{Check, Instance, KvEntry, Node, Owner, ProbeKind, Row, Stamped},
+};
+
+/// Rows by table and key; stamps are set where a row's content differs from what it was.
+#[derive(Clone)]
+pub(crate) struct Naive {
+    pub(crate) index: u64,
+    pub(crate) nodes: BTreeMap<NodeKey, Stamped<Node>>,
+    pub(crate) instances: BTreeMap<(NodeKey, InstanceId), Stamped<Instance>>,
+    pub(crate) checks: BTreeMap<(NodeKey, CheckId), Stamped<Check>>,
+    pub(crate) kv: BTreeMap<String, Stamped<KvEntry>>,
+}
+
+fn unstamped<T>(value: T) -> Stamped<T> {
+    Stamped { created: Index(0), modified: Index(0), value }
+}
+
+/// Gives what is new or changed its stamps, and what is as before those it had.
+fn stamp<K: Ord, T: PartialEq>(table: &mut BTreeMap<K, Stamped<T>>, old: &BTreeMap<K, Stamped<T>>, now: Index) {
+    for (key, row) in table {
+        let old = old.get(key);
+        row.created = old.map_or(now, |old| old.created);
+        row.modified = old.filter(|old| old.value == row.value).map_or(now, |old| old.modified);
+    }
+}
+
+impl Naive {
+    pub(crate) fn new(index: u64) -> Self {
+        let (nodes, instances) = (BTreeMap::new(), BTreeMap::new());
+        Self { index, nodes, instances, checks: BTreeMap::new(), kv: BTreeMap::new() }
+    }
+
+    pub(crate) fn carry_out(&mut self, command: &Command) -> Result<Outcome, Refusal> {
+        let mut next = self.clone();
+        let outcome = next.change(command)?;
+        let now = Index(self.index + 1);
+        stamp(&mut next.nodes, &self.nodes, now);
+        stamp(&mut next.instances, &self.instances, now);
+        stamp(&mut next.checks, &self.checks, now);
+        stamp(&mut next.kv, &self.kv, now);
+        if next.rows() != self.rows() {
+            next.index = now.0;
+            *self = next;
+        }
+        Ok(outcome)
+    }
+
+    pub(crate) fn rows(&self) -> Vec<(String, Vec<u8>)> {
+        fn encode<K, T: Clone>(table: &BTreeMap<K, Stamped<T>>, row: fn(T) -> Row) -> Vec<(String, Vec<u8>)> {
+            let encode = |stamped: &Stamped<T>| {
+                let row = row(stamped.value.clone());
+                (row.key().encode(), row.encode(stamped.created, stamped.modified))
+            };
+            table.values().map(encode).collect()
+        }
+        let mut rows = encode(&self.nodes, Row::Node);
+        rows.extend(encode(&self.instances, Row::Instance));
+        rows.extend(encode(&self.checks, Row::Check));
+        rows.extend(encode(&self.kv, Row::Kv));
+        rows.sort();
+        rows
+    }
+
+    fn change(&mut self, command: &Command) -> Result<Outcome, Refusal> {
+        match command {
+            Command::KvPut { key, value, flags, cas } => {
+                let old = self.kv.get(key.as_str());
+                if cas.is_some_and(|cas| cas != old.map_or(0, |old| old.modified.0)) {
+                    return Ok(Outcome::NotMatched);
+                }
+                let (key, value) = (key.clone(), value.clone());
+                let entry = KvEntry { key: key.clone(), value, flags: *flags, lock_index: 0, session: String::new() };
+                self.kv.insert(key.as_str().into(), unstamped(entry));
+            }
+            Command::KvDelete { key, cas } => {
+                let old = self.kv.get(key.as_str());
+                if old.is_some_and(|old| cas.is_some_and(|cas| cas != old.modified.0)) {
+                    return Ok(Outcome::NotMatched);
+                }
+                self.kv.remove(key.as_str());
+            }
+            Command::KvDeleteTree { prefix } => self.kv.retain(|key, _| !key.starts_with(prefix)),
+            Command::Register { node, keep_node, instance, checks } => {
+                self.register(node, *keep_node, instance.as_deref(), checks)?;
+            }
+            Command::RegisterInstance { instance, checks, replace_checks } => {
+                self.need_node(&instance.node)?;
+                self.put_instance(instance);
+                let before = self.checks.clone();
+                let listed = |id: &CheckId| checks.iter().any(|check| check.id == *id);
+                self.checks.retain(|(node, id), old| {
+                    let own = *node == instance.node && old.service.as_ref() == Some(&instance.id);
+                    !(own && *replace_checks) || listed(id)
+                });
+                for check in checks {
+                    self.put_keeping_state(check, &before);
+                }
+            }
+            Command::RegisterCheck { check } => {
+                self.need_node(&check.node)?;
+                if let Some(id) = &check.service {
+                    let instance = self.instances.get(&(check.node.clone(), id.clone()));
+                    if instance.is_none_or(|instance| instance.owner != Owner::Agent) {
+                        return Err(Refusal::CheckOfUnknownInstance(id.clone()));
+                    }
+                }
+                self.put_keeping_state(check, &self.checks.clone());
+            }
+            Command::Deregister { node, target } => self.remove(node, target),
+            Command::DeregisterOwn { node, target } => {
+                match target {
+                    Target::Node => return Err(Refusal::UnknownNode(node.clone())),
+                    Target::Instance(id) => {
+                        let own = self.instances.get(&(node.clone(), id.clone()));
+                        own.filter(|i| i.owner == Owner::Agent).ok_or(Refusal::UnknownInstance(id.clone()))?;
+                    }
+                    Target::Check(id) => drop(self.own_check(node, id)?),
+                }
+                self.remove(node, target);
+            }
+            Command::ReportTtl { node, check, status, output } => {
+                let old = self.own_check(node, check)?;
+                if !is_ttl(&old) {
+                    return Err(Refusal::NotTtl(check.clone()));
+                }
+                self.put_check(&Check { status: *status, output: output.clone(), ..old });
+            }
+            Command::ExpireTtl { node, check } => {
+                if let Some(old) = self.checks.get(&(node.clone(), check.clone())).map(|old| old.value.clone())
+                    && is_ttl(&old)
+                    && old.status != Status::Critical
+                {
+                    let output = format!("TTL expired (last output before timeout follows): {}", old.output);
+                    self.put_check(&Check { status: Status::Critical, output, ..old });
+                }
+            }
+            Command::ProbeResult { node, check, probe, status, output } => {
+                if let Some(old) = self.checks.get(&(node.clone(), check.clone())).map(|old| old.value.clone())
+                    && old.probe.as_ref() == Some(probe)
+                {
+                    self.put_check(&Check { status: *status, output: output.clone(), ..old });
+                }
+            }
+        }
+        Ok(Outcome::Done)
+    }
+
+    fn register(
+        &mut self,
+        node: &Node,
+        keep: bool,
+        instance: Option<&Instance>,
+        checks: &[Check],
+    ) -> Result<(), Refusal> {
+        let key = node.key();
+        let old = self.nodes.get(&key).map(|old| old.value.clone());
+        if !(keep && old.is_some()) {
+            let mut node = node.clone();
+            match old {
+                Some(old) if node.id.is_empty() => node.id = old.id,
+                Some(old) if !old.id.is_empty() && old.id != node.id => {
+                    let alive = self.checks.get(&(key.clone(), CheckId::new("serfHealth").unwrap()));
+                    if alive.is_some_and(|check| check.status == Status::Passing) {
+                        let (name, id, address) = (node.name, old.id, old.address);
+                        return Err(Refusal::NodeNameTaken { name, id, address });
+                    }
+                }
+                _ => {}
+            }
+            let renamed = self.nodes.iter().find(|(k, n)| **k != key && !node.id.is_empty() && n.id == node.id);
+            if let Some(old) = renamed.map(|(key, _)| key.clone()) {
+                self.remove(&old, &Target::Node);
+            }
+            self.nodes.insert(key.clone(), unstamped(node));
+        }
+        if let Some(instance) = instance {
+            self.put_instance(instance);
+        }
+        for check in checks {
+            if let Some(instance) = &check.service
+                && !self.instances.contains_key(&(key.clone(), instance.clone()))
+            {
+                let (instance, check) = (instance.clone(), check.id.clone());
+                return Err(Refusal::CatalogCheckOfUnknownInstance { instance, check });
+            }
+            self.put_check(check);
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, node: &NodeKey, target: &Target) {
+        match target {
+            Target::Node => {
+                self.nodes.remove(node);
+                self.instances.retain(|(of, _), _| of != node);
+                self.checks.retain(|(of, _), _| of != node);
+            }
+            Target::Instance(id) => {
+                self.instances.remove(&(node.clone(), id.clone()));
+                self.checks.retain(|(of, _), check| of != node || check.service.as_ref() != Some(id));
+            }
+            Target::Check(id) => drop(self.checks.remove(&(node.clone(), id.clone()))),
+        }
+    }
+
+    fn need_node(&self, node: &NodeKey) -> Result<(), Refusal> {
+        self.nodes.get(node).map(drop).ok_or_else(|| Refusal::UnknownNode(node.clone()))
+    }
+
+    fn own_check(&self, node: &NodeKey, id: &CheckId) -> Result<Check, Refusal> {
+        let check = self.checks.get(&(node.clone(), id.clone())).filter(|check| check.owner == Owner::Agent);
+        check.map(|check| check.value.clone()).ok_or_else(|| Refusal::UnknownCheck(id.clone()))
+    }
+
+    fn put_instance(&mut self, instance: &Instance) {
+        self.instances.insert((instance.node.clone(), instance.id.clone()), unstamped(instance.clone()));
+    }
+
+    fn put_check(&mut self, check: &Check) {
+        self.checks.insert((check.node.clone(), check.id.clone()), unstamped(check.clone()));
+    }
+
+    /// As it was before the command, should the command name a check twice.
+    fn put_keeping_state(&mut self, check: &Check, before: &BTreeMap<(NodeKey, CheckId), Stamped<Check>>) {
+        let mut check = check.clone();
+        if let Some(old) = before.get(&(check.node.clone(), check.id.clone())) {
+            (check.status, check.output) = (old.status, old.output.clone());
+        }
+        self.put_check(&check);
+    }
+}
+
+fn is_ttl(check: &Check) -> bool {
+    matches!(check.probe.as_deref(), Some(probe) if matches!(probe.kind, ProbeKind::Ttl { .. }))
+}

@@ -1,0 +1,144 @@
+//! What a reader of each watch key sees, rendered from the state by its indexes and from the model by looking at all
+//! rows.
+
+use std::fmt::Debug;
+
+use kvstore_core::{
+    Index, State, WatchKey,
+    names::{Key, NodeKey, ServiceKey},
+    row::{Check, Instance, Node, Stamped},
+};
+
+use crate::{
+    commands::{KEYS, NODES, SERVICES},
+    naive::Naive,
+};
+
+/// One line per thing; none: there is nothing.
+pub(crate) type Reading = Vec<String>;
+
+/// Every key that a command of [`crate::commands`] could touch, and some that none does.
+pub(crate) fn watch_keys() -> Vec<WatchKey> {
+    let mut keys = vec![WatchKey::Services, WatchKey::Nodes, WatchKey::Checks];
+    keys.extend(KEYS.iter().chain(&["never"]).map(|key| WatchKey::Key(Key::new(key).unwrap())));
+    keys.extend(["", "a", "a/", "a/b", "never"].map(|prefix| WatchKey::KeyPrefix(prefix.into())));
+    for service in SERVICES.iter().chain(&["never"]) {
+        let service = ServiceKey::new(service).unwrap();
+        keys.extend([WatchKey::Service(service.clone()), WatchKey::ServiceStatus(service)]);
+    }
+    for node in NODES.iter().chain(&["never"]) {
+        let node = NodeKey::new(node).unwrap();
+        keys.extend([WatchKey::Node(node.clone()), WatchKey::NodeChecks(node)]);
+    }
+    keys
+}
+
+fn line(thing: impl Debug) -> String {
+    format!("{thing:?}")
+}
+
+fn without_output(check: &Stamped<Check>) -> Stamped<Check> {
+    let value = Check { output: String::new(), ..check.value.clone() };
+    Stamped { created: check.created, modified: Index(0), value }
+}
+
+fn instance_line<'a>(
+    node: &Stamped<Node>,
+    instance: &Stamped<Instance>,
+    checks: impl Iterator<Item = &'a Stamped<Check>>,
+    output: bool,
+) -> String {
+    let checks: Vec<_> = checks.map(|check| if output { check.clone() } else { without_output(check) }).collect();
+    line((node, instance, checks))
+}
+
+fn listing(instance: &Instance) -> String {
+    line((&instance.service, &instance.tags, &instance.node, &instance.id))
+}
+
+/// A check as answers show it: with its host's name, and the name and tags of its service.
+fn check_line(node: Option<&Stamped<Node>>, instance: Option<&Stamped<Instance>>, check: &Stamped<Check>) -> String {
+    line((check, node.map(|node| &node.name), instance.map(|i| (&i.service, &i.tags))))
+}
+
+pub(crate) fn of_state(state: &State, key: &WatchKey) -> Reading {
+    let check = |check: &Stamped<Check>| {
+        check_line(state.node(&check.node).map(|n| &**n), state.instance_of(check).map(|i| &**i), check)
+    };
+    let service = |service: &ServiceKey, output| {
+        let views = state.instances_of(service);
+        assert_eq!(state.has_service(service), state.instances_of(service).next().is_some());
+        views.map(|v| instance_line(v.node, v.instance, v.checks().map(|c| &**c), output)).collect()
+    };
+    match key {
+        WatchKey::Key(key) => state.key(key).map(line).into_iter().collect(),
+        WatchKey::KeyPrefix(prefix) => state.keys(prefix).map(line).collect(),
+        WatchKey::Service(name) => service(name, true),
+        WatchKey::ServiceStatus(name) => service(name, false),
+        WatchKey::Services => {
+            assert!(state.services().all(|service| state.has_service(service)));
+            let instances = state.services().flat_map(|service| state.instances_of(service));
+            instances.map(|view| listing(view.instance)).collect()
+        }
+        WatchKey::Nodes => state.nodes().map(|(_, node)| line(node)).collect(),
+        WatchKey::Node(node) => {
+            let instances = state.instances_on(node).map(line);
+            state.node(node).map(line).into_iter().chain(instances).collect()
+        }
+        WatchKey::NodeChecks(node) => state.checks_on(node).map(|c| check(c)).collect(),
+        WatchKey::Checks => state.checks().map(|c| check(c)).collect(),
+    }
+}
+
+pub(crate) fn of_naive(naive: &Naive, key: &WatchKey) -> Reading {
+    let check = |check: &Stamped<Check>| {
+        let instance = check.service.as_ref().and_then(|id| naive.instances.get(&(check.node.clone(), id.clone())));
+        check_line(naive.nodes.get(&check.node), instance, check)
+    };
+    let service = |service: &ServiceKey, output| {
+        let instances = naive.instances.values().filter(|i| i.service_key() == *service);
+        let checks_of = |i: &Stamped<Instance>, of_host: bool| {
+            let (node, id) = (i.node.clone(), i.id.clone());
+            naive.checks.values().filter(move |c| {
+                c.node == node && if of_host { c.service.is_none() } else { c.service.as_ref() == Some(&id) }
+            })
+        };
+        let render = |i: &Stamped<Instance>| {
+            instance_line(&naive.nodes[&i.node], i, checks_of(i, true).chain(checks_of(i, false)), output)
+        };
+        instances.map(render).collect()
+    };
+    match key {
+        WatchKey::Key(key) => naive.kv.get(key.as_str()).map(line).into_iter().collect(),
+        WatchKey::KeyPrefix(prefix) => {
+            naive.kv.iter().filter(|(key, _)| key.starts_with(prefix.as_str())).map(|(_, entry)| line(entry)).collect()
+        }
+        WatchKey::Service(name) => service(name, true),
+        WatchKey::ServiceStatus(name) => service(name, false),
+        WatchKey::Services => {
+            let mut instances: Vec<_> = naive.instances.values().collect();
+            instances.sort_by_key(|i| (i.service_key(), i.node.clone(), i.id.clone()));
+            instances.into_iter().map(|i| listing(i)).collect()
+        }
+        WatchKey::Nodes => naive.nodes.values().map(line).collect(),
+        WatchKey::Node(node) => {
+            let instances = naive.instances.values().filter(|i| i.node == *node).map(line);
+            naive.nodes.get(node).map(line).into_iter().chain(instances).collect()
+        }
+        WatchKey::NodeChecks(node) => naive.checks.values().filter(|c| c.node == *node).map(check).collect(),
+        WatchKey::Checks => naive.checks.values().map(check).collect(),
+    }
+}
+
+/// Who has an IP address: hosts, and instances with one of their own.
+pub(crate) fn holders_in_state(state: &State, address: &str) -> Reading {
+    state.holders_of(address.parse().unwrap()).map(line).collect()
+}
+
+pub(crate) fn holders_in_naive(naive: &Naive, address: &str) -> Reading {
+    let hosts = naive.nodes.iter().filter(|(_, node)| node.address == address).map(|(key, _)| (key, None));
+    let instances = naive.instances.iter().filter(|(_, instance)| instance.address == address);
+    let mut holders: Vec<_> = hosts.chain(instances.map(|((node, id), _)| (node, Some(id)))).collect();
+    holders.sort();
+    holders.into_iter().map(line).collect()
+}
