@@ -192,8 +192,9 @@ impl Embedded {
 
 impl Engine for Embedded {
     fn load(&mut self) -> Result<Loaded, EngineError> {
-        let rows = self.db.as_ref().map_or_else(|| Err("it is closed".into()), |db| guarded(|| read_all(db)));
-        let rows = rows.map_err(|cause| EngineError::Open { path: self.path(), why: damaged(&*cause) })?;
+        let rows =
+            self.db.as_ref().map_or_else(|| Err("it is closed".into()), |db| guarded(|| read_all(db, self.index)));
+        let rows = rows.map_err(|cause| EngineError::Open { path: self.path(), why: damaged(&cause) })?;
         Ok(Loaded { index: self.index, rows })
     }
 
@@ -253,7 +254,7 @@ fn open_or_create(disk: &dyn Disk, fresh: Index) -> Result<(Database, Index), St
     let (db, (format, reserved)) = opened.map_err(|cause| match cause.downcast_ref() {
         Some(DatabaseError::DatabaseAlreadyOpen) => "another program has opened it; stop that one".into(),
         Some(DatabaseError::Storage(StorageError::Io(e))) if e.raw_os_error().is_some() => e.to_string(),
-        _ => damaged(&*cause),
+        _ => damaged(&cause),
     })?;
     match (format, reserved) {
         (Some(format), _) if format > CURRENT_FORMAT => Err(format!(
@@ -261,7 +262,7 @@ fn open_or_create(disk: &dyn Disk, fresh: Index) -> Result<(Database, Index), St
              that wrote it, or choose another --data-dir"
         )),
         (Some(_), Some(reserved)) if reserved < INDEX_END => Ok((db, Index(reserved))),
-        _ => Err(damaged("its format or its index is missing or wrong")),
+        _ => Err(damaged(&"its format or its index is missing or wrong".into())),
     }
 }
 
@@ -287,7 +288,9 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, Cause>) -> Result<T, Cause> {
     })
 }
 
-fn damaged(what: impl std::fmt::Display) -> String {
+fn damaged(cause: &Cause) -> String {
+    let causes = std::iter::successors(cause.source(), |&cause| cause.source());
+    let what = causes.fold(cause.to_string(), |text, cause| format!("{text}: {cause}"));
     format!("it is damaged: {what}; it stays where it is: put a backup in its place, or move it away to begin empty")
 }
 
@@ -297,12 +300,17 @@ fn read_meta(db: &Database) -> Result<(Option<u64>, Option<u64>), Cause> {
     Ok((number(FORMAT)?, number(RESERVED)?))
 }
 
-fn read_all(db: &Database) -> Result<Vec<Stamped<Row>>, Cause> {
+/// Every row; `index` is the last one that can have been given out.
+fn read_all(db: &Database, index: Index) -> Result<Vec<Stamped<Row>>, Cause> {
     let table = db.begin_read()?.open_table(ROWS)?;
     let mut rows = Vec::new();
     for entry in table.iter()? {
         let (key, value) = entry?;
-        rows.push(Row::decode(key.value(), value.value())?);
+        let row = Row::decode(key.value(), value.value())?;
+        if row.modified > index {
+            return Err(format!("row {:?} has an index that was never given out", key.value()).into());
+        }
+        rows.push(row);
     }
     Ok(rows)
 }

@@ -83,11 +83,15 @@ fn a_store_of_a_newer_version_is_refused() {
     assert!(text.contains("registry.redb: it has format 2") && text.contains("use the newer kvstore"), "{text}");
 }
 
+const FUTURE: &str = r#"{"created":1,"modified":9000000,"key":"a","value":""}"#;
+
 #[test]
 fn a_row_that_nobody_can_read_is_named() {
-    for (key, value, expected) in
-        [("x/y", "{}", "no table has a row \"x/y\""), ("k/a", "{", "row \"k/a\" cannot be read")]
-    {
+    for (key, value, expected) in [
+        ("x/y", "{}", "no table has a row \"x/y\""),
+        ("k/a", "{", "row \"k/a\" cannot be read: EOF while parsing"),
+        ("k/a", FUTURE, "row \"k/a\" has an index that was never given out"),
+    ] {
         let dir = tempfile::tempdir().unwrap();
         drop(Embedded::open(dir.path(), FRESH).unwrap());
         let db = redb::Database::open(store_of(dir.path())).unwrap();
