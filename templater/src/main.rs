@@ -89,7 +89,7 @@ fn start_log(format: LogFormat, level: &str) -> Result<(), String> {
         .with_target(false);
     match format {
         LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
+        LogFormat::Json => log.json().flatten_event(true).with_span_list(false).init(),
     }
     Ok(())
 }

@@ -49,6 +49,8 @@ pub struct Start {
     pub main: PathBuf,
     /// Its prefix, if it was given one: logs and the like are relative to that.
     pub prefix: Option<PathBuf>,
+    /// Where it logs before it has read its main file, if it was told: a check elsewhere may lack the right to the usual.
+    pub error_log: Option<String>,
 }
 
 /// How an nginx was started whose master shows `title` (its arguments, or the title it gave itself) and runs in
@@ -67,7 +69,8 @@ pub fn started(title: &[String], directory: &Path) -> Start {
         None if prefix.is_some() => base.join("conf/nginx.conf"),
         None => DEFAULT_MAIN.into(),
     };
-    Start { main, prefix }
+    let error_log = option("-e").map(|p| p.display().to_string());
+    Start { main, prefix, error_log }
 }
 
 /// The patterns that `text` includes, absolute: nginx reads them from the directory of its main file, `directory`.
@@ -152,11 +155,14 @@ pub fn wrapper(staged: &Path, text: &str) -> String {
     if outer { format!("events {{}}\n{include}\n") } else { format!("events {{}}\nhttp {{\n{include}\n}}\n") }
 }
 
-/// `program -t` over the main file `main`.
-pub fn check_command(program: &str, main: &Path, prefix: Option<&Path>) -> Vec<String> {
+/// `program -t` over the main file `main`, otherwise as the running one was started.
+pub fn check_command(program: &str, main: &Path, running: Option<&Start>) -> Vec<String> {
     let mut words = [program, "-t", "-q", "-c", &main.display().to_string()].map(str::to_owned).to_vec();
-    if let Some(prefix) = prefix {
+    if let Some(prefix) = running.and_then(|r| r.prefix.as_ref()) {
         words.extend(["-p".to_owned(), prefix.display().to_string()]);
+    }
+    if let Some(log) = running.and_then(|r| r.error_log.as_ref()) {
+        words.extend(["-e".to_owned(), log.clone()]);
     }
     words
 }
@@ -186,6 +192,15 @@ mod tests {
         for (title, expected) in cases {
             assert_eq!(started(&[title.to_owned()], Path::new("/cwd")).main, Path::new(expected), "{title}");
         }
+    }
+
+    #[test]
+    fn a_check_has_the_prefix_and_the_log_of_the_running_one() {
+        let title = "nginx: master process nginx -p /run/x -e stderr -g daemon off;";
+        let running = started(&[title.to_owned()], Path::new("/"));
+        let words = check_command("nginx", Path::new("/m"), Some(&running));
+        assert_eq!(words.join(" "), "nginx -t -q -c /m -p /run/x -e stderr");
+        assert_eq!(check_command("nginx", Path::new("/m"), None).join(" "), "nginx -t -q -c /m");
     }
 
     #[test]

@@ -154,15 +154,14 @@ impl Readers {
             }
             Kind::Nginx => {
                 let start = process.map(|p| nginx::started(&p.argv, &p.directory));
-                let prefix = start.as_ref().and_then(|s| s.prefix.clone());
                 let (main, temp, alone) = if nginx::is_main(staged.text) {
                     (staged.path.to_owned(), None, false)
                 } else {
-                    let known = start.map_or_else(|| nginx::DEFAULT_MAIN.into(), |s| s.main);
+                    let known = start.as_ref().map_or_else(|| nginx::DEFAULT_MAIN.into(), |s| s.main.clone());
                     let (temp, alone) = temporary_main(&known, staged);
                     (temp.as_ref().map_or(staged.path, TempFile::path).to_owned(), temp, alone)
                 };
-                let words = nginx::check_command(program, &main, prefix.as_deref());
+                let words = nginx::check_command(program, &main, start.as_ref());
                 LocalCheck { invocation: Invocation { words, directory: None }, alone, _main: temp }
             }
         }
