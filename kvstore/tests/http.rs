@@ -236,3 +236,34 @@ async fn a_host_that_lost_its_id_takes_over_its_name_and_keeps_its_services() {
     assert_eq!(found[0].node.id, settings.node_id);
     second.stop().await;
 }
+
+#[tokio::test]
+async fn a_catalog_check_with_a_ttl_turns_critical_unless_it_is_put_again() {
+    let agent = Agent::start("n").await;
+    let registry = client(&agent);
+    let ttl = Some(kvstore_client::GoDuration(Duration::from_millis(1500)));
+    let check = types::HealthCheck {
+        check_id: "alive".into(),
+        status: types::CheckStatus::Passing,
+        definition: types::CheckDefinition { ttl, ..types::CheckDefinition::default() },
+        ..types::HealthCheck::default()
+    };
+    let host = types::CatalogRegistration {
+        node: "host".into(),
+        address: "10.0.0.1".into(),
+        checks: vec![check],
+        ..types::CatalogRegistration::default()
+    };
+    registry.catalog_register(&host).await.unwrap();
+    let before = registry.health_node("host", None).await.unwrap();
+    for _ in 0..4 {
+        tokio::time::sleep(Duration::from_millis(400)).await;
+        registry.catalog_register(&host).await.unwrap();
+    }
+    assert_eq!(registry.health_node("host", None).await.unwrap(), before, "a renewal changes nothing");
+    let wait = Some(Wait { index: before.index, wait: Duration::from_secs(20) });
+    let lapsed = registry.health_node("host", wait).await.unwrap().value;
+    assert_eq!(lapsed[0].status, types::CheckStatus::Critical);
+    registry.catalog_register(&host).await.unwrap();
+    assert_eq!(registry.health_node("host", None).await.unwrap().value[0].status, types::CheckStatus::Passing);
+}

@@ -2,14 +2,14 @@
 //!
 //! The texts are Consul's; there they all come with status 500.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use kvstore_client::types::{CatalogRegistration, CheckStatus, HealthCheck, NodeService};
 use kvstore_core::{
     Command,
     health::Status,
     names::{CheckId, InstanceId, NameError, NodeKey, ServiceKey},
-    row::{Check, Instance, Node, Owner, TaggedAddress, Weights},
+    row::{Check, Instance, Node, Owner, Probe, ProbeKind, TaggedAddress, Weights},
 };
 use serde_json::Value;
 
@@ -119,7 +119,11 @@ fn check(node: &str, key: &NodeKey, body: HealthCheck) -> Result<Check, InvalidR
         output: body.output,
         service: of,
         kind: body.kind,
-        probe: None,
+        // Our extension: whoever put the check puts it again within this time, or it turns critical.
+        probe: body.definition.ttl.map(|ttl| {
+            let (interval, timeout) = (Duration::ZERO, Duration::ZERO);
+            Arc::new(Probe { kind: ProbeKind::Ttl { ttl: ttl.0 }, interval, timeout })
+        }),
         interval: body.interval,
         timeout: body.timeout,
         definition: if definition.as_object().is_some_and(serde_json::Map::is_empty) {
