@@ -15,6 +15,7 @@ unset CONSUL_HTTP_ADDR CONSUL_HTTP_TOKEN
 DIR=/tmp/flotilla-demo
 DOCKERD=/tmp/flotilla-dockerd.demo
 LABEL=flotilla-demo
+BIN=target/debug   # where cargo puts the programs; asked for once they are built
 PROGRAMS=()   # process ids of what this script has started
 TIMELINE=()
 BEGAN=${EPOCHREALTIME/[.,]/}
@@ -27,7 +28,7 @@ if [ -t 1 ]; then BOLD=$'\e[1m' DIM=$'\e[2m' RED=$'\e[31m' GREEN=$'\e[32m' PLAIN
 seconds() { local ms=$(((${EPOCHREALTIME/[.,]/} - BEGAN) / 1000)); printf '%d.%d' $((ms / 1000)) $((ms % 1000 / 100)); }
 step() { STEP=$1; STEP_BEGAN=${EPOCHREALTIME/[.,]/}; printf '\n%s%s%s\n' "$BOLD" "$STEP" "$PLAIN"; }
 saw() { printf '   %-9s %s\n' "$1" "$2"; }
-shown() { printf '   %s$ %s%s\n' "$DIM" "$*" "$PLAIN"; "$@"; }
+shown() { printf '   %s$ %s%s\n' "$DIM" "${*/#"$BIN"\//}" "$PLAIN"; "$@"; }
 
 held() {
     local ms=$(((${EPOCHREALTIME/[.,]/} - STEP_BEGAN) / 1000))
@@ -54,11 +55,10 @@ start() {
     shift
     setsid "$@" </dev/null >"$DIR/$name.log" 2>&1 &
     remember $! "$1"
-    shown_command "$@"
+    printf '   %s$ %s &%s\n' "$DIM" "${*/#"$BIN"\//}" "$PLAIN"
 }
 # Kept in a file too, so that what a killed demo left behind can be found: the process id and what it runs.
 remember() { PROGRAMS+=("$1"); echo "$1 $2" >>"$DIR/programs"; }
-shown_command() { printf '   %s$ %s &%s\n' "$DIM" "${*/#$BIN\//}" "$PLAIN"; }
 
 # Waits until "$@" succeeds, 15 s at most.
 until_ok() {
@@ -73,7 +73,7 @@ until_ok() {
 containers() { docker ps --all --quiet --no-trunc --filter "label=$LABEL"; }
 
 clean() {
-    trap '' INT TERM
+    trap '' INT TERM HUP
     local pid ids
     for pid in "${PROGRAMS[@]}"; do kill "$pid" 2>/dev/null || true; done
     if ids=$(containers 2>/dev/null) && [ -n "$ids" ]; then xargs docker rm --force --volumes <<<"$ids" >/dev/null || true; fi
@@ -88,8 +88,7 @@ clean() {
 
 end() {
     local code=$?
-    printf '\n%sTimeline%s\n' "$BOLD" "$PLAIN"
-    [ "${#TIMELINE[@]}" = 0 ] || printf '%s\n' "${TIMELINE[@]}"
+    [ "${#TIMELINE[@]}" = 0 ] || printf '\n%sTimeline%s\n%s\n' "$BOLD" "$PLAIN" "$(printf '%s\n' "${TIMELINE[@]}")"
     if [ "$code" != 0 ] || [ -n "$FAILED" ]; then
         local log
         for log in "$DIR"/*.log; do
@@ -105,7 +104,11 @@ end() {
 # --- looking ---------------------------------------------------------------------------------------------------------
 
 # Four views of who serves `web`; each prints one word a line, sorted.
-view_catalog() { curl --silent --fail --max-time 2 "$REGISTRY/v1/health/service/web?passing" | grep -oE '"Port": ?[1-9][0-9]*' | tr -dc '0-9\n' | sort -u; }
+view_catalog() {
+    # The port of the instance itself, which "Weights" follow, not those of its tagged addresses.
+    curl --silent --fail --max-time 2 "$REGISTRY/v1/health/service/web?passing" |
+        grep -oE '"Port": ?[0-9]+, ?"Weights"' | tr -dc '0-9\n' | sort -u
+}
 view_dns() { dig @127.0.0.1 -p "$DNS_PORT" +short +time=2 +tries=1 web.service.consul SRV | awk '{ print $3 }' | sort -u; }
 view_proxy() {
     local _
@@ -135,7 +138,7 @@ expect() {
     done
     ms=$(((${EPOCHREALTIME/[.,]/} - STEP_BEGAN) / 1000))
     saw catalog "web: $# passing${want_ports:+, on ports $(words "$want_ports")}"
-    saw DNS "dig @127.0.0.1 -p $DNS_PORT web.service.consul SRV: $# answers"
+    saw DNS "dig @127.0.0.1 -p $DNS_PORT web.service.consul SRV: $# in the answer"
     if [ $# -gt 0 ]; then
         saw HAProxy "$HAPROXY is answered by $(words "$haproxy")"
         saw nginx "$NGINX is answered by $(words "$nginx")"
@@ -175,7 +178,7 @@ prepare() {
 }
 
 start_programs() {
-    step "Start the registry, the registrar, and HAProxy and nginx with a templater each"
+    step "Start registry, registrar, two proxies and templaters"
     local port haproxy_port nginx_port
     port=$(free_port 8500) DNS_PORT=$(free_port 8600) haproxy_port=$(free_port 8080)
     nginx_port=$(free_port $((haproxy_port + 1)))
@@ -201,6 +204,7 @@ start_programs() {
 play() {
     local one two three new
     step "A container starts"
+    printf '   %s$ %s%s\n' "$DIM" "docker run -d -p 8080 -e SERVICE_NAME=web -e SERVICE_CHECK_HTTP=/health flotilla-demo/hello-web" "$PLAIN"
     one=$(run_web v1)
     expect "$one"
 
@@ -221,26 +225,26 @@ play() {
     ask_container "$two" /health/well
     expect "$one" "$two"
 
-    step "nginx's templater gets a template that nginx refuses"
+    step "A template is saved that nginx refuses"
     refuse
 
-    step "v2 replaces v1 under load, one container after the other"
+    step "v2 replaces v1 under load: the first v2 comes"
     "$BIN/load" "$HAPROXY" >"$DIR/load-haproxy.log" &
     local load_haproxy=$!
     "$BIN/load" "$NGINX" >"$DIR/load-nginx.log" &
     local load_nginx=$!
     remember "$load_haproxy" "$BIN/load"
     remember "$load_nginx" "$BIN/load"
-    STEP='  the first v2 comes' new=$(run_web v2)
+    new=$(run_web v2)
     expect "$one" "$two" "$new"
-    step '  the first v1 goes'
+    step "v2 replaces v1 under load: the first v1 goes"
     docker stop "$one" >/dev/null
     expect "$two" "$new"
-    step '  the second v2 comes'
+    step "v2 replaces v1 under load: the second v2 comes"
     local newer
     newer=$(run_web v2)
     expect "$two" "$new" "$newer"
-    step '  the second v1 goes'
+    step "v2 replaces v1 under load: the second v1 goes"
     docker stop "$two" >/dev/null
     expect "$new" "$newer"
     visitors HAProxy "$load_haproxy" "$DIR/load-haproxy.log"
@@ -257,13 +261,17 @@ refuse() {
     local live=$DIR/nginx/nginx.conf before
     before=$(cat "$live")
     sed -i 's/proxy_connect_timeout 2s;/proxy_connect_timeout soon;/' "$DIR/nginx/nginx.tmpl"
-    until_ok grep -q 'soon' "$DIR/templater-nginx.log" || true
-    if [ "$(cat "$live")" = "$before" ] && [ -n "$(view_proxy "$NGINX" 1)" ]; then
-        saw templater "$(grep -m 1 -i 'refused' "$DIR/templater-nginx.log" || echo 'said nothing of a refusal')"
+    until_ok grep -q 'nginx refused' "$DIR/templater-nginx.log" || true
+    local said
+    said=$(grep -m 1 -o 'nginx refused.*' "$DIR/templater-nginx.log" || true)
+    if [ -z "$said" ]; then
+        failed "the templater said nothing of a refusal"
+    elif [ "$(cat "$live")" != "$before" ] || [ -z "$(view_proxy "$NGINX" 1)" ]; then
+        failed "the refused file went live"
+    else
+        saw templater "$said"
         saw nginx "goes on with the file that it had"
         held
-    else
-        failed "the refused file went live"
     fi
     sed -i 's/proxy_connect_timeout soon;/proxy_connect_timeout 2s;/' "$DIR/nginx/nginx.tmpl"
 }
@@ -274,7 +282,7 @@ visitors() {
     kill "$2"
     wait "$2" || code=$?
     saw "$1" "$(tail -n 1 "$3")"
-    STEP="v2 replaced v1: visitors of $1"
+    STEP="v2 replaced v1: no visitor of $1 noticed"
     if [ "$code" = 0 ]; then held "$(tail -n 1 "$3")"; else failed "$(tail -n 1 "$3")"; fi
 }
 
@@ -293,7 +301,7 @@ if [ "$(id -u)" != 0 ]; then
     exit 1
 fi
 trap end EXIT
-trap 'exit 130' INT TERM
+trap 'exit 130' INT TERM HUP
 prepare
 start_programs
 [ -n "$FAILED" ] || play
@@ -311,4 +319,8 @@ It stays up until Ctrl-C. Look at
 and start more yourself${DOCKER_HOST:+, with DOCKER_HOST=$DOCKER_HOST}:
    docker run -d --label $LABEL -p 8080 -e SERVICE_NAME=web -e VERSION=v3 flotilla-demo/hello-web
 END
-while :; do sleep 3600 & wait $!; done
+trap 'exit 0' INT TERM HUP
+# Waiting for a child, unlike a child in the foreground, is interrupted by a signal.
+sleep infinity &
+remember $! sleep
+wait $!
