@@ -9,6 +9,7 @@ pub mod config;
 mod deadlines;
 pub mod dns;
 pub mod engine;
+pub mod events;
 pub mod http;
 mod logging;
 pub mod server;

@@ -2,17 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use hyper::{Response, StatusCode, header::HeaderValue};
-use kvstore_client::types::{AgentService, CheckUpdate, HealthCheck};
+use kvstore_client::types::{CheckUpdate, HealthCheck};
 use kvstore_core::{
-    Command, InstanceView, State, Target,
+    Command, State, Target,
     health::Status,
-    names::{CheckId, InstanceId, ServiceKey},
+    names::{CheckId, InstanceId},
     row::{Instance, Owner, Stamped},
 };
 use serde_json::json;
 
-use super::{Answer, App, Body, Call, catalog, empty, error::ApiError, json as to_json, shape, text};
+use super::{Answer, App, Call, catalog, empty, error::ApiError, json as to_json, shape};
 use crate::agent::registration;
 
 /// What `Version` says: the API level we answer at, then our own version, in the form clients parse.
@@ -55,7 +54,10 @@ pub(super) fn about(app: &App, _: &Call) -> Answer {
     })))
 }
 
-fn own_instances<'a>(app: &App, state: &'a State) -> impl Iterator<Item = &'a std::sync::Arc<Stamped<Instance>>> {
+pub(super) fn own_instances<'a>(
+    app: &App,
+    state: &'a State,
+) -> impl Iterator<Item = &'a std::sync::Arc<Stamped<Instance>>> {
     state.instances_on(&app.about.node).filter(|instance| instance.owner == Owner::Agent)
 }
 
@@ -67,7 +69,7 @@ pub(super) fn services(app: &App, _: &Call) -> Answer {
 }
 
 /// Checks as the agent shows them: without indexes.
-fn agent_check(check: HealthCheck) -> HealthCheck {
+pub(super) fn agent_check(check: HealthCheck) -> HealthCheck {
     HealthCheck { create_index: 0, modify_index: 0, ..check }
 }
 
@@ -76,28 +78,6 @@ pub(super) fn checks(app: &App, _: &Call) -> Answer {
     let own = state.checks_on(&app.about.node).filter(|check| check.owner == Owner::Agent);
     let listed = own.map(|check| (check.id.to_string(), agent_check(shape::check(&state, check))));
     Ok(to_json(&listed.collect::<BTreeMap<_, _>>()))
-}
-
-/// One instance with the hash of its content.
-pub(super) fn service(app: &App, call: &Call) -> Answer {
-    let state = app.store.state();
-    let unknown = || ApiError::NotFound(format!("unknown service ID: {}", call.rest));
-    let id = InstanceId::new(&call.rest).map_err(|_| unknown())?;
-    let instance = own_instances(app, &state).find(|instance| instance.id == id).ok_or_else(unknown)?;
-    let shown = catalog::shape(app).agent_service(instance);
-    let hash = content_hash(&shown);
-    let mut response = to_json(&AgentService { content_hash: hash.clone(), ..shown });
-    if let Ok(value) = HeaderValue::from_str(&hash) {
-        response.headers_mut().insert("x-consul-contenthash", value);
-    }
-    Ok(response)
-}
-
-/// FNV-1a of the JSON: the same content has the same hash after a restart too.
-fn content_hash(service: &AgentService) -> String {
-    let bytes = super::json::compact(service);
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(*b)).wrapping_mul(0x100_0000_01b3));
-    format!("{hash:016x}")
 }
 
 pub(super) async fn register_service(app: &App, call: Call) -> Answer {
@@ -164,60 +144,4 @@ pub(super) async fn update_check(app: &App, call: Call) -> Answer {
     let status = Status::parse(word)
         .ok_or_else(|| ApiError::BadRequest(format!("Invalid check status: '{}'", update.status)))?;
     report(app, &call.rest, status, update.output).await
-}
-
-/// The worst of an instance's checks as a status code, for load balancers.
-fn verdict(status: Option<Status>) -> (StatusCode, &'static str) {
-    match status {
-        Some(Status::Passing) => (StatusCode::OK, "passing"),
-        Some(Status::Warning) => (StatusCode::TOO_MANY_REQUESTS, "warning"),
-        Some(Status::Critical) => (StatusCode::SERVICE_UNAVAILABLE, "critical"),
-        None => (StatusCode::NOT_FOUND, "critical"),
-    }
-}
-
-fn instance_health(app: &App, state: &State, view: &InstanceView<'_>) -> serde_json::Value {
-    json!({
-        "AggregatedStatus": view.status().as_str(),
-        "Service": catalog::shape(app).agent_service(view.instance),
-        "Checks": view.checks().map(|check| agent_check(shape::check(state, check))).collect::<Vec<_>>(),
-    })
-}
-
-/// A status word as text, or the details, with the status code that goes with them.
-fn health_answer(call: &Call, status: Option<Status>, missing: String, details: &serde_json::Value) -> Response<Body> {
-    let (code, word) = verdict(status);
-    let reason = if status.is_some() { word.to_owned() } else { missing };
-    let as_text = call.query.get("format") == Some("text");
-    let mut response = if as_text { text(code, reason.clone()) } else { to_json(details) };
-    *response.status_mut() = code;
-    if let Ok(value) = HeaderValue::from_str(&reason) {
-        response.headers_mut().insert("x-consul-reason", value);
-    }
-    response
-}
-
-pub(super) fn health_by_id(app: &App, call: &Call) -> Answer {
-    let state = app.store.state();
-    let id = InstanceId::new(&call.rest)?;
-    let view = state.instance_view(&app.about.node, &id).filter(|view| view.instance.owner == Owner::Agent);
-    let details = view.as_ref().map_or_else(
-        || json!({"AggregatedStatus": "critical", "Service": null, "Checks": null}),
-        |view| instance_health(app, &state, view),
-    );
-    let missing = format!("ServiceId {id} not found");
-    Ok(health_answer(call, view.map(|view| view.status()), missing, &details))
-}
-
-pub(super) fn health_by_name(app: &App, call: &Call) -> Answer {
-    let state = app.store.state();
-    let name = ServiceKey::new(&call.rest)?;
-    let own: Vec<_> = state
-        .instances_of(&name)
-        .filter(|view| view.instance.node == app.about.node && view.instance.owner == Owner::Agent)
-        .collect();
-    let status = own.iter().map(InstanceView::status).max();
-    let details = own.iter().map(|view| instance_health(app, &state, view)).collect::<Vec<_>>();
-    let missing = format!("ServiceName {name} Not Found");
-    Ok(health_answer(call, status, missing, &details.into()))
 }

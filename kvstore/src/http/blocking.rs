@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::{
     Answer, App, Body,
     error::ApiError,
-    json_bytes, prettied,
+    json_bytes,
     query::{Consistency, Query, Waiting},
 };
 
@@ -60,7 +60,7 @@ pub(super) async fn answer(app: &App, query: &Query, read: Read) -> Answer {
     };
     let found = (read.render)(&state);
     let mut response = match found {
-        Found::Json(bytes) => prettied(json_bytes(bytes), query),
+        Found::Json(bytes) => json_bytes(bytes),
         Found::Raw(bytes) => raw(bytes),
         Found::Nothing => {
             let mut response = Response::new(Body::default());
@@ -74,8 +74,7 @@ pub(super) async fn answer(app: &App, query: &Query, read: Read) -> Answer {
 
 /// The first state in which `read` is newer than `waiting.index`, or the newest when patience ends.
 async fn newer(app: &App, read: &Read, waiting: Waiting) -> std::sync::Arc<State> {
-    // Up to a sixteenth more, so that a pack of watchers spreads out.
-    let until = Instant::now() + waiting.wait + waiting.wait.mul_f64(rand::random::<f64>() / 16.0);
+    let until = end_of(waiting.wait);
     let mut enlisted = app.store.enlist(&read.keys);
     loop {
         let state = app.store.state();
@@ -90,6 +89,11 @@ async fn newer(app: &App, read: &Read, waiting: Waiting) -> std::sync::Arc<State
             () = app.shutdown.cancelled() => return app.store.state(),
         }
     }
+}
+
+/// When who begins to wait now has waited for `wait`; up to a sixteenth later, so that a pack of watchers spreads out.
+pub(super) fn end_of(wait: std::time::Duration) -> Instant {
+    Instant::now() + wait + wait.mul_f64(rand::random::<f64>() / 16.0)
 }
 
 fn describe(headers: &mut HeaderMap, index: Index, consistency: Option<Consistency>) {

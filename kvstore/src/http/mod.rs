@@ -3,34 +3,51 @@
 //! A *read* says what it depends on and how to render it from a state; [`blocking`] does the waiting. A *write* makes
 //! a command and answers what the store says. Nothing here decides anything about the registry's data.
 
+#![allow(clippy::unnecessary_wraps)] // handlers have one signature, whether they can fail or not
+
 mod agent;
+mod agent_health;
+mod agent_service;
 mod blocking;
+mod body;
+mod cached;
 mod catalog;
+mod compress;
 mod error;
+mod event;
 mod health;
 mod json;
 mod kv;
+mod maintenance;
+mod path;
 mod query;
 mod register;
 mod serve;
 mod shape;
 mod status;
 
+pub use body::Body;
 pub use serve::{Listener, serve};
 
-use std::{future::Future, net::IpAddr, pin::Pin, sync::Arc};
+use std::{
+    collections::HashMap,
+    future::Future,
+    net::IpAddr,
+    pin::Pin,
+    sync::{Arc, LazyLock},
+};
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
-    header::{ALLOW, CONTENT_TYPE, HeaderValue, VARY},
+    header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, VARY},
 };
 use kvstore_core::names::NodeKey;
 use tokio_util::sync::CancellationToken;
 
 use self::{blocking::Read, error::ApiError, query::Query};
-use crate::store::Store;
+use crate::{events::Events, store::Store};
 
 /// What every handler works with.
 #[derive(Debug)]
@@ -41,6 +58,15 @@ pub struct App {
     pub about: About,
     /// Ends blocking queries.
     pub shutdown: CancellationToken,
+    asked: cached::Asked,
+    events: Events,
+}
+
+impl App {
+    /// An app that knows `store` and has heard of nothing else yet.
+    pub fn new(store: Store, about: About, shutdown: CancellationToken) -> Self {
+        Self { store, about, shutdown, asked: cached::Asked::default(), events: Events::default() }
+    }
 }
 
 /// Facts about this agent, and limits.
@@ -68,9 +94,6 @@ const MAX_BODY_BYTES: usize = 4 << 20;
 /// The time a client may take to send a body.
 const BODY_DEADLINE: std::time::Duration = std::time::Duration::from_mins(1);
 
-/// An answer's body.
-pub type Body = Full<Bytes>;
-
 type Answer = Result<Response<Body>, ApiError>;
 type Later<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
 
@@ -80,6 +103,7 @@ pub struct Call {
     /// What of the path comes after the route's own part, decoded.
     rest: String,
     query: Query,
+    headers: HeaderMap,
     body: Bytes,
 }
 
@@ -89,6 +113,8 @@ enum Handler {
     Read(fn(&App, &Call) -> Result<Read, ApiError>),
     /// An answer from what is at hand.
     Plain(fn(&App, &Call) -> Answer),
+    /// An answer that waits for something by its own rules.
+    Later(for<'a> fn(&'a App, Call) -> Later<'a>),
     /// A change.
     Write(for<'a> fn(&'a App, Call) -> Later<'a>),
 }
@@ -107,6 +133,10 @@ const fn read(path: &'static str, handler: fn(&App, &Call) -> Result<Read, ApiEr
 
 const fn plain(path: &'static str, handler: fn(&App, &Call) -> Answer) -> Route {
     Route { method: Method::GET, path, handler: Handler::Plain(handler) }
+}
+
+const fn later(path: &'static str, handler: for<'a> fn(&'a App, Call) -> Later<'a>) -> Route {
+    Route { method: Method::GET, path, handler: Handler::Later(handler) }
 }
 
 const fn put(path: &'static str, handler: for<'a> fn(&'a App, Call) -> Later<'a>) -> Route {
@@ -129,7 +159,9 @@ macro_rules! later {
     };
 }
 
-/// Every endpoint. The first route whose path fits decides; methods of one path stand together.
+/// Every endpoint: these, and those of whole areas. Methods of one path stand together.
+static TABLES: &[&[Route]] = &[ROUTES];
+
 static ROUTES: &[Route] = &[
     read("/v1/kv/", kv::get),
     put("/v1/kv/", later!(kv::put)),
@@ -151,9 +183,11 @@ static ROUTES: &[Route] = &[
     plain("/v1/agent/checks", agent::checks),
     put("/v1/agent/service/register", later!(agent::register_service)),
     put("/v1/agent/service/deregister/", later!(agent::deregister_service)),
-    plain("/v1/agent/service/", agent::service),
-    plain("/v1/agent/health/service/id/", agent::health_by_id),
-    plain("/v1/agent/health/service/name/", agent::health_by_name),
+    later("/v1/agent/service/", later!(agent_service::get)),
+    plain("/v1/agent/health/service/id/", agent_health::by_id),
+    plain("/v1/agent/health/service/name/", agent_health::by_name),
+    put("/v1/agent/service/maintenance/", later!(maintenance::of_instance)),
+    put("/v1/agent/maintenance", later!(maintenance::of_node)),
     put("/v1/agent/check/register", later!(agent::register_check)),
     put("/v1/agent/check/deregister/", later!(agent::deregister_check)),
     put("/v1/agent/check/pass/", later!(agent::pass_check)),
@@ -163,27 +197,41 @@ static ROUTES: &[Route] = &[
     put("/v1/agent/check/fail/", later!(agent::fail_check)),
     get_as_put("/v1/agent/check/fail/", later!(agent::fail_check)),
     put("/v1/agent/check/update/", later!(agent::update_check)),
+    put("/v1/event/fire/", later!(event::fire)),
+    later("/v1/event/list", later!(event::list)),
     plain("/v1/status/leader", status::leader),
     plain("/v1/status/peers", status::peers),
 ];
 
-/// The routes of the path that fits, all methods, and what comes after the route's own part.
+/// The routes of each path. Whether something follows is part of the key: `/v1/acl/token` and `/v1/acl/token/` differ.
+static PATHS: LazyLock<HashMap<(&'static str, bool), &'static [Route]>> = LazyLock::new(|| {
+    let groups = TABLES.iter().flat_map(|table| table.chunk_by(|a, b| a.path == b.path));
+    let key = |path: &'static str| path.strip_suffix('/').map_or((path, false), |own| (own, true));
+    groups.map(|group| (key(group[0].path), group)).collect()
+});
+
+/// No route has more parts than this; what comes after belongs to a name.
+const MAX_PARTS: usize = 8;
+
+/// The routes of the path that fits best, all methods, and what comes after the route's own part.
 fn find(path: &str) -> Option<(&'static [Route], &str)> {
-    let fits = |route: &Route| match route.path.strip_suffix('/') {
-        // `/v1/kv` is the same as `/v1/kv/`: nothing follows.
-        Some(own) => path.strip_prefix(own).filter(|rest| rest.is_empty() || rest.starts_with('/')).is_some(),
-        None => path == route.path,
-    };
-    let first = ROUTES.iter().position(fits)?;
-    let own = ROUTES[first].path;
-    let count = ROUTES[first..].iter().take_while(|route| route.path == own).count();
-    Some((&ROUTES[first..first + count], path.get(own.len()..).unwrap_or_default()))
+    if let Some(routes) = PATHS.get(&(path, false)) {
+        return Some((routes, ""));
+    }
+    // `/v1/kv` is the same as `/v1/kv/`: nothing follows.
+    let ends = path.match_indices('/').map(|(at, _)| at).take(MAX_PARTS).chain([path.len()]).collect::<Vec<_>>();
+    let found = ends.into_iter().rev().find_map(|end| Some((end, PATHS.get(&(&path[..end], true))?)));
+    found.map(|(end, routes)| (*routes, path.get(end + 1..).unwrap_or_default()))
 }
 
 /// Answers one request; never fails: what goes wrong is an answer too.
 pub(crate) async fn answer(app: &Arc<App>, request: Request<hyper::body::Incoming>) -> Response<Body> {
     let api = request.uri().path().starts_with("/v1/");
+    let gzip = compress::accepted(request.headers());
     let mut response = route(app, request).await.unwrap_or_else(ApiError::into_response);
+    if gzip {
+        response = compress::worth_it(response).await;
+    }
     if api {
         let headers = response.headers_mut();
         headers.insert("x-consul-default-acl-policy", HeaderValue::from_static("allow"));
@@ -193,54 +241,56 @@ pub(crate) async fn answer(app: &Arc<App>, request: Request<hyper::body::Incomin
 }
 
 async fn route(app: &App, request: Request<hyper::body::Incoming>) -> Answer {
-    let path = request.uri().path();
-    let Some((routes, rest)) = find(path) else {
+    let (head, incoming) = request.into_parts();
+    let method = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
+    let Some(path) = path::canonical(head.uri.path(), &method, |path| find(path).is_some()) else {
+        return path::redirect(&head.uri);
+    };
+    let Some((routes, rest)) = find(&path) else {
         return if path == "/" {
             Ok(text(StatusCode::OK, "kvstore: the API is at /v1/\n"))
         } else {
-            Err(ApiError::no_such_path(path))
+            Err(ApiError::no_such_path(&path))
         };
-    };
-    let method = match request.method() {
-        &Method::HEAD => Method::GET,
-        other => other.clone(),
     };
     if method == Method::OPTIONS {
         return Ok(allow(StatusCode::OK, routes, Bytes::new()));
     }
     let Some(route) = routes.iter().find(|route| route.method == method) else {
-        let body = format!("method {} not allowed", request.method());
+        let body = format!("method {} not allowed", head.method);
         return Ok(allow(StatusCode::METHOD_NOT_ALLOWED, routes, body.into()));
     };
-    let rest = query::decode(rest).ok_or(ApiError::BadPath)?;
-    let query = Query::parse(request.uri().query())?;
+    let rest = query::decode(rest).filter(|rest| !rest.contains(char::is_control)).ok_or(ApiError::BadPath)?;
+    let query = Query::parse(head.uri.query())?;
     query.same_place(&app.about.datacenter)?;
-    match &route.handler {
-        Handler::Plain(handler) => {
-            let call = Call { rest, query, body: Bytes::new() };
-            handler(app, &call).map(|response| prettied(response, &call.query))
-        }
+    let mut call = Call { rest, query, headers: head.headers, body: Bytes::new() };
+    let pretty = call.query.has("pretty");
+    let cached = cached::asked(app, route, &call)?;
+    let mut response = match &route.handler {
+        Handler::Plain(handler) => handler(app, &call)?,
         Handler::Read(handler) => {
-            let call = Call { rest, query, body: Bytes::new() };
             let read = handler(app, &call)?;
-            blocking::answer(app, &call.query, read).await
+            blocking::answer(app, &call.query, read).await?
         }
+        Handler::Later(handler) => handler(app, call).await?,
         Handler::Write(handler) => {
             let is_kv = route.path == "/v1/kv/";
-            let body = read_body(request, if is_kv { app.about.max_value_bytes } else { MAX_BODY_BYTES }).await?;
-            handler(app, Call { rest, query, body }).await
+            call.body = read_body(incoming, if is_kv { app.about.max_value_bytes } else { MAX_BODY_BYTES }).await?;
+            handler(app, call).await?
         }
-    }
+    };
+    cached::tell(cached, &mut response);
+    Ok(if pretty { prettied(response) } else { response })
 }
 
 /// The whole body, if it comes in time and is not too long; chunked ones are measured too.
-async fn read_body(request: Request<hyper::body::Incoming>, max_bytes: usize) -> Result<Bytes, ApiError> {
-    let declared = hyper::body::Body::size_hint(request.body()).lower();
+async fn read_body(body: hyper::body::Incoming, max_bytes: usize) -> Result<Bytes, ApiError> {
+    let declared = hyper::body::Body::size_hint(&body).lower();
     let too_large = |bytes: Option<u64>| ApiError::BodyTooLarge { bytes, max_bytes };
     if declared > max_bytes as u64 {
         return Err(too_large(Some(declared)));
     }
-    let collect = Limited::new(request.into_body(), max_bytes).collect();
+    let collect = Limited::new(body, max_bytes).collect();
     match tokio::time::timeout(BODY_DEADLINE, collect).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(None)),
@@ -252,7 +302,7 @@ async fn read_body(request: Request<hyper::body::Incoming>, max_bytes: usize) ->
 /// An answer that says which methods the path takes.
 fn allow(status: StatusCode, routes: &[Route], body: Bytes) -> Response<Body> {
     let methods = routes.iter().fold("OPTIONS".to_owned(), |list, route| format!("{list},{}", route.method));
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(Body::new(body));
     *response.status_mut() = status;
     response.headers_mut().insert(ALLOW, HeaderValue::from_str(&methods).expect("methods are plain ASCII"));
     response
@@ -260,7 +310,7 @@ fn allow(status: StatusCode, routes: &[Route], body: Bytes) -> Response<Body> {
 
 /// A text for people.
 fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<Body> {
-    let mut response = Response::new(Full::new(text.into()));
+    let mut response = Response::new(Body::new(text));
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
@@ -277,20 +327,17 @@ fn json(value: &impl serde::Serialize) -> Response<Body> {
 }
 
 fn json_bytes(bytes: Bytes) -> Response<Body> {
-    let mut response = Response::new(Full::new(bytes));
+    let mut response = Response::new(Body::new(bytes));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }
 
 /// `?pretty`: JSON with four spaces and a line end; anything else as it is.
-fn prettied(response: Response<Body>, query: &Query) -> Response<Body> {
-    if !query.has("pretty") || response.headers().get(CONTENT_TYPE).is_none_or(|t| t != "application/json") {
+fn prettied(response: Response<Body>) -> Response<Body> {
+    if response.headers().get(CONTENT_TYPE).is_none_or(|t| t != "application/json") {
         return response;
     }
-    let (head, body) = response.into_parts();
-    // A full body is at hand; collecting it waits for nothing.
-    let bytes = futures_util::FutureExt::now_or_never(body.collect()).and_then(Result::ok);
-    Response::from_parts(head, Full::new(json::pretty(&bytes.unwrap_or_default().to_bytes())))
+    response.map(|body| body.whole().map(|bytes| Body::new(json::pretty(bytes))).unwrap_or(body))
 }
 
 #[cfg(test)]
@@ -320,10 +367,13 @@ mod tests {
     }
 
     #[test]
-    fn methods_of_a_path_stand_together() {
-        for (i, route) in ROUTES.iter().enumerate() {
-            let (routes, _) = find(route.path).unwrap();
-            assert!(routes.iter().any(|r| std::ptr::eq(r, route)), "{} is hidden (line {i})", route.path);
+    fn every_route_is_found_by_its_own_path() {
+        for route in TABLES.iter().copied().flatten() {
+            let (routes, rest) = find(route.path).unwrap();
+            assert!(routes.iter().any(|r| std::ptr::eq(r, route)) && rest.is_empty(), "{} is hidden", route.path);
+            let same = |other: &&Route| other.path == route.path && other.method == route.method;
+            assert_eq!(TABLES.iter().copied().flatten().filter(same).count(), 1, "{} is there twice", route.path);
+            assert!(route.path.matches('/').count() <= MAX_PARTS, "{} is never looked for", route.path);
         }
     }
 }

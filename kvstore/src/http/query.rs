@@ -61,6 +61,11 @@ impl Query {
         self.pairs.iter().filter(move |(n, _)| n == name).map(|(_, value)| value.as_str())
     }
 
+    /// Every parameter but those of these names.
+    pub(super) fn without(&self, names: &[&str]) -> Vec<&(String, String)> {
+        self.pairs.iter().filter(|(n, _)| !names.contains(&n.as_str())).collect()
+    }
+
     /// A flag that may be given bare or as a boolean, such as `passing`.
     pub(super) fn flag(&self, name: &str) -> Result<bool, ApiError> {
         match self.get(name) {
@@ -81,18 +86,21 @@ impl Query {
 
     /// `index` and `wait`; `None` for a read that is to be answered at once.
     pub(super) fn waiting(&self) -> Result<Option<Waiting>, ApiError> {
-        let bad = |what: &str| ApiError::BadRequest(format!("Invalid {what}"));
-        let wait = match self.get("wait").filter(|w| !w.is_empty()) {
-            None => DEFAULT_WAIT,
-            Some(text) => GoDuration::from_str(text).map_err(|why| bad(&format!("wait time: {why}")))?.0,
-        };
+        let wait = self.wait()?;
         let index = match self.get("index").filter(|i| !i.is_empty()) {
             None => 0,
-            Some(text) => text.parse().map_err(|_| bad("index"))?,
+            Some(text) => text.parse().map_err(|_| ApiError::BadRequest("Invalid index".into()))?,
         };
-        // A wait of nothing asks for the default, as with Consul.
-        let wait = if wait.is_zero() { DEFAULT_WAIT } else { wait.min(MAX_WAIT) };
         Ok((index > 0).then_some(Waiting { index, wait }))
+    }
+
+    /// How long a read may wait.
+    pub(super) fn wait(&self) -> Result<Duration, ApiError> {
+        let Some(text) = self.get("wait").filter(|w| !w.is_empty()) else { return Ok(DEFAULT_WAIT) };
+        let invalid = |why| ApiError::BadRequest(format!("Invalid wait time: {why}"));
+        let wait = GoDuration::from_str(text).map_err(invalid)?.0;
+        // A wait of nothing asks for the default, as with Consul.
+        Ok(if wait.is_zero() { DEFAULT_WAIT } else { wait.min(MAX_WAIT) })
     }
 
     /// `stale`, `consistent` or neither.
