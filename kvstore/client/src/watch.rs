@@ -60,16 +60,46 @@ pub struct Watch<T> {
     index: u64,
     last: Option<T>,
     backoff: Backoff,
+    patience: Patience,
     failed: bool,
 }
 
-/// A registry that answers blocking queries at once without news is asked at most this often.
+/// Answers without news that are followed by the next query at once; beyond them a registry that answers blocking
+/// queries without news is asked at most every [`NO_NEWS_PAUSE`]. So a few needless wakes delay no change, and a
+/// registry that does not wait at all is not hammered.
+const NO_NEWS_BURST: u32 = 10;
 const NO_NEWS_PAUSE: Duration = Duration::from_millis(100);
+
+/// A token bucket: [`NO_NEWS_BURST`] at once, one more every [`NO_NEWS_PAUSE`].
+#[derive(Debug)]
+struct Patience {
+    left: u32,
+    refilled: tokio::time::Instant,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self { left: NO_NEWS_BURST, refilled: tokio::time::Instant::now() }
+    }
+
+    /// Takes a token; waits for one if there is none.
+    async fn spend(&mut self) {
+        let pauses = self.refilled.elapsed().as_millis() / NO_NEWS_PAUSE.as_millis();
+        if pauses > 0 {
+            self.left = self.left.saturating_add(u32::try_from(pauses).unwrap_or(u32::MAX)).min(NO_NEWS_BURST);
+            self.refilled = tokio::time::Instant::now();
+        }
+        match self.left.checked_sub(1) {
+            Some(left) => self.left = left,
+            None => tokio::time::sleep(NO_NEWS_PAUSE).await,
+        }
+    }
+}
 
 impl<T: PartialEq + Clone> Watch<T> {
     /// A watch whose single queries wait at most `wait`.
     pub fn new(wait: Duration) -> Self {
-        Self { wait, index: 0, last: None, backoff: Backoff::new(), failed: false }
+        Self { wait, index: 0, last: None, backoff: Backoff::new(), patience: Patience::new(), failed: false }
     }
 
     /// The next new value of what `read` asks for.
@@ -95,16 +125,13 @@ impl<T: PartialEq + Clone> Watch<T> {
             };
             self.failed = false;
             self.backoff.reset();
-            let moved = got.index != self.index;
             // A lower index is another life of the registry; 0 would make the next query not wait at all.
             self.index = if got.index < self.index { 0 } else { got.index.max(1) };
             if self.last.as_ref() != Some(&got.value) {
                 self.last = Some(got.value.clone());
                 return Ok(got.value);
             }
-            if moved || wait.is_none() {
-                tokio::time::sleep(NO_NEWS_PAUSE).await;
-            }
+            self.patience.spend().await;
         }
     }
 
@@ -153,6 +180,18 @@ mod tests {
         let (asked, got) = follow(&[(50, "a"), (7, "a"), (7, "b"), (0, "error"), (9, "c")], 3).await;
         assert_eq!(asked, [0, 50, 0, 7, 0]);
         assert_eq!(got, ["a", "b", "c"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_few_answers_without_news_delay_nothing_and_many_are_slowed_down() {
+        let started = tokio::time::Instant::now();
+        let mut answers: Vec<_> = (1..=8).map(|index| (index, "a")).collect();
+        answers.push((9, "b"));
+        follow(&answers, 2).await;
+        assert_eq!(started.elapsed(), Duration::ZERO);
+        answers.splice(8.., (9..=30).map(|index| (index, "a")).chain([(31, "b")]));
+        follow(&answers, 2).await;
+        assert!(started.elapsed() >= NO_NEWS_PAUSE * 10, "{:?}", started.elapsed());
     }
 
     #[test]
