@@ -166,7 +166,7 @@ mod tests {
             output: String::new(),
             service: None,
             kind: "ttl".into(),
-            probe: Some(Arc::new(Probe { kind, interval: Duration::ZERO, timeout: Duration::ZERO })),
+            probe: Some(Arc::new(Probe::new(kind, Duration::ZERO, Duration::ZERO))),
             interval: String::new(),
             timeout: String::new(),
             definition: serde_json::Value::Null,

@@ -104,6 +104,15 @@ pub enum Command {
         /// The check.
         check: CheckId,
     },
+    /// A check was critical for as long as its probe allows: its instance goes. Of no effect if that holds no more.
+    ReapCritical {
+        /// The agent's node.
+        node: NodeKey,
+        /// The check.
+        check: CheckId,
+        /// The probe that allowed it.
+        probe: Arc<Probe>,
+    },
     /// A probe has run. Of no effect if the check is gone or has another probe by now.
     ProbeResult {
         /// The agent's node.

@@ -177,6 +177,15 @@ impl<'a> Draft<'a> {
                 self.put(Row::Check(Check { status: *status, output: output.clone(), ..old.clone() }));
             }
             Command::ExpireTtl { node, check } => self.expire(node, check),
+            Command::ReapCritical { node, check, probe } => {
+                if let Some(old) = self.check(node, check)
+                    && let Some(instance) = &old.service
+                    && (old.owner, old.status) == (Owner::Agent, Status::Critical)
+                    && old.probe.as_ref() == Some(probe)
+                {
+                    self.delete_instance(node, instance);
+                }
+            }
             Command::ProbeResult { node, check, probe, status, output } => {
                 if let Some(old) = self.check(node, check)
                     && old.probe.as_ref() == Some(probe)

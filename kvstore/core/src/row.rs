@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{
     Index,
-    health::Status,
+    health::{Status, Thresholds},
     names::{CheckId, InstanceId, Key, NameError, NodeKey, ServiceKey},
 };
 
@@ -149,6 +149,34 @@ pub struct Probe {
     /// For one run; zero for a TTL.
     #[serde(default, with = "millis")]
     pub timeout: Duration,
+    /// How many results in a row it takes to change the status.
+    #[serde(default, skip_serializing_if = "Thresholds::is_default")]
+    pub thresholds: Thresholds,
+    /// The most output kept of a run; none: the agent's limit.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output_max_bytes: Option<u32>,
+    /// The check's instance is deregistered when the check was critical for this long; zero: never.
+    #[serde(default, with = "millis", skip_serializing_if = "Duration::is_zero")]
+    pub deregister_after: Duration,
+}
+
+impl Probe {
+    /// A probe whose every result counts at once.
+    pub fn new(kind: ProbeKind, interval: Duration, timeout: Duration) -> Self {
+        let (thresholds, output_max_bytes, deregister_after) = (Thresholds::default(), None, Duration::ZERO);
+        Self { kind, interval, timeout, thresholds, output_max_bytes, deregister_after }
+    }
+}
+
+/// Whether and how a probe speaks TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeTls {
+    /// Take any certificate.
+    #[serde(default)]
+    pub skip_verify: bool,
+    /// The name expected in the certificate; empty: the host of the address.
+    #[serde(default)]
+    pub server_name: String,
 }
 
 /// The kinds of probe.
@@ -188,6 +216,50 @@ pub enum ProbeKind {
         /// `HOST:PORT`.
         address: String,
     },
+    /// A datagram: an answer or silence passes, a refusal is critical.
+    Udp {
+        /// `HOST:PORT`.
+        address: String,
+    },
+    /// A program on the agent's host: exit code 0 passes, 1 warns, all else is critical.
+    Script {
+        /// The program and its arguments.
+        args: Vec<String>,
+    },
+    /// A program inside a container, judged as a script.
+    Docker {
+        /// The container's name or id.
+        container: String,
+        /// The program and its arguments.
+        args: Vec<String>,
+    },
+    /// The standard health service of gRPC: `SERVING` passes, all else is critical.
+    Grpc {
+        /// `HOST:PORT`.
+        address: String,
+        /// The name of the service asked about; empty: the server as a whole.
+        #[serde(default)]
+        service: String,
+        /// None: plain.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tls: Option<ProbeTls>,
+    },
+    /// A ping of HTTP/2: answered passes, all else is critical.
+    H2ping {
+        /// `HOST:PORT`.
+        address: String,
+        /// None: plain.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tls: Option<ProbeTls>,
+    },
+    /// The worst of the checks of something else in the catalog.
+    Alias {
+        /// The host.
+        node: NodeKey,
+        /// The instance on it; none: the host itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        service: Option<InstanceId>,
+    },
 }
 
 impl ProbeKind {
@@ -197,6 +269,12 @@ impl ProbeKind {
             Self::Ttl { .. } => "ttl",
             Self::Http { .. } => "http",
             Self::Tcp { .. } => "tcp",
+            Self::Udp { .. } => "udp",
+            Self::Script { .. } => "script",
+            Self::Docker { .. } => "docker",
+            Self::Grpc { .. } => "grpc",
+            Self::H2ping { .. } => "h2ping",
+            Self::Alias { .. } => "alias",
         }
     }
 }

@@ -86,7 +86,7 @@ pub(crate) fn tcp(address: &str) -> Arc<Probe> {
 }
 
 fn probe(kind: ProbeKind) -> Arc<Probe> {
-    Arc::new(Probe { kind, interval: Duration::ZERO, timeout: Duration::ZERO })
+    Arc::new(Probe::new(kind, Duration::ZERO, Duration::ZERO))
 }
 
 pub(crate) fn node_key(name: &str) -> NodeKey {

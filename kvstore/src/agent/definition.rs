@@ -28,7 +28,7 @@ pub(super) fn parse(body: &CheckRegistration) -> Result<Parsed, String> {
     let mut warnings = ignored(body);
     let given = |d: Option<kvstore_client::GoDuration>| d.map(|d| d.0).filter(|d| !d.is_zero());
     if matches!(kind, ProbeKind::Ttl { .. }) {
-        let probe = Probe { kind, interval: Duration::ZERO, timeout: Duration::ZERO };
+        let probe = Probe::new(kind, Duration::ZERO, Duration::ZERO);
         return Ok(Parsed { probe, warnings });
     }
     let mut interval = given(body.interval).unwrap_or(MIN_INTERVAL);
@@ -37,7 +37,7 @@ pub(super) fn parse(body: &CheckRegistration) -> Result<Parsed, String> {
         interval = MIN_INTERVAL;
     }
     let timeout = given(body.timeout).unwrap_or(DEFAULT_TIMEOUT);
-    Ok(Parsed { probe: Probe { kind, interval, timeout }, warnings })
+    Ok(Parsed { probe: Probe::new(kind, interval, timeout), warnings })
 }
 
 /// Consul's rules, in its order and words.

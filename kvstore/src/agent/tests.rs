@@ -46,7 +46,7 @@ impl Agent {
     }
 
     async fn named_check(&self, id: &str, name: &str, kind: ProbeKind, interval: u64) {
-        let probe = Probe { kind, interval: Duration::from_millis(interval), timeout: Duration::from_secs(1) };
+        let probe = Probe::new(kind, Duration::from_millis(interval), Duration::from_secs(1));
         let check = Check {
             node: self.node.clone(),
             id: CheckId::new(id).unwrap(),
@@ -170,12 +170,7 @@ async fn a_check_changed_in_other_ways_is_probed_on_as_it_was() {
 #[tokio::test]
 async fn ttl_checks_and_checks_of_others_are_left_alone() {
     let agent = Agent::start().await;
-    let ttl = Probe {
-        kind: ProbeKind::Ttl { ttl: Duration::from_secs(1) },
-        interval: Duration::ZERO,
-        timeout: Duration::ZERO,
-    };
-    agent.check("ttl", ttl.kind, 0).await;
+    agent.check("ttl", ProbeKind::Ttl { ttl: Duration::from_secs(1) }, 0).await;
     let (address, _) = counting().await;
     agent.check("own", tcp(&address), 50).await;
     agent.becomes("own", Status::Passing).await;

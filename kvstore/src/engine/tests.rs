@@ -236,7 +236,7 @@ fn register(rng: &mut StdRng, node: &str, instance: &str) -> Command {
 
 fn probe() -> Probe {
     let kind = ProbeKind::Tcp { address: "10.0.0.1:80".into() };
-    Probe { kind, interval: std::time::Duration::from_secs(10), timeout: std::time::Duration::from_secs(1) }
+    Probe::new(kind, std::time::Duration::from_secs(10), std::time::Duration::from_secs(1))
 }
 
 fn probe_result(rng: &mut StdRng) -> Command {

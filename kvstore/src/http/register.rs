@@ -121,8 +121,7 @@ fn check(node: &str, key: &NodeKey, body: HealthCheck) -> Result<Check, InvalidR
         kind: body.kind,
         // Our extension: whoever put the check puts it again within this time, or it turns critical.
         probe: body.definition.ttl.map(|ttl| {
-            let (interval, timeout) = (Duration::ZERO, Duration::ZERO);
-            Arc::new(Probe { kind: ProbeKind::Ttl { ttl: ttl.0 }, interval, timeout })
+            Arc::new(Probe::new(ProbeKind::Ttl { ttl: ttl.0 }, Duration::ZERO, Duration::ZERO))
         }),
         interval: body.interval,
         timeout: body.timeout,

@@ -108,11 +108,7 @@ fn ttl_check(ttl: Duration) -> Command {
         output: "fine".into(),
         service: None,
         kind: "ttl".into(),
-        probe: Some(Arc::new(Probe {
-            kind: ProbeKind::Ttl { ttl },
-            interval: Duration::ZERO,
-            timeout: Duration::ZERO,
-        })),
+        probe: Some(Arc::new(Probe::new(ProbeKind::Ttl { ttl }, Duration::ZERO, Duration::ZERO))),
         interval: String::new(),
         timeout: String::new(),
         definition: serde_json::Value::Null,

@@ -247,6 +247,28 @@ fn a_probe_s_result_counts_only_for_the_check_it_was_made_for() {
 }
 
 #[test]
+fn an_instance_goes_for_its_own_critical_check_only() {
+    let critical = |id: &str, of: &str| Check { status: Critical, ..tcp_check("n", id, of) };
+    let foreign = Check { owner: Owner::External, ..critical("foreign", "i") };
+    let state = given([register(
+        node("n", ""),
+        Some(instance("n", "i", "web")),
+        vec![critical("bad", "i"), tcp_check("n", "good", "i"), foreign, critical("host", "")],
+    )]);
+    let probe = tcp("10.0.0.1:80");
+    let reap = |id: &str, probe: &std::sync::Arc<crate::row::Probe>| Command::ReapCritical {
+        node: node_key("n"),
+        check: check_id(id),
+        probe: probe.clone(),
+    };
+    case(&state, &reap("bad", &probe), "-n/n/c/bad -n/n/c/foreign -n/n/c/good -n/n/i/i");
+    case(&state, &reap("bad", &tcp("10.0.0.2:80")), "");
+    for id in ["good", "foreign", "host", "none"] {
+        case(&state, &reap(id, &probe), "");
+    }
+}
+
+#[test]
 fn a_row_that_is_put_again_keeps_when_it_was_created() {
     let mut state = given([put("a", "1"), put("a", "2")]);
     let stamps = |state: &State| state.key(&key("a")).map(|row| (row.created.0, row.modified.0));

@@ -50,7 +50,7 @@ fn instance(node: &str, id: &str, service: &str, proxy: Value) -> Row {
 }
 
 fn check(node: &str, id: &str, kind: Option<ProbeKind>) -> Row {
-    let probe = |kind| Probe { kind, interval: Duration::from_millis(1), timeout: Duration::from_secs(1 << 40) };
+    let probe = |kind| Probe::new(kind, Duration::from_millis(1), Duration::from_secs(1 << 40));
     Row::Check(Check {
         node: NodeKey::new(node).unwrap(),
         id: CheckId::new(id).unwrap(),
@@ -87,7 +87,19 @@ fn rows_survive_their_encoding() {
         tls_server_name: "x".into(),
     };
     let ttl = ProbeKind::Ttl { ttl: Duration::from_millis(u64::MAX) };
-    for kind in [http, ttl, ProbeKind::Tcp { address: "[::1]:80".into() }] {
+    let (address, args) = ("[::1]:80".to_owned(), vec!["a b".to_owned(), String::new()]);
+    let tls = Some(ProbeTls { skip_verify: true, server_name: "x".into() });
+    for kind in [
+        http,
+        ttl,
+        ProbeKind::Tcp { address: address.clone() },
+        ProbeKind::Udp { address: address.clone() },
+        ProbeKind::Script { args: args.clone() },
+        ProbeKind::Docker { container: "web".into(), args },
+        ProbeKind::Grpc { address: address.clone(), service: "s".into(), tls: None },
+        ProbeKind::H2ping { address, tls },
+        ProbeKind::Alias { node: NodeKey::new("n").unwrap(), service: InstanceId::new("i").ok() },
+    ] {
         round_trip(check("n", "c", Some(kind)));
     }
     for value in [&b""[..], b"text", b"{\"base64\":\"AA==\"}", b"\0\xff", b"\xed\xa0\x80", "\u{FEFF}".as_bytes()] {
@@ -231,4 +243,16 @@ fn garbage_is_an_error_and_no_panic() {
             assert_eq!(row.value.key().encode(), key);
         }
     }
+}
+
+/// Fields came later than the first rows; those rows mean what they meant.
+#[test]
+fn a_probe_of_an_older_version_has_every_result_count_at_once() {
+    let old: Probe = serde_json::from_value(json!({"kind": {"tcp": {"address": "h:1"}}, "interval": 1000})).unwrap();
+    let kind = ProbeKind::Tcp { address: "h:1".into() };
+    assert_eq!(old, Probe::new(kind, Duration::from_secs(1), Duration::ZERO));
+    let thresholds = Thresholds { failures_before_critical: 3, ..Thresholds::default() };
+    let new = Probe { thresholds, output_max_bytes: Some(9), deregister_after: Duration::from_secs(60), ..old };
+    let json = serde_json::to_value(&new).unwrap();
+    assert_eq!(serde_json::from_value::<Probe>(json).unwrap(), new);
 }

@@ -88,6 +88,7 @@ pub(crate) fn random(rng: &mut StdRng, naive: &Naive) -> Command {
             Command::ReportTtl { node: node_key(rng), check: check_id(rng), status: status(rng), output: text(rng) }
         }
         84..88 => Command::ExpireTtl { node: node_key(rng), check: check_id(rng) },
+        88..91 => Command::ReapCritical { node: node_key(rng), check: check_id(rng), probe: probe(rng) },
         _ => Command::ProbeResult {
             node: node_key(rng),
             check: check_id(rng),
@@ -173,5 +174,5 @@ fn check(rng: &mut StdRng, node: &NodeKey, of: Option<&InstanceId>, owned_by: Op
 fn probe(rng: &mut StdRng) -> Arc<Probe> {
     let ttl = ProbeKind::Ttl { ttl: Duration::from_secs(10) };
     let kind = pick(rng, &[ttl, ProbeKind::Tcp { address: "10.0.0.1:80".into() }]);
-    Arc::new(Probe { kind, interval: Duration::ZERO, timeout: Duration::ZERO })
+    Arc::new(Probe::new(kind, Duration::ZERO, Duration::ZERO))
 }

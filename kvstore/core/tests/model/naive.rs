@@ -142,6 +142,15 @@ impl Naive {
                     self.put_check(&Check { status: Status::Critical, output, ..old });
                 }
             }
+            Command::ReapCritical { node, check, probe } => {
+                if let Some(old) = self.checks.get(&(node.clone(), check.clone())).map(|old| old.value.clone())
+                    && old.probe.as_ref() == Some(probe)
+                    && (old.status, old.owner) == (Status::Critical, Owner::Agent)
+                    && let Some(instance) = old.service
+                {
+                    self.remove(node, &Target::Instance(instance));
+                }
+            }
             Command::ProbeResult { node, check, probe, status, output } => {
                 if let Some(old) = self.checks.get(&(node.clone(), check.clone())).map(|old| old.value.clone())
                     && old.probe.as_ref() == Some(probe)

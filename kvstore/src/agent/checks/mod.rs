@@ -51,7 +51,7 @@ impl Prober {
                 self.http.probe(&probe.kind, &what, probe.timeout).await
             }
             ProbeKind::Tcp { address } => tcp::probe(address, &format!("TCP connect {address}"), probe.timeout).await,
-            ProbeKind::Ttl { .. } => Finding::NotTried("a TTL check is reported, not probed".into()),
+            other => Finding::NotTried(format!("{} checks are not probed by this version", other.name())),
         }
     }
 }

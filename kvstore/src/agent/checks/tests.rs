@@ -44,12 +44,12 @@ fn http_probe(url: &str) -> Probe {
         tls_skip_verify: false,
         tls_server_name: String::new(),
     };
-    Probe { kind, interval: Duration::from_secs(1), timeout: TIMEOUT }
+    Probe::new(kind, Duration::from_secs(1), TIMEOUT)
 }
 
 fn tcp_probe(address: &str) -> Probe {
     let kind = ProbeKind::Tcp { address: address.into() };
-    Probe { kind, interval: Duration::from_secs(1), timeout: TIMEOUT }
+    Probe::new(kind, Duration::from_secs(1), TIMEOUT)
 }
 
 /// A port on which nobody listens.

@@ -196,12 +196,12 @@ fn a_probe_is_taken_as_given_with_defaults_and_the_shortest_interval() {
         tls_skip_verify: true,
         tls_server_name: "s".into(),
     };
-    assert_eq!(probe, Probe { kind, interval: Duration::from_secs(5), timeout: Duration::from_secs(2) });
+    assert_eq!(probe, Probe::new(kind, Duration::from_secs(5), Duration::from_secs(2)));
     assert_eq!(warnings, [""; 0]);
 
     let (probe, warnings) = parse(json!({"TCP": "localhost:1", "Interval": "100ms"}));
     let kind = ProbeKind::Tcp { address: "localhost:1".into() };
-    assert_eq!(probe, Probe { kind, interval: MIN_INTERVAL, timeout: DEFAULT_TIMEOUT });
+    assert_eq!(probe, Probe::new(kind, MIN_INTERVAL, DEFAULT_TIMEOUT));
     assert_eq!(warnings, ["check \"service:web\": an interval of 100ms is too short; raised to 1s"]);
 
     let (_, warnings) = parse(json!({
