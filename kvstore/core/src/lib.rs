@@ -20,6 +20,7 @@ mod apply;
 mod command;
 mod decide;
 pub mod dns;
+pub mod filter;
 pub mod health;
 pub mod names;
 pub mod row;
