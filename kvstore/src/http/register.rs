@@ -120,9 +120,10 @@ fn check(node: &str, key: &NodeKey, body: HealthCheck) -> Result<Check, InvalidR
         service: of,
         kind: body.kind,
         // Our extension: whoever put the check puts it again within this time, or it turns critical.
-        probe: body.definition.ttl.map(|ttl| {
-            Arc::new(Probe::new(ProbeKind::Ttl { ttl: ttl.0 }, Duration::ZERO, Duration::ZERO))
-        }),
+        probe: body
+            .definition
+            .ttl
+            .map(|ttl| Arc::new(Probe::new(ProbeKind::Ttl { ttl: ttl.0 }, Duration::ZERO, Duration::ZERO))),
         interval: body.interval,
         timeout: body.timeout,
         definition: if definition.as_object().is_some_and(serde_json::Map::is_empty) {
