@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs, with apt, the programs that the tests, the demo and the benchmark run beside ours. Asks nothing; does
 # nothing when all is there. Debian's packages start their service at once and at every boot: neither is wanted here
-# (a system nginx would sit on port 80), so starting is forbidden while apt runs, and the proxies are switched off.
+# (a system nginx would sit on port 80), so starting is forbidden while apt runs, and they are switched off. Then gets
+# the packages of other people's clients (tests/clients); those written in Go want a Go newer than Debian's.
 #
 #   tests/setup.sh            install what is missing
 #   tests/setup.sh --check    only say what is missing; exit 1 if anything is
@@ -19,6 +20,8 @@ NEEDS=(
     ip=iproute2
     iptables=iptables
     nginx=nginx
+    node=nodejs
+    npm=npm
     wrk=wrk
 )
 
@@ -30,6 +33,8 @@ missing() {
     for need in "${NEEDS[@]}"; do
         command -v "${need%%=*}" >/dev/null || echo "${need#*=}"
     done | sort -u
+    # A part of Python that Debian keeps apart; the client written in Python is installed with it.
+    python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
 }
 
 # Runs "$@" as root, or says why it cannot.
@@ -67,20 +72,28 @@ install_quietly() {
     done
 }
 
-mapfile -t PACKAGES < <(missing)
-if [ "${#PACKAGES[@]}" = 0 ]; then exit 0; fi
-if [ "${1:-}" = --check ]; then
-    say "missing: ${PACKAGES[*]}"
-    exit 1
-fi
-if ! command -v apt-get >/dev/null; then
-    say "this machine has no apt; install by other means what Debian calls: ${PACKAGES[*]}"
-    exit 1
-fi
-say "installing with apt: ${PACKAGES[*]} (their services are not started)"
-as_root bash -c "$(declare -f install_quietly); install_quietly \"\$@\"" setup "${PACKAGES[@]}"
-mapfile -t PACKAGES < <(missing)
-if [ "${#PACKAGES[@]}" != 0 ]; then
-    say "still missing after the installation: ${PACKAGES[*]}"
-    exit 1
-fi
+# Installs what is missing, or with --check only says it; fails if anything is missing after that.
+programs() {
+    mapfile -t PACKAGES < <(missing)
+    if [ "${#PACKAGES[@]}" = 0 ]; then return 0; fi
+    if [ "${1:-}" = --check ]; then
+        say "missing: ${PACKAGES[*]}"
+        return 1
+    fi
+    if ! command -v apt-get >/dev/null; then
+        say "this machine has no apt; install by other means what Debian calls: ${PACKAGES[*]}"
+        return 1
+    fi
+    say "installing with apt: ${PACKAGES[*]} (their services are not started)"
+    as_root bash -c "$(declare -f install_quietly); install_quietly \"\$@\"" setup "${PACKAGES[@]}" || return 1
+    mapfile -t PACKAGES < <(missing)
+    if [ "${#PACKAGES[@]}" != 0 ]; then
+        say "still missing after the installation: ${PACKAGES[*]}"
+        return 1
+    fi
+}
+
+failed=0
+programs "$@" || failed=1
+"$(dirname "${BASH_SOURCE[0]}")/clients/install.sh" "$@" || failed=1
+exit "$failed"

@@ -1,6 +1,7 @@
 //! The stories: each is a module, and tells what a user does with the whole product and what must come of it.
 
 mod bad_input;
+mod clients;
 mod register_to_reload;
 mod restart;
 mod stage;
@@ -9,7 +10,7 @@ mod templater_alone;
 use std::process::ExitCode;
 
 use flotilla_tests::{
-    needs::Need,
+    needs::{Client, Need},
     story::{Story, run},
 };
 
@@ -31,5 +32,8 @@ fn main() -> ExitCode {
         Story::new("bad_input_registry_unreachable", stage::needs(), bad_input::registry_unreachable),
         Story::new("bad_input_docker_unreachable", stage::needs(), bad_input::docker_unreachable),
         Story::new("bad_input_port_taken", [], bad_input::port_taken),
+        Story::new("clients_go", clients::go_needs(), clients::go),
+        Story::new("clients_python", [Need::Client(Client::Python)], clients::python),
+        Story::new("clients_node", clients::node_needs(), clients::node),
     ])
 }

@@ -2,7 +2,13 @@
 //!
 //! A story never finds out half-way that it cannot run: needs are looked at before it starts.
 
-use std::{collections::BTreeSet, ffi::OsStr, fmt, path::Path};
+use std::{
+    collections::BTreeSet,
+    ffi::OsStr,
+    fmt,
+    fs::read,
+    path::{Path, PathBuf},
+};
 
 use crate::{program::find, workspace};
 
@@ -13,6 +19,44 @@ pub enum Need {
     Root,
     /// A program of the machine, by its name; `tests/setup.sh` installs it.
     Program(&'static str),
+    /// The packages of one of the programs in `tests/clients`; `tests/setup.sh` gets them.
+    Client(Client),
+}
+
+/// A language that other people's clients are written in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Client {
+    /// The official Go module.
+    Go,
+    /// The Python Package Index.
+    Python,
+    /// npm.
+    Node,
+}
+
+impl Client {
+    /// The folder in `tests/clients`, and the file in it that says which packages at which versions.
+    fn folder_and_list(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Go => ("go", "go.sum"),
+            Self::Python => ("python", "requirements.txt"),
+            Self::Node => ("node", "package-lock.json"),
+        }
+    }
+
+    /// Where `tests/clients/install.sh` puts them.
+    pub fn packages(self) -> PathBuf {
+        let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
+        workspace().join(target).join("clients").join(self.folder_and_list().0)
+    }
+
+    /// Whether they are there, at the versions that are wanted now: a copy of the list is made last.
+    fn is_installed(self) -> bool {
+        let (folder, list) = self.folder_and_list();
+        let wanted = read(workspace().join("tests/clients").join(folder).join(list));
+        let there = read(self.packages().join("complete"));
+        matches!((wanted, there), (Ok(wanted), Ok(there)) if wanted == there)
+    }
 }
 
 impl Need {
@@ -23,6 +67,7 @@ impl Need {
         match self {
             Self::Root => nix::unistd::geteuid().is_root(),
             Self::Program(name) => find(OsStr::new(name)).is_file(),
+            Self::Client(client) => client.is_installed(),
         }
     }
 }
@@ -32,6 +77,7 @@ impl fmt::Display for Need {
         match self {
             Self::Root => f.write_str("root"),
             Self::Program(name) => f.write_str(name),
+            Self::Client(client) => write!(f, "packages-of-tests/clients/{}", client.folder_and_list().0),
         }
     }
 }

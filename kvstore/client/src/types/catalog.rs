@@ -143,6 +143,9 @@ pub struct CheckDefinition {
     pub tls_skip_verify: bool,
     #[serde(rename = "TCP", skip_serializing_if = "String::is_empty")]
     pub tcp: String,
+    /// Sent by newer clients with each definition, also where it is false.
+    #[serde(rename = "TCPUseTLS", skip_serializing_if = "is_false")]
+    pub tcp_use_tls: bool,
     #[serde(rename = "UDP", skip_serializing_if = "String::is_empty")]
     pub udp: String,
     #[serde(rename = "GRPC", skip_serializing_if = "String::is_empty")]
