@@ -6,12 +6,15 @@
 pub mod agent;
 pub mod cli;
 pub mod config;
+pub mod coordinates;
 mod deadlines;
 pub mod dns;
 pub mod engine;
 pub mod events;
 pub mod http;
 mod logging;
+mod metrics;
+pub mod reload;
 pub mod server;
 pub mod store;
 mod waiters;

@@ -22,8 +22,20 @@ use crate::{
     dns,
     engine::{Embedded, Engine, EngineError, Memory},
     http::{self, About, App, Listener},
+    reload::{Reload, Reread},
     store::{Store, WriteError, Writer, with_causes},
 };
+
+pub use crate::logging::Logs;
+
+/// What the agent gets from the program around it, if it has one.
+#[derive(Clone, Default)]
+pub struct Surroundings {
+    /// The log that clients follow.
+    pub logs: Logs,
+    /// Where the configuration is read again.
+    pub reread: Option<Reread>,
+}
 
 /// Why the agent does not start.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +70,8 @@ pub struct Running {
     pub http: Vec<HttpAddr>,
     /// Where DNS is answered, ports as taken.
     pub dns: Vec<SocketAddr>,
+    /// Reads the configuration again.
+    pub reload: Reload,
     parts: JoinSet<()>,
     writer: Writer,
     shutdown: CancellationToken,
@@ -72,14 +86,28 @@ pub async fn run(config: config::Agent, shutdown: CancellationToken) -> Result<(
     Ok(())
 }
 
+/// Starts the agent by itself.
+///
+/// # Errors
+/// As [`start_in`].
+pub async fn start(config: config::Agent, shutdown: CancellationToken) -> Result<Running, ServerError> {
+    start_in(Surroundings::default(), config, shutdown).await
+}
+
 /// Starts the agent; it is reachable on return. DNS that cannot listen is logged and does not stop the rest.
 ///
 /// # Errors
 /// [`ServerError`]; nothing runs then.
-pub async fn start(config: config::Agent, shutdown: CancellationToken) -> Result<Running, ServerError> {
+pub async fn start_in(
+    surroundings: Surroundings,
+    config: config::Agent,
+    shutdown: CancellationToken,
+) -> Result<Running, ServerError> {
     let (store, writer) = Store::start(open_engine(&config)?)?;
-    match start_on(&config, &store, &shutdown).await {
-        Ok((http, dns, parts)) => Ok(Running { http, dns, parts, writer, shutdown }),
+    let Surroundings { logs, reread } = surroundings;
+    let reload = Reload::new(config.clone(), reread, store.clone(), logs.clone(), own_row);
+    match start_on(&config, &store, &shutdown, logs, reload.clone()).await {
+        Ok((http, dns, parts)) => Ok(Running { http, dns, reload, parts, writer, shutdown }),
         Err(error) => {
             shutdown.cancel();
             stop_writer(writer).await;
@@ -107,8 +135,10 @@ async fn start_on(
     config: &config::Agent,
     store: &Store,
     shutdown: &CancellationToken,
+    logs: Logs,
+    reload: Reload,
 ) -> Result<(Vec<HttpAddr>, Vec<SocketAddr>, JoinSet<()>), ServerError> {
-    let node = NodeKey::new(&config.node_name).expect("the configuration has a checked name");
+    let node = node_key(config);
     let source = |source| ServerError::Register { node: config.node_name.clone(), source };
     register_own_node(config, store, &node).await.map_err(source)?;
 
@@ -119,7 +149,7 @@ async fn start_on(
     }
     let addresses: Vec<HttpAddr> = listeners.iter().map(|listener| listener.address.clone()).collect();
 
-    let app = Arc::new(App::new(store.clone(), about(config, node.clone()), shutdown.clone()));
+    let app = Arc::new(App::new(store.clone(), about(config, node.clone()), shutdown.clone(), logs, reload));
     let mut parts = JoinSet::new();
     for listener in listeners {
         tracing::info!(address = %listener.address, "http is listening");
@@ -185,6 +215,14 @@ async fn stop_writer(writer: Writer) {
     if let Err(error) = tokio::task::spawn_blocking(move || writer.stop()).await {
         tracing::error!(%error, "the writer was not stopped in order");
     }
+}
+
+fn node_key(config: &config::Agent) -> NodeKey {
+    NodeKey::new(&config.node_name).expect("the configuration has a checked name")
+}
+
+fn own_row(config: &config::Agent) -> Command {
+    own_node(config, &node_key(config))
 }
 
 /// This node with what every Consul server shows: the service `consul` and the check that says the agent lives.

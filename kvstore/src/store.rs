@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     deadlines::Deadlines,
     engine::{Engine, EngineError, Proposal},
+    metrics::StoreMetrics,
     waiters::{Enlisted, Waiters},
 };
 
@@ -62,6 +63,7 @@ struct Shared {
     current: Arc<ArcSwap<State>>,
     waiters: Waiters,
     deadlines: Deadlines,
+    metrics: StoreMetrics,
 }
 
 enum Job {
@@ -97,7 +99,8 @@ impl Store {
         let deadlines = Deadlines::default();
         deadlines.load(&state, Instant::now());
         let current = Arc::new(ArcSwap::from_pointee(state));
-        let shared = Arc::new(Shared { current, waiters: Waiters::default(), deadlines });
+        let (waiters, metrics) = (Waiters::default(), StoreMetrics::default());
+        let shared = Arc::new(Shared { current, waiters, deadlines, metrics });
         let (queue, jobs) = sync_channel(MAX_QUEUE);
         let worker = Worker { engine, shared: shared.clone() };
         let thread = std::thread::Builder::new()
@@ -120,6 +123,16 @@ impl Store {
     /// Takes a place among those who wait on `keys`. Enlist first, then read, then wait.
     pub(crate) fn enlist(&self, keys: &[WatchKey]) -> Enlisted<'_> {
         self.shared.waiters.enlist(keys)
+    }
+
+    /// What the writer measures.
+    pub(crate) fn metrics(&self) -> &StoreMetrics {
+        &self.shared.metrics
+    }
+
+    /// How many wait for a change.
+    pub(crate) fn waiting(&self) -> usize {
+        self.shared.waiters.count()
     }
 
     /// Waits until the index of one of `keys` passes `index`; at once if it has.
@@ -200,15 +213,21 @@ impl Worker {
     /// Decides, commits, applies, publishes, wakes and answers; gives back what must be decided anew.
     fn carry_out(&mut self, batch: Vec<Pending>) -> Vec<Pending> {
         let (decided, proposals) = self.decide_all(batch);
+        let (started, proposed) = (std::time::Instant::now(), proposals.len());
         let results = if proposals.is_empty() { Ok(Vec::new()) } else { self.engine.commit(proposals) };
+        let took = started.elapsed();
         let touched = self.publish_log();
         self.shared.waiters.wake(&touched);
         match results {
-            Ok(results) => self.answer(decided, results),
+            Ok(results) => {
+                self.shared.metrics.committed(decided.len(), proposed, took);
+                self.answer(decided, results)
+            }
             Err(error) => {
                 let message = with_causes(&error);
                 tracing::error!(error = message, "writes are refused until the store can be written again");
                 for Decided { pending, .. } in decided {
+                    self.shared.metrics.refused();
                     reply(pending, Err(WriteError::Unavailable(message.clone())));
                 }
                 Vec::new()
@@ -274,7 +293,10 @@ impl Worker {
                     again.push(pending);
                 }
                 (Ok(_), Err(crate::engine::Conflict)) => reply(pending, Err(Refusal::Conflict.into())),
-                (Err(refusal), _) => reply(pending, Err(refusal.into())),
+                (Err(refusal), _) => {
+                    self.shared.metrics.refused();
+                    reply(pending, Err(refusal.into()));
+                }
                 (Ok(outcome), Ok(index)) => {
                     self.shared.deadlines.after(&pending.command, outcome, &state, now);
                     reply(pending, Ok((outcome, index)));

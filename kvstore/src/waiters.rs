@@ -4,7 +4,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use futures_util::future::select_all;
@@ -15,6 +18,8 @@ use tokio::sync::watch;
 #[derive(Debug, Default)]
 pub(crate) struct Waiters {
     table: Mutex<Table>,
+    /// How many places are taken.
+    taken: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -36,7 +41,13 @@ impl Waiters {
     pub(crate) fn enlist(&self, keys: &[WatchKey]) -> Enlisted<'_> {
         let mut table = self.lock();
         let receivers = keys.iter().map(|key| (key.clone(), table.subscribe(key))).collect();
+        self.taken.fetch_add(1, Ordering::Relaxed);
         Enlisted { waiters: self, receivers }
+    }
+
+    /// How many wait.
+    pub(crate) fn count(&self) -> usize {
+        self.taken.load(Ordering::Relaxed)
     }
 
     /// Wakes everybody who waits on something touched.
@@ -102,6 +113,10 @@ impl Table {
 impl Enlisted<'_> {
     /// Waits until one of the keys is touched; at once if that happened since the last wait or since enlisting.
     pub(crate) async fn touched(&mut self) {
+        if self.receivers.is_empty() {
+            // Nothing is waited on, so nothing comes; `select_all` would not take it.
+            return std::future::pending().await;
+        }
         let changes = self.receivers.iter_mut().map(|(_, receiver)| Box::pin(receiver.changed()));
         // The sender lives as long as a receiver does, so this is never the error of a dropped sender.
         let _ = select_all(changes).await;
@@ -110,6 +125,7 @@ impl Enlisted<'_> {
 
 impl Drop for Enlisted<'_> {
     fn drop(&mut self) {
+        self.waiters.taken.fetch_sub(1, Ordering::Relaxed);
         let mut table = self.waiters.lock();
         for (key, receiver) in self.receivers.drain(..) {
             drop(receiver);
@@ -152,9 +168,9 @@ mod tests {
         let first = waiters.enlist(&[WatchKey::KeyPrefix("a".into())]);
         let second = waiters.enlist(&[WatchKey::KeyPrefix("a".into()), WatchKey::Nodes]);
         drop(first);
-        assert_eq!(waiters.lock().sleepers.len(), 2);
+        assert_eq!((waiters.lock().sleepers.len(), waiters.count()), (2, 1));
         drop(second);
-        assert!(waiters.lock().sleepers.is_empty() && waiters.lock().prefix_lengths.is_empty());
+        assert!(waiters.lock().sleepers.is_empty() && waiters.count() == 0 && waiters.lock().prefix_lengths.is_empty());
     }
 
     #[test]

@@ -148,7 +148,7 @@ async fn events_are_listed_and_waited_for() {
 
     let path = format!("/v1/event/list?name=deploy&index={index}&wait=30s");
     let started = Instant::now();
-    let (waited, _) = tokio::join!(get(&agent, &path), async {
+    let (waited, ()) = tokio::join!(get(&agent, &path), async {
         put(&agent, "/v1/event/fire/other", &Value::Null).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
         put(&agent, "/v1/event/fire/deploy", &Value::Null).await;
@@ -265,6 +265,253 @@ async fn crooked_paths_lead_reads_to_the_straight_one() {
                 404,
                 "Invalid URL path: if attempting to use the HTTP API, ensure the path starts with '/v1/'\n",
             ),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn members_are_those_who_show_that_they_live() {
+    let agent = Agent::start("n").await;
+    let host = |name: &str, address: &str, checks: Value| json!({"Node": name, "Address": address, "Checks": checks});
+    let alive = |status: &str| json!([{"CheckID": "serfHealth", "Status": status}]);
+    for body in [
+        host("peer", "10.0.0.2", alive("passing")),
+        host("gone", "10.0.0.3", alive("critical")),
+        host("hub-host", "10.0.0.4", json!([{"CheckID": "ttl", "Status": "critical"}])),
+        host("external", "10.0.0.5", json!([])),
+    ] {
+        assert_eq!(put(&agent, "/v1/catalog/register", &body).await.json(), true);
+    }
+    let members = async |path: &str| {
+        let listed = get(&agent, path).await.json();
+        let one =
+            |m: &Value| format!("{} {} {}", m["Name"].as_str().unwrap(), m["Addr"].as_str().unwrap(), m["Status"]);
+        listed.as_array().unwrap().iter().map(one).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        members("/v1/agent/members?segment=_all").await,
+        ["gone 10.0.0.3 4", "n 127.0.0.1 1", "peer 10.0.0.2 1"]
+    );
+    assert_eq!(members("/v1/agent/members?wan=1").await[1], "n.dc1 127.0.0.1 1");
+    let own = &get(&agent, "/v1/agent/members").await.json()[1];
+    assert_eq!((&own["Tags"]["role"], &own["Tags"]["dc"]), (&json!("consul"), &json!("dc1")));
+    assert_eq!(*own, get(&agent, "/v1/agent/self").await.json()["Member"]);
+
+    for address in ["127.0.0.1", "127.0.0.1:8301", "[::1]:8301", "peer", "10.0.0.2:8301", "PEER:1"] {
+        done(&agent, &format!("/v1/agent/join/{address}"), &Value::Null).await;
+    }
+    for name in ["n", "peer"] {
+        let reply = put(&agent, &format!("/v1/agent/force-leave/{name}?prune"), &Value::Null).await;
+        assert!(reply.status == 200 && reply.header("x-consul-reason").contains("alive"), "{name} stays");
+    }
+    done(&agent, "/v1/agent/force-leave/gone", &Value::Null).await;
+    done(&agent, "/v1/agent/force-leave/hub-host?prune", &Value::Null).await;
+    assert_eq!(members("/v1/agent/members").await, ["n 127.0.0.1 1", "peer 10.0.0.2 1"]);
+    assert_eq!(get(&agent, "/v1/catalog/nodes").await.json().as_array().unwrap().len(), 3);
+    refused(
+        &agent,
+        &[
+            ("PUT", "/v1/agent/force-leave/none", "", 500, "agent: No node found with name 'none'"),
+            ("PUT", "/v1/agent/force-leave/external", "", 500, "agent: No node found with name 'external'"),
+            ("PUT", "/v1/agent/force-leave/", "", 500, "No node found"),
+            ("PUT", "/v1/agent/join/10.9.9.9:8301", "", 500, "Failed to join 10.9.9.9:8301: "),
+            ("GET", "/v1/agent/members?wan=1&segment=a", "", 400, "Cannot provide a segment with wan=true"),
+            ("GET", "/v1/agent/members?segment=a", "", 500, "Network segments are not supported"),
+            ("PUT", "/v1/agent/reload", "", 500, "no configuration to read again"),
+        ],
+    )
+    .await;
+    done(&agent, "/v1/agent/leave", &Value::Null).await;
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn the_agent_tells_what_it_measures_and_where_it_runs() {
+    let agent = Agent::start("n").await;
+    register(&agent, &json!({"Name": "web", "Check": {"TTL": "1m", "Status": "warning"}})).await;
+    let index = get(&agent, "/v1/kv/a").await.header("x-consul-index").to_owned();
+    get(&agent, &format!("/v1/kv/a?index={index}&wait=10ms")).await;
+    put(&agent, "/v1/agent/check/pass/none", &Value::Null).await;
+
+    let text = get(&agent, "/v1/agent/metrics?format=prometheus").await;
+    assert_eq!(text.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
+    for line in [
+        "# TYPE consul_api_http histogram",
+        "consul_api_http_count{method=\"GET\",path=\"v1_kv_\"} 1",
+        "kvstore_http_waits_total{method=\"GET\",path=\"v1_kv_\"} 1",
+        "kvstore_http_answers_total{code=\"4xx\"} 3",
+        "kvstore_store_refused_total 1",
+        "kvstore_checks{status=\"warning\"} 1",
+        "consul_state_services 2.0",
+        "consul_state_service_instances 2.0",
+    ] {
+        assert!(text.text().lines().any(|l| l == line), "{line} in\n{}", text.text());
+    }
+    let open = [("accept", "application/openmetrics-text; version=1.0.0,text/plain;q=0.5")];
+    let open = send(&agent, Method::GET, "/v1/agent/metrics?format=prometheus", &open, "").await;
+    assert!(
+        open.header("content-type").starts_with("application/openmetrics-text") && open.text().ends_with("# EOF\n")
+    );
+
+    let shown = get(&agent, "/v1/agent/metrics").await.json();
+    let gauge = |name: &str| {
+        let gauges = shown["Gauges"].as_array().unwrap().iter();
+        gauges.filter(|gauge| gauge["Name"] == name).map(|gauge| gauge["Value"].as_f64().unwrap()).next().unwrap()
+    };
+    assert!(gauge("consul.runtime.alloc_bytes") > 100_000.0);
+    assert!(gauge("consul.runtime.num_goroutines") >= 1.0 && gauge("kvstore.uptime_seconds") > 0.0);
+    #[allow(clippy::cast_precision_loss)]
+    let index = index.parse::<u64>().unwrap() as f64;
+    assert!(gauge("kvstore.index") >= index);
+    let sample = shown["Samples"].as_array().unwrap().iter().find(|s| s["Name"] == "kvstore.store.commit_seconds");
+    assert!(sample.unwrap()["Count"].as_u64().unwrap() >= 2);
+
+    let host = get(&agent, "/v1/agent/host").await.json();
+    assert!(host["CollectionTime"].as_u64().unwrap() > 1_600_000_000_000_000_000);
+    assert!(host["Memory"]["total"].as_u64().unwrap() > 0 && !host["CPU"].as_array().unwrap().is_empty());
+    assert_eq!(host["Host"]["os"], "linux");
+    let version = get(&agent, "/v1/agent/version").await.json()["HumanVersion"].clone();
+    assert_eq!(version, get(&agent, "/v1/agent/self").await.json()["Config"]["Version"]);
+    assert!(get(&agent, "/v1/agent/self").await.body.len() < 4096, "it is asked often");
+}
+
+#[tokio::test]
+async fn operators_find_stand_ins_and_what_is_not_here_says_so() {
+    let agent = Agent::start("n").await;
+    let servers = get(&agent, "/v1/operator/raft/configuration").await.json();
+    let own = json!({"ID": "11111111-1111-4111-8111-111111111111", "Node": "n", "Address": "127.0.0.1:39300",
+                     "Leader": true, "ProtocolVersion": "3", "Voter": true});
+    assert_eq!(servers, json!({"Servers": [own], "Index": 0}));
+    let health = get(&agent, "/v1/operator/autopilot/health").await.json();
+    assert_eq!((&health["Healthy"], &health["FailureTolerance"]), (&json!(true), &json!(0)));
+    let failed =
+        json!({"Node": "gone", "Address": "10.0.0.3", "Check": {"CheckID": "serfHealth", "Status": "critical"}});
+    put(&agent, "/v1/catalog/register", &failed).await;
+    assert_eq!(get(&agent, "/v1/operator/autopilot/health").await.status, 429);
+
+    for (path, answer) in [
+        ("/v1/config/service-defaults", json!([])),
+        ("/v1/connect/intentions", json!([])),
+        ("/v1/connect/intentions/check?source=a&destination=b", json!({"Allowed": true})),
+        ("/v1/connect/intentions/match?by=source&name=web", json!({"web": null})),
+        ("/v1/peerings", json!([])),
+        ("/v1/catalog/connect/web", json!([])),
+        ("/v1/health/connect/web", json!([])),
+        ("/v1/health/ingress/web", json!([])),
+    ] {
+        assert_eq!(get(&agent, path).await.json(), answer, "{path}");
+    }
+    let started = Instant::now();
+    let list = get(&agent, "/v1/config/proxy-defaults").await;
+    let again = format!("/v1/config/proxy-defaults?index={}&wait=200ms", list.header("x-consul-index"));
+    assert_eq!(get(&agent, &again).await.json(), json!([]));
+    assert!(
+        started.elapsed() >= Duration::from_millis(200),
+        "who waits for what never changes does not ask at once again"
+    );
+    assert_eq!(send(&agent, Method::DELETE, "/v1/config/mesh/mesh", &[], "").await.json(), json!({}));
+
+    let off = "Connect must be enabled in order to use this endpoint";
+    let unknown = "Invalid URL path: not a recognized HTTP API endpoint";
+    refused(
+        &agent,
+        &[
+            ("GET", "/v1/connect/ca/roots", "", 500, off),
+            ("GET", "/v1/connect/ca/configuration", "", 500, off),
+            ("GET", "/v1/agent/connect/ca/roots", "", 500, off),
+            ("GET", "/v1/agent/connect/ca/leaf/web", "", 500, off),
+            ("POST", "/v1/agent/connect/authorize", "{}", 500, off),
+            ("GET", "/v1/discovery-chain/web", "", 500, off),
+            ("GET", "/v1/config/mesh/mesh", "", 404, "Config entry not found for \"mesh\" / \"mesh\""),
+            ("GET", "/v1/config/", "", 404, "Must provide either a kind or both kind and name"),
+            ("GET", "/v1/config/nope", "", 500, "invalid config entry kind: nope"),
+            ("DELETE", "/v1/config/mesh", "", 404, "Must provide both a kind and name to delete"),
+            ("PUT", "/v1/config", "{}", 501, "config entries are not kept here"),
+            ("POST", "/v1/connect/intentions", "{}", 501, "intentions are not kept here"),
+            ("PUT", "/v1/connect/intentions/exact?source=a&destination=b", "{}", 501, "intentions are not kept"),
+            ("GET", "/v1/connect/intentions/exact?source=a&destination=b", "", 404, "Intention not found"),
+            ("GET", "/v1/connect/intentions/check?source=a", "", 400, "parameter 'destination' not set"),
+            ("GET", "/v1/connect/intentions/match?by=x&name=web", "", 400, "'by' parameter must be one of"),
+            ("GET", "/v1/peering/other", "", 404, "Peering not found for \"other\""),
+            ("POST", "/v1/peering/token", "{}", 501, "no peerings here"),
+            ("DELETE", "/v1/operator/raft/peer?id=x", "", 501, "/v1/agent/force-leave/NAME"),
+            ("POST", "/v1/operator/raft/transfer-leader", "", 501, "no leader here"),
+            ("GET", "/v1/operator/autopilot/configuration", "", 501, "no Raft here"),
+            ("GET", "/v1/operator/keyring", "", 501, "no gossip here"),
+            ("GET", "/v1/operator/license", "", 404, unknown),
+            ("GET", "/v1/namespaces", "", 404, unknown),
+            ("GET", "/v1/partitions", "", 404, unknown),
+            ("GET", "/v1/internal/ui/services", "", 404, unknown),
+            ("PUT", "/v1/acl/bootstrap", "", 401, "ACL support disabled"),
+            ("GET", "/v1/acl/token/self", "", 401, "ACL support disabled"),
+            ("PUT", "/v1/acl/token", "{}", 401, "ACL support disabled"),
+            ("DELETE", "/v1/acl/policy/x", "", 401, "ACL support disabled"),
+            ("PUT", "/v1/agent/token/default", "{}", 401, "ACL support disabled"),
+            (
+                "GET",
+                "/v1/acl/list",
+                "",
+                410,
+                "Endpoint /v1/acl/list for the legacy ACL system was removed in Consul 1.11.",
+            ),
+            ("PUT", "/v1/acl/destroy/x", "", 410, "Endpoint /v1/acl/destroy/x for the legacy"),
+            ("GET", "/v1/acl/token", "", 405, "method GET not allowed"),
+        ],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn coordinates_are_kept_and_lists_sorted_by_them() {
+    let agent = Agent::start("n").await;
+    for (name, address) in [("a", "10.0.0.1"), ("b", "10.0.0.2"), ("c", "10.0.0.3")] {
+        let body = json!({"Node": name, "Address": address, "Service": {"Service": "web"}});
+        assert_eq!(put(&agent, "/v1/catalog/register", &body).await.json(), true);
+    }
+    let coord =
+        |x: f64| json!({"Vec": [x, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0], "Error": 1.5, "Adjustment": 0.0, "Height": 0.5});
+    let update = async |node: &str, x: f64| {
+        let body = json!({"Node": node, "Segment": "", "Coord": coord(x)});
+        done(&agent, "/v1/coordinate/update", &body).await;
+    };
+    assert_eq!(get(&agent, "/v1/coordinate/datacenters").await.json(), json!([]));
+    let missing = get(&agent, "/v1/coordinate/node/a").await;
+    assert!(missing.status == 404 && missing.body.is_empty() && !missing.header("x-consul-index").is_empty());
+    update("b", 0.0).await;
+    update("unknown", 0.0).await;
+    let only = get(&agent, "/v1/coordinate/nodes").await;
+    assert_eq!(only.json(), json!([{"Node": "b", "Segment": "", "Coord": coord(0.0)}]));
+    assert_eq!(get(&agent, "/v1/coordinate/node/b").await.json(), only.json());
+    assert_eq!(get(&agent, "/v1/coordinate/node/b?segment=x").await.status, 404);
+
+    let path = format!("/v1/coordinate/nodes?index={}&wait=30s", only.header("x-consul-index"));
+    let (waited, ()) = tokio::join!(get(&agent, &path), async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        update("c", 1.0).await;
+    });
+    assert_eq!(waited.json().as_array().unwrap().len(), 2);
+    update("n", 2.0).await;
+    assert_eq!(get(&agent, "/v1/coordinate/datacenters").await.json()[0]["Coordinates"][0]["Node"], "n.dc1");
+
+    let sorted = async |path: &str| {
+        let listed = get(&agent, path).await.json();
+        let name = |row: &Value| row["Node"]["Node"].as_str().or(row["Node"].as_str()).unwrap().to_owned();
+        listed.as_array().unwrap().iter().map(name).collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(sorted("/v1/catalog/nodes?near=_agent").await, "n c b a");
+    assert_eq!(sorted("/v1/catalog/service/web?near=b").await, "b c a");
+    assert_eq!(sorted("/v1/health/service/web?near=c").await, "c b a");
+    assert_eq!(sorted("/v1/health/service/web?near=nobody").await, "a b c");
+
+    let body = |coord: &str| format!(r#"{{"Node":"a","Coord":{coord}}}"#);
+    refused(
+        &agent,
+        &[
+            ("PUT", "/v1/coordinate/update", &body(r#"{"Vec":[0.0]}"#), 500, "incompatible coordinate"),
+            ("PUT", "/v1/coordinate/update", &body(r#"{"Vec":[1e999]}"#), 400, "Request decode failed"),
+            ("PUT", "/v1/coordinate/update", "{", 400, "Request decode failed: unexpected EOF"),
+            ("PUT", "/v1/coordinate/update", r#"{"Datacenter":"x"}"#, 500, "No path to datacenter"),
         ],
     )
     .await;

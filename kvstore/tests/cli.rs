@@ -3,11 +3,12 @@
 use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
     path::Path,
     process::{Child, Command, Output, Stdio},
     sync::mpsc,
     thread::JoinHandle,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::sys::signal::Signal;
@@ -101,6 +102,23 @@ impl Agent {
         let output = self.run(args);
         assert!(output.status.success(), "{args:?}: {}", text(&output.stderr));
         text(&output.stdout)
+    }
+
+    /// Sends a request without a body.
+    fn request(&self, method: &str, path: &str) -> BufReader<TcpStream> {
+        let mut stream = TcpStream::connect(self.address.trim_start_matches("http://")).expect("it listens");
+        stream.set_read_timeout(Some(START_LIMIT)).unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            .unwrap();
+        BufReader::new(stream)
+    }
+
+    /// Sends a request without a body, and gives the status and the answer's body.
+    fn send(&self, method: &str, path: &str) -> (u16, String) {
+        let mut reply = String::new();
+        self.request(method, path).read_to_string(&mut reply).expect("an answer in time");
+        let (head, body) = reply.split_once("\r\n\r\n").expect("a head");
+        (head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status"), body.to_owned())
     }
 
     fn signal(&self, signal: Signal) {
@@ -336,13 +354,72 @@ fn data_and_identity_outlive_a_stop_and_one_directory_has_one_agent() {
     assert_eq!(fs::read_to_string(data.join("node-id")).unwrap(), id);
 }
 
+/// Waits until `done`, and no longer than a start may take.
+fn eventually(what: &str, done: impl Fn() -> bool) {
+    let until = Instant::now() + START_LIMIT;
+    while !done() {
+        assert!(Instant::now() < until, "{what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
 #[test]
-fn a_hangup_does_not_end_it() {
-    let agent = Agent::dev();
+fn the_configuration_is_read_again_by_signal_and_by_request() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("agent.yaml");
+    let write = |rack: &str, more: &str| fs::write(&file, format!("node_meta: {{rack: {rack}}}\n{more}")).unwrap();
+    write("r1", "log_level: info");
+    let agent = Agent::on(&dir.path().join("data"), &["--config", file.to_str().unwrap()]);
+    let rack = || agent.send("GET", "/v1/catalog/nodes").1;
+    assert!(rack().contains("r1"));
+
+    write("r2", "log_level: info\ndatacenter: elsewhere");
     agent.signal(Signal::SIGHUP);
-    agent.ok(&["kv", "put", "a", "b"]);
+    eventually("the new metadata", || rack().contains("r2"));
+    write("r3", "log_level: debug");
+    assert_eq!(agent.send("PUT", "/v1/agent/reload"), (200, String::new()));
+    assert!(rack().contains("r3"));
+    write("r4", "no_such_key: 1");
+    let (status, why) = agent.send("PUT", "/v1/agent/reload");
+    assert!(status == 500 && why.contains("agent.yaml:2  no_such_key: unknown key"), "{status} {why}");
+    agent.signal(Signal::SIGHUP);
+    assert!(rack().contains("r3"), "a wrong file changes nothing");
+    // Signals are handled in order; the debug log shows every request after the reload.
     let (code, log) = agent.stop();
-    assert!(code == Some(0) && log.contains("restart it instead"), "{log}");
+    assert_eq!(code, Some(0), "{log}");
+    assert!(log.contains("settings=\"datacenter\""), "{log}");
+    assert!(log.contains("path=\"/v1/catalog/nodes\""), "{log}");
+}
+
+#[test]
+fn the_log_is_followed_from_outside_at_a_level_of_its_own() {
+    let agent = Agent::dev();
+    let mut follow = agent.request("GET", "/v1/agent/monitor?loglevel=debug");
+    let mut as_json = agent.request("GET", "/v1/agent/monitor?logjson");
+    let mut found = |start: &str, want: &str| loop {
+        let mut line = String::new();
+        let reader = if start.is_empty() { &mut as_json } else { &mut follow };
+        assert!(reader.read_line(&mut line).unwrap() > 0, "no line has {want:?}");
+        if line.contains(want) && line.contains(start) {
+            return line;
+        }
+    };
+    agent.ok(&["kv", "put", "secret/name", "x"]);
+    let line = found("[DEBUG]", "/v1/kv/secret/name");
+    assert!(line.contains("kvstore::http: request: method=PUT path=/v1/kv/secret/name status=200"), "{line}");
+    agent.send("PUT", "/v1/agent/maintenance?enable=true&reason=why&token=hidden");
+    let line: serde_json::Value = serde_json::from_str(&found("", "maintenance is switched")).unwrap();
+    assert_eq!((&line["@level"], &line["reason"]), (&"info".into(), &"why".into()));
+    assert!(!found("[DEBUG]", "/v1/agent/maintenance").contains("hidden"));
+    assert_eq!(agent.send("GET", "/v1/agent/monitor?loglevel=zzz"), (400, "Unknown log level: zzz".into()));
+
+    assert_eq!(agent.send("PUT", "/v1/agent/leave").0, 200);
+    let mut rest = String::new();
+    follow.read_to_string(&mut rest).unwrap();
+    assert!(rest.contains("told this agent to leave"), "{rest}");
+    let mut agent = agent;
+    let code = agent.child.wait().unwrap().code();
+    assert_eq!(code, Some(0), "it has left in order");
 }
 
 #[test]

@@ -31,7 +31,7 @@ mod watch;
 
 pub use command::{Command, Target};
 pub use decide::{Changes, Decision, Expect, Outcome, Put, Refusal, decide};
-pub use state::{InstanceView, State};
+pub use state::{InstanceView, Sizes, State};
 pub use watch::{Touched, WatchKey};
 
 use std::fmt;

@@ -107,6 +107,19 @@ impl Marks {
     }
 }
 
+/// How much there is of what.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    /// Hosts.
+    pub nodes: usize,
+    /// Services that have an instance.
+    pub services: usize,
+    /// Instances.
+    pub instances: usize,
+    /// Keys of the KV store.
+    pub keys: usize,
+}
+
 /// An instance with its host and what its checks make of it.
 #[derive(Clone, Copy, Debug)]
 pub struct InstanceView<'a> {
@@ -313,6 +326,16 @@ impl State {
     /// The instance a check belongs to; none for a check of a host.
     pub fn instance_of(&self, check: &Check) -> Option<&Arc<Stamped<Instance>>> {
         self.instance(&check.node, check.service.as_ref()?)
+    }
+
+    /// How much there is.
+    pub fn sizes(&self) -> Sizes {
+        Sizes {
+            nodes: self.nodes.len(),
+            services: self.by_service.len(),
+            instances: self.instances.len(),
+            keys: self.kv.len(),
+        }
     }
 
     /// Every row, in order of tables and keys: what a snapshot holds.

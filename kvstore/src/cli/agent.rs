@@ -3,15 +3,19 @@
 use std::{
     net::{IpAddr, SocketAddr},
     path::PathBuf,
+    sync::Arc,
 };
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
 use crate::{
     config::{self, EngineName, Fault, HttpAddr, Layer, LogFormat, Recursor},
-    logging, server,
+    logging,
+    reload::{Reload, Reread},
+    server::{self, Surroundings},
+    store::with_causes,
 };
 
 const EXAMPLES: &str = "\
@@ -33,7 +37,7 @@ A configuration file is YAML or JSON; Consul's own JSON keys are taken:
 
 Flags win over the environment, that over files, later files over earlier ones.
 Data are kept in /var/lib/flotilla/kvstore by root, else in $XDG_STATE_HOME/flotilla/kvstore (~/.local/state/...).
-Signals: INT and TERM stop in order; a second one stops at once. HUP changes nothing in this version.";
+Signals: INT and TERM stop in order; a second one stops at once. HUP reads the configuration again.";
 
 /// Runs the registry: HTTP, DNS, and the health checks of this host.
 #[derive(Debug, clap::Args)]
@@ -254,8 +258,9 @@ impl ConsulArgs {
 
 pub(super) fn run(args: Args) -> Result<(), Failure> {
     let (files, flags) = args.into_layer();
-    let config = config::load(&files, flags)?;
-    logging::start(&config.log);
+    let config = config::load(&files, flags.clone())?;
+    let logs = logging::start(&config.log);
+    let reread: Reread = Arc::new(move || config::load(&files, flags.clone()));
     config.notes.iter().for_each(|note| tracing::info!("{note}"));
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
 
@@ -263,25 +268,34 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     let runtime = runtime.map_err(|e| Failure::new("cannot start").because(&e))?;
     runtime.block_on(async {
         let shutdown = CancellationToken::new();
-        stop_by_signal(shutdown.clone()).map_err(|e| Failure::new("cannot take signals").because(&e))?;
-        Ok(server::run(config, shutdown).await?)
+        let untaken = |e: std::io::Error| Failure::new("cannot take signals").because(&e);
+        stop_by_signal(shutdown.clone()).map_err(untaken)?;
+        // Taken before the start, because untaken it ends the process.
+        let hangup = signal(SignalKind::hangup()).map_err(untaken)?;
+        let surroundings = Surroundings { logs, reread: Some(reread) };
+        let running = server::start_in(surroundings, config, shutdown).await?;
+        tokio::spawn(reload_by_signal(hangup, running.reload.clone()));
+        running.wait().await;
+        Ok(())
     })
 }
 
-/// The first INT or TERM cancels `shutdown`, the second ends the process. HUP, which would end it, is only answered.
+/// Each HUP reads the configuration again.
+async fn reload_by_signal(mut hangup: Signal, reload: Reload) {
+    while hangup.recv().await.is_some() {
+        tracing::info!(signal = "HUP", "reading the configuration again");
+        if let Err(error) = reload.run().await {
+            tracing::error!(error = with_causes(&error), "the configuration stays as it was");
+        }
+    }
+}
+
+/// The first INT or TERM cancels `shutdown`, the second ends the process.
 fn stop_by_signal(shutdown: CancellationToken) -> std::io::Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    let mut hangup = signal(SignalKind::hangup())?;
     tokio::spawn(async move {
         loop {
-            let name = tokio::select! {
-                _ = interrupt.recv() => "INT",
-                _ = terminate.recv() => "TERM",
-                _ = hangup.recv() => {
-                    tracing::warn!("this version does not read its configuration again; restart it instead");
-                    continue;
-                }
-            };
+            let name = tokio::select! { _ = interrupt.recv() => "INT", _ = terminate.recv() => "TERM" };
             if shutdown.is_cancelled() {
                 tracing::warn!(signal = name, "stopping at once");
                 std::process::exit(1);

@@ -16,7 +16,7 @@ use super::{
 };
 
 /// What one source says; what it does not say is `None` or empty.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Layer {
     pub(crate) node_name: Option<String>,
     pub(crate) node_id: Option<String>,

@@ -1,6 +1,6 @@
 //! `/v1/agent`: the node whose agent this is.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use kvstore_client::types::{CheckUpdate, HealthCheck};
 use kvstore_core::{
@@ -11,11 +11,11 @@ use kvstore_core::{
 };
 use serde_json::json;
 
-use super::{Answer, App, Call, catalog, empty, error::ApiError, json as to_json, shape};
+use super::{Answer, App, Call, catalog, empty, error::ApiError, json as to_json, members, shape};
 use crate::agent::registration;
 
 /// What `Version` says: the API level we answer at, then our own version, in the form clients parse.
-const VERSION: &str = concat!("1.15.0+flotilla-", env!("CARGO_PKG_VERSION"));
+pub(super) const VERSION: &str = concat!("1.15.0+flotilla-", env!("CARGO_PKG_VERSION"));
 
 /// The output of a check is kept up to this; the end of it goes.
 const MAX_OUTPUT_BYTES: usize = 4096;
@@ -24,21 +24,17 @@ pub(super) fn about(app: &App, _: &Call) -> Answer {
     let about = &app.about;
     let state = app.store.state();
     let node = state.node(&about.node);
-    let member = json!({
-        "Name": about.node_name, "Addr": about.advertise, "Port": 8301,
-        "Tags": {"role": "consul", "dc": about.datacenter, "id": about.node_id, "build": VERSION, "vsn": "2",
-                 "port": about.server_port.to_string()},
-        "Status": 1, "ProtocolMin": 1, "ProtocolMax": 5, "ProtocolCur": 2,
-        "DelegateMin": 2, "DelegateMax": 5, "DelegateCur": 4,
-    });
+    // Clients that try out joining join this.
+    let gossip = SocketAddr::new(about.advertise, members::GOSSIP_PORT);
     Ok(to_json(&json!({
         "Config": {
             "Datacenter": about.datacenter, "PrimaryDatacenter": about.datacenter, "NodeName": about.node_name,
             "NodeID": about.node_id, "Revision": "", "Server": true, "Version": VERSION, "BuildDate": "",
         },
-        "DebugConfig": {"Datacenter": about.datacenter, "NodeName": about.node_name, "NodeID": about.node_id},
+        "DebugConfig": {"Datacenter": about.datacenter, "NodeName": about.node_name, "NodeID": about.node_id,
+                        "SerfAdvertiseAddrLAN": format!("tcp://{gossip}")},
         "Coord": {"Vec": [0, 0, 0, 0, 0, 0, 0, 0], "Error": 1.5, "Adjustment": 0, "Height": 1e-5},
-        "Member": member,
+        "Member": members::own(app),
         "Stats": {
             "agent": {
                 "check_monitors": "0",
@@ -61,10 +57,12 @@ pub(super) fn own_instances<'a>(
     state.instances_on(&app.about.node).filter(|instance| instance.owner == Owner::Agent)
 }
 
-pub(super) fn services(app: &App, _: &Call) -> Answer {
+pub(super) fn services(app: &App, call: &Call) -> Answer {
+    let wanted = Wanted::of(app, call, filter::SERVICE)?;
     let shape = catalog::shape(app);
     let state = app.store.state();
-    let listed = own_instances(app, &state).map(|i| (i.id.to_string(), shape.agent_service(i)));
+    let listed = own_instances(app, &state).filter(|i| wanted.instance(i));
+    let listed = listed.map(|i| (i.id.to_string(), shape.agent_service(i)));
     Ok(to_json(&listed.collect::<BTreeMap<_, _>>()))
 }
 
@@ -73,9 +71,11 @@ pub(super) fn agent_check(check: HealthCheck) -> HealthCheck {
     HealthCheck { create_index: 0, modify_index: 0, ..check }
 }
 
-pub(super) fn checks(app: &App, _: &Call) -> Answer {
+pub(super) fn checks(app: &App, call: &Call) -> Answer {
+    let wanted = Wanted::of(app, call, filter::CHECK)?;
     let state = app.store.state();
     let own = state.checks_on(&app.about.node).filter(|check| check.owner == Owner::Agent);
+    let own = own.filter(|check| wanted.check(&state, check));
     let listed = own.map(|check| (check.id.to_string(), agent_check(shape::check(&state, check))));
     Ok(to_json(&listed.collect::<BTreeMap<_, _>>()))
 }

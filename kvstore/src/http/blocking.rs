@@ -46,8 +46,13 @@ impl Read {
         Self { tells_consistency: false, ..Self::of([key], render) }
     }
 
+    /// A read of what never changes: who waits for it waits until its patience ends.
+    pub(super) fn unchanging(json: Bytes) -> Self {
+        Self::of([], move |_| Found::Json(json.clone()))
+    }
+
     fn index(&self, state: &State) -> Index {
-        self.keys.iter().map(|key| state.index_of(key)).max().unwrap_or(state.index())
+        self.keys.iter().map(|key| state.index_of(key)).max().unwrap_or(Index(1))
     }
 }
 
@@ -96,7 +101,7 @@ pub(super) fn end_of(wait: std::time::Duration) -> Instant {
     Instant::now() + wait + wait.mul_f64(rand::random::<f64>() / 16.0)
 }
 
-fn describe(headers: &mut HeaderMap, index: Index, consistency: Option<Consistency>) {
+pub(super) fn describe(headers: &mut HeaderMap, index: Index, consistency: Option<Consistency>) {
     const INDEX: HeaderName = HeaderName::from_static("x-consul-index");
     const LEADER: HeaderName = HeaderName::from_static("x-consul-knownleader");
     const CONTACT: HeaderName = HeaderName::from_static("x-consul-lastcontact");

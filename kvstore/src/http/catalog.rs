@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use kvstore_client::types::{CatalogDeregistration, CatalogNode, CatalogRegistration, CatalogServices};
 use kvstore_core::{
-    Command, InstanceView, State, Target, WatchKey,
+    Command, InstanceView, State, Target, WatchKey, filter,
     names::{CheckId, InstanceId, NodeKey, ServiceKey},
 };
 
 use super::{
     Answer, App, Call,
     blocking::{Found, Read, required},
+    coordinate::Near,
     error::ApiError,
+    filter::Wanted,
     json,
     query::same_datacenter,
     register,
@@ -49,9 +51,10 @@ pub(super) fn datacenters(app: &App, _: &Call) -> Answer {
 }
 
 pub(super) fn nodes(app: &App, call: &Call) -> Result<Read, ApiError> {
-    let (shape, narrow) = (shape(app), Narrow::of(call));
+    let (shape, narrow, near) = (shape(app), Narrow::of(call), Near::of(app, call));
     Ok(Read::of([WatchKey::Nodes], move |state| {
         let fitting = state.nodes().filter(|(_, node)| shape::has_meta(node.meta.as_ref(), &narrow.node_meta));
+        let fitting = near.sorted(fitting, |(key, _)| key).into_iter();
         json_found(&fitting.map(|(_, node)| shape.node(node)).collect::<Vec<_>>())
     }))
 }
@@ -77,9 +80,10 @@ pub(super) fn services(_: &App, call: &Call) -> Result<Read, ApiError> {
 
 pub(super) fn service(app: &App, call: &Call) -> Result<Read, ApiError> {
     let service = ServiceKey::new(required(&call.rest, "Missing service name")?)?;
-    let (shape, narrow) = (shape(app), Narrow::of(call));
+    let (shape, narrow, near) = (shape(app), Narrow::of(call), Near::of(app, call));
     Ok(Read::of([WatchKey::ServiceStatus(service.clone())], move |state| {
         let rows = state.instances_of(&service).filter(|view| narrow.takes(view));
+        let rows = near.sorted(rows, |view| &view.instance.node).into_iter();
         json_found(&rows.map(|view| shape.catalog_service(&view)).collect::<Vec<_>>())
     }))
 }

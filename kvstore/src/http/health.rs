@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use kvstore_core::{
-    State, WatchKey,
+    State, WatchKey, filter,
     health::Status,
     names::{NodeKey, ServiceKey},
     row::{Check, Stamped},
@@ -13,7 +13,9 @@ use super::{
     App, Call,
     blocking::{Found, Read, required},
     catalog::{Narrow, shape},
+    coordinate::Near,
     error::ApiError,
+    filter::Wanted,
     json, shape as shapes,
 };
 
@@ -21,12 +23,14 @@ use super::{
 pub(super) fn service(app: &App, call: &Call) -> Result<Read, ApiError> {
     let service = ServiceKey::new(required(&call.rest, "Missing service name")?)?;
     let (shape, narrow, passing) = (shape(app), Narrow::of(call), call.query.flag("passing")?);
+    let near = Near::of(app, call);
     let key = if passing { WatchKey::ServiceStatus } else { WatchKey::Service };
     Ok(Read::of([key(service.clone())], move |state| {
         let rows = state
             .instances_of(&service)
             .filter(|view| narrow.takes(view))
             .filter(|view| !passing || view.status() == Status::Passing);
+        let rows = near.sorted(rows, |view| &view.instance.node).into_iter();
         Found::Json(json::compact(&rows.map(|view| shape.entry(state, &view)).collect::<Vec<_>>()))
     }))
 }
@@ -36,11 +40,12 @@ fn found<'a>(state: &State, checks: impl Iterator<Item = &'a Arc<Stamped<Check>>
 }
 
 /// The checks of a service's instances, without those of their hosts.
-pub(super) fn checks(_: &App, call: &Call) -> Result<Read, ApiError> {
+pub(super) fn checks(app: &App, call: &Call) -> Result<Read, ApiError> {
     let service = ServiceKey::new(required(&call.rest, "Missing service name")?)?;
-    let narrow = Narrow::of(call);
+    let (narrow, near) = (Narrow::of(call), Near::of(app, call));
     Ok(Read::of([WatchKey::Service(service.clone())], move |state| {
         let instances = state.instances_of(&service).filter(|view| narrow.takes(view));
+        let instances = near.sorted(instances, |view| &view.instance.node).into_iter();
         found(state, instances.flat_map(|view| state.checks_of(&view.instance.node, Some(&view.instance.id))))
     }))
 }
@@ -51,7 +56,8 @@ pub(super) fn node(_: &App, call: &Call) -> Result<Read, ApiError> {
 }
 
 /// All checks in one state, or in `any`; a word that is no state finds nothing.
-pub(super) fn state(_: &App, call: &Call) -> Result<Read, ApiError> {
+pub(super) fn state(app: &App, call: &Call) -> Result<Read, ApiError> {
+    let near = Near::of(app, call);
     let word = required(&call.rest, "Missing check state")?.to_owned();
     let node_meta: Vec<String> = call.query.all("node-meta").map(ToOwned::to_owned).collect();
     Ok(Read::of([WatchKey::Checks], move |state| {
@@ -59,6 +65,6 @@ pub(super) fn state(_: &App, call: &Call) -> Result<Read, ApiError> {
         let of_node =
             |check: &Check| shapes::has_meta(state.node(&check.node).and_then(|n| n.meta.as_ref()), &node_meta);
         let fits = |check: &&Arc<Stamped<Check>>| (word == "any" || wanted == Some(check.status)) && of_node(check);
-        found(state, state.checks().filter(fits))
+        found(state, near.sorted(state.checks().filter(fits), |check| &check.node).into_iter())
     }))
 }

@@ -5,6 +5,14 @@
 
 #![allow(clippy::unnecessary_wraps)] // handlers have one signature, whether they can fail or not
 
+/// Makes an async function a plain function pointer: `later!(kv::put)`.
+macro_rules! later {
+    ($handler:path) => {
+        |app, call| Box::pin($handler(app, call))
+    };
+}
+
+mod acl;
 mod agent;
 mod agent_health;
 mod agent_service;
@@ -13,12 +21,20 @@ mod body;
 mod cached;
 mod catalog;
 mod compress;
+mod coordinate;
 mod error;
 mod event;
+mod filter;
 mod health;
+mod host;
 mod json;
 mod kv;
 mod maintenance;
+mod members;
+mod mesh;
+mod metrics;
+mod monitor;
+mod operator;
 mod path;
 mod query;
 mod register;
@@ -35,6 +51,7 @@ use std::{
     net::IpAddr,
     pin::Pin,
     sync::{Arc, LazyLock},
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -45,9 +62,10 @@ use hyper::{
 };
 use kvstore_core::names::NodeKey;
 use tokio_util::sync::CancellationToken;
+use tracing::Level;
 
 use self::{blocking::Read, error::ApiError, query::Query};
-use crate::{events::Events, store::Store};
+use crate::{coordinates::Coordinates, events::Events, logging::Logs, metrics::Metrics, reload::Reload, store::Store};
 
 /// What every handler works with.
 #[derive(Debug)]
@@ -59,13 +77,20 @@ pub struct App {
     /// Ends blocking queries.
     pub shutdown: CancellationToken,
     asked: cached::Asked,
+    coordinates: Arc<Coordinates>,
     events: Events,
+    logs: Logs,
+    metrics: Metrics,
+    reload: Reload,
 }
 
 impl App {
     /// An app that knows `store` and has heard of nothing else yet.
-    pub fn new(store: Store, about: About, shutdown: CancellationToken) -> Self {
-        Self { store, about, shutdown, asked: cached::Asked::default(), events: Events::default() }
+    pub fn new(store: Store, about: About, shutdown: CancellationToken, logs: Logs, reload: Reload) -> Self {
+        let endpoints = TABLES.iter().copied().flatten().map(|route| (route.method.as_str(), route.path));
+        let metrics = Metrics::new(&store, endpoints);
+        let (asked, events) = (cached::Asked::default(), Events::default());
+        Self { store, about, shutdown, asked, coordinates: Arc::default(), events, logs, metrics, reload }
     }
 }
 
@@ -143,6 +168,10 @@ const fn put(path: &'static str, handler: for<'a> fn(&'a App, Call) -> Later<'a>
     Route { method: Method::PUT, path, handler: Handler::Write(handler) }
 }
 
+const fn post(path: &'static str, handler: for<'a> fn(&'a App, Call) -> Later<'a>) -> Route {
+    Route { method: Method::POST, path, handler: Handler::Write(handler) }
+}
+
 const fn delete(path: &'static str, handler: for<'a> fn(&'a App, Call) -> Later<'a>) -> Route {
     Route { method: Method::DELETE, path, handler: Handler::Write(handler) }
 }
@@ -152,15 +181,8 @@ const fn get_as_put(path: &'static str, handler: for<'a> fn(&'a App, Call) -> La
     Route { method: Method::GET, path, handler: Handler::Write(handler) }
 }
 
-/// Makes an async function a plain function pointer: `later!(kv::put)`.
-macro_rules! later {
-    ($handler:path) => {
-        |app, call| Box::pin($handler(app, call))
-    };
-}
-
 /// Every endpoint: these, and those of whole areas. Methods of one path stand together.
-static TABLES: &[&[Route]] = &[ROUTES];
+static TABLES: &[&[Route]] = &[ROUTES, operator::ROUTES, acl::ROUTES, mesh::ROUTES];
 
 static ROUTES: &[Route] = &[
     read("/v1/kv/", kv::get),
@@ -197,40 +219,74 @@ static ROUTES: &[Route] = &[
     put("/v1/agent/check/fail/", later!(agent::fail_check)),
     get_as_put("/v1/agent/check/fail/", later!(agent::fail_check)),
     put("/v1/agent/check/update/", later!(agent::update_check)),
+    plain("/v1/agent/members", members::list),
+    put("/v1/agent/join/", later!(members::join)),
+    put("/v1/agent/leave", later!(members::leave)),
+    put("/v1/agent/force-leave/", later!(members::force_leave)),
+    put("/v1/agent/reload", later!(members::reload)),
+    plain("/v1/agent/host", host::facts),
+    plain("/v1/agent/version", host::version),
+    plain("/v1/agent/metrics", metrics::show),
+    plain("/v1/agent/monitor", monitor::follow),
     put("/v1/event/fire/", later!(event::fire)),
     later("/v1/event/list", later!(event::list)),
+    put("/v1/coordinate/update", later!(coordinate::update)),
+    later("/v1/coordinate/nodes", later!(coordinate::nodes)),
+    later("/v1/coordinate/node/", later!(coordinate::node)),
+    plain("/v1/coordinate/datacenters", coordinate::datacenters),
     plain("/v1/status/leader", status::leader),
     plain("/v1/status/peers", status::peers),
 ];
 
 /// The routes of each path. Whether something follows is part of the key: `/v1/acl/token` and `/v1/acl/token/` differ.
-static PATHS: LazyLock<HashMap<(&'static str, bool), &'static [Route]>> = LazyLock::new(|| {
+static PATHS: LazyLock<HashMap<(&'static str, bool), Group>> = LazyLock::new(|| {
     let groups = TABLES.iter().flat_map(|table| table.chunk_by(|a, b| a.path == b.path));
     let key = |path: &'static str| path.strip_suffix('/').map_or((path, false), |own| (own, true));
-    groups.map(|group| (key(group[0].path), group)).collect()
+    let mut first = 0;
+    let numbered = groups.map(|routes| {
+        let group = Group { first, routes };
+        first += routes.len();
+        (key(routes[0].path), group)
+    });
+    numbered.collect()
 });
+
+/// The routes of one path, and the number of the first among all.
+#[derive(Clone, Copy)]
+struct Group {
+    first: usize,
+    routes: &'static [Route],
+}
 
 /// No route has more parts than this; what comes after belongs to a name.
 const MAX_PARTS: usize = 8;
 
 /// The routes of the path that fits best, all methods, and what comes after the route's own part.
-fn find(path: &str) -> Option<(&'static [Route], &str)> {
-    if let Some(routes) = PATHS.get(&(path, false)) {
-        return Some((routes, ""));
+fn find(path: &str) -> Option<(Group, &str)> {
+    if let Some(group) = PATHS.get(&(path, false)) {
+        return Some((*group, ""));
     }
     // `/v1/kv` is the same as `/v1/kv/`: nothing follows.
     let ends = path.match_indices('/').map(|(at, _)| at).take(MAX_PARTS).chain([path.len()]).collect::<Vec<_>>();
     let found = ends.into_iter().rev().find_map(|end| Some((end, PATHS.get(&(&path[..end], true))?)));
-    found.map(|(end, routes)| (*routes, path.get(end + 1..).unwrap_or_default()))
+    found.map(|(end, group)| (*group, path.get(end + 1..).unwrap_or_default()))
 }
 
 /// Answers one request; never fails: what goes wrong is an answer too.
 pub(crate) async fn answer(app: &Arc<App>, request: Request<hyper::body::Incoming>) -> Response<Body> {
     let api = request.uri().path().starts_with("/v1/");
     let gzip = compress::accepted(request.headers());
-    let mut response = route(app, request).await.unwrap_or_else(ApiError::into_response);
+    // The path only: a parameter may be a token.
+    let logged = tracing::enabled!(Level::DEBUG).then(|| (request.method().clone(), request.uri().path().to_owned()));
+    let (started, mut seen) = (Instant::now(), Seen::default());
+    let mut response = route(app, request, &mut seen).await.unwrap_or_else(ApiError::into_response);
     if gzip {
         response = compress::worth_it(response).await;
+    }
+    let status = response.status().as_u16();
+    app.metrics.requests.answered(seen.route, seen.waited, status, started);
+    if let Some((method, path)) = logged {
+        tracing::debug!(%method, path, status, took = ?started.elapsed(), "request");
     }
     if api {
         let headers = response.headers_mut();
@@ -240,13 +296,20 @@ pub(crate) async fn answer(app: &Arc<App>, request: Request<hyper::body::Incomin
     response
 }
 
-async fn route(app: &App, request: Request<hyper::body::Incoming>) -> Answer {
+/// What a request turned out to be, for who counts them.
+#[derive(Debug, Default)]
+struct Seen {
+    route: Option<usize>,
+    waited: bool,
+}
+
+async fn route(app: &App, request: Request<hyper::body::Incoming>, seen: &mut Seen) -> Answer {
     let (head, incoming) = request.into_parts();
     let method = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
     let Some(path) = path::canonical(head.uri.path(), &method, |path| find(path).is_some()) else {
         return path::redirect(&head.uri);
     };
-    let Some((routes, rest)) = find(&path) else {
+    let Some((group, rest)) = find(&path) else {
         return if path == "/" {
             Ok(text(StatusCode::OK, "kvstore: the API is at /v1/\n"))
         } else {
@@ -254,16 +317,19 @@ async fn route(app: &App, request: Request<hyper::body::Incoming>) -> Answer {
         };
     };
     if method == Method::OPTIONS {
-        return Ok(allow(StatusCode::OK, routes, Bytes::new()));
+        return Ok(allow(StatusCode::OK, group.routes, Bytes::new()));
     }
-    let Some(route) = routes.iter().find(|route| route.method == method) else {
+    let Some(at) = group.routes.iter().position(|route| route.method == method) else {
         let body = format!("method {} not allowed", head.method);
-        return Ok(allow(StatusCode::METHOD_NOT_ALLOWED, routes, body.into()));
+        return Ok(allow(StatusCode::METHOD_NOT_ALLOWED, group.routes, body.into()));
     };
+    let route = &group.routes[at];
+    seen.route = Some(group.first + at);
     let rest = query::decode(rest).filter(|rest| !rest.contains(char::is_control)).ok_or(ApiError::BadPath)?;
     let query = Query::parse(head.uri.query())?;
     query.same_place(&app.about.datacenter)?;
     let mut call = Call { rest, query, headers: head.headers, body: Bytes::new() };
+    seen.waited = ["index", "hash"].into_iter().any(|name| call.query.get(name).is_some_and(|v| !v.is_empty()));
     let pretty = call.query.has("pretty");
     let cached = cached::asked(app, route, &call)?;
     let mut response = match &route.handler {
@@ -346,7 +412,7 @@ mod tests {
 
     #[test]
     fn paths_find_their_routes_and_what_follows() {
-        let own = |path: &str| find(path).map(|(routes, rest)| (routes[0].path, rest.to_owned()));
+        let own = |path: &str| find(path).map(|(group, rest)| (group.routes[0].path, rest.to_owned()));
         for (path, route, rest) in [
             ("/v1/kv/a/b", "/v1/kv/", "a/b"),
             ("/v1/kv/", "/v1/kv/", ""),
@@ -369,8 +435,8 @@ mod tests {
     #[test]
     fn every_route_is_found_by_its_own_path() {
         for route in TABLES.iter().copied().flatten() {
-            let (routes, rest) = find(route.path).unwrap();
-            assert!(routes.iter().any(|r| std::ptr::eq(r, route)) && rest.is_empty(), "{} is hidden", route.path);
+            let (group, rest) = find(route.path).unwrap();
+            assert!(group.routes.iter().any(|r| std::ptr::eq(r, route)) && rest.is_empty(), "{} is hidden", route.path);
             let same = |other: &&Route| other.path == route.path && other.method == route.method;
             assert_eq!(TABLES.iter().copied().flatten().filter(same).count(), 1, "{} is there twice", route.path);
             assert!(route.path.matches('/').count() <= MAX_PARTS, "{} is never looked for", route.path);

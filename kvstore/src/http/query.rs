@@ -69,9 +69,8 @@ impl Query {
     /// A flag that may be given bare or as a boolean, such as `passing`.
     pub(super) fn flag(&self, name: &str) -> Result<bool, ApiError> {
         match self.get(name) {
-            None => Ok(false),
             Some("" | "1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
-            Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+            None | Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
             Some(_) => Err(ApiError::BadRequest(format!("Invalid value for ?{name}"))),
         }
     }

@@ -1,0 +1,177 @@
+//! What is counted and measured: one registry, shown as Prometheus' text or as Consul's JSON.
+//!
+//! Names are Consul's where Consul has the thing, with dots; Prometheus sees `_` for each. What can be read from the
+//! registry's state at any time is read when somebody asks, and costs nothing until then.
+
+mod live;
+mod shown;
+
+use std::{
+    collections::BTreeMap,
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use prometheus_client::metrics::{counter::Counter, family::Family, histogram::Histogram};
+use prometheus_client::registry::{Metric, Registry};
+
+use crate::store::Store;
+
+/// Upper bounds of the classes of a request's duration, in milliseconds as Consul has it.
+const REQUEST_MILLIS: [f64; 12] = [0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 100.0, 250.0, 1000.0, 5000.0];
+
+/// Upper bounds of the classes of a commit's duration, in seconds.
+const COMMIT_SECONDS: [f64; 10] = [0.0001, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5];
+
+/// Upper bounds of the classes of a batch's size.
+const BATCH_COMMANDS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
+
+/// Labels of one series.
+type Labels = Vec<(&'static str, String)>;
+
+/// Everything that is counted and measured.
+#[derive(Debug)]
+pub(crate) struct Metrics {
+    registry: Registry,
+    /// Consul's spelling of each name, by Prometheus'.
+    dotted: BTreeMap<String, &'static str>,
+    /// Requests over HTTP.
+    pub(crate) requests: Requests,
+}
+
+/// What the writer measures.
+#[derive(Clone, Debug)]
+pub(crate) struct StoreMetrics {
+    batch: Histogram,
+    commit: Histogram,
+    applied: Counter,
+    refused: Counter,
+}
+
+impl Default for StoreMetrics {
+    fn default() -> Self {
+        Self {
+            batch: Histogram::new(BATCH_COMMANDS),
+            commit: Histogram::new(COMMIT_SECONDS),
+            applied: Counter::default(),
+            refused: Counter::default(),
+        }
+    }
+}
+
+impl StoreMetrics {
+    /// A batch of `commands` was committed, `proposed` of them with changes, in `took`.
+    pub(crate) fn committed(&self, commands: usize, proposed: usize, took: Duration) {
+        // A batch is far below what a float holds exactly.
+        #[allow(clippy::cast_precision_loss)]
+        self.batch.observe(commands as f64);
+        self.applied.inc_by(proposed as u64);
+        if proposed > 0 {
+            self.commit.observe(took.as_secs_f64());
+        }
+    }
+
+    /// A command was refused, by the rules or because it could not be written.
+    pub(crate) fn refused(&self) {
+        self.refused.inc();
+    }
+}
+
+/// Requests by endpoint. A series begins with its first request.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    durations: Family<Labels, Histogram, fn() -> Histogram>,
+    waits: Family<Labels, Counter>,
+    answers: Family<Labels, Counter>,
+    endpoints: Vec<Endpoint>,
+    classes: [OnceLock<Counter>; 5],
+}
+
+#[derive(Debug)]
+struct Endpoint {
+    labels: Labels,
+    duration: OnceLock<Histogram>,
+    waits: OnceLock<Counter>,
+}
+
+impl Requests {
+    /// For endpoints with these methods and paths, in this order.
+    fn new<'a>(endpoints: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let endpoint = |(method, path): (&str, &str)| Endpoint {
+            // As Consul spells paths here.
+            labels: vec![("method", method.to_owned()), ("path", path.trim_start_matches('/').replace('/', "_"))],
+            duration: OnceLock::new(),
+            waits: OnceLock::new(),
+        };
+        Self {
+            durations: Family::new_with_constructor(|| Histogram::new(REQUEST_MILLIS)),
+            waits: Family::default(),
+            answers: Family::default(),
+            endpoints: endpoints.map(endpoint).collect(),
+            classes: Default::default(),
+        }
+    }
+
+    /// A request to the endpoint of that number was answered. Those that `waited` for a change are only counted.
+    pub(crate) fn answered(&self, endpoint: Option<usize>, waited: bool, status: u16, started: Instant) {
+        let class = usize::from(status / 100).clamp(1, 5);
+        let count = || self.answers.get_or_create_owned(&vec![("code", format!("{class}xx"))]);
+        self.classes[class - 1].get_or_init(count).inc();
+        let Some(endpoint) = endpoint.and_then(|number| self.endpoints.get(number)) else { return };
+        if waited {
+            endpoint.waits.get_or_init(|| self.waits.get_or_create_owned(&endpoint.labels)).inc();
+        } else {
+            let duration = endpoint.duration.get_or_init(|| self.durations.get_or_create_owned(&endpoint.labels));
+            duration.observe(started.elapsed().as_secs_f64() * 1000.0);
+        }
+    }
+}
+
+impl Metrics {
+    /// Measures of `store` and of requests to `endpoints` (method and path of each).
+    pub(crate) fn new<'a>(store: &Store, endpoints: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
+        let requests = Requests::new(endpoints);
+        let mut metrics = Self { registry: Registry::default(), dotted: BTreeMap::new(), requests };
+        let measured = store.metrics().clone();
+        metrics.add("kvstore.store.batch", "Commands carried out together, made durable by one fsync", measured.batch);
+        metrics.add("kvstore.store.commit_seconds", "Time to make a batch durable", measured.commit);
+        metrics.add("consul.raft.apply", "Commands that changed the registry", measured.applied);
+        metrics.add("kvstore.store.refused", "Commands that were refused", measured.refused);
+        let (durations, waits) = (metrics.requests.durations.clone(), metrics.requests.waits.clone());
+        let help = "Time to answer a request, in milliseconds; without those that waited for a change";
+        metrics.add("consul.api.http", help, durations);
+        metrics.add("kvstore.http.waits", "Requests that waited for a change", waits);
+        let answers = metrics.requests.answers.clone();
+        metrics.add("kvstore.http.answers", "Answers by class of status code", answers);
+        metrics.dotted.extend(live::NAMES.iter().map(|name| (underscored(name), *name)));
+        metrics.registry.register_collector(Box::new(live::Live::new(store.clone())));
+        metrics
+    }
+
+    fn add(&mut self, name: &'static str, help: &str, metric: impl Metric) {
+        self.registry.register(underscored(name), help, metric);
+        self.dotted.insert(underscored(name), name);
+    }
+
+    /// Everything, as `OpenMetrics` has it.
+    pub(crate) fn open_metrics(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string does not fail, and the metrics here have no other reason to.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &self.registry);
+        text
+    }
+
+    /// Everything, in Prometheus' older text format, version 0.0.4.
+    pub(crate) fn prometheus(&self) -> String {
+        shown::prometheus(&self.open_metrics())
+    }
+
+    /// Everything, as Consul's JSON at the time `timestamp`.
+    pub(crate) fn json(&self, timestamp: &str) -> serde_json::Value {
+        shown::json(&self.open_metrics(), &self.dotted, timestamp)
+    }
+}
+
+fn underscored(name: &str) -> String {
+    name.replace('.', "_")
+}

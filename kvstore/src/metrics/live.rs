@@ -1,0 +1,133 @@
+//! What is read when somebody asks: sizes of the state, who waits, the process itself.
+
+use std::{fmt, fs, time::Instant};
+
+use kvstore_core::State;
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::gauge::ConstGauge,
+};
+
+use crate::store::Store;
+
+/// Every name that [`Live`] shows.
+pub(super) const NAMES: &[&str] = &[
+    "consul.runtime.alloc_bytes",
+    "consul.runtime.sys_bytes",
+    "consul.runtime.num_goroutines",
+    "consul.server.isLeader",
+    "consul.autopilot.healthy",
+    "consul.state.nodes",
+    "consul.state.services",
+    "consul.state.service_instances",
+    "consul.state.kv_entries",
+    "consul.rpc.queries_blocking",
+    "kvstore.index",
+    "kvstore.checks",
+    "kvstore.uptime_seconds",
+];
+
+/// Reads the store and the process.
+#[derive(Debug)]
+pub(super) struct Live {
+    store: Store,
+    started: Instant,
+}
+
+impl Live {
+    pub(super) fn new(store: Store) -> Self {
+        Self { store, started: Instant::now() }
+    }
+}
+
+/// One gauge, or one series of it.
+struct Gauges<'a>(DescriptorEncoder<'a>);
+
+impl Gauges<'_> {
+    /// Counts here are far below what a float holds exactly.
+    #[allow(clippy::cast_precision_loss)]
+    fn put(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
+        self.put_float(name, help, value as f64)
+    }
+
+    fn put_float(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
+        let (name, gauge) = (super::underscored(name), ConstGauge::new(value));
+        gauge.encode(self.0.encode_descriptor(&name, help, None, gauge.metric_type())?)
+    }
+
+    fn put_each(&mut self, name: &str, help: &str, label: &str, values: &[(&str, u64)]) -> fmt::Result {
+        let (name, kind) = (super::underscored(name), ConstGauge::new(0_u64).metric_type());
+        let mut encoder = self.0.encode_descriptor(&name, help, None, kind)?;
+        for (value, count) in values {
+            ConstGauge::new(*count).encode(encoder.encode_family(&[(label, *value)])?)?;
+        }
+        Ok(())
+    }
+}
+
+impl Collector for Live {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let mut gauges = Gauges(encoder);
+        let memory = Memory::of_this_process();
+        gauges.put("consul.runtime.alloc_bytes", "Memory of its own that the process has", memory.own_bytes)?;
+        gauges.put("consul.runtime.sys_bytes", "Memory that the process has, files mapped included", memory.bytes)?;
+        let tasks = tokio::runtime::Handle::try_current().map_or(0, |runtime| runtime.metrics().num_alive_tasks());
+        gauges.put("consul.runtime.num_goroutines", "Tasks: connections, probes, timers", tasks as u64)?;
+        gauges.put("consul.server.isLeader", "Always 1: nobody has to be elected", 1)?;
+        gauges.put("consul.autopilot.healthy", "Always 1: there is no quorum to lose", 1)?;
+        of_state(&mut gauges, &self.store.state())?;
+        let waiting = self.store.waiting() as u64;
+        gauges.put("consul.rpc.queries_blocking", "Requests and parts of the agent that wait for a change", waiting)?;
+        let uptime = self.started.elapsed().as_secs_f64();
+        gauges.put_float("kvstore.uptime_seconds", "Since the agent started", uptime)
+    }
+}
+
+fn of_state(gauges: &mut Gauges<'_>, state: &State) -> fmt::Result {
+    let sizes = state.sizes();
+    gauges.put("consul.state.nodes", "Hosts", sizes.nodes as u64)?;
+    gauges.put("consul.state.services", "Services that have an instance", sizes.services as u64)?;
+    gauges.put("consul.state.service_instances", "Instances", sizes.instances as u64)?;
+    gauges.put("consul.state.kv_entries", "Keys", sizes.keys as u64)?;
+    gauges.put("kvstore.index", "The index of the last change", state.index().0)?;
+    let mut by_status = [("passing", 0), ("warning", 0), ("critical", 0)];
+    for check in state.checks() {
+        by_status[check.status as usize].1 += 1;
+    }
+    gauges.put_each("kvstore.checks", "Checks by status", "status", &by_status)
+}
+
+/// The process' memory, as the kernel counts it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Memory {
+    bytes: u64,
+    own_bytes: u64,
+}
+
+impl Memory {
+    fn of_this_process() -> Self {
+        Self::parse(&fs::read_to_string("/proc/self/status").unwrap_or_default())
+    }
+
+    fn parse(status: &str) -> Self {
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.split_whitespace().next()?.parse::<u64>().ok().map(|kib| kib * 1024)
+        };
+        Self { bytes: field("VmRSS:").unwrap_or(0), own_bytes: field("RssAnon:").unwrap_or(0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_read_as_the_kernel_writes_it() {
+        let status = "Name:\tkvstore\nVmRSS:\t    9104 kB\nRssAnon:\t    2048 kB\n";
+        assert_eq!(Memory::parse(status), Memory { bytes: 9104 << 10, own_bytes: 2048 << 10 });
+        assert_eq!(Memory::parse("VmRSS:\n"), Memory::default());
+        assert!(Memory::of_this_process().own_bytes > 0);
+    }
+}

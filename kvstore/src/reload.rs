@@ -1,0 +1,111 @@
+//! Reading the configuration again while the agent runs: what can change does, what cannot is said.
+
+use std::{fmt, sync::Arc};
+
+use kvstore_core::Command;
+use tokio::sync::Mutex;
+
+use crate::{
+    config::{self, ConfigError},
+    logging::Logs,
+    store::{Store, WriteError},
+};
+
+/// Reads flags, environment and files once more.
+pub type Reread = Arc<dyn Fn() -> Result<config::Agent, ConfigError> + Send + Sync>;
+
+/// Why a reload changed nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// Nobody said where the configuration comes from.
+    #[error("this agent has no configuration to read again")]
+    Nowhere,
+    /// The new one is wrong; the old one stays.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// This node's row cannot be written.
+    #[error("the node's metadata cannot be written: {0}")]
+    Write(#[from] WriteError),
+    /// Reading it ended badly.
+    #[error("the configuration could not be read: {0}")]
+    Broken(#[from] tokio::task::JoinError),
+}
+
+/// Reloads one after the other. Cheap to clone.
+#[derive(Clone)]
+pub struct Reload(Arc<Parts>);
+
+struct Parts {
+    current: Mutex<config::Agent>,
+    reread: Option<Reread>,
+    store: Store,
+    logs: Logs,
+    /// This node's row as a configuration has it.
+    own_node: fn(&config::Agent) -> Command,
+}
+
+impl fmt::Debug for Reload {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Reload")
+    }
+}
+
+impl Reload {
+    pub(crate) fn new(
+        current: config::Agent,
+        reread: Option<Reread>,
+        store: Store,
+        logs: Logs,
+        own_node: fn(&config::Agent) -> Command,
+    ) -> Self {
+        Self(Arc::new(Parts { current: Mutex::new(current), reread, store, logs, own_node }))
+    }
+
+    /// Reads the configuration again and makes it so.
+    ///
+    /// # Errors
+    /// [`ReloadError`]; nothing was changed.
+    pub async fn run(&self) -> Result<(), ReloadError> {
+        let reread = self.0.reread.clone().ok_or(ReloadError::Nowhere)?;
+        let mut current = self.0.current.lock().await;
+        let new = tokio::task::spawn_blocking(move || reread()).await??;
+        new.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        if new.node_meta != current.node_meta {
+            let renamed = config::Agent { node_meta: new.node_meta.clone(), ..current.clone() };
+            self.0.store.submit((self.0.own_node)(&renamed)).await?;
+        }
+        if new.log.level != current.log.level {
+            self.0.logs.set_level(&new.log);
+        }
+        let later = after_restart(&current, &new);
+        if !later.is_empty() {
+            tracing::warn!(settings = later.join(", "), "these change when the agent is started anew");
+        }
+        current.node_meta = new.node_meta;
+        current.log.level = new.log.level;
+        tracing::info!("the configuration was read again");
+        Ok(())
+    }
+}
+
+/// What is another than before and is not changed while the agent runs.
+fn after_restart(old: &config::Agent, new: &config::Agent) -> Vec<&'static str> {
+    let differ = [
+        ("node_name", old.node_name != new.node_name),
+        ("datacenter", old.datacenter != new.datacenter),
+        ("domain", old.domain != new.domain || old.alt_domain != new.alt_domain),
+        ("advertise_addr", old.advertise != new.advertise),
+        ("http_addr", old.http != new.http),
+        ("dns_addr", old.dns != new.dns),
+        ("recursors", old.recursors != new.recursors),
+        ("dns_config", old.dns_settings != new.dns_settings),
+        ("engine", old.engine != new.engine),
+        ("ports.server", old.server_port != new.server_port),
+        ("limits", old.limits != new.limits),
+        ("check_update_interval", old.check_output_interval != new.check_output_interval),
+        ("enable_script_checks", old.script_checks != new.script_checks),
+        ("strict_consul", old.strict_consul != new.strict_consul),
+        ("log_format", old.log.format != new.log.format),
+    ];
+    differ.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()
+}
