@@ -6,7 +6,7 @@
 #   tests/clients/install.sh            get what is missing
 #   tests/clients/install.sh --check    only say what is missing; exit 1 if anything is
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")"
+cd "$(dirname "${BASH_SOURCE[0]}")" || exit 1
 root=$(cd ../.. && pwd)
 target=${CARGO_TARGET_DIR:-$root/target}
 case $target in /*) ;; *) target=$root/$target ;; esac
