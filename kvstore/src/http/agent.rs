@@ -4,14 +4,14 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use kvstore_client::types::{CheckUpdate, HealthCheck};
 use kvstore_core::{
-    Command, State, Target,
+    Command, State, Target, filter,
     health::Status,
     names::{CheckId, InstanceId},
     row::{Instance, Owner, Stamped},
 };
 use serde_json::json;
 
-use super::{Answer, App, Call, catalog, empty, error::ApiError, json as to_json, members, shape};
+use super::{Answer, App, Call, catalog, empty, error::ApiError, filter::Wanted, json as to_json, members, shape};
 use crate::agent::registration;
 
 /// What `Version` says: the API level we answer at, then our own version, in the form clients parse.

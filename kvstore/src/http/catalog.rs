@@ -52,23 +52,28 @@ pub(super) fn datacenters(app: &App, _: &Call) -> Answer {
 
 pub(super) fn nodes(app: &App, call: &Call) -> Result<Read, ApiError> {
     let (shape, narrow, near) = (shape(app), Narrow::of(call), Near::of(app, call));
+    let wanted = Wanted::of(app, call, filter::NODE)?;
     Ok(Read::of([WatchKey::Nodes], move |state| {
         let fitting = state.nodes().filter(|(_, node)| shape::has_meta(node.meta.as_ref(), &narrow.node_meta));
+        let fitting = fitting.filter(|(_, node)| wanted.node(node));
         let fitting = near.sorted(fitting, |(key, _)| key).into_iter();
         json_found(&fitting.map(|(_, node)| shape.node(node)).collect::<Vec<_>>())
     }))
 }
 
-pub(super) fn services(_: &App, call: &Call) -> Result<Read, ApiError> {
+pub(super) fn services(app: &App, call: &Call) -> Result<Read, ApiError> {
     let narrow = Narrow::of(call);
-    let mut keys = vec![WatchKey::Services];
+    let wanted = Wanted::of(app, call, filter::CATALOG)?;
+    let mut keys = wanted.watched(&app.store.state());
+    keys.push(WatchKey::Services);
     if !narrow.node_meta.is_empty() {
         keys.push(WatchKey::Nodes);
     }
     Ok(Read::of(keys, move |state| {
         let mut listed = CatalogServices::new();
         for service in state.services() {
-            let mut instances = state.instances_of(service).filter(|view| narrow.takes(view)).peekable();
+            let fits = |view: &InstanceView<'_>| narrow.takes(view) && wanted.listed(view);
+            let mut instances = state.instances_of(service).filter(fits).peekable();
             if let Some(first) = instances.peek() {
                 let name = first.instance.service.clone();
                 listed.insert(name, shape::service_tags(instances));
@@ -81,35 +86,42 @@ pub(super) fn services(_: &App, call: &Call) -> Result<Read, ApiError> {
 pub(super) fn service(app: &App, call: &Call) -> Result<Read, ApiError> {
     let service = ServiceKey::new(required(&call.rest, "Missing service name")?)?;
     let (shape, narrow, near) = (shape(app), Narrow::of(call), Near::of(app, call));
+    let wanted = Wanted::of(app, call, filter::CATALOG)?;
     Ok(Read::of([WatchKey::ServiceStatus(service.clone())], move |state| {
-        let rows = state.instances_of(&service).filter(|view| narrow.takes(view));
+        let rows = state.instances_of(&service).filter(|view| narrow.takes(view) && wanted.listed(view));
         let rows = near.sorted(rows, |view| &view.instance.node).into_iter();
         json_found(&rows.map(|view| shape.catalog_service(&view)).collect::<Vec<_>>())
     }))
 }
 
 /// The node's row and instances; `None` if there is no such node.
-fn node_read(app: &App, call: &Call, render: fn(&State, &Shape, Option<&NodeKey>) -> Found) -> Result<Read, ApiError> {
+fn node_read(
+    app: &App,
+    call: &Call,
+    render: fn(&State, &Shape, &Wanted, Option<&NodeKey>) -> Found,
+) -> Result<Read, ApiError> {
     let node = NodeKey::new(required(&call.rest, "Missing node name")?)?;
-    let shape = shape(app);
+    let (shape, wanted) = (shape(app), Wanted::of(app, call, filter::SERVICE)?);
     Ok(Read::of([WatchKey::Node(node.clone())], move |state| {
-        render(state, &shape, state.node(&node).is_some().then_some(&node))
+        render(state, &shape, &wanted, state.node(&node).is_some().then_some(&node))
     }))
 }
 
 pub(super) fn node(app: &App, call: &Call) -> Result<Read, ApiError> {
-    node_read(app, call, |state, shape, node| {
+    node_read(app, call, |state, shape, wanted, node| {
         json_found(&node.and_then(|key| {
-            let services = state.instances_on(key).map(|i| (i.id.to_string(), shape::node_service(i)));
+            let services = state.instances_on(key).filter(|i| wanted.instance(i));
+            let services = services.map(|i| (i.id.to_string(), shape::node_service(i)));
             Some(CatalogNode { node: shape.node(state.node(key)?), services: services.collect::<BTreeMap<_, _>>() })
         }))
     })
 }
 
 pub(super) fn node_services(app: &App, call: &Call) -> Result<Read, ApiError> {
-    node_read(app, call, |state, shape, node| {
+    node_read(app, call, |state, shape, wanted, node| {
         let row = node.and_then(|key| state.node(key)).map(|node| shape.node(node));
-        let services = node.map(|key| state.instances_on(key).map(|i| shape::node_service(i)).collect::<Vec<_>>());
+        let instances = |key| state.instances_on(key).filter(|i| wanted.instance(i));
+        let services = node.map(|key| instances(key).map(|i| shape::node_service(i)).collect::<Vec<_>>());
         json_found(&serde_json::json!({"Node": row, "Services": services}))
     })
 }

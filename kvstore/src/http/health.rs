@@ -24,18 +24,21 @@ pub(super) fn service(app: &App, call: &Call) -> Result<Read, ApiError> {
     let service = ServiceKey::new(required(&call.rest, "Missing service name")?)?;
     let (shape, narrow, passing) = (shape(app), Narrow::of(call), call.query.flag("passing")?);
     let near = Near::of(app, call);
-    let key = if passing { WatchKey::ServiceStatus } else { WatchKey::Service };
+    let wanted = Wanted::of(app, call, filter::ENTRY)?;
+    let key = if passing && !wanted.reads_output() { WatchKey::ServiceStatus } else { WatchKey::Service };
     Ok(Read::of([key(service.clone())], move |state| {
         let rows = state
             .instances_of(&service)
             .filter(|view| narrow.takes(view))
-            .filter(|view| !passing || view.status() == Status::Passing);
+            .filter(|view| !passing || view.status() == Status::Passing)
+            .filter(|view| wanted.entry(state, *view));
         let rows = near.sorted(rows, |view| &view.instance.node).into_iter();
         Found::Json(json::compact(&rows.map(|view| shape.entry(state, &view)).collect::<Vec<_>>()))
     }))
 }
 
-fn found<'a>(state: &State, checks: impl Iterator<Item = &'a Arc<Stamped<Check>>>) -> Found {
+fn found<'a>(state: &State, wanted: &Wanted, checks: impl Iterator<Item = &'a Arc<Stamped<Check>>>) -> Found {
+    let checks = checks.filter(|check| wanted.check(state, check));
     Found::Json(json::compact(&checks.map(|check| shapes::check(state, check)).collect::<Vec<_>>()))
 }
 
@@ -43,16 +46,19 @@ fn found<'a>(state: &State, checks: impl Iterator<Item = &'a Arc<Stamped<Check>>
 pub(super) fn checks(app: &App, call: &Call) -> Result<Read, ApiError> {
     let service = ServiceKey::new(required(&call.rest, "Missing service name")?)?;
     let (narrow, near) = (Narrow::of(call), Near::of(app, call));
+    let wanted = Wanted::of(app, call, filter::CHECK)?;
     Ok(Read::of([WatchKey::Service(service.clone())], move |state| {
         let instances = state.instances_of(&service).filter(|view| narrow.takes(view));
         let instances = near.sorted(instances, |view| &view.instance.node).into_iter();
-        found(state, instances.flat_map(|view| state.checks_of(&view.instance.node, Some(&view.instance.id))))
+        let checks = instances.flat_map(|view| state.checks_of(&view.instance.node, Some(&view.instance.id)));
+        found(state, &wanted, checks)
     }))
 }
 
-pub(super) fn node(_: &App, call: &Call) -> Result<Read, ApiError> {
+pub(super) fn node(app: &App, call: &Call) -> Result<Read, ApiError> {
     let node = NodeKey::new(required(&call.rest, "Missing node name")?)?;
-    Ok(Read::of([WatchKey::NodeChecks(node.clone())], move |state| found(state, state.checks_on(&node))))
+    let wanted = Wanted::of(app, call, filter::CHECK)?;
+    Ok(Read::of([WatchKey::NodeChecks(node.clone())], move |state| found(state, &wanted, state.checks_on(&node))))
 }
 
 /// All checks in one state, or in `any`; a word that is no state finds nothing.
@@ -60,11 +66,12 @@ pub(super) fn state(app: &App, call: &Call) -> Result<Read, ApiError> {
     let near = Near::of(app, call);
     let word = required(&call.rest, "Missing check state")?.to_owned();
     let node_meta: Vec<String> = call.query.all("node-meta").map(ToOwned::to_owned).collect();
+    let wanted = Wanted::of(app, call, filter::CHECK)?;
     Ok(Read::of([WatchKey::Checks], move |state| {
-        let wanted = Status::parse(&word);
+        let status = Status::parse(&word);
         let of_node =
             |check: &Check| shapes::has_meta(state.node(&check.node).and_then(|n| n.meta.as_ref()), &node_meta);
-        let fits = |check: &&Arc<Stamped<Check>>| (word == "any" || wanted == Some(check.status)) && of_node(check);
-        found(state, near.sorted(state.checks().filter(fits), |check| &check.node).into_iter())
+        let fits = |check: &&Arc<Stamped<Check>>| (word == "any" || status == Some(check.status)) && of_node(check);
+        found(state, &wanted, near.sorted(state.checks().filter(fits), |check| &check.node).into_iter())
     }))
 }
