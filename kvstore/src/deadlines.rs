@@ -86,7 +86,9 @@ impl Deadlines {
         }
         match command {
             Command::Register { checks, .. } | Command::RegisterInstance { checks, .. } => {
-                checks.iter().for_each(|check| self.start(check, now));
+                for check in checks {
+                    self.start(check, now);
+                }
             }
             Command::RegisterCheck { check } => self.start(check, now),
             Command::ReportTtl { node, check, .. } => {
