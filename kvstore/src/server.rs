@@ -166,7 +166,8 @@ async fn start_on(
     }
     let (timer, stop) = (store.clone(), shutdown.clone());
     parts.spawn(async move { timer.keep_deadlines(stop).await });
-    let probes = agent::run(store.clone(), node, config.check_output_interval, shutdown.clone());
+    let settings = agent::Settings { output_every: config.check_output_interval, scripts: config.script_checks };
+    let probes = agent::run(store.clone(), node, settings, shutdown.clone());
     parts.spawn(async move {
         if let Err(error) = probes.await {
             tracing::error!(%error, "health checks are not run");
@@ -197,6 +198,7 @@ fn about(config: &config::Agent, node: NodeKey) -> About {
         advertise: config.advertise,
         server_port: config.server_port,
         max_value_bytes: config.limits.kv_value_bytes,
+        script_checks: config.script_checks,
     }
 }
 

@@ -3,13 +3,23 @@
 use std::time::Duration;
 
 use kvstore_client::types::CheckRegistration;
-use kvstore_core::row::{Probe, ProbeKind};
+use kvstore_core::{
+    health::Thresholds,
+    names::{InstanceId, NodeKey},
+    row::{Probe, ProbeKind},
+};
 
 /// No probe runs more often.
 pub const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// For one run, unless the registration says otherwise.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The same for programs.
+const SCRIPT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// No instance goes sooner after its check turned critical.
+const MIN_DEREGISTER_AFTER: Duration = Duration::from_secs(1);
 
 /// A probe, and what of the registration was taken otherwise than written.
 #[derive(Debug, PartialEq, Eq)]
@@ -18,32 +28,54 @@ pub(super) struct Parsed {
     pub(super) warnings: Vec<String>,
 }
 
-/// The probe that `body` describes.
+/// The probe that `body`, registered with the agent of `node`, describes.
 ///
 /// # Errors
 /// What is wrong, in Consul's words where Consul has the rule.
-pub(super) fn parse(body: &CheckRegistration) -> Result<Parsed, String> {
+pub(super) fn parse(node: &NodeKey, body: &CheckRegistration) -> Result<Parsed, String> {
     validate(body)?;
-    let kind = kind(body)?;
-    let mut warnings = ignored(body);
-    let given = |d: Option<kvstore_client::GoDuration>| d.map(|d| d.0).filter(|d| !d.is_zero());
-    if matches!(kind, ProbeKind::Ttl { .. }) {
-        let probe = Probe::new(kind, Duration::ZERO, Duration::ZERO);
-        return Ok(Parsed { probe, warnings });
+    let kind = kind(node, body)?;
+    let mut warnings = Vec::new();
+    let (interval, timeout) = match kind {
+        ProbeKind::Ttl { .. } | ProbeKind::Alias { .. } => (Duration::ZERO, Duration::ZERO),
+        ProbeKind::Script { .. } | ProbeKind::Docker { .. } => (interval(body, &mut warnings), SCRIPT_TIMEOUT),
+        _ => (interval(body, &mut warnings), DEFAULT_TIMEOUT),
+    };
+    let timeout = given(body.timeout).filter(|_| !timeout.is_zero()).unwrap_or(timeout);
+    let critical = body.failures_before_critical.unwrap_or(0);
+    let mut deregister_after = given(body.deregister_critical_service_after).unwrap_or_default();
+    if !deregister_after.is_zero() && deregister_after < MIN_DEREGISTER_AFTER {
+        warnings.push(format!(
+            "a DeregisterCriticalServiceAfter of {deregister_after:?} is too short; raised to {MIN_DEREGISTER_AFTER:?}"
+        ));
+        deregister_after = MIN_DEREGISTER_AFTER;
     }
-    let mut interval = given(body.interval).unwrap_or(MIN_INTERVAL);
+    let thresholds = Thresholds {
+        success_before_passing: body.success_before_passing.unwrap_or(0),
+        failures_before_warning: body.failures_before_warning.unwrap_or(critical),
+        failures_before_critical: critical,
+    };
+    let output_max_bytes = body.output_max_size.filter(|max| *max > 0);
+    let probe = Probe { thresholds, output_max_bytes, deregister_after, ..Probe::new(kind, interval, timeout) };
+    Ok(Parsed { probe, warnings })
+}
+
+/// Zero is as good as nothing.
+fn given(duration: Option<kvstore_client::GoDuration>) -> Option<Duration> {
+    duration.map(|d| d.0).filter(|d| !d.is_zero())
+}
+
+fn interval(body: &CheckRegistration, warnings: &mut Vec<String>) -> Duration {
+    let interval = given(body.interval).unwrap_or(MIN_INTERVAL);
     if interval < MIN_INTERVAL {
         warnings.push(format!("an interval of {interval:?} is too short; raised to {MIN_INTERVAL:?}"));
-        interval = MIN_INTERVAL;
     }
-    let timeout = given(body.timeout).unwrap_or(DEFAULT_TIMEOUT);
-    Ok(Parsed { probe: Probe::new(kind, interval, timeout), warnings })
+    interval.max(MIN_INTERVAL)
 }
 
 /// Consul's rules, in its order and words.
 fn validate(body: &CheckRegistration) -> Result<(), String> {
-    let is_set = |d: Option<kvstore_client::GoDuration>| d.is_some_and(|d| !d.0.is_zero());
-    let (interval, ttl) = (is_set(body.interval), is_set(body.ttl));
+    let (interval, ttl) = (given(body.interval).is_some(), given(body.ttl).is_some());
     let alias = !body.alias_node.is_empty() || !body.alias_service.is_empty();
     let addressed = [&body.http, &body.tcp, &body.udp, &body.grpc, &body.h2ping, &body.os_service];
     let probed = !body.args.is_empty() || addressed.iter().any(|text| !text.is_empty());
@@ -66,7 +98,7 @@ fn validate(body: &CheckRegistration) -> Result<(), String> {
 }
 
 /// The kind, chosen in Consul's order where several are given.
-fn kind(body: &CheckRegistration) -> Result<ProbeKind, String> {
+fn kind(node: &NodeKey, body: &CheckRegistration) -> Result<ProbeKind, String> {
     if let Some(ttl) = body.ttl.filter(|ttl| !ttl.0.is_zero()) {
         return Ok(ProbeKind::Ttl { ttl: ttl.0 });
     }
@@ -76,22 +108,30 @@ fn kind(body: &CheckRegistration) -> Result<ProbeKind, String> {
     if !body.tcp.is_empty() {
         return Ok(ProbeKind::Tcp { address: body.tcp.clone() });
     }
-    let name = if !body.udp.is_empty() {
-        "UDP"
-    } else if !body.grpc.is_empty() {
+    if !body.udp.is_empty() {
+        return Ok(ProbeKind::Udp { address: body.udp.clone() });
+    }
+    let name = if !body.grpc.is_empty() {
         "gRPC"
     } else if !body.docker_container_id.is_empty() {
         "Docker"
     } else if !body.args.is_empty() {
-        "script"
+        return Ok(ProbeKind::Script { args: body.args.clone() });
     } else if !body.h2ping.is_empty() {
         "H2PING"
     } else if !body.os_service.is_empty() {
         "OSService"
     } else {
-        "alias"
+        return alias(node, body);
     };
     Err(unsupported(&format!("{name} checks are")))
+}
+
+fn alias(own: &NodeKey, body: &CheckRegistration) -> Result<ProbeKind, String> {
+    let node = if body.alias_node.is_empty() { Ok(own.clone()) } else { NodeKey::new(&body.alias_node) };
+    let service = Some(&body.alias_service).filter(|id| !id.is_empty()).map(|id| InstanceId::new(id));
+    let (node, service) = (node.map_err(|e| e.to_string())?, service.transpose().map_err(|e| e.to_string())?);
+    Ok(ProbeKind::Alias { node, service })
 }
 
 fn http(body: &CheckRegistration) -> Result<ProbeKind, String> {
@@ -110,21 +150,7 @@ fn http(body: &CheckRegistration) -> Result<ProbeKind, String> {
 }
 
 fn unsupported(what: &str) -> String {
-    format!("{what} not supported by this version of kvstore; use HTTP (http://...), TCP or TTL")
-}
-
-/// What is accepted, because clients send it, but has no effect yet.
-fn ignored(body: &CheckRegistration) -> Vec<String> {
-    let given = [
-        ("SuccessBeforePassing", body.success_before_passing.is_some_and(|n| n > 0)),
-        ("FailuresBeforeWarning", body.failures_before_warning.is_some_and(|n| n > 0)),
-        ("FailuresBeforeCritical", body.failures_before_critical.is_some_and(|n| n > 0)),
-        ("OutputMaxSize", body.output_max_size.is_some_and(|n| n > 0)),
-        ("DeregisterCriticalServiceAfter", body.deregister_critical_service_after.is_some_and(|d| !d.0.is_zero())),
-    ];
-    let names: Vec<_> = given.iter().filter(|(_, given)| *given).map(|(name, _)| *name).collect();
-    if names.is_empty() {
-        return Vec::new();
-    }
-    vec![format!("{} has no effect in this version of kvstore", names.join(", "))]
+    format!(
+        "{what} not supported by this version of kvstore; use HTTP (http://...), TCP, UDP, TTL, an alias or a script"
+    )
 }

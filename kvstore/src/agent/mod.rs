@@ -1,31 +1,56 @@
 //! What the node's own agent does: takes registrations and runs the checks it owns.
 //!
 //! [`run`] looks at the node's rows whenever one of its checks changes and starts and stops probes accordingly. Each
-//! probe is a task of its own: wait, run, and write what is new. TTL checks are not probed; they lapse by the store's
-//! deadlines.
+//! probe is a task of its own: wait, run, and write what is new; an alias check waits for its target's rows instead.
+//! TTL checks are not probed; they lapse by the store's deadlines. Instances whose check stays critical are reaped.
 
+mod alias;
 mod checks;
 mod definition;
+mod reaper;
 pub mod registration;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use kvstore_core::{
     Command, State, WatchKey,
-    health::Status,
-    names::{CheckId, NodeKey},
+    health::{Counter, Status},
+    names::{CheckId, InstanceId, NodeKey},
     row::{Check, Owner, Probe, ProbeKind},
 };
-use tokio::time::Instant;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, sleep_until},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use definition::{DEFAULT_TIMEOUT, MIN_INTERVAL};
 
 use crate::store::Store;
 use checks::{Finding, Prober, schedule};
+use reaper::Reaper;
 
 /// After a look at the rows, what else changes within this time is looked at together.
 const SETTLE: Duration = Duration::from_millis(20);
+
+/// An instance that could not be reaped, because writes were refused, is tried again after this.
+const REAP_AGAIN: Duration = Duration::from_secs(1);
+
+/// How the node's checks are run.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// A new output without a new status is written at most this often.
+    pub output_every: Duration,
+    /// Whether programs may be run.
+    pub scripts: bool,
+}
 
 /// Why the node's checks cannot be run.
 #[derive(Debug, thiserror::Error)]
@@ -33,30 +58,70 @@ const SETTLE: Duration = Duration::from_millis(20);
 pub struct AgentError(#[from] reqwest::Error);
 
 /// Runs the checks that the agent of `node` owns, as they come and go, until `shutdown`; no probe outlives it. A check's
-/// new status is written at once, a new output alone at most every `output_every`.
+/// new status is written at once.
 ///
 /// # Errors
 /// [`AgentError`] before anything is run.
 pub async fn run(
     store: Store,
     node: NodeKey,
-    output_every: Duration,
+    settings: Settings,
     shutdown: CancellationToken,
 ) -> Result<(), AgentError> {
-    let shared = Arc::new(Shared { prober: Prober::new()?, store: store.clone(), output_every });
-    let mut probes =
-        Probes { shared, running: HashMap::new(), tasks: TaskTracker::new(), stop: shutdown.child_token() };
+    let prober = Prober::new(settings.scripts)?;
+    let (output_every, judged) = (settings.output_every, Notify::new());
+    let shared = Arc::new(Shared { prober, store: store.clone(), output_every, judged });
+    let mut probes = Probes {
+        shared: shared.clone(),
+        running: HashMap::new(),
+        tasks: TaskTracker::new(),
+        stop: shutdown.child_token(),
+    };
     let mut changes = store.enlist(&[WatchKey::NodeChecks(node.clone())]);
+    let mut reaper = Reaper::default();
     let follow = async {
         loop {
-            probes.follow(&node, &store.state());
-            tokio::time::sleep(SETTLE).await;
-            changes.touched().await;
+            let state = store.state();
+            probes.follow(&node, &state);
+            let (due, next) = reaper.look(&node, &state, |check| probes.judged(check), Instant::now());
+            drop(state);
+            let next = if due.is_empty() { next } else { Some(Instant::now() + REAP_AGAIN) };
+            for command in due {
+                reap(&store, command).await;
+            }
+            sleep(SETTLE).await;
+            tokio::select! {
+                () = changes.touched() => {}
+                () = shared.judged.notified() => {}
+                () = sleep_until_some(next) => {}
+            }
         }
     };
     shutdown.run_until_cancelled(follow).await;
     probes.end().await;
     Ok(())
+}
+
+/// For ever if there is no such time.
+async fn sleep_until_some(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn reap(store: &Store, command: Command) {
+    let Command::ReapCritical { node, check, probe } = &command else { return };
+    let (node, check, after) = (node.clone(), check.clone(), probe.deregister_after);
+    let instance = store.state().check(&node, &check).and_then(|row| row.service.clone());
+    match store.submit(command).await {
+        Ok(_) if store.state().check(&node, &check).is_none() => {
+            let instance = instance.as_ref().map_or("", InstanceId::as_str);
+            tracing::info!(instance, %check, ?after, "an instance was deregistered: its check was critical for too long");
+        }
+        Ok(_) => {}
+        Err(error) => tracing::debug!(%check, %error, "a critical instance is deregistered later"),
+    }
 }
 
 /// What every probe needs.
@@ -65,21 +130,31 @@ struct Shared {
     prober: Prober,
     store: Store,
     output_every: Duration,
+    /// Told when a probe has its first result.
+    judged: Notify,
 }
 
 /// The probes that run.
 #[derive(Debug)]
 struct Probes {
     shared: Arc<Shared>,
-    running: HashMap<CheckId, (Arc<Probe>, CancellationToken)>,
+    running: HashMap<CheckId, RunningProbe>,
     tasks: TaskTracker,
     stop: CancellationToken,
+}
+
+#[derive(Debug)]
+struct RunningProbe {
+    probe: Arc<Probe>,
+    stop: CancellationToken,
+    /// Whether it had a result.
+    judged: Arc<AtomicBool>,
 }
 
 impl Probes {
     /// Makes the running probes those of `state`.
     fn follow(&mut self, node: &NodeKey, state: &State) {
-        self.running.retain(|id, (probe, stop)| {
+        self.running.retain(|id, RunningProbe { probe, stop, .. }| {
             let wanted = state.check(node, id).and_then(|check| probe_of(check));
             // The same probe registered again goes on; equal pointers spare the comparison of what did not change.
             let stays = wanted.is_some_and(|wanted| Arc::ptr_eq(wanted, probe) || wanted == probe);
@@ -99,15 +174,25 @@ impl Probes {
 
     fn start(&mut self, check: &Check, probe: &Arc<Probe>) {
         let stop = self.stop.child_token();
-        self.running.insert(check.id.clone(), (probe.clone(), stop.clone()));
+        let judged = Arc::new(AtomicBool::new(false));
+        let running = RunningProbe { probe: probe.clone(), stop: stop.clone(), judged: judged.clone() };
+        self.running.insert(check.id.clone(), running);
         let task = Task {
             shared: self.shared.clone(),
             node: check.node.clone(),
             check: check.id.clone(),
             probe: probe.clone(),
+            counter: Counter::new(probe.thresholds),
+            judged,
             written: None,
         };
         self.tasks.spawn(async move { stop.run_until_cancelled(task.run()).await });
+    }
+
+    /// Whether the status of `check` was found in this life: what is not probed was reported, or lapsed.
+    fn judged(&self, check: &Check) -> bool {
+        probe_of(check).is_none()
+            || self.running.get(&check.id).is_some_and(|running| running.judged.load(Ordering::Acquire))
     }
 
     async fn end(self) {
@@ -130,18 +215,43 @@ struct Task {
     node: NodeKey,
     check: CheckId,
     probe: Arc<Probe>,
+    counter: Counter,
+    /// Whether there was a result.
+    judged: Arc<AtomicBool>,
     /// When a result was last written.
     written: Option<Instant>,
 }
 
 impl Task {
-    async fn run(mut self) {
+    async fn run(self) {
+        match &self.probe.clone().kind {
+            ProbeKind::Alias { node, service } => self.mirror(node, service.as_ref()).await,
+            _ => self.repeat().await,
+        }
+    }
+
+    /// Follows the checks of something else.
+    async fn mirror(mut self, target: &NodeKey, service: Option<&InstanceId>) {
+        let store = self.shared.store.clone();
+        let mut changes = store.enlist(&[WatchKey::NodeChecks(target.clone()), WatchKey::Node(target.clone())]);
+        loop {
+            let (status, output) = alias::judge(&store.state(), (&self.node, &self.check), target, service);
+            self.write(status, output).await;
+            tokio::select! {
+                () = changes.touched() => {}
+                // An output that came too soon after another was not written.
+                () = sleep(self.shared.output_every.max(SETTLE)) => {}
+            }
+        }
+    }
+
+    async fn repeat(mut self) {
         let (start, interval) = (Instant::now(), self.probe.interval);
-        tokio::time::sleep(schedule::first(Duration::ZERO, interval, rand::random())).await;
+        sleep(schedule::first(Duration::ZERO, interval, rand::random())).await;
         self.once().await;
         let mut due = schedule::second(start.elapsed(), interval, rand::random());
         loop {
-            tokio::time::sleep_until(start + due).await;
+            sleep_until(start + due).await;
             self.once().await;
             due = schedule::next(due, start.elapsed(), interval);
         }
@@ -149,13 +259,24 @@ impl Task {
 
     async fn once(&mut self) {
         match self.shared.prober.run(&self.probe).await {
-            Finding::Found { status, output } => self.write(status, output).await,
+            Finding::Found { status, output } => {
+                if let Some(status) = self.counter.count(status) {
+                    self.write(status, output).await;
+                }
+            }
             Finding::NotTried(why) => tracing::warn!(check = %self.check, why, "this host cannot run a health check"),
         }
     }
 
     /// Compares with the row itself, so that what could not be written comes again with the next run.
     async fn write(&mut self, status: Status, output: String) {
+        self.compare_and_write(status, output).await;
+        if !self.judged.swap(true, Ordering::AcqRel) {
+            self.shared.judged.notify_one();
+        }
+    }
+
+    async fn compare_and_write(&mut self, status: Status, output: String) {
         let state = self.shared.store.state();
         let Some(row) = state.check(&self.node, &self.check) else { return };
         let since = self.written.map(|at| at.elapsed());

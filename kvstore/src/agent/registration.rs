@@ -11,11 +11,14 @@ use kvstore_client::types::{CheckRegistration, Meta, ServiceAddress, ServiceRegi
 use kvstore_core::{
     health::Status,
     names::{CheckId, InstanceId, NameError, NodeKey, ServiceKey},
-    row::{Check, Instance, Owner, TaggedAddress, Weights},
+    row::{Check, Instance, Owner, ProbeKind, TaggedAddress, Weights},
 };
 use serde_json::Value;
 
-use super::definition::{self, Parsed};
+use super::{
+    checks::SCRIPTS_DISABLED,
+    definition::{self, Parsed},
+};
 
 /// The most pairs of metadata, and the longest key and value in characters.
 const MAX_META: (usize, usize, usize) = (64, 128, 512);
@@ -69,6 +72,9 @@ pub enum InvalidRegistration {
     /// What the agent is to do is not said, said twice, or not to be had.
     #[error("Invalid check: {0}")]
     Check(String),
+    /// A program as a check, where that is not allowed.
+    #[error("{SCRIPTS_DISABLED}")]
+    ScriptsDisabled,
     /// The status of a check within a service.
     #[error("Status for checks must 'passing', 'warning', 'critical'")]
     StatusOfServiceCheck,
@@ -91,11 +97,32 @@ pub enum InvalidRegistration {
     },
 }
 
-/// The rows of `body`, registered with the agent of `node`.
+/// Whose agent takes the registrations, and what it allows.
+#[derive(Clone, Copy, Debug)]
+pub struct Agent<'a> {
+    /// Its node.
+    pub node: &'a NodeKey,
+    /// Whether programs may be registered as checks.
+    pub scripts: bool,
+}
+
+impl Agent<'_> {
+    fn parse(self, body: &CheckRegistration) -> Result<Parsed, InvalidRegistration> {
+        let parsed = definition::parse(self.node, body).map_err(InvalidRegistration::Check)?;
+        match parsed.probe.kind {
+            ProbeKind::Script { .. } | ProbeKind::Docker { .. } if !self.scripts => {
+                Err(InvalidRegistration::ScriptsDisabled)
+            }
+            _ => Ok(parsed),
+        }
+    }
+}
+
+/// The rows of `body`, registered with `agent`.
 ///
 /// # Errors
 /// [`InvalidRegistration`], for the first thing that is wrong, in the order in which Consul looks.
-pub fn service(node: &NodeKey, body: ServiceRegistration) -> Result<Service, InvalidRegistration> {
+pub fn service(agent: Agent<'_>, body: ServiceRegistration) -> Result<Service, InvalidRegistration> {
     if body.name.is_empty() {
         return Err(InvalidRegistration::MissingServiceName);
     }
@@ -113,11 +140,11 @@ pub fn service(node: &NodeKey, body: ServiceRegistration) -> Result<Service, Inv
 
     let id = InstanceId::new(if body.id.is_empty() { &body.name } else { &body.id })?;
     let mut warnings = Vec::new();
-    let checks = service_checks(node, &id, &body, &mut warnings)?;
+    let checks = service_checks(agent, &id, &body, &mut warnings)?;
     let connect = without_sidecar(body.connect, &mut warnings);
     let tagged_addresses = with_own_address(body.tagged_addresses, &body.address, body.port);
     let instance = Instance {
-        node: node.clone(),
+        node: agent.node.clone(),
         id,
         service: body.name,
         tags: body.tags,
@@ -136,22 +163,22 @@ pub fn service(node: &NodeKey, body: ServiceRegistration) -> Result<Service, Inv
     Ok(Service { instance, checks, warnings })
 }
 
-/// The row of `body`, a check of `node` or of one of its instances. Whether the instance exists is for the core to say.
+/// The row of `body`, a check of the node of `agent` or of one of its instances. Whether the instance exists is for the core to say.
 ///
 /// # Errors
 /// [`InvalidRegistration`], for the first thing that is wrong, in the order in which Consul looks.
-pub fn check(node: &NodeKey, body: CheckRegistration) -> Result<StandaloneCheck, InvalidRegistration> {
+pub fn check(agent: Agent<'_>, body: CheckRegistration) -> Result<StandaloneCheck, InvalidRegistration> {
     if body.name.is_empty() {
         return Err(InvalidRegistration::MissingCheckName);
     }
     let status = status(&body).ok_or(InvalidRegistration::BadCheckStatus)?;
     only_default("Namespace", &body.namespace)?;
     only_default("Partition", &body.partition)?;
-    let mut parsed = definition::parse(&body).map_err(InvalidRegistration::Check)?;
+    let mut parsed = agent.parse(&body)?;
     let id = CheckId::new(own_id(&body).unwrap_or(&body.name))?;
     let of = if body.service_id.is_empty() { None } else { Some(InstanceId::new(&body.service_id)?) };
     let warnings = name_them(&id, &mut parsed);
-    let mut check = row(node, id, of, body.name, status, body.notes, parsed);
+    let mut check = row(agent.node, id, of, body.name, status, body.notes, parsed);
     // Only checks by themselves show these two, as Consul does.
     check.interval = body.interval.unwrap_or_default().to_string();
     check.timeout = body.timeout.unwrap_or_default().to_string();
@@ -160,14 +187,14 @@ pub fn check(node: &NodeKey, body: CheckRegistration) -> Result<StandaloneCheck,
 
 /// `Check` counts before `Checks`; without an id of its own a check is `service:ID`, or `service:ID:N` among several.
 fn service_checks(
-    node: &NodeKey,
+    agent: Agent<'_>,
     instance: &InstanceId,
     body: &ServiceRegistration,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<Check>, InvalidRegistration> {
     let single = body.check.iter().filter(|check| **check != CheckRegistration::default());
     let bodies: Vec<_> = single.chain(&body.checks).collect();
-    let parsed = bodies.iter().map(|check| definition::parse(check).map_err(InvalidRegistration::Check));
+    let parsed = bodies.iter().map(|check| agent.parse(check));
     let parsed = parsed.collect::<Result<Vec<_>, _>>()?;
 
     let mut checks: Vec<Check> = Vec::with_capacity(bodies.len());
@@ -185,7 +212,7 @@ fn service_checks(
             warnings.push(format!("check {id:?} is given twice; the later one counts"));
             checks.retain(|other| other.id != id);
         }
-        checks.push(row(node, id, Some(instance.clone()), name, status, check.notes.clone(), parsed));
+        checks.push(row(agent.node, id, Some(instance.clone()), name, status, check.notes.clone(), parsed));
     }
     Ok(checks)
 }

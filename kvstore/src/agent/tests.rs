@@ -35,8 +35,8 @@ impl Agent {
         let command = Command::Register { node: row, keep_node: false, instance: None, checks: vec![] };
         store.submit(command).await.unwrap();
         let shutdown = CancellationToken::new();
-        let every = Duration::from_secs(30);
-        let running = tokio::spawn(run(store.clone(), node.clone(), every, shutdown.clone()));
+        let settings = Settings { output_every: Duration::from_secs(30), scripts: true };
+        let running = tokio::spawn(run(store.clone(), node.clone(), settings, shutdown.clone()));
         Self { store, writer, node, shutdown, running }
     }
 
@@ -47,22 +47,52 @@ impl Agent {
 
     async fn named_check(&self, id: &str, name: &str, kind: ProbeKind, interval: u64) {
         let probe = Probe::new(kind, Duration::from_millis(interval), Duration::from_secs(1));
-        let check = Check {
+        let check = Check { name: name.into(), ..self.row(id, probe, None) };
+        self.store.submit(Command::RegisterCheck { check: Box::new(check) }).await.unwrap();
+    }
+
+    fn row(&self, id: &str, probe: Probe, service: Option<&InstanceId>) -> Check {
+        Check {
             node: self.node.clone(),
             id: CheckId::new(id).unwrap(),
-            name: name.into(),
+            name: id.into(),
             status: Status::Critical,
             notes: String::new(),
             output: String::new(),
-            service: None,
+            service: service.cloned(),
             kind: probe.kind.name().into(),
             probe: Some(Arc::new(probe)),
             interval: String::new(),
             timeout: String::new(),
             definition: serde_json::Value::Null,
             owner: Owner::Agent,
+        }
+    }
+
+    /// An instance with one check, `ID-check`.
+    async fn instance(&self, id: &str, probe: Probe) {
+        let row = serde_json::json!({"node": "n", "id": id, "service": id, "owner": Owner::Agent});
+        let instance: kvstore_core::row::Instance = serde_json::from_value(row).unwrap();
+        let checks = vec![self.row(&format!("{id}-check"), probe, Some(&instance.id))];
+        let command = Command::RegisterInstance { instance: instance.into(), checks, replace_checks: true };
+        self.store.submit(command).await.unwrap();
+    }
+
+    fn has(&self, id: &str) -> bool {
+        self.store.state().instance(&self.node, &InstanceId::new(id).unwrap()).is_some()
+    }
+
+    /// Waits until the instance is gone.
+    async fn loses(&self, id: &str) {
+        let gone = async {
+            while self.has(id) {
+                let index = self.store.state().index();
+                if self.has(id) {
+                    self.store.wait_past(&[WatchKey::Node(self.node.clone())], index).await;
+                }
+            }
         };
-        self.store.submit(Command::RegisterCheck { check: Box::new(check) }).await.unwrap();
+        timeout(PATIENCE, gone).await.unwrap_or_else(|_| panic!("{id} stays"));
     }
 
     async fn remove(&self, id: &str) {
@@ -210,5 +240,70 @@ async fn two_thousand_checks_all_pass() {
     for n in 0..2000 {
         agent.becomes(&format!("c{n}"), Status::Passing).await;
     }
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_instance_goes_when_its_check_stays_critical() {
+    let agent = Agent::start().await;
+    let (open, _) = counting().await;
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
+    let after = |kind, after: u64| Probe {
+        deregister_after: Duration::from_millis(after),
+        ..Probe::new(kind, Duration::from_millis(50), Duration::from_secs(1))
+    };
+    agent.instance("dead", after(tcp(&closed), 300)).await;
+    agent.instance("alive", after(tcp(&open), 300)).await;
+    agent.instance("patient", after(tcp(&closed), 3_600_000)).await;
+    agent.instance("ttl", after(ProbeKind::Ttl { ttl: Duration::from_hours(1) }, 300)).await;
+    agent.becomes("dead-check", Status::Critical).await;
+    assert!(agent.has("dead") && agent.has("ttl"), "not before its time");
+    agent.loses("dead").await;
+    agent.loses("ttl").await;
+    agent.becomes("alive-check", Status::Passing).await;
+    assert!(agent.has("alive") && agent.has("patient"));
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_alias_follows_what_it_stands_for() {
+    let agent = Agent::start().await;
+    let own = agent.node.clone();
+    let alias = ProbeKind::Alias { node: own.clone(), service: InstanceId::new("web").ok() };
+    agent.check("alias", alias, 0).await;
+    let missing = async {
+        while agent.store.state().check(&own, &CheckId::new("alias").unwrap()).unwrap().output.is_empty() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(PATIENCE, missing).await.unwrap();
+    assert_eq!(agent.becomes("alias", Status::Critical).await, "Service web could not be found on node n");
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let probe = Probe::new(tcp(&address.to_string()), Duration::from_millis(50), Duration::from_secs(1));
+    agent.instance("web", probe).await;
+    assert_eq!(agent.becomes("alias", Status::Passing).await, "All checks passing.");
+    drop(listener);
+    let output = agent.becomes("alias", Status::Critical).await;
+    assert!(output.starts_with("Aliased check \"web-check\" failing: TCP connect"), "{output}");
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn a_check_fails_only_after_as_many_failures_as_registered() {
+    use kvstore_core::health::Thresholds;
+
+    let agent = Agent::start().await;
+    let thresholds = Thresholds { failures_before_warning: 2, failures_before_critical: 3, ..Thresholds::default() };
+    let directory = tempfile::tempdir().unwrap();
+    let runs = directory.path().join("runs");
+    // The first run passes, the others fail.
+    let line = format!("echo >> {0}; n=$(wc -l < {0}); echo $n; [ $n = 1 ] || exit 2", runs.display());
+    let kind = ProbeKind::Script { args: vec!["sh".into(), "-c".into(), line] };
+    let probe = Probe { thresholds, ..Probe::new(kind, Duration::from_millis(200), Duration::from_secs(5)) };
+    agent.instance("web", probe).await;
+    assert_eq!(agent.becomes("web-check", Status::Passing).await, "1\n");
+    assert_eq!(agent.becomes("web-check", Status::Warning).await, "3\n");
+    assert_eq!(agent.becomes("web-check", Status::Critical).await, "4\n");
     agent.stop().await;
 }

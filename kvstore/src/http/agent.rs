@@ -80,10 +80,15 @@ pub(super) fn checks(app: &App, call: &Call) -> Answer {
     Ok(to_json(&listed.collect::<BTreeMap<_, _>>()))
 }
 
+/// What registrations are measured by.
+fn taking(app: &App) -> registration::Agent<'_> {
+    registration::Agent { node: &app.about.node, scripts: app.about.script_checks }
+}
+
 pub(super) async fn register_service(app: &App, call: Call) -> Answer {
     let body = super::json::decode(&call.body)?;
     let replace_checks = call.query.flag("replace-existing-checks")?;
-    let registration::Service { instance, checks, warnings } = registration::service(&app.about.node, body)?;
+    let registration::Service { instance, checks, warnings } = registration::service(taking(app), body)?;
     for warning in warnings {
         tracing::warn!(service = %instance.id, "{warning}");
     }
@@ -99,7 +104,7 @@ pub(super) async fn deregister_service(app: &App, call: Call) -> Answer {
 
 pub(super) async fn register_check(app: &App, call: Call) -> Answer {
     let body = super::json::decode(&call.body)?;
-    let registration::StandaloneCheck { check, warnings } = registration::check(&app.about.node, body)?;
+    let registration::StandaloneCheck { check, warnings } = registration::check(taking(app), body)?;
     for warning in warnings {
         tracing::warn!(check = %check.id, "{warning}");
     }

@@ -111,6 +111,8 @@ pub struct About {
     pub server_port: u16,
     /// A key's value has at most this many bytes.
     pub max_value_bytes: usize,
+    /// Whether programs may be registered as checks.
+    pub script_checks: bool,
 }
 
 /// Any other body has at most this many bytes: a registration with all its metadata is far below.

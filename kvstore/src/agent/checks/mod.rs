@@ -2,7 +2,10 @@
 
 mod http;
 pub(super) mod schedule;
+mod script;
+mod tail;
 mod tcp;
+mod udp;
 
 use std::{error::Error, io, time::Duration};
 
@@ -19,6 +22,10 @@ pub(super) const MAX_OUTPUT_BYTES: usize = 4096;
 /// neither runs out of file descriptors nor calls the healthy ones critical for want of one.
 const MAX_RUNNING: usize = 512;
 
+/// Consul's words for a check that may not be.
+pub(super) const SCRIPTS_DISABLED: &str = "Scripts are disabled on this agent from remote calls; to enable, configure \
+                                           'enable_script_checks' to true";
+
 /// What a run came to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Finding {
@@ -33,26 +40,38 @@ pub(super) enum Finding {
 pub(super) struct Prober {
     http: http::Clients,
     running: Semaphore,
+    /// Whether programs may be run.
+    scripts: bool,
 }
 
 impl Prober {
     /// # Errors
     /// Why there can be no HTTP client.
-    pub(super) fn new() -> Result<Self, reqwest::Error> {
-        Ok(Self { http: http::Clients::new()?, running: Semaphore::new(MAX_RUNNING) })
+    pub(super) fn new(scripts: bool) -> Result<Self, reqwest::Error> {
+        Ok(Self { http: http::Clients::new()?, running: Semaphore::new(MAX_RUNNING), scripts })
     }
 
     /// Runs `probe` once; ends within its timeout once it has its turn.
     pub(super) async fn run(&self, probe: &Probe) -> Finding {
         let _turn = self.running.acquire().await.expect("the semaphore is never closed");
-        match &probe.kind {
+        let within = probe.timeout;
+        let max = probe.output_max_bytes.map_or(MAX_OUTPUT_BYTES, |max| MAX_OUTPUT_BYTES.min(max as usize));
+        let finding = match &probe.kind {
             ProbeKind::Http { url, method, .. } => {
                 let what = format!("HTTP {method} {}", http::without_password(url));
-                self.http.probe(&probe.kind, &what, probe.timeout).await
+                self.http.probe(&probe.kind, &what, within).await
             }
-            ProbeKind::Tcp { address } => tcp::probe(address, &format!("TCP connect {address}"), probe.timeout).await,
-            other => Finding::NotTried(format!("{} checks are not probed by this version", other.name())),
-        }
+            ProbeKind::Tcp { address } => tcp::probe(address, &format!("TCP connect {address}"), within).await,
+            ProbeKind::Udp { address } => udp::probe(address, &format!("UDP connect {address}"), within).await,
+            // They may have been allowed when the check was registered.
+            ProbeKind::Script { .. } | ProbeKind::Docker { .. } if !self.scripts => {
+                return found(Status::Critical, SCRIPTS_DISABLED.into());
+            }
+            // Bounded already, with a word on what is missing.
+            ProbeKind::Script { args } => return script::probe(args, max, within).await,
+            other => return Finding::NotTried(format!("{} checks are not probed", other.name())),
+        };
+        finding.cut(max)
     }
 }
 
@@ -64,9 +83,18 @@ fn critical(what: &str, why: &str) -> Finding {
     found(Status::Critical, format!("{what}: {why}"))
 }
 
-fn found(status: Status, mut output: String) -> Finding {
-    output.truncate(output.floor_char_boundary(MAX_OUTPUT_BYTES));
+fn found(status: Status, output: String) -> Finding {
     Finding::Found { status, output }
+}
+
+impl Finding {
+    /// The same with `max` bytes of output at most.
+    fn cut(mut self, max: usize) -> Self {
+        if let Self::Found { output, .. } = &mut self {
+            output.truncate(output.floor_char_boundary(max));
+        }
+        self
+    }
 }
 
 /// A probe that failed by `error`: critical, unless it is this host that lacks something.

@@ -58,7 +58,7 @@ async fn closed_port() -> String {
 }
 
 async fn run(probe: &Probe) -> (Status, String) {
-    match Prober::new().unwrap().run(probe).await {
+    match Prober::new(true).unwrap().run(probe).await {
         Finding::Found { status, output } => (status, output),
         Finding::NotTried(why) => panic!("not tried: {why}"),
     }
@@ -168,4 +168,134 @@ fn a_password_is_not_shown() {
     assert_eq!(http::without_password("http://me:secret@h/x"), "http://me:xxxxx@h/x");
     assert_eq!(http::without_password("http://h/x"), "http://h/x");
     assert_eq!(http::without_password("no url"), "no url");
+}
+
+fn probe_of(kind: ProbeKind) -> Probe {
+    Probe::new(kind, Duration::from_secs(1), TIMEOUT)
+}
+
+fn script(line: &str) -> Probe {
+    probe_of(ProbeKind::Script { args: ["sh", "-c", line].map(String::from).into() })
+}
+
+#[tokio::test]
+async fn a_scripts_exit_code_is_the_status() {
+    for (line, status, output) in [
+        ("echo fine", Status::Passing, "fine\n"),
+        ("echo out; echo err >&2; echo again; exit 1", Status::Warning, "out\nerr\nagain\n"),
+        ("exit 2", Status::Critical, ""),
+        ("kill -9 $$", Status::Critical, ""),
+        // It closes its output and goes on.
+        ("exec >&- 2>&-; exit 1", Status::Warning, ""),
+        ("cat", Status::Passing, ""),
+        ("echo start; sleep 10", Status::Critical, "Timed out (500ms) running check\n\nstart\n"),
+        ("sleep 10", Status::Critical, "Timed out (500ms) running check"),
+    ] {
+        assert_eq!(run(&script(line)).await, (status, output.to_owned()), "{line}");
+    }
+    let (status, output) = run(&probe_of(ProbeKind::Script { args: vec!["/no/such/program".into()] })).await;
+    assert!(status == Status::Critical && output.contains("No such file"), "{output}");
+}
+
+#[tokio::test]
+async fn a_long_output_of_a_script_is_its_end() {
+    let mut probe = script("i=0; while [ $i -lt 3000 ]; do echo line $i; i=$((i+1)); done");
+    probe.timeout = Duration::from_secs(20);
+    let (status, output) = run(&probe).await;
+    assert!(output.starts_with("Captured 4096 of 28890 bytes\n...\n"), "{output}");
+    assert!(status == Status::Passing && output.ends_with("line 2999\n"), "{output}");
+    probe.output_max_bytes = Some(5);
+    assert_eq!(run(&probe).await.1, "Captured 5 of 28890 bytes\n...\n2999\n");
+    // More than the agent's limit is not to be had.
+    probe.output_max_bytes = Some(1 << 20);
+    assert!(run(&probe).await.1.starts_with("Captured 4096 of"));
+}
+
+/// Whether the process is there; one that ended but was not reaped yet is not.
+fn is_alive(pid: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.starts_with(" Z"))
+}
+
+async fn ends(pid: &str) {
+    for _ in 0..200 {
+        if !is_alive(pid) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("{pid} lives");
+}
+
+#[tokio::test]
+async fn nothing_that_a_script_started_outlives_it() {
+    // The child holds the output open; the script ends at once in one case and never in the other.
+    for (line, status) in [("sleep 100 & echo $!", Status::Passing), ("sleep 100 & echo $!; wait", Status::Critical)] {
+        let begun = std::time::Instant::now();
+        let (found, output) = run(&script(line)).await;
+        assert_eq!(found, status, "{output}");
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        ends(output.lines().last().unwrap()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_script_ends_with_the_agent() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("pid");
+    let mut probe = script(&format!("sleep 100 & echo $! $$ > {}; wait", file.display()));
+    probe.timeout = Duration::from_secs(100);
+    let running = tokio::spawn(async move { run(&probe).await });
+    let pids = loop {
+        match std::fs::read_to_string(&file) {
+            Ok(text) if text.ends_with('\n') => break text,
+            _ => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+    };
+    running.abort();
+    for pid in pids.split_whitespace() {
+        ends(pid).await;
+    }
+}
+
+#[tokio::test]
+async fn no_script_is_run_where_that_is_not_allowed_any_more() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("ran");
+    let probe = script(&format!("touch {}", file.display()));
+    let found = Prober::new(false).unwrap().run(&probe).await;
+    assert_eq!(found, Finding::Found { status: Status::Critical, output: SCRIPTS_DISABLED.into() });
+    assert!(!file.exists());
+}
+
+#[tokio::test]
+async fn a_datagram_passes_unless_it_is_refused() {
+    let udp = |address: &str| probe_of(ProbeKind::Udp { address: address.into() });
+    let socket = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap().to_string();
+    let success = (Status::Passing, format!("UDP connect {address}: Success"));
+    let begun = std::time::Instant::now();
+    assert_eq!(run(&udp(&address)).await, success, "silence");
+    assert!(begun.elapsed() >= TIMEOUT);
+    let answering = tokio::spawn(async move {
+        // The first datagram is that of the run before.
+        for _ in 0..2 {
+            let (_, from) = socket.recv_from(&mut [0; 16]).await.unwrap();
+            let _ = socket.send_to(b"hi", from).await;
+        }
+        drop(socket);
+    });
+    assert_eq!(run(&udp(&address)).await, success, "an answer");
+    answering.await.unwrap();
+    let (status, output) = run(&udp(&address)).await;
+    assert!(status == Status::Critical && output.contains("Connection refused"), "{output}");
+    assert_eq!(run(&udp("127.0.0.1")).await.0, Status::Critical);
+}
+
+#[tokio::test]
+async fn output_is_cut_where_the_registration_says() {
+    let (address, _heads) = serve("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").await;
+    let mut probe = http_probe(&format!("http://{address}/"));
+    probe.output_max_bytes = Some(8);
+    assert_eq!(run(&probe).await, (Status::Passing, "HTTP GET".to_owned()));
 }

@@ -1,6 +1,9 @@
 use std::time::Duration;
 
-use kvstore_core::row::{Probe, ProbeKind};
+use kvstore_core::{
+    health::Thresholds,
+    row::{Probe, ProbeKind},
+};
 use serde_json::json;
 
 use super::{
@@ -13,11 +16,11 @@ fn node() -> NodeKey {
 }
 
 fn register(body: Value) -> Result<Service, InvalidRegistration> {
-    service(&node(), serde_json::from_value(body).expect("a body"))
+    service(Agent { node: &node(), scripts: false }, serde_json::from_value(body).expect("a body"))
 }
 
 fn register_check(body: Value) -> Result<StandaloneCheck, InvalidRegistration> {
-    check(&node(), serde_json::from_value(body).expect("a body"))
+    check(Agent { node: &node(), scripts: true }, serde_json::from_value(body).expect("a body"))
 }
 
 fn refused(body: Value) -> String {
@@ -86,13 +89,10 @@ fn refuses_a_bad_service_in_consuls_words() {
 #[test]
 fn refuses_kinds_it_cannot_run() {
     for (kind, check) in [
-        ("script checks are", json!({"Args": ["true"], "Interval": "5s"})),
         ("Docker checks are", json!({"DockerContainerID": "x", "Args": ["true"], "Interval": "5s"})),
         ("gRPC checks are", json!({"GRPC": "127.0.0.1:1", "Interval": "5s"})),
-        ("UDP checks are", json!({"UDP": "127.0.0.1:1", "Interval": "5s"})),
         ("H2PING checks are", json!({"H2PING": "127.0.0.1:1", "Interval": "5s"})),
         ("OSService checks are", json!({"OSService": "x", "Interval": "5s"})),
-        ("alias checks are", json!({"AliasService": "x"})),
         ("https is", json!({"HTTP": "HTTPS://127.0.0.1/", "Interval": "5s"})),
     ] {
         let text = refused(json!({"Name": "web", "Check": check}));
@@ -204,13 +204,51 @@ fn a_probe_is_taken_as_given_with_defaults_and_the_shortest_interval() {
     assert_eq!(probe, Probe::new(kind, MIN_INTERVAL, DEFAULT_TIMEOUT));
     assert_eq!(warnings, ["check \"service:web\": an interval of 100ms is too short; raised to 1s"]);
 
-    let (_, warnings) = parse(json!({
-        "HTTP": "http://x/", "Interval": "1s", "DeregisterCriticalServiceAfter": "1m", "SuccessBeforePassing": 2}));
+    let (probe, warnings) = parse(json!({
+        "HTTP": "http://x/", "Interval": "1s", "DeregisterCriticalServiceAfter": "90s", "SuccessBeforePassing": 2,
+        "FailuresBeforeCritical": 3, "OutputMaxSize": 100}));
+    let thresholds = Thresholds { success_before_passing: 2, failures_before_warning: 3, failures_before_critical: 3 };
+    assert_eq!((probe.thresholds, probe.output_max_bytes), (thresholds, Some(100)));
+    assert_eq!((probe.deregister_after, warnings), (Duration::from_secs(90), vec![]));
+
+    let (probe, warnings) = parse(json!({"TTL": "1m", "DeregisterCriticalServiceAfter": "10ms",
+        "FailuresBeforeWarning": 1, "FailuresBeforeCritical": 3, "OutputMaxSize": 0}));
+    assert_eq!((probe.thresholds.failures_before_warning, probe.output_max_bytes), (1, None));
+    assert_eq!(probe.deregister_after, Duration::from_secs(1));
     assert_eq!(
         warnings,
-        ["check \"service:web\": SuccessBeforePassing, DeregisterCriticalServiceAfter has no effect in this version \
-          of kvstore"]
+        ["check \"service:web\": a DeregisterCriticalServiceAfter of 10ms is too short; raised to 1s"]
     );
+}
+
+#[test]
+fn every_kind_is_taken_as_given() {
+    let args = vec!["sh".to_owned(), "-c".into(), "true".into()];
+    for (body, kind, timeout) in [
+        (json!({"UDP": "h:1", "Interval": "5s"}), ProbeKind::Udp { address: "h:1".into() }, 10),
+        (json!({"Args": args, "Interval": "5s"}), ProbeKind::Script { args: args.clone() }, 30),
+        (json!({"ScriptArgs": args, "Interval": "5s", "Timeout": "7s"}), ProbeKind::Script { args: args.clone() }, 7),
+        (json!({"AliasNode": "N2"}), ProbeKind::Alias { node: NodeKey::new("n2").unwrap(), service: None }, 0),
+        (
+            json!({"AliasService": "web-1"}),
+            ProbeKind::Alias { node: node(), service: Some(InstanceId::new("web-1").unwrap()) },
+            0,
+        ),
+    ] {
+        let mut body = body;
+        body["Name"] = json!("c");
+        let check = register_check(body).unwrap().check;
+        let probe = check.probe.as_deref().unwrap();
+        assert_eq!((&probe.kind, probe.timeout), (&kind, Duration::from_secs(timeout)));
+        assert_eq!(check.kind, kind.name());
+    }
+}
+
+#[test]
+fn programs_are_refused_unless_they_are_allowed() {
+    let text =
+        "Scripts are disabled on this agent from remote calls; to enable, configure 'enable_script_checks' to true";
+    assert_eq!(refused(json!({"Name": "web", "Check": {"Args": ["true"], "Interval": "5s"}})), text);
 }
 
 #[test]
