@@ -15,8 +15,11 @@ say() { echo "clients: $*" >&2; }
 
 # Each runs in the folder of its program; $1 is where the packages go.
 get_go() {
-    GOFLAGS=-modcacherw GOMODCACHE=$1/mod go mod download &&
-        GOFLAGS=-modcacherw GOMODCACHE=$1/mod GOCACHE=$1/build go build -o /dev/null .
+    GOFLAGS=-modcacherw GOMODCACHE=$1/mod GOCACHE=$1/build go build -o /dev/null .
+}
+
+get_prometheus() {
+    get_go "$1"
 }
 
 get_python() {
@@ -28,23 +31,32 @@ get_node() {
 }
 
 failed=0
-for need in go=go.sum python3=requirements.txt npm=package-lock.json; do
-    name=${need%%=*} list=${need#*=}
-    case $name in python3) folder=python ;; npm) folder=node ;; *) folder=$name ;; esac
+# Folder, the program of this machine that it takes, and the list of versions and checksums.
+while read -r folder program list; do
     into=$target/clients/$folder
     if cmp --silent "$folder/$list" "$into/complete"; then continue; fi
-    if [ "${1:-}" = --check ] || ! command -v "$name" >/dev/null; then
-        say "missing: $folder ($(command -v "$name" >/dev/null || echo "no $name on this machine, and ")no packages)"
+    if [ "${1:-}" = --check ]; then
+        say "missing: the packages of tests/clients/$folder"
+        failed=1
+        continue
+    fi
+    if ! command -v "$program" >/dev/null; then
+        say "tests/clients/$folder wants $program, which this machine lacks"
         failed=1
         continue
     fi
     say "getting the packages of tests/clients/$folder"
     rm -rf "$into" && mkdir -p "$into"
-    if (cd "$folder" && "get_$folder" "$into"); then
+    if (cd "$folder" && "get_$folder" "$into" </dev/null); then
         cp "$folder/$list" "$into/complete"
     else
-        say "tests/clients/$folder: its packages cannot be had; see above"
+        say "the packages of tests/clients/$folder cannot be had; see above"
         failed=1
     fi
-done
+done <<'END'
+go go go.sum
+prometheus go go.sum
+python python3 requirements.txt
+node npm package-lock.json
+END
 exit "$failed"

@@ -10,16 +10,22 @@ use flotilla_tests::{
     registry::Registry,
     workspace,
 };
+use kvstore_client::{
+    GoDuration,
+    types::{CheckRegistration, CheckUpdate, ServiceRegistration},
+};
 
 /// What each client does, in this order; each of the programs knows every step.
-const STEPS: &[&str] = &["kv", "agent", "catalog", "watch", "event"];
+const STEPS: &[&str] = &["kv", "agent", "catalog", "watch", "event", "filter"];
 
 /// With a cold compiler on a busy machine.
 const LIMIT: Duration = Duration::from_mins(2);
+/// A change is told at once, on a machine that is not busy.
+const SOON: Duration = Duration::from_secs(10);
 
-/// For the official Go module.
-pub(crate) fn go_needs() -> [Need; 2] {
-    [Need::Program("go"), Need::Client(Client::Go)]
+/// For the client written in Go with these packages.
+pub(crate) fn go_needs(client: Client) -> [Need; 2] {
+    [Need::Program("go"), Need::Client(client)]
 }
 
 /// For the npm package.
@@ -29,10 +35,15 @@ pub(crate) fn node_needs() -> [Need; 2] {
 
 /// `github.com/hashicorp/consul/api`.
 pub(crate) async fn go() {
-    let packages = Client::Go.packages();
-    let launch = Launch::new("go").args(["run", "."]).dir(&source("go"));
+    tell(go_program(Client::Go, "go")).await;
+}
+
+/// Compiled anew where it changed, from packages that are there.
+fn go_program(client: Client, folder: &str) -> Launch {
+    let packages = client.packages();
+    let launch = Launch::new("go").args(["run", "."]).dir(&source(folder)).env("GOPROXY", "off");
     let launch = launch.env("GOMODCACHE", packages.join("mod")).env("GOCACHE", packages.join("build"));
-    tell(launch.env("GOPROXY", "off").env("GOFLAGS", "-modcacherw")).await;
+    launch.env("GOFLAGS", "-modcacherw")
 }
 
 /// `py-consul`.
@@ -61,4 +72,40 @@ async fn tell(client: Launch) {
 
 fn host_and_port(registry: &Registry) -> String {
     registry.url().trim_start_matches("http://").to_owned()
+}
+
+/// Prometheus finds what to scrape, sees its health, and forgets it once it is deregistered.
+pub(crate) async fn prometheus() {
+    let registry = Registry::in_memory().await;
+    let client = &registry.client;
+    let mut prometheus = go_program(Client::Prometheus, "prometheus").args([host_and_port(&registry)]).start();
+    client.register_service(&scraped("web-1")).await.expect("the registry answers");
+    let line = |id: &str, health: &str| format!("[{id} ,metrics, x {health}] 127.0.0.1:9");
+    let (first, well) = (line("web-1", "critical"), line("web-1", "passing"));
+    let second = line("web-2", "critical");
+    // It is compiled before that.
+    prometheus.wait_for_log(&format!("web dc1: {first}\n"), LIMIT).await;
+    let passing = CheckUpdate { status: "passing".into(), ..CheckUpdate::default() };
+    client.update_check("service:web-1", &passing).await.expect("the registry answers");
+    prometheus.wait_for_log(&format!("web dc1: {well}\n"), SOON).await;
+    client.register_service(&scraped("web-2")).await.expect("the registry answers");
+    prometheus.wait_for_log(&format!("web dc1: {well}, {second}\n"), SOON).await;
+    client.deregister_service("web-1").await.expect("the registry answers");
+    prometheus.wait_for_log(&format!("web dc1: {second}\n"), SOON).await;
+    client.deregister_service("web-2").await.expect("the registry answers");
+    prometheus.wait_for_log("web : \n", SOON).await;
+}
+
+fn scraped(id: &str) -> ServiceRegistration {
+    let ttl = Some(GoDuration(Duration::from_mins(1)));
+    ServiceRegistration {
+        id: id.into(),
+        name: "web".into(),
+        tags: vec!["metrics".into()],
+        address: "127.0.0.1".into(),
+        port: 9,
+        meta: [("team".to_owned(), "x".to_owned())].into(),
+        check: Some(CheckRegistration { ttl, ..CheckRegistration::default() }),
+        ..ServiceRegistration::default()
+    }
 }

@@ -32,8 +32,9 @@ fn main() -> ExitCode {
         Story::new("bad_input_registry_unreachable", stage::needs(), bad_input::registry_unreachable),
         Story::new("bad_input_docker_unreachable", stage::needs(), bad_input::docker_unreachable),
         Story::new("bad_input_port_taken", [], bad_input::port_taken),
-        Story::new("clients_go", clients::go_needs(), clients::go),
+        Story::new("clients_go", clients::go_needs(Client::Go), clients::go),
         Story::new("clients_python", [Need::Client(Client::Python)], clients::python),
         Story::new("clients_node", clients::node_needs(), clients::node),
+        Story::new("clients_prometheus", clients::go_needs(Client::Prometheus), clients::prometheus),
     ])
 }

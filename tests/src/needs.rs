@@ -32,6 +32,8 @@ pub enum Client {
     Python,
     /// npm.
     Node,
+    /// Prometheus' own code, in Go: Debian leaves this part out of its Prometheus.
+    Prometheus,
 }
 
 impl Client {
@@ -41,6 +43,7 @@ impl Client {
             Self::Go => ("go", "go.sum"),
             Self::Python => ("python", "requirements.txt"),
             Self::Node => ("node", "package-lock.json"),
+            Self::Prometheus => ("prometheus", "go.sum"),
         }
     }
 
