@@ -35,7 +35,7 @@ const MAX_BEHIND: usize = 1024;
 /// Followers at the same time.
 const MAX_FOLLOWERS: usize = 64;
 
-/// The running log: followed, and changed in level. Cheap to clone; without [`start`] it says nothing.
+/// The running log: followed, and changed in level. Cheap to clone; until it is started it says nothing.
 #[derive(Clone)]
 pub struct Logs(Arc<Shared>);
 

@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use kvstore_core::dns::{Reaction, Transport};
 use prometheus_client::metrics::{counter::Counter, family::Family, histogram::Histogram};
 use prometheus_client::registry::{Metric, Registry};
 
@@ -37,6 +38,8 @@ pub(crate) struct Metrics {
     dotted: BTreeMap<String, &'static str>,
     /// Requests over HTTP.
     pub(crate) requests: Requests,
+    /// Questions to DNS.
+    pub(crate) dns: DnsMetrics,
 }
 
 /// What the writer measures.
@@ -74,6 +77,30 @@ impl StoreMetrics {
     /// A command was refused, by the rules or because it could not be written.
     pub(crate) fn refused(&self) {
         self.refused.inc();
+    }
+}
+
+/// What DNS counts.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DnsMetrics {
+    udp: Counter,
+    tcp: Counter,
+    forwarded: Counter,
+    ignored: Counter,
+}
+
+impl DnsMetrics {
+    /// A packet came and was dealt with so.
+    pub(crate) fn asked(&self, by: Transport, reaction: &Reaction) {
+        match by {
+            Transport::Udp => self.udp.inc(),
+            Transport::Tcp => self.tcp.inc(),
+        };
+        match reaction {
+            Reaction::Reply => {}
+            Reaction::Forward(_) => drop(self.forwarded.inc()),
+            Reaction::Ignore => drop(self.ignored.inc()),
+        }
     }
 }
 
@@ -131,7 +158,8 @@ impl Metrics {
     /// Measures of `store` and of requests to `endpoints` (method and path of each).
     pub(crate) fn new<'a>(store: &Store, endpoints: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let requests = Requests::new(endpoints);
-        let mut metrics = Self { registry: Registry::default(), dotted: BTreeMap::new(), requests };
+        let mut metrics =
+            Self { registry: Registry::default(), dotted: BTreeMap::new(), requests, dns: DnsMetrics::default() };
         let measured = store.metrics().clone();
         metrics.add("kvstore.store.batch", "Commands carried out together, made durable by one fsync", measured.batch);
         metrics.add("kvstore.store.commit_seconds", "Time to make a batch durable", measured.commit);
@@ -143,6 +171,11 @@ impl Metrics {
         metrics.add("kvstore.http.waits", "Requests that waited for a change", waits);
         let answers = metrics.requests.answers.clone();
         metrics.add("kvstore.http.answers", "Answers by class of status code", answers);
+        let dns = metrics.dns.clone();
+        metrics.add("kvstore.dns.questions_udp", "Packets that came to DNS over UDP", dns.udp);
+        metrics.add("kvstore.dns.questions_tcp", "Questions that came to DNS over TCP", dns.tcp);
+        metrics.add("kvstore.dns.forwarded", "Questions that others were asked for an answer", dns.forwarded);
+        metrics.add("kvstore.dns.ignored", "Packets that are no questions", dns.ignored);
         metrics.dotted.extend(live::NAMES.iter().map(|name| (underscored(name), *name)));
         metrics.registry.register_collector(Box::new(live::Live::new(store.clone())));
         metrics

@@ -333,6 +333,15 @@ async fn the_agent_tells_what_it_measures_and_where_it_runs() {
     let index = get(&agent, "/v1/kv/a").await.header("x-consul-index").to_owned();
     get(&agent, &format!("/v1/kv/a?index={index}&wait=10ms")).await;
     put(&agent, "/v1/agent/check/pass/none", &Value::Null).await;
+    let dns = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let question = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x03web\x07service\x06consul\0\0\x01\0\x01";
+    for packet in [&question[..], b"no question", question] {
+        dns.send_to(packet, agent.dns()).await.unwrap();
+    }
+    for _ in 0..2 {
+        let reply = tokio::time::timeout(Duration::from_secs(20), dns.recv(&mut [0; 512])).await;
+        reply.expect("an answer in time").unwrap();
+    }
 
     let text = get(&agent, "/v1/agent/metrics?format=prometheus").await;
     assert_eq!(text.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
@@ -342,6 +351,8 @@ async fn the_agent_tells_what_it_measures_and_where_it_runs() {
         "kvstore_http_waits_total{method=\"GET\",path=\"v1_kv_\"} 1",
         "kvstore_http_answers_total{code=\"4xx\"} 3",
         "kvstore_store_refused_total 1",
+        "kvstore_dns_questions_udp_total 3",
+        "kvstore_dns_ignored_total 1",
         "kvstore_checks{status=\"warning\"} 1",
         "consul_state_services 2.0",
         "consul_state_service_instances 2.0",

@@ -25,6 +25,7 @@ struct Reply {
     body: Vec<u8>,
 }
 
+#[allow(clippy::needless_pass_by_value)] // as a fold wants it
 fn fill(text: String, (name, value): (&String, &String)) -> String {
     text.replace(&format!("${{{name}}}"), value)
 }

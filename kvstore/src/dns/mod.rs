@@ -20,7 +20,7 @@ pub use forward::{ForwardError, Forwarder};
 pub use kvstore_core::dns::ConfigError;
 pub use serve::{BindError, Dns, Listening};
 
-use crate::config;
+use crate::{config, metrics::DnsMetrics};
 
 /// Something about DNS does not work. The rest of the agent does.
 #[derive(Debug, thiserror::Error)]
@@ -38,9 +38,10 @@ pub enum DnsError {
 
 /// Serves DNS as `config` says, on every address that can be had, until `shutdown`; to be called in a runtime. What
 /// does not work comes second.
-pub fn start(
+pub(crate) fn start(
     config: &config::Agent,
     snapshots: &Arc<ArcSwap<State>>,
+    metrics: &DnsMetrics,
     shutdown: &CancellationToken,
 ) -> (Vec<Listening>, Vec<DnsError>) {
     let (mut listening, mut failed) = (Vec::new(), Vec::new());
@@ -53,6 +54,7 @@ pub fn start(
     });
     match Dns::new(zone_of(config), snapshots.clone(), forwarder) {
         Ok(dns) => {
+            let dns = dns.counting_in(metrics.clone());
             for address in &config.dns {
                 match dns.listen(*address, shutdown) {
                     Ok(bound) => listening.push(bound),

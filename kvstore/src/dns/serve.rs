@@ -19,6 +19,7 @@ use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{forward::Forwarder, tcp, udp};
+use crate::metrics::DnsMetrics;
 
 /// With port 0, how often another port is tried when UDP cannot have the one TCP got.
 const PORT_ATTEMPTS: usize = 16;
@@ -62,6 +63,7 @@ pub(super) struct Shared {
     zone: Zone,
     snapshots: Arc<ArcSwap<State>>,
     forwarder: Option<Forwarder>,
+    metrics: DnsMetrics,
 }
 
 /// An address that is served.
@@ -85,7 +87,14 @@ impl Dns {
         forwarder: Option<Forwarder>,
     ) -> Result<Self, ConfigError> {
         let zone = Zone::new(DnsConfig { recursion: forwarder.is_some(), ..config })?;
-        Ok(Self { shared: Arc::new(Shared { zone, snapshots, forwarder }) })
+        let metrics = DnsMetrics::default();
+        Ok(Self { shared: Arc::new(Shared { zone, snapshots, forwarder, metrics }) })
+    }
+
+    /// The same, counting in `metrics`; to be called before anything is served.
+    pub(crate) fn counting_in(mut self, metrics: DnsMetrics) -> Self {
+        Arc::get_mut(&mut self.shared).expect("nobody has it yet").metrics = metrics;
+        self
     }
 
     /// Serves `address` over UDP and TCP until `shutdown`; to be called in a runtime. Port 0 takes a free one.
@@ -170,7 +179,9 @@ impl Shared {
         // Serial numbers wrap around. RFC 1982.
         let unix_seconds = u32::try_from(now & u64::from(u32::MAX)).unwrap_or_default();
         let asked = Asked { from, by, seed, unix_seconds };
-        respond(packet, &asked, &self.snapshots.load(), &self.zone, out)
+        let reaction = respond(packet, &asked, &self.snapshots.load(), &self.zone, out);
+        self.metrics.asked(by, &reaction);
+        reaction
     }
 
     /// Who is asked about names that are not ours.

@@ -1,6 +1,6 @@
 //! The HTTP API: a table of routes, one line an endpoint, and what happens between a request and its handler.
 //!
-//! A *read* says what it depends on and how to render it from a state; [`blocking`] does the waiting. A *write* makes
+//! A *read* says what it depends on and how to render it from a state; `blocking` does the waiting. A *write* makes
 //! a command and answers what the store says. Nothing here decides anything about the registry's data.
 
 #![allow(clippy::unnecessary_wraps)] // handlers have one signature, whether they can fail or not
@@ -65,7 +65,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::Level;
 
 use self::{blocking::Read, error::ApiError, query::Query};
-use crate::{coordinates::Coordinates, events::Events, logging::Logs, metrics::Metrics, reload::Reload, store::Store};
+use crate::{
+    coordinates::Coordinates,
+    events::Events,
+    logging::Logs,
+    metrics::{DnsMetrics, Metrics},
+    reload::Reload,
+    store::Store,
+};
 
 /// What every handler works with.
 #[derive(Debug)]
@@ -91,6 +98,11 @@ impl App {
         let metrics = Metrics::new(&store, endpoints);
         let (asked, events) = (cached::Asked::default(), Events::default());
         Self { store, about, shutdown, asked, coordinates: Arc::default(), events, logs, metrics, reload }
+    }
+
+    /// Where DNS counts its questions, to be shown with the rest.
+    pub(crate) fn dns_metrics(&self) -> &DnsMetrics {
+        &self.metrics.dns
     }
 }
 

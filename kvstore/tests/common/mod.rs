@@ -56,6 +56,11 @@ impl Agent {
         Self { base: address.to_string(), running, shutdown }
     }
 
+    /// Where it answers DNS.
+    pub(crate) fn dns(&self) -> std::net::SocketAddr {
+        *self.running.dns.first().expect("it serves DNS")
+    }
+
     /// Stops in order.
     pub(crate) async fn stop(self) {
         self.shutdown.cancel();
