@@ -193,6 +193,17 @@ fn every_fault_of_all_files_is_said_at_once() {
     refused(&output, 2, &["$CONSUL_LOCAL_CONFIG:1  htp: unknown key"]);
 }
 
+/// Scripts of the agent's own files are one thing; taking them from whoever reaches the API is another.
+#[test]
+fn local_scripts_alone_open_no_door() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, data) = (dir.path().join("agent.json"), dir.path().join("data"));
+    fs::write(&file, serde_json::json!({"data_dir": data, "enable_local_script_checks": true}).to_string()).unwrap();
+    let output = run(&["validate", file.to_str().unwrap()]);
+    let said = text(&output.stdout);
+    assert!(said.contains("without effect in this version: enable_local_script_checks"), "{said}");
+}
+
 #[test]
 fn validate_starts_nothing_and_shows_the_warnings() {
     let dir = tempfile::tempdir().unwrap();

@@ -148,8 +148,8 @@ struct ConsulArgs {
     /// Logs as JSON.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     log_json: Option<bool>,
-    /// Allow scripts as health checks.
-    #[arg(long, alias = "enable-local-script-checks", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    /// Allow scripts as health checks: whoever can register a service can run programs on this host.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     enable_script_checks: Option<bool>,
     /// Accepted: every agent is a server.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
@@ -163,6 +163,8 @@ struct ConsulArgs {
 struct IgnoredArgs {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
     ui: Option<bool>,
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
+    enable_local_script_checks: Option<bool>,
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
     bootstrap: Option<bool>,
     #[arg(long, hide = true)]
@@ -252,7 +254,12 @@ impl ConsulArgs {
             ("-grpc-port", i.grpc_port.is_some()),
             ("-rejoin", i.rejoin.is_some()),
         ]);
-        (cluster_only, names(&[("-ui", i.ui.is_some()), ("-disable-host-node-id", i.disable_host_node_id.is_some())]))
+        let inactive = names(&[
+            ("-ui", i.ui.is_some()),
+            ("-disable-host-node-id", i.disable_host_node_id.is_some()),
+            ("-enable-local-script-checks", i.enable_local_script_checks.is_some()),
+        ]);
+        (cluster_only, inactive)
     }
 }
 

@@ -186,6 +186,8 @@ const INACTIVE: &[&str] = &[
     "discard_check_output",
     "discovery_max_stale",
     "enable_debug",
+    // It allows scripts in the agent's own files only, which takes none; it must not open the API to them.
+    "enable_local_script_checks",
     "enable_syslog",
     "log_file",
     "log_rotate_bytes",
@@ -228,7 +230,6 @@ pub(super) fn read(mut top: Section<'_>, layer: &mut Layer) {
     top.parse_list("recursors", &mut layer.recursors, recursor);
     top.take("check_update_interval", &mut layer.check_output_interval);
     top.take("enable_script_checks", &mut layer.script_checks);
-    top.take("enable_local_script_checks", &mut layer.script_checks);
     top.take("strict_consul", &mut layer.strict_consul);
     top.take("dev", &mut layer.dev);
     top.parse("log_level", &mut layer.log_level, log_level);

@@ -252,7 +252,7 @@ fn a_probe_of_an_older_version_has_every_result_count_at_once() {
     let kind = ProbeKind::Tcp { address: "h:1".into() };
     assert_eq!(old, Probe::new(kind, Duration::from_secs(1), Duration::ZERO));
     let thresholds = Thresholds { failures_before_critical: 3, ..Thresholds::default() };
-    let new = Probe { thresholds, output_max_bytes: Some(9), deregister_after: Duration::from_secs(60), ..old };
+    let new = Probe { thresholds, output_max_bytes: Some(9), deregister_after: Duration::from_mins(1), ..old };
     let json = serde_json::to_value(&new).unwrap();
     assert_eq!(serde_json::from_value::<Probe>(json).unwrap(), new);
 }
