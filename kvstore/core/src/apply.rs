@@ -3,28 +3,33 @@
 use std::sync::Arc;
 
 use crate::{
-    Changes, Index, State, Touched, WatchKey,
+    Changes, Index, Op, Put, State, Touched, WatchKey,
     names::{InstanceId, NodeKey, ServiceKey},
     row::{Check, Instance, Row, RowKey, RowRange, Stamped},
     state::{NodeMarks, ServiceMarks},
 };
 
 impl State {
-    /// Makes `changes` at `index`: first the ranges go, then single rows, then rows are put.
-    ///
-    /// `index` must be above [`State::index`]; the same changes on the same state give the same state everywhere.
+    /// Makes `changes` at `index`, which must be above [`State::index`]. The same changes on the same state give the same
+    /// state everywhere.
     pub fn apply(&mut self, index: Index, changes: &Changes) -> Touched {
         debug_assert!(index > self.index, "changes come in order");
         self.index = index;
+        self.make(&changes.ops)
+    }
+
+    /// Makes `ops` at the index that the state has: more steps of the change that is being made.
+    pub(crate) fn make(&mut self, ops: &[Op]) -> Touched {
+        let index = self.index;
         let mut applying = Applying { state: self, index, touched: Touched::default() };
-        for range in &changes.delete_ranges {
-            applying.delete_range(range);
-        }
-        for key in &changes.deletes {
-            applying.delete(key);
-        }
-        for put in &changes.puts {
-            applying.put(Stamped { created: put.created.unwrap_or(index), modified: index, value: put.row.clone() });
+        for op in ops {
+            match op {
+                Op::DeleteRange(range) => applying.delete_range(range),
+                Op::Delete(key) => applying.delete(key),
+                Op::Put(Put { row, created }) => {
+                    applying.put(Stamped { created: created.unwrap_or(index), modified: index, value: row.clone() });
+                }
+            }
         }
         applying.touched
     }

@@ -32,23 +32,31 @@ pub enum Expect {
     Unchanged(RowRange, Index),
 }
 
+/// One step of a change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(clippy::large_enum_variant)] // nearly every step is a put
+pub enum Op {
+    /// Writes a row.
+    Put(Put),
+    /// Takes a row away.
+    Delete(RowKey),
+    /// Takes every row of a range away.
+    DeleteRange(RowRange),
+}
+
 /// What a command changes; empty if all is already as wanted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// What was read to decide.
     pub expects: Vec<Expect>,
-    /// Ranges to be emptied, before all else.
-    pub delete_ranges: Vec<RowRange>,
-    /// Rows to be deleted.
-    pub deletes: Vec<RowKey>,
-    /// Rows to be written.
-    pub puts: Vec<Put>,
+    /// The steps, in order, all or none; a later one may concern the row of an earlier one.
+    pub ops: Vec<Op>,
 }
 
 impl Changes {
     /// Whether nothing changes.
     pub fn is_empty(&self) -> bool {
-        self.delete_ranges.is_empty() && self.deletes.is_empty() && self.puts.is_empty()
+        self.ops.is_empty()
     }
 }
 
@@ -380,13 +388,13 @@ impl<'a> Draft<'a> {
         };
         if !same {
             let created = self.state.stamps(&key).map(|(created, _)| created);
-            self.changes.puts.push(Put { row, created });
+            self.changes.ops.push(Op::Put(Put { row, created }));
         }
     }
 
     fn delete(&mut self, key: RowKey) {
         if self.state.stamps(&key).is_some() {
-            self.changes.deletes.push(key);
+            self.changes.ops.push(Op::Delete(key));
         }
     }
 
@@ -397,7 +405,7 @@ impl<'a> Draft<'a> {
         };
         self.changes.expects.push(Expect::Unchanged(range.clone(), self.state.index()));
         if occupied {
-            self.changes.delete_ranges.push(range);
+            self.changes.ops.push(Op::DeleteRange(range));
         }
     }
 }

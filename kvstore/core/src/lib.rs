@@ -30,7 +30,7 @@ mod tests;
 mod watch;
 
 pub use command::{Command, Target};
-pub use decide::{Changes, Decision, Expect, Outcome, Put, Refusal, decide};
+pub use decide::{Changes, Decision, Expect, Op, Outcome, Put, Refusal, decide};
 pub use state::{InstanceView, Sizes, State};
 pub use watch::{Touched, WatchKey};
 

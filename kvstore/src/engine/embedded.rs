@@ -15,7 +15,7 @@ use std::{
 };
 
 use kvstore_core::{
-    Changes, Index,
+    Changes, Index, Op, Put,
     row::{Row, RowRange, Stamped},
 };
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, Table, TableDefinition};
@@ -114,7 +114,8 @@ impl Embedded {
 
     /// Whether `batch`, which ends with the index `last`, can wait in memory.
     fn may_wait(&self, batch: &[Proposal], last: Index) -> bool {
-        let lazy = |proposal: &Proposal| proposal.lazy && proposal.changes.delete_ranges.is_empty();
+        let single_rows = |changes: &Changes| !changes.ops.iter().any(|op| matches!(op, Op::DeleteRange(_)));
+        let lazy = |proposal: &Proposal| proposal.lazy && single_rows(&proposal.changes);
         batch.iter().all(lazy) && last <= self.reserved && self.unwritten.len() < MAX_UNWRITTEN
     }
 
@@ -122,11 +123,15 @@ impl Embedded {
         let mut index = self.index;
         for Proposal { changes, .. } in batch {
             index = index.next();
-            for key in &changes.deletes {
-                self.unwritten.insert(key.encode(), None);
-            }
-            for (key, value) in encoded_puts(changes, index) {
-                self.unwritten.insert(key, Some(value));
+            for op in &changes.ops {
+                match op {
+                    Op::Put(put) => {
+                        let (key, value) = encoded(put, index);
+                        self.unwritten.insert(key, Some(value));
+                    }
+                    Op::Delete(key) => drop(self.unwritten.insert(key.encode(), None)),
+                    Op::DeleteRange(_) => unreachable!("such a batch does not wait"),
+                }
             }
         }
     }
@@ -345,27 +350,33 @@ fn write_changes(
     index: Index,
     before: &mut Rows,
 ) -> Result<(), Cause> {
-    let mut doomed = changes.deletes.iter().map(kvstore_core::row::RowKey::encode).collect();
-    for range in &changes.delete_ranges {
-        collect_range(table, range, &mut doomed)?;
-    }
-    for key in doomed {
-        let old = table.remove(key.as_str())?.map(|old| old.value().to_vec());
-        before.entry(key).or_insert(old);
-    }
-    for (key, value) in encoded_puts(changes, index) {
-        let old = table.insert(key.as_str(), value.as_slice())?.map(|old| old.value().to_vec());
-        before.entry(key).or_insert(old);
+    for op in &changes.ops {
+        match op {
+            Op::Put(put) => {
+                let (key, value) = encoded(put, index);
+                let old = table.insert(key.as_str(), value.as_slice())?.map(|old| old.value().to_vec());
+                before.entry(key).or_insert(old);
+            }
+            Op::Delete(key) => remove(table, key.encode(), before)?,
+            Op::DeleteRange(range) => {
+                for key in keys_in(table, range)? {
+                    remove(table, key, before)?;
+                }
+            }
+        }
     }
     Ok(())
 }
 
-fn collect_range(
-    table: &impl ReadableTable<&'static str, &'static [u8]>,
-    range: &RowRange,
-    keys: &mut Vec<String>,
-) -> Result<(), Cause> {
+fn remove(table: &mut Table<&'static str, &'static [u8]>, key: String, before: &mut Rows) -> Result<(), Cause> {
+    let old = table.remove(key.as_str())?.map(|old| old.value().to_vec());
+    before.entry(key).or_insert(old);
+    Ok(())
+}
+
+fn keys_in(table: &impl ReadableTable<&'static str, &'static [u8]>, range: &RowRange) -> Result<Vec<String>, Cause> {
     let prefix = range.prefix();
+    let mut keys = Vec::new();
     for entry in table.range(prefix.as_str()..)? {
         let (key, _) = entry?;
         if !key.value().starts_with(&prefix) {
@@ -375,12 +386,9 @@ fn collect_range(
             keys.push(key.value().into());
         }
     }
-    Ok(())
+    Ok(keys)
 }
 
-fn encoded_puts(changes: &Changes, index: Index) -> impl Iterator<Item = (String, Vec<u8>)> {
-    changes.puts.iter().map(move |put| {
-        let value = put.row.encode(put.created.unwrap_or(index), index);
-        (put.row.key().encode(), value)
-    })
+fn encoded(put: &Put, index: Index) -> (String, Vec<u8>) {
+    (put.row.key().encode(), put.row.encode(put.created.unwrap_or(index), index))
 }

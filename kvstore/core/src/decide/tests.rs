@@ -6,7 +6,7 @@ use crate::{
     tests::*,
 };
 
-/// Decides `command` on `state` and compares with `expected`: the refusal; or `no match`; or in this order `-RANGE*` and
+/// Decides `command` on `state` and compares with `expected`: the refusal; or `no match`; or step by step `-RANGE*` and
 /// `-ROW` for what goes and `+ROW` for what is put, for checks with status and output.
 #[track_caller]
 fn case(state: &State, command: &Command, expected: &str) {
@@ -22,13 +22,15 @@ fn case(state: &State, command: &Command, expected: &str) {
 }
 
 fn render(changes: &Changes) -> String {
-    let ranges = changes.delete_ranges.iter().map(|range| format!("-{}*", range.prefix()));
-    let deletes = changes.deletes.iter().map(|key| format!("-{}", key.encode()));
-    let puts = changes.puts.iter().map(|put| match &put.row {
-        Row::Check(check) => format!("+{} {} {:?}", put.row.key().encode(), check.status, check.output),
-        row => format!("+{}", row.key().encode()),
-    });
-    ranges.chain(deletes).chain(puts).collect::<Vec<_>>().join(" ")
+    let op = |op: &Op| match op {
+        Op::DeleteRange(range) => format!("-{}*", range.prefix()),
+        Op::Delete(key) => format!("-{}", key.encode()),
+        Op::Put(Put { row: Row::Check(check), .. }) => {
+            format!("+{} {} {:?}", Row::Check(check.clone()).key().encode(), check.status, check.output)
+        }
+        Op::Put(put) => format!("+{}", put.row.key().encode()),
+    };
+    changes.ops.iter().map(op).collect::<Vec<_>>().join(" ")
 }
 
 #[test]
