@@ -86,8 +86,9 @@ impl Deadlines {
         }
         match command {
             Command::Register { checks, .. } | Command::RegisterInstance { checks, .. } => {
-                for check in checks {
-                    self.start(check, now);
+                // The row may have another TTL than the command: an agent keeps its own.
+                for row in checks.iter().filter_map(|check| state.check(&check.node, &check.id)) {
+                    self.start(row, now);
                 }
             }
             Command::RegisterCheck { check } => self.start(check, now),
@@ -173,6 +174,7 @@ mod tests {
             timeout: String::new(),
             definition: serde_json::Value::Null,
             owner: Owner::Agent,
+            from_file: false,
         };
         Command::Register { node, keep_node: false, instance: None, checks: vec![check] }
     }

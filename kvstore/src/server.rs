@@ -262,6 +262,7 @@ fn registry_instance(node: &NodeKey, port: u16) -> Instance {
         proxy: Value::Null,
         connect: Value::Null,
         owner: Owner::External,
+        from_file: false,
     }
 }
 
@@ -280,5 +281,6 @@ fn alive_check(node: &NodeKey) -> Check {
         timeout: String::new(),
         definition: Value::Null,
         owner: Owner::External,
+        from_file: false,
     }
 }

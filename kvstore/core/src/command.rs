@@ -47,7 +47,8 @@ pub enum Command {
         /// Empty: all of them.
         prefix: String,
     },
-    /// Puts a host, an instance on it and checks, all or none.
+    /// Puts a host, an instance on it and checks, all or none. What an agent has put stays that agent's: its checks go
+    /// on being run, and report over what is put here.
     Register {
         /// The host. Not changed where `keep_node` is set and it exists.
         node: Node,
@@ -86,6 +87,13 @@ pub enum Command {
         /// What of it; never the node.
         target: Target,
     },
+    /// Takes away what a configuration file defined; of no effect if somebody else has put it since.
+    Undefine {
+        /// The agent's node.
+        node: NodeKey,
+        /// What of it; never the node.
+        target: Target,
+    },
     /// A client reports the state of a TTL check.
     ReportTtl {
         /// The agent's node.
@@ -106,7 +114,7 @@ pub enum Command {
     },
     /// A check was critical for as long as its probe allows: its instance goes. Of no effect if that holds no more.
     ReapCritical {
-        /// The agent's node.
+        /// The host.
         node: NodeKey,
         /// The check.
         check: CheckId,

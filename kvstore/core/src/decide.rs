@@ -177,6 +177,7 @@ impl<'a> Draft<'a> {
             }
             Command::Deregister { node, target } => self.deregister(node, target),
             Command::DeregisterOwn { node, target } => self.deregister_own(node, target)?,
+            Command::Undefine { node, target } => self.undefine(node, target),
             Command::ReportTtl { node, check, status, output } => {
                 let old = self.own_check(node, check)?;
                 if !is_ttl(old) {
@@ -188,7 +189,7 @@ impl<'a> Draft<'a> {
             Command::ReapCritical { node, check, probe } => {
                 if let Some(old) = self.check(node, check)
                     && let Some(instance) = &old.service
-                    && (old.owner, old.status) == (Owner::Agent, Status::Critical)
+                    && old.status == Status::Critical
                     && old.probe.as_ref() == Some(probe)
                 {
                     self.delete_instance(node, instance);
@@ -221,7 +222,8 @@ impl<'a> Draft<'a> {
             self.put(Row::Node(Node { id: id.into(), ..node.clone() }));
         }
         if let Some(instance) = instance {
-            self.put(Row::Instance(instance.clone()));
+            let row = self.kept_instance(instance);
+            self.put(Row::Instance(row));
         }
         for check in checks {
             if let Some(of) = &check.service
@@ -233,9 +235,36 @@ impl<'a> Draft<'a> {
             }
         }
         for check in last_of_each(checks) {
-            self.put(Row::Check(check.clone()));
+            let row = self.kept_check(check);
+            self.put(Row::Check(row));
         }
         Ok(())
+    }
+
+    /// What the catalog says of an instance that its host's agent has put: the agent keeps it.
+    fn kept_instance(&mut self, new: &Instance) -> Instance {
+        match self.instance(&new.node, &new.id) {
+            Some(old) if (old.owner, new.owner) == (Owner::Agent, Owner::External) => {
+                Instance { owner: old.owner, from_file: old.from_file, ..new.clone() }
+            }
+            _ => new.clone(),
+        }
+    }
+
+    /// The same of a check, which the agent goes on running.
+    fn kept_check(&mut self, new: &Check) -> Check {
+        match self.check(&new.node, &new.id) {
+            Some(old) if (old.owner, new.owner) == (Owner::Agent, Owner::External) => Check {
+                owner: old.owner,
+                from_file: old.from_file,
+                probe: old.probe.clone(),
+                kind: old.kind.clone(),
+                interval: old.interval.clone(),
+                timeout: old.timeout.clone(),
+                ..new.clone()
+            },
+            _ => new.clone(),
+        }
     }
 
     /// The same id under a new name is a rename; a name that a live host of another id holds is refused.
@@ -316,6 +345,22 @@ impl<'a> Draft<'a> {
                 self.own_check(node, id)?;
                 self.delete(RowKey::Check(node.clone(), id.clone()));
                 Ok(())
+            }
+        }
+    }
+
+    fn undefine(&mut self, node: &NodeKey, target: &Target) {
+        match target {
+            Target::Node => {}
+            Target::Instance(id) => {
+                if self.instance(node, id).is_some_and(|instance| instance.from_file) {
+                    self.delete_instance(node, id);
+                }
+            }
+            Target::Check(id) => {
+                if self.check(node, id).is_some_and(|check| check.from_file) {
+                    self.delete(RowKey::Check(node.clone(), id.clone()));
+                }
             }
         }
     }

@@ -136,6 +136,9 @@ pub struct Instance {
     /// Who put it.
     #[serde(default)]
     pub owner: Owner,
+    /// Whether a configuration file of the agent defines it: it goes when the file no longer does.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_file: bool,
 }
 
 /// How an agent finds out the state of a check.
@@ -215,6 +218,9 @@ pub enum ProbeKind {
     Tcp {
         /// `HOST:PORT`.
         address: String,
+        /// None: plain. Else the handshake is part of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        tls: Option<ProbeTls>,
     },
     /// A datagram: an answer or silence passes, a refusal is critical.
     Udp {
@@ -260,6 +266,13 @@ pub enum ProbeKind {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         service: Option<InstanceId>,
     },
+    /// A service of the host's own system; not supported, so always critical.
+    OsService {
+        /// Its name there.
+        name: String,
+    },
+    /// Nothing is run: whoever put the check puts it again with what it found.
+    Reported,
 }
 
 impl ProbeKind {
@@ -275,6 +288,8 @@ impl ProbeKind {
             Self::Grpc { .. } => "grpc",
             Self::H2ping { .. } => "h2ping",
             Self::Alias { .. } => "alias",
+            Self::OsService { .. } => "os_service",
+            Self::Reported => "",
         }
     }
 }
@@ -318,6 +333,9 @@ pub struct Check {
     /// Who put it.
     #[serde(default)]
     pub owner: Owner,
+    /// As [`Instance::from_file`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub from_file: bool,
 }
 
 /// A key of the KV store.

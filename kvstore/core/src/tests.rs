@@ -51,6 +51,7 @@ pub(crate) fn instance(node: &str, id: &str, service: &str) -> Instance {
         proxy: Value::Null,
         connect: Value::Null,
         owner: Owner::Agent,
+        from_file: false,
     }
 }
 
@@ -70,6 +71,7 @@ pub(crate) fn check(node: &str, id: &str, of: &str) -> Check {
         timeout: String::new(),
         definition: Value::Null,
         owner: Owner::Agent,
+        from_file: false,
     }
 }
 
@@ -82,7 +84,7 @@ pub(crate) fn tcp_check(node: &str, id: &str, of: &str) -> Check {
 }
 
 pub(crate) fn tcp(address: &str) -> Arc<Probe> {
-    probe(ProbeKind::Tcp { address: address.into() })
+    probe(ProbeKind::Tcp { address: address.into(), tls: None })
 }
 
 fn probe(kind: ProbeKind) -> Arc<Probe> {

@@ -106,7 +106,7 @@ fn kind(node: &NodeKey, body: &CheckRegistration) -> Result<ProbeKind, String> {
         return http(body);
     }
     if !body.tcp.is_empty() {
-        return Ok(ProbeKind::Tcp { address: body.tcp.clone() });
+        return Ok(ProbeKind::Tcp { address: body.tcp.clone(), tls: None });
     }
     if !body.udp.is_empty() {
         return Ok(ProbeKind::Udp { address: body.udp.clone() });
@@ -120,7 +120,7 @@ fn kind(node: &NodeKey, body: &CheckRegistration) -> Result<ProbeKind, String> {
     } else if !body.h2ping.is_empty() {
         "H2PING"
     } else if !body.os_service.is_empty() {
-        "OSService"
+        return Ok(ProbeKind::OsService { name: body.os_service.clone() });
     } else {
         return alias(node, body);
     };

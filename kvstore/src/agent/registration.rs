@@ -159,6 +159,7 @@ pub fn service(agent: Agent<'_>, body: ServiceRegistration) -> Result<Service, I
         proxy: body.proxy,
         connect,
         owner: Owner::Agent,
+        from_file: false,
     };
     Ok(Service { instance, checks, warnings })
 }
@@ -240,6 +241,7 @@ fn row(
         timeout: String::new(),
         definition: Value::Null,
         owner: Owner::Agent,
+        from_file: false,
     }
 }
 

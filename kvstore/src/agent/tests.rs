@@ -66,6 +66,7 @@ impl Agent {
             timeout: String::new(),
             definition: serde_json::Value::Null,
             owner: Owner::Agent,
+            from_file: false,
         }
     }
 
@@ -123,7 +124,7 @@ impl Agent {
 }
 
 fn tcp(address: &str) -> ProbeKind {
-    ProbeKind::Tcp { address: address.into() }
+    ProbeKind::Tcp { address: address.into(), tls: None }
 }
 
 /// A port that counts who connects.

@@ -215,6 +215,7 @@ fn register(rng: &mut StdRng, node: &str, instance: &str) -> Command {
         proxy: serde_json::Value::Null,
         connect: serde_json::Value::Null,
         owner: Owner::Agent,
+        from_file: false,
     };
     let check = Check {
         node: key,
@@ -230,12 +231,13 @@ fn register(rng: &mut StdRng, node: &str, instance: &str) -> Command {
         timeout: String::new(),
         definition: serde_json::Value::Null,
         owner: Owner::Agent,
+        from_file: false,
     };
     Command::Register { node, keep_node: false, instance: Some(instance.into()), checks: vec![check] }
 }
 
 fn probe() -> Probe {
-    let kind = ProbeKind::Tcp { address: "10.0.0.1:80".into() };
+    let kind = ProbeKind::Tcp { address: "10.0.0.1:80".into(), tls: None };
     Probe::new(kind, std::time::Duration::from_secs(10), std::time::Duration::from_secs(1))
 }
 

@@ -77,6 +77,7 @@ fn row(app: &App, id: CheckId, service: Option<InstanceId>, name: &str, notes: S
         timeout: String::new(),
         definition: Value::Null,
         owner: Owner::Agent,
+        from_file: false,
     }
 }
 

@@ -92,6 +92,7 @@ fn instance(node: &NodeKey, body: NodeService) -> Result<Instance, InvalidRegist
         proxy: body.proxy,
         connect: body.connect,
         owner: Owner::External,
+        from_file: false,
     })
 }
 
@@ -132,6 +133,7 @@ fn check(node: &str, key: &NodeKey, body: HealthCheck) -> Result<Check, InvalidR
             definition
         },
         owner: Owner::External,
+        from_file: false,
     })
 }
 

@@ -113,6 +113,7 @@ fn ttl_check(ttl: Duration) -> Command {
         timeout: String::new(),
         definition: serde_json::Value::Null,
         owner: Owner::Agent,
+        from_file: false,
     };
     Command::Register { node, keep_node: false, instance: None, checks: vec![check] }
 }

@@ -249,7 +249,7 @@ fn a_probe_s_result_counts_only_for_the_check_it_was_made_for() {
 }
 
 #[test]
-fn an_instance_goes_for_its_own_critical_check_only() {
+fn an_instance_goes_for_its_critical_checks_only() {
     let critical = |id: &str, of: &str| Check { status: Critical, ..tcp_check("n", id, of) };
     let foreign = Check { owner: Owner::External, ..critical("foreign", "i") };
     let state = given([register(
@@ -263,9 +263,11 @@ fn an_instance_goes_for_its_own_critical_check_only() {
         check: check_id(id),
         probe: probe.clone(),
     };
-    case(&state, &reap("bad", &probe), "-n/n/c/bad -n/n/c/foreign -n/n/c/good -n/n/i/i");
+    for id in ["bad", "foreign"] {
+        case(&state, &reap(id, &probe), "-n/n/c/bad -n/n/c/foreign -n/n/c/good -n/n/i/i");
+    }
     case(&state, &reap("bad", &tcp("10.0.0.2:80")), "");
-    for id in ["good", "foreign", "host", "none"] {
+    for id in ["good", "host", "none"] {
         case(&state, &reap(id, &probe), "");
     }
 }
@@ -300,4 +302,42 @@ fn a_decision_names_what_it_relied_on() {
         let expects = decide(&state, &command).unwrap().changes.expects;
         assert!(expects.contains(&expected), "{command:?} relies on {expects:?}, not on {expected:?}");
     }
+}
+
+/// An agent's own registration stays its own, whoever writes over it through the catalog.
+#[test]
+fn what_an_agent_put_stays_its_own() {
+    let mut state = given([host("n"), own(instance("n", "i", "web"), vec![tcp_check("n", "c", "i")])]);
+    let foreign = Instance { owner: Owner::External, tags: vec!["new".into()], ..instance("n", "i", "web") };
+    let said = Check { owner: Owner::External, status: Critical, output: "said".into(), ..check("n", "c", "i") };
+    carry_out(&mut state, &register(node("n", ""), Some(foreign), vec![said]));
+    let row = state.instance(&node_key("n"), &instance_id("i")).unwrap();
+    assert_eq!((row.owner, &row.tags[..]), (Owner::Agent, &["new".to_owned()][..]));
+    let row = state.check(&node_key("n"), &check_id("c")).unwrap();
+    assert_eq!((row.owner, row.status, &*row.output), (Owner::Agent, Critical, "said"));
+    assert_eq!(row.probe, Some(tcp("10.0.0.1:80")));
+    // What nobody's agent has put is external, and becomes the agent's by registering it there.
+    let other = Instance { owner: Owner::External, ..instance("n", "j", "web") };
+    carry_out(&mut state, &register(node("n", ""), Some(other.clone()), vec![]));
+    carry_out(&mut state, &own(Instance { owner: Owner::Agent, ..other }, vec![]));
+    assert_eq!(state.instance(&node_key("n"), &instance_id("j")).unwrap().owner, Owner::Agent);
+    carry_out(&mut state, &deregister("n/i/i"));
+    case(&state, &deregister_own("n/i/i"), &Refusal::UnknownInstance(instance_id("i")).to_string());
+}
+
+#[test]
+fn only_what_a_file_defined_is_undefined() {
+    let undefine = |target| Command::Undefine { node: node_key("n"), target };
+    let (i, c) = (|| Target::Instance(instance_id("i")), || Target::Check(check_id("c")));
+    let defined = |from_file| Instance { from_file, ..instance("n", "i", "web") };
+    let defined_check = |from_file| Check { from_file, ..check("n", "c", "") };
+    let mut state = given([host("n"), own(defined(true), vec![check("n", "a", "i")]), own_check(defined_check(true))]);
+    case(&state, &undefine(i()), "-n/n/c/a -n/n/i/i");
+    case(&state, &undefine(c()), "-n/n/c/c");
+    case(&state, &undefine(Target::Node), "");
+    // Registered by hand since.
+    carry_out(&mut state, &own(defined(false), vec![check("n", "a", "i")]));
+    carry_out(&mut state, &own_check(defined_check(false)));
+    case(&state, &undefine(i()), "");
+    case(&state, &undefine(c()), "");
 }

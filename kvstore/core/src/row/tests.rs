@@ -46,6 +46,7 @@ fn instance(node: &str, id: &str, service: &str, proxy: Value) -> Row {
         connect: proxy.clone(),
         proxy,
         owner: Owner::Agent,
+        from_file: false,
     })
 }
 
@@ -65,6 +66,7 @@ fn check(node: &str, id: &str, kind: Option<ProbeKind>) -> Row {
         timeout: "1s".into(),
         definition: json!({"HTTP": "http://x/", "Header": {"a": ["b"]}}),
         owner: Owner::External,
+        from_file: false,
     })
 }
 
@@ -92,7 +94,10 @@ fn rows_survive_their_encoding() {
     for kind in [
         http,
         ttl,
-        ProbeKind::Tcp { address: address.clone() },
+        ProbeKind::Tcp { address: address.clone(), tls: None },
+        ProbeKind::Tcp { address: address.clone(), tls: tls.clone() },
+        ProbeKind::OsService { name: "cron".into() },
+        ProbeKind::Reported,
         ProbeKind::Udp { address: address.clone() },
         ProbeKind::Script { args: args.clone() },
         ProbeKind::Docker { container: "web".into(), args },
@@ -249,7 +254,7 @@ fn garbage_is_an_error_and_no_panic() {
 #[test]
 fn a_probe_of_an_older_version_has_every_result_count_at_once() {
     let old: Probe = serde_json::from_value(json!({"kind": {"tcp": {"address": "h:1"}}, "interval": 1000})).unwrap();
-    let kind = ProbeKind::Tcp { address: "h:1".into() };
+    let kind = ProbeKind::Tcp { address: "h:1".into(), tls: None };
     assert_eq!(old, Probe::new(kind, Duration::from_secs(1), Duration::ZERO));
     let thresholds = Thresholds { failures_before_critical: 3, ..Thresholds::default() };
     let new = Probe { thresholds, output_max_bytes: Some(9), deregister_after: Duration::from_mins(1), ..old };

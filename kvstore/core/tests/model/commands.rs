@@ -83,7 +83,8 @@ pub(crate) fn random(rng: &mut StdRng, naive: &Naive) -> Command {
             Command::RegisterCheck { check: check(rng, &node, of.as_ref(), Some(Owner::Agent)).into() }
         }
         62..70 => Command::Deregister { node: node_key(rng), target: target(rng) },
-        70..76 => Command::DeregisterOwn { node: node_key(rng), target: target(rng) },
+        70..74 => Command::DeregisterOwn { node: node_key(rng), target: target(rng) },
+        74..76 => Command::Undefine { node: node_key(rng), target: target(rng) },
         76..84 => {
             Command::ReportTtl { node: node_key(rng), check: check_id(rng), status: status(rng), output: text(rng) }
         }
@@ -146,6 +147,7 @@ fn instance(rng: &mut StdRng, node: Option<&NodeKey>) -> Instance {
         proxy: json(rng),
         connect: Value::Null,
         owner: owner(rng),
+        from_file: rng.random_bool(0.3),
     }
 }
 
@@ -168,11 +170,12 @@ fn check(rng: &mut StdRng, node: &NodeKey, of: Option<&InstanceId>, owned_by: Op
         timeout: String::new(),
         definition: json(rng),
         owner: owned_by.unwrap_or_else(|| owner(rng)),
+        from_file: rng.random_bool(0.3),
     }
 }
 
 fn probe(rng: &mut StdRng) -> Arc<Probe> {
     let ttl = ProbeKind::Ttl { ttl: Duration::from_secs(10) };
-    let kind = pick(rng, &[ttl, ProbeKind::Tcp { address: "10.0.0.1:80".into() }]);
+    let kind = pick(rng, &[ttl, ProbeKind::Tcp { address: "10.0.0.1:80".into(), tls: None }]);
     Arc::new(Probe::new(kind, Duration::ZERO, Duration::ZERO))
 }

@@ -126,6 +126,18 @@ impl Naive {
                 }
                 self.remove(node, target);
             }
+            Command::Undefine { node, target } => {
+                let from_file = match target {
+                    Target::Node => false,
+                    Target::Instance(id) => {
+                        self.instances.get(&(node.clone(), id.clone())).is_some_and(|i| i.from_file)
+                    }
+                    Target::Check(id) => self.checks.get(&(node.clone(), id.clone())).is_some_and(|c| c.from_file),
+                };
+                if from_file {
+                    self.remove(node, target);
+                }
+            }
             Command::ReportTtl { node, check, status, output } => {
                 let old = self.own_check(node, check)?;
                 if !is_ttl(&old) {
@@ -145,7 +157,7 @@ impl Naive {
             Command::ReapCritical { node, check, probe } => {
                 if let Some(old) = self.checks.get(&(node.clone(), check.clone())).map(|old| old.value.clone())
                     && old.probe.as_ref() == Some(probe)
-                    && (old.status, old.owner) == (Status::Critical, Owner::Agent)
+                    && old.status == Status::Critical
                     && let Some(instance) = old.service
                 {
                     self.remove(node, &Target::Instance(instance));
@@ -191,8 +203,14 @@ impl Naive {
             self.nodes.insert(key.clone(), unstamped(node));
         }
         if let Some(instance) = instance {
-            self.put_instance(instance);
+            let mut instance = instance.clone();
+            let old = self.instances.get(&(key.clone(), instance.id.clone()));
+            if let Some(old) = old.filter(|old| old.owner == Owner::Agent && instance.owner == Owner::External) {
+                (instance.owner, instance.from_file) = (Owner::Agent, old.from_file);
+            }
+            self.put_instance(&instance);
         }
+        let before = self.checks.clone();
         for check in checks {
             if let Some(instance) = &check.service
                 && !self.instances.contains_key(&(key.clone(), instance.clone()))
@@ -200,7 +218,13 @@ impl Naive {
                 let (instance, check) = (instance.clone(), check.id.clone());
                 return Err(Refusal::CatalogCheckOfUnknownInstance { instance, check });
             }
-            self.put_check(check);
+            let mut check = check.clone();
+            let old = before.get(&(key.clone(), check.id.clone())).map(|old| old.value.clone());
+            if let Some(old) = old.filter(|old| old.owner == Owner::Agent && check.owner == Owner::External) {
+                (check.owner, check.from_file, check.probe) = (Owner::Agent, old.from_file, old.probe);
+                (check.kind, check.interval, check.timeout) = (old.kind, old.interval, old.timeout);
+            }
+            self.put_check(&check);
         }
         Ok(())
     }

@@ -61,7 +61,7 @@ impl Prober {
                 let what = format!("HTTP {method} {}", http::without_password(url));
                 self.http.probe(&probe.kind, &what, within).await
             }
-            ProbeKind::Tcp { address } => tcp::probe(address, &format!("TCP connect {address}"), within).await,
+            ProbeKind::Tcp { address, .. } => tcp::probe(address, &format!("TCP connect {address}"), within).await,
             ProbeKind::Udp { address } => udp::probe(address, &format!("UDP connect {address}"), within).await,
             // They may have been allowed when the check was registered.
             ProbeKind::Script { .. } | ProbeKind::Docker { .. } if !self.scripts => {
@@ -69,6 +69,10 @@ impl Prober {
             }
             // Bounded already, with a word on what is missing.
             ProbeKind::Script { args } => return script::probe(args, max, within).await,
+            ProbeKind::OsService { name } => critical(
+                &format!("OS service {name}"),
+                "unsupported: services of the host's system are not watched here",
+            ),
             other => return Finding::NotTried(format!("{} checks are not probed", other.name())),
         };
         finding.cut(max)

@@ -48,7 +48,7 @@ fn http_probe(url: &str) -> Probe {
 }
 
 fn tcp_probe(address: &str) -> Probe {
-    let kind = ProbeKind::Tcp { address: address.into() };
+    let kind = ProbeKind::Tcp { address: address.into(), tls: None };
     Probe::new(kind, Duration::from_secs(1), TIMEOUT)
 }
 

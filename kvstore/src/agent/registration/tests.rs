@@ -92,7 +92,6 @@ fn refuses_kinds_it_cannot_run() {
         ("Docker checks are", json!({"DockerContainerID": "x", "Args": ["true"], "Interval": "5s"})),
         ("gRPC checks are", json!({"GRPC": "127.0.0.1:1", "Interval": "5s"})),
         ("H2PING checks are", json!({"H2PING": "127.0.0.1:1", "Interval": "5s"})),
-        ("OSService checks are", json!({"OSService": "x", "Interval": "5s"})),
         ("https is", json!({"HTTP": "HTTPS://127.0.0.1/", "Interval": "5s"})),
     ] {
         let text = refused(json!({"Name": "web", "Check": check}));
@@ -119,6 +118,7 @@ fn the_plainest_service_has_consuls_defaults() {
         proxy: Value::Null,
         connect: Value::Null,
         owner: Owner::Agent,
+        from_file: false,
     };
     assert_eq!(service, Service { instance: expected, checks: vec![], warnings: vec![] });
 }
@@ -200,7 +200,7 @@ fn a_probe_is_taken_as_given_with_defaults_and_the_shortest_interval() {
     assert_eq!(warnings, [""; 0]);
 
     let (probe, warnings) = parse(json!({"TCP": "localhost:1", "Interval": "100ms"}));
-    let kind = ProbeKind::Tcp { address: "localhost:1".into() };
+    let kind = ProbeKind::Tcp { address: "localhost:1".into(), tls: None };
     assert_eq!(probe, Probe::new(kind, MIN_INTERVAL, DEFAULT_TIMEOUT));
     assert_eq!(warnings, ["check \"service:web\": an interval of 100ms is too short; raised to 1s"]);
 
@@ -228,6 +228,7 @@ fn every_kind_is_taken_as_given() {
         (json!({"UDP": "h:1", "Interval": "5s"}), ProbeKind::Udp { address: "h:1".into() }, 10),
         (json!({"Args": args, "Interval": "5s"}), ProbeKind::Script { args: args.clone() }, 30),
         (json!({"ScriptArgs": args, "Interval": "5s", "Timeout": "7s"}), ProbeKind::Script { args: args.clone() }, 7),
+        (json!({"OSService": "cron", "Interval": "5s"}), ProbeKind::OsService { name: "cron".into() }, 10),
         (json!({"AliasNode": "N2"}), ProbeKind::Alias { node: NodeKey::new("n2").unwrap(), service: None }, 0),
         (
             json!({"AliasService": "web-1"}),
