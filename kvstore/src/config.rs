@@ -157,11 +157,13 @@ pub struct Limits {
     pub kv_value_bytes: usize,
     /// The body of a transaction, and of any other request that is no KV value.
     pub body_bytes: usize,
+    /// A snapshot to be restored, packed or unpacked.
+    pub snapshot_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { kv_value_bytes: 512 << 10, body_bytes: 512 << 10 }
+        Self { kv_value_bytes: 512 << 10, body_bytes: 512 << 10, snapshot_bytes: 512 << 20 }
     }
 }
 

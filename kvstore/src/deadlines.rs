@@ -97,6 +97,10 @@ impl Deadlines {
                     self.start(row, now);
                 }
             }
+            Command::Restore { .. } => {
+                *self.lock() = Table::default();
+                self.load(state, now);
+            }
             Command::ExpireTtl { node, check } => self.lock().remove(&(node.clone(), check.clone())),
             _ => {}
         }

@@ -16,5 +16,6 @@ mod logging;
 mod metrics;
 pub mod reload;
 pub mod server;
+pub mod snapshot;
 pub mod store;
 mod waiters;

@@ -61,6 +61,12 @@ impl Reload {
         Self(Arc::new(Parts { current: Mutex::new(current), reread, store, logs, own_node }))
     }
 
+    /// Puts this node back into a catalog that may have lost it.
+    pub(crate) async fn register_own_node(&self) -> Result<(), WriteError> {
+        let current = self.0.current.lock().await;
+        crate::server::register_own_node(&current, &self.0.store).await
+    }
+
     /// Reads the configuration again and makes it so.
     ///
     /// # Errors

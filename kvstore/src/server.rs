@@ -140,7 +140,7 @@ async fn start_on(
 ) -> Result<(Vec<HttpAddr>, Vec<SocketAddr>, JoinSet<()>), ServerError> {
     let node = node_key(config);
     let source = |source| ServerError::Register { node: config.node_name.clone(), source };
-    register_own_node(config, store, &node).await.map_err(source)?;
+    register_own_node(config, store).await.map_err(source)?;
 
     let mut listeners = Vec::new();
     for address in &config.http {
@@ -179,14 +179,15 @@ async fn start_on(
 
 /// Puts this node into the catalog. A row of that name with another id is an earlier life of this host: the engine has
 /// no other writer, so nobody else can be alive under it. The newest incarnation takes over.
-async fn register_own_node(config: &config::Agent, store: &Store, node: &NodeKey) -> Result<(), WriteError> {
-    let earlier = store.state().node(node).map(|row| row.id.clone());
+pub(crate) async fn register_own_node(config: &config::Agent, store: &Store) -> Result<(), WriteError> {
+    let node = node_key(config);
+    let earlier = store.state().node(&node).map(|row| row.id.clone());
     if let Some(id) = earlier.filter(|id| !id.is_empty() && *id != config.node_id) {
         tracing::warn!(node = config.node_name, from = id, to = config.node_id, "this node's name is taken over");
-        let target = Target::Check(alive_check(node).id);
+        let target = Target::Check(alive_check(&node).id);
         store.submit(Command::Deregister { node: node.clone(), target }).await?;
     }
-    store.submit(own_node(config, node)).await.map(|_| ())
+    store.submit(own_node(config, &node)).await.map(|_| ())
 }
 
 fn about(config: &config::Agent, node: NodeKey) -> About {
@@ -198,6 +199,7 @@ fn about(config: &config::Agent, node: NodeKey) -> About {
         advertise: config.advertise,
         server_port: config.server_port,
         max_value_bytes: config.limits.kv_value_bytes,
+        max_snapshot_bytes: config.limits.snapshot_bytes,
         script_checks: config.script_checks,
     }
 }

@@ -252,7 +252,7 @@ impl Worker {
                 Ok(decision) => {
                     let proposed = !decision.changes.is_empty();
                     if proposed {
-                        draft.apply(draft.index().next(), &decision.changes);
+                        draft.apply(decision.changes.index_after(draft.index()), &decision.changes);
                         proposals.push(Proposal { changes: decision.changes, lazy: pending.command.is_lazy() });
                     }
                     (Ok(decision.outcome), proposed)

@@ -53,6 +53,13 @@ enum Part {
 impl Applying<'_> {
     fn delete_range(&mut self, range: &RowRange) {
         match range {
+            RowRange::All => {
+                let keys: Vec<_> = self.state.rows().map(|row| row.value.key()).collect();
+                // What is on a host before the host.
+                for key in keys.iter().rev() {
+                    self.delete(key);
+                }
+            }
             RowRange::Node(node) => {
                 let checks: Vec<_> = self.state.checks_on(node).map(|c| c.id.clone()).collect();
                 let instances: Vec<_> = self.state.instances_on(node).map(|i| i.id.clone()).collect();

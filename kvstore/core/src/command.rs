@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
+    Index,
     health::Status,
     names::{CheckId, InstanceId, Key, NodeKey},
-    row::{Check, Instance, Node, Probe},
+    row::{Check, Instance, Node, Probe, Row, Stamped},
 };
 
 /// What of a node [`Command::Deregister`] takes away.
@@ -120,6 +121,14 @@ pub enum Command {
         check: CheckId,
         /// The probe that allowed it.
         probe: Arc<Probe>,
+    },
+    /// The rows of a snapshot take the place of all there is. Each is modified by this, at an index above all that the
+    /// registry gave out that the snapshot is from.
+    Restore {
+        /// Every row.
+        rows: Vec<Stamped<Row>>,
+        /// The index of the snapshot.
+        index: Index,
     },
     /// A probe has run. Of no effect if the check is gone or has another probe by now.
     ProbeResult {

@@ -6,7 +6,7 @@ use crate::{
     Command, Index, State, Target,
     health::Status,
     names::{CheckId, InstanceId, NodeKey},
-    row::{Check, Instance, KvEntry, Node, Owner, ProbeKind, Row, RowKey, RowRange},
+    row::{Check, Instance, KvEntry, Node, Owner, ProbeKind, Row, RowKey, RowRange, Stamped},
 };
 
 /// The check by which an agent shows that it lives.
@@ -51,12 +51,20 @@ pub struct Changes {
     pub expects: Vec<Expect>,
     /// The steps, in order, all or none; a later one may concern the row of an earlier one.
     pub ops: Vec<Op>,
+    /// Their index is above this one too: it was given out in another life of the registry.
+    pub above: Index,
 }
 
 impl Changes {
     /// Whether nothing changes.
     pub fn is_empty(&self) -> bool {
         self.ops.is_empty()
+    }
+
+    /// Their index, if `last` was that of the change before.
+    #[must_use]
+    pub fn index_after(&self, last: Index) -> Index {
+        last.max(self.above).next()
     }
 }
 
@@ -195,6 +203,7 @@ impl<'a> Draft<'a> {
                     self.delete_instance(node, instance);
                 }
             }
+            Command::Restore { rows, index } => self.restore(rows, *index),
             Command::ProbeResult { node, check, probe, status, output } => {
                 if let Some(old) = self.check(node, check)
                     && old.probe.as_ref() == Some(probe)
@@ -204,6 +213,14 @@ impl<'a> Draft<'a> {
             }
         }
         Ok(Outcome::Done)
+    }
+
+    /// Takes everything away and puts `rows`. What was there and comes again is modified too: who waits looks anew.
+    fn restore(&mut self, rows: &[Stamped<Row>], index: Index) {
+        self.delete_range(RowRange::All);
+        let put = |row: &Stamped<Row>| Op::Put(Put { row: row.value.clone(), created: Some(row.created) });
+        self.changes.ops.extend(rows.iter().map(put));
+        self.changes.above = index;
     }
 
     fn register(
@@ -445,6 +462,7 @@ impl<'a> Draft<'a> {
 
     fn delete_range(&mut self, range: RowRange) {
         let occupied = match &range {
+            RowRange::All => self.state.rows().next().is_some(),
             RowRange::Node(node) => self.state.node(node).is_some(),
             RowRange::KvPrefix(prefix) => self.state.keys(prefix).next().is_some(),
         };

@@ -392,6 +392,8 @@ pub enum RowKey {
 /// Every row below a point.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RowRange {
+    /// All there is.
+    All,
     /// A host with all that is on it.
     Node(NodeKey),
     /// Every key that begins with this; empty: every key.
@@ -467,6 +469,7 @@ impl RowRange {
     /// Whether the row stored under `key` is inside.
     pub fn contains(&self, key: &str) -> bool {
         match self {
+            Self::All => true,
             Self::Node(node) => {
                 let rest = key.strip_prefix("n/").and_then(|k| k.strip_prefix(&*escape(node.as_str())));
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
@@ -478,6 +481,7 @@ impl RowRange {
     /// The text that all encoded keys inside begin with; some keys outside may begin with it too.
     pub fn prefix(&self) -> String {
         match self {
+            Self::All => String::new(),
             Self::Node(node) => format!("n/{}", escape(node.as_str())),
             Self::KvPrefix(prefix) => format!("k/{prefix}"),
         }

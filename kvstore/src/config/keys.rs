@@ -43,6 +43,7 @@ pub(crate) struct Layer {
     pub(crate) node_meta: BTreeMap<String, String>,
     pub(crate) kv_value_bytes: Option<usize>,
     pub(crate) body_bytes: Option<usize>,
+    pub(crate) snapshot_bytes: Option<usize>,
     pub(crate) check_output_interval: Option<GoDuration>,
     pub(crate) script_checks: Option<bool>,
     pub(crate) strict_consul: Option<bool>,
@@ -75,8 +76,8 @@ impl Layer {
             (self.addresses_http, self.addresses_dns) = (None, None);
         }
         replace!(node_name node_id datacenter domain alt_domain data_dir engine bind advertise client http_port dns_port
-            server_port addresses_http addresses_dns dns kv_value_bytes body_bytes check_output_interval script_checks
-            strict_consul dev log_level log_format);
+            server_port addresses_http addresses_dns dns kv_value_bytes body_bytes snapshot_bytes check_output_interval
+            script_checks strict_consul dev log_level log_format);
         if !over.http_addr.is_empty() {
             self.http_addr = over.http_addr;
         }
@@ -348,6 +349,7 @@ fn read_dns(dns: &mut Section<'_>, layer: &mut Layer) {
 fn read_limits(limits: &mut Section<'_>, layer: &mut Layer) {
     limits.take("kv_max_value_size", &mut layer.kv_value_bytes);
     limits.take("txn_max_req_len", &mut layer.body_bytes);
+    limits.take("snapshot_max_size", &mut layer.snapshot_bytes);
     let others = ["rpc_handshake_timeout", "rpc_client_timeout", "rpc_max_conns_per_client", "rpc_rate"];
     limits.ignore(&others, &mut layer.cluster_only);
     limits.ignore(&["rpc_max_burst", "request_limits"], &mut layer.cluster_only);

@@ -51,6 +51,7 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
         limits: Limits {
             kv_value_bytes: layer.kv_value_bytes.unwrap_or(limits.kv_value_bytes),
             body_bytes: layer.body_bytes.unwrap_or(limits.body_bytes),
+            snapshot_bytes: layer.snapshot_bytes.unwrap_or(limits.snapshot_bytes),
         },
         check_output_interval: layer.check_output_interval.map_or(CHECK_OUTPUT_INTERVAL, |d| d.0),
         script_checks: layer.script_checks.unwrap_or(false),

@@ -122,7 +122,7 @@ impl Embedded {
     fn keep_in_memory(&mut self, batch: &[Proposal]) {
         let mut index = self.index;
         for Proposal { changes, .. } in batch {
-            index = index.next();
+            index = changes.index_after(index);
             for op in &changes.ops {
                 match op {
                     Op::Put(put) => {
@@ -145,7 +145,7 @@ impl Embedded {
                 write_rows(rows, &self.unwritten)?;
                 let mut index = self.index;
                 for proposal in batch {
-                    index = index.next();
+                    index = proposal.changes.index_after(index);
                     write_changes(rows, &proposal.changes, index, &mut before)?;
                 }
                 Ok(reserve)
@@ -204,7 +204,7 @@ impl Engine for Embedded {
     }
 
     fn commit(&mut self, batch: Vec<Proposal>) -> Result<Vec<Result<Index, Conflict>>, EngineError> {
-        let last = Index(self.index.0 + batch.len() as u64);
+        let last = batch.iter().fold(self.index, |last, proposal| proposal.changes.index_after(last));
         if self.may_wait(&batch, last) {
             self.keep_in_memory(&batch);
         } else {
@@ -213,7 +213,7 @@ impl Engine for Embedded {
         }
         let mut committed = Vec::with_capacity(batch.len());
         for proposal in batch {
-            self.index = self.index.next();
+            self.index = proposal.changes.index_after(self.index);
             self.log.push(Commit { index: self.index, changes: proposal.changes });
             committed.push(Ok(self.index));
         }

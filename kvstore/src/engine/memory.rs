@@ -25,7 +25,7 @@ impl Engine for Memory {
 
     fn commit(&mut self, batch: Vec<Proposal>) -> Result<Vec<Result<Index, Conflict>>, EngineError> {
         let committed = batch.into_iter().map(|proposal| {
-            self.index = self.index.next();
+            self.index = proposal.changes.index_after(self.index);
             self.log.push(Commit { index: self.index, changes: proposal.changes });
             Ok(self.index)
         });

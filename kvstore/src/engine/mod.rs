@@ -80,7 +80,7 @@ pub trait Engine: Send {
     /// Commits each proposal that still holds, in order, each as a whole; durable on return unless all are lazy.
     ///
     /// Gives one result per proposal. The proposals of one batch were decided one after the other, each on the state
-    /// that those before it leave; an engine with a single writer gives them the indexes after its last one, in order.
+    /// that those before it leave; an engine with a single writer gives each [`Changes::index_after`] the one before.
     ///
     /// # Errors
     /// [`EngineError::Write`]: none of the batch was committed.

@@ -110,7 +110,7 @@ impl Writer {
         for command in batch {
             let Ok(decision) = decide(&draft, command) else { continue };
             if !decision.changes.is_empty() {
-                draft.apply(draft.index().next(), &decision.changes);
+                draft.apply(decision.changes.index_after(draft.index()), &decision.changes);
                 proposals.push(Proposal { changes: decision.changes, lazy: command.is_lazy() });
             }
         }
@@ -126,7 +126,7 @@ impl Writer {
             return Err(error);
         }
         for commit in &log {
-            assert_eq!(commit.index, self.state.index().next());
+            assert_eq!(commit.index, commit.changes.index_after(self.state.index()));
             self.state.apply(commit.index, &commit.changes);
         }
         let indexes: Vec<_> = results.unwrap().into_iter().map(Result::unwrap).collect();
@@ -174,6 +174,7 @@ fn random_command(rng: &mut StdRng) -> Command {
             Command::KvPut { key: random_key(rng), value, flags: rng.random_range(0..3), cas: None }
         }
         8..10 => Command::KvDelete { key: random_key(rng), cas: None },
+        10 if rng.random_bool(0.2) => restore(rng),
         10 => Command::KvDeleteTree { prefix: pick(rng, &["", "a", "a/", "a/b/", "\u{10FFFF}"]).into() },
         11..15 => register(rng, node, instance),
         15 => Command::Deregister { node: NodeKey::new(node).unwrap(), target: Target::Node },
@@ -183,6 +184,18 @@ fn random_command(rng: &mut StdRng) -> Command {
         },
         _ => probe_result(rng),
     }
+}
+
+/// A snapshot of a registry that has given out fewer indexes, or many more.
+fn restore(rng: &mut StdRng) -> Command {
+    let mut other = State::empty(Index(FRESH.0 - 100));
+    let put = |rng: &mut StdRng| Command::KvPut { key: random_key(rng), value: "old".into(), flags: 0, cas: None };
+    for command in [register(rng, "n0", "i0"), put(rng), put(rng)] {
+        let changes = decide(&other, &command).unwrap().changes;
+        other.apply(changes.index_after(other.index()), &changes);
+    }
+    let ahead = rng.random_range(0..10_000);
+    Command::Restore { rows: other.rows().collect(), index: Index(other.index().0 + ahead) }
 }
 
 fn random_key(rng: &mut StdRng) -> Key {

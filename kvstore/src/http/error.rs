@@ -40,6 +40,9 @@ pub(crate) enum ApiError {
     /// The body did not come in time.
     #[error("the body took too long to arrive")]
     SlowBody,
+    /// As much is under way as may be.
+    #[error("{0}; try again")]
+    Busy(&'static str),
     /// The store said no.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -72,7 +75,7 @@ impl ApiError {
                 }
                 _ => StatusCode::INTERNAL_SERVER_ERROR,
             },
-            Self::Write(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy(_) | Self::Write(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 

@@ -40,6 +40,7 @@ mod query;
 mod register;
 mod serve;
 mod shape;
+mod snapshot;
 mod status;
 
 pub use body::Body;
@@ -58,9 +59,11 @@ use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
+    body::Incoming,
     header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, VARY},
 };
 use kvstore_core::names::NodeKey;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
 
@@ -89,6 +92,8 @@ pub struct App {
     logs: Logs,
     metrics: Metrics,
     reload: Reload,
+    saves: Arc<Semaphore>,
+    restores: Semaphore,
 }
 
 impl App {
@@ -97,7 +102,9 @@ impl App {
         let endpoints = TABLES.iter().copied().flatten().map(|route| (route.method.as_str(), route.path));
         let metrics = Metrics::new(&store, endpoints);
         let (asked, events) = (cached::Asked::default(), Events::default());
-        Self { store, about, shutdown, asked, coordinates: Arc::default(), events, logs, metrics, reload }
+        let (saves, restores) = (Arc::new(Semaphore::new(snapshot::MAX_SAVES)), Semaphore::new(1));
+        let coordinates = Arc::default();
+        Self { store, about, shutdown, asked, coordinates, events, logs, metrics, reload, saves, restores }
     }
 
     /// Where DNS counts its questions, to be shown with the rest.
@@ -123,6 +130,8 @@ pub struct About {
     pub server_port: u16,
     /// A key's value has at most this many bytes.
     pub max_value_bytes: usize,
+    /// A snapshot to be restored has at most this many bytes, packed or unpacked.
+    pub max_snapshot_bytes: usize,
     /// Whether programs may be registered as checks.
     pub script_checks: bool,
 }
@@ -156,6 +165,8 @@ enum Handler {
     Later(for<'a> fn(&'a App, Call) -> Later<'a>),
     /// A change.
     Write(for<'a> fn(&'a App, Call) -> Later<'a>),
+    /// A change whose body has limits of its own.
+    Upload(for<'a> fn(&'a App, Call, Incoming) -> Later<'a>),
 }
 
 /// One endpoint with one method.
@@ -180,6 +191,10 @@ const fn later(path: &'static str, handler: for<'a> fn(&'a App, Call) -> Later<'
 
 const fn put(path: &'static str, handler: for<'a> fn(&'a App, Call) -> Later<'a>) -> Route {
     Route { method: Method::PUT, path, handler: Handler::Write(handler) }
+}
+
+const fn upload(path: &'static str, handler: for<'a> fn(&'a App, Call, Incoming) -> Later<'a>) -> Route {
+    Route { method: Method::PUT, path, handler: Handler::Upload(handler) }
 }
 
 const fn post(path: &'static str, handler: for<'a> fn(&'a App, Call) -> Later<'a>) -> Route {
@@ -248,6 +263,8 @@ static ROUTES: &[Route] = &[
     later("/v1/coordinate/nodes", later!(coordinate::nodes)),
     later("/v1/coordinate/node/", later!(coordinate::node)),
     plain("/v1/coordinate/datacenters", coordinate::datacenters),
+    plain("/v1/snapshot", snapshot::save),
+    upload("/v1/snapshot", |app, call, body| Box::pin(snapshot::restore(app, call, body))),
     plain("/v1/status/leader", status::leader),
     plain("/v1/status/peers", status::peers),
 ];
@@ -287,7 +304,7 @@ fn find(path: &str) -> Option<(Group, &str)> {
 }
 
 /// Answers one request; never fails: what goes wrong is an answer too.
-pub(crate) async fn answer(app: &Arc<App>, request: Request<hyper::body::Incoming>) -> Response<Body> {
+pub(crate) async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Response<Body> {
     let api = request.uri().path().starts_with("/v1/");
     let gzip = compress::accepted(request.headers());
     // The path only: a parameter may be a token.
@@ -317,7 +334,7 @@ struct Seen {
     waited: bool,
 }
 
-async fn route(app: &App, request: Request<hyper::body::Incoming>, seen: &mut Seen) -> Answer {
+async fn route(app: &App, request: Request<Incoming>, seen: &mut Seen) -> Answer {
     let (head, incoming) = request.into_parts();
     let method = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
     let Some(path) = path::canonical(head.uri.path(), &method, |path| find(path).is_some()) else {
@@ -358,13 +375,14 @@ async fn route(app: &App, request: Request<hyper::body::Incoming>, seen: &mut Se
             call.body = read_body(incoming, if is_kv { app.about.max_value_bytes } else { MAX_BODY_BYTES }).await?;
             handler(app, call).await?
         }
+        Handler::Upload(handler) => handler(app, call, incoming).await?,
     };
     cached::tell(cached, &mut response);
     Ok(if pretty { prettied(response) } else { response })
 }
 
 /// The whole body, if it comes in time and is not too long; chunked ones are measured too.
-async fn read_body(body: hyper::body::Incoming, max_bytes: usize) -> Result<Bytes, ApiError> {
+async fn read_body(body: Incoming, max_bytes: usize) -> Result<Bytes, ApiError> {
     let declared = hyper::body::Body::size_hint(&body).lower();
     let too_large = |bytes: Option<u64>| ApiError::BodyTooLarge { bytes, max_bytes };
     if declared > max_bytes as u64 {

@@ -89,3 +89,36 @@ fn many_deletions_at_once_keep_the_bound() {
     assert_eq!(touched.len(), 50);
     assert!((0..50).all(|n| state.index_of(&WatchKey::Key(key(&format!("k{n}")))) == Index(151)));
 }
+
+#[test]
+fn a_restore_takes_the_place_of_all_there_was_and_wakes_all_who_see_it() {
+    let then = two_services();
+    let rows: Vec<_> = then.rows().collect();
+    let mut state = given([put("a", "1"), put("b", "1"), host("m"), host("n")]);
+    let keys = [
+        WatchKey::Key(key("a")),
+        WatchKey::KeyPrefix(String::new()),
+        service("web"),
+        status("db"),
+        WatchKey::Services,
+        WatchKey::Nodes,
+        WatchKey::Node(node_key("n")),
+        WatchKey::Node(node_key("m")),
+        WatchKey::NodeChecks(node_key("n")),
+        WatchKey::Checks,
+    ];
+    let before = keys.each_ref().map(|key| state.index_of(key));
+    let command = Command::Restore { rows: rows.clone(), index: Index(5000) };
+    let changes = crate::decide(&state, &command).unwrap().changes;
+    let index = changes.index_after(state.index());
+    assert_eq!(index, Index(5001), "above all that the snapshot's registry gave out");
+    let touched = state.apply(index, &changes);
+    for (key, before) in keys.iter().zip(before) {
+        assert!(state.index_of(key) > before, "{key:?} went from {before} to {}", state.index_of(key));
+        assert!(touched.contains(key) || matches!(key, WatchKey::KeyPrefix(_)), "{key:?}");
+    }
+    let created = |state: &State| state.rows().map(|row| (row.value, row.created)).collect::<Vec<_>>();
+    assert_eq!(created(&state), created(&then));
+    assert!(state.rows().all(|row| row.modified == index));
+    assert_eq!(state.instances_of(&ServiceKey::new("web").unwrap()).count(), 1, "what is derived is there too");
+}

@@ -71,6 +71,7 @@ impl Naive {
 
     fn change(&mut self, command: &Command) -> Result<Outcome, Refusal> {
         match command {
+            Command::Restore { .. } => unreachable!("not among the random commands: it wakes more than it changes"),
             Command::KvPut { key, value, flags, cas } => {
                 let old = self.kv.get(key.as_str());
                 if cas.is_some_and(|cas| cas != old.map_or(0, |old| old.modified.0)) {
