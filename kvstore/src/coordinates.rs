@@ -9,8 +9,8 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use kvstore_client::types::Coordinate;
 use kvstore_core::names::NodeKey;
-use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 /// Dimensions of the space, as every Serf has it.
@@ -18,17 +18,6 @@ pub const DIMENSIONS: usize = 8;
 
 /// So many are kept; a host beyond that has none.
 const MAX_COORDINATES: usize = 16_384;
-
-/// A point, and how far from the space its host is.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-#[allow(missing_docs)] // the names are the API's
-pub struct Coordinate {
-    pub vec: Vec<f64>,
-    pub error: f64,
-    pub adjustment: f64,
-    pub height: f64,
-}
 
 /// Why a coordinate is not kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -44,25 +33,23 @@ pub enum InvalidCoordinate {
     TooMany,
 }
 
-impl Coordinate {
-    /// Checks that it is a point of our space.
-    ///
-    /// # Errors
-    /// [`InvalidCoordinate`].
-    pub fn check(&self) -> Result<(), InvalidCoordinate> {
-        if !self.vec.iter().chain([&self.error, &self.adjustment, &self.height]).all(|number| number.is_finite()) {
-            return Err(InvalidCoordinate::NotFinite);
-        }
-        if self.vec.len() == DIMENSIONS { Ok(()) } else { Err(InvalidCoordinate::Dimensions) }
+/// Checks that it is a point of our space.
+///
+/// # Errors
+/// [`InvalidCoordinate`].
+pub fn check(point: &Coordinate) -> Result<(), InvalidCoordinate> {
+    if !point.vec.iter().chain([&point.error, &point.adjustment, &point.height]).all(|number| number.is_finite()) {
+        return Err(InvalidCoordinate::NotFinite);
     }
+    if point.vec.len() == DIMENSIONS { Ok(()) } else { Err(InvalidCoordinate::Dimensions) }
+}
 
-    /// The round-trip time to `other`, in seconds.
-    pub fn distance_to(&self, other: &Self) -> f64 {
-        let squares = self.vec.iter().zip(&other.vec).map(|(a, b)| (a - b).powi(2));
-        let raw = squares.sum::<f64>().sqrt() + self.height + other.height;
-        let adjusted = raw + self.adjustment + other.adjustment;
-        if adjusted > 0.0 { adjusted } else { raw }
-    }
+/// The round-trip time between two points, in seconds.
+pub fn distance(a: &Coordinate, b: &Coordinate) -> f64 {
+    let squares = a.vec.iter().zip(&b.vec).map(|(a, b)| (a - b).powi(2));
+    let raw = squares.sum::<f64>().sqrt() + a.height + b.height;
+    let adjusted = raw + a.adjustment + b.adjustment;
+    if adjusted > 0.0 { adjusted } else { raw }
 }
 
 /// The coordinates by host and segment, and who waits for others.
@@ -100,7 +87,7 @@ impl Coordinates {
         coordinate: Coordinate,
         is_there: impl Fn(&NodeKey) -> bool,
     ) -> Result<(), InvalidCoordinate> {
-        coordinate.check()?;
+        check(&coordinate)?;
         {
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
             if kept.points.len() >= MAX_COORDINATES {
@@ -146,7 +133,7 @@ impl Coordinates {
         }
         let distance = |node: &NodeKey| {
             let same_segment = of(node).filter_map(|((_, segment), point)| Some((start.get(segment.as_str())?, point)));
-            same_segment.map(|(a, b)| a.distance_to(b)).fold(f64::INFINITY, f64::min)
+            same_segment.map(|(a, b)| distance(a, b)).fold(f64::INFINITY, f64::min)
         };
         let mut measured: Vec<(f64, T)> = rows.drain(..).map(|row| (distance(node_of(&row)), row)).collect();
         measured.sort_by(|(a, _), (b, _)| a.total_cmp(b));
@@ -185,11 +172,11 @@ mod tests {
     #[test]
     fn distances_are_serfs() {
         let close = |a: f64, b: f64| (a - b).abs() < 1e-9;
-        assert!(close(at(0.0).distance_to(&at(0.010)), 0.012));
+        assert!(close(distance(&at(0.0), &at(0.010)), 0.012));
         let adjusted = Coordinate { adjustment: -0.004, ..at(0.010) };
-        assert!(close(at(0.0).distance_to(&adjusted), 0.008));
+        assert!(close(distance(&at(0.0), &adjusted), 0.008));
         let too_much = Coordinate { adjustment: -1.0, ..at(0.010) };
-        assert!(close(at(0.0).distance_to(&too_much), 0.012), "an adjustment below 0 does not count");
+        assert!(close(distance(&at(0.0), &too_much), 0.012), "an adjustment below 0 does not count");
     }
 
     #[test]

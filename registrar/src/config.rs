@@ -249,6 +249,7 @@ fn check(settings: Settings, faults: &mut Vec<String>) -> Config {
         addresses: registries(settings.registry, faults),
         token: token(settings.token, settings.token_file, faults),
         timeout: CALL_LIMIT,
+        ..ClientConfig::default()
     };
     let docker = settings.docker.unwrap_or_else(|| DEFAULT_DOCKER.into());
     if let Err(error) = docker::check_address(&docker) {

@@ -13,6 +13,13 @@ use bytes::Bytes;
 use reqwest::{Method, Response, StatusCode, Url};
 use serde::{Serialize, de::DeserializeOwned};
 
+mod agent;
+mod download;
+mod lists;
+
+pub use download::Download;
+pub use lists::Select;
+
 use crate::{
     Error, GoDuration,
     types::{
@@ -35,11 +42,24 @@ pub struct ClientConfig {
     pub token: Option<String>,
     /// For one call, connecting included; a blocking query gets it on top of its wait.
     pub timeout: Duration,
+    /// The datacenter asked for; the registry's own unless given.
+    pub datacenter: Option<String>,
+    /// Lets any server answer, even if what it knows is old.
+    pub stale: bool,
+    /// Name and password for who stands before the registry.
+    pub basic_auth: Option<(String, String)>,
 }
 
 impl Default for ClientConfig {
     fn default() -> Self {
-        Self { addresses: vec!["http://127.0.0.1:8500".into()], token: None, timeout: Duration::from_secs(10) }
+        Self {
+            addresses: vec!["http://127.0.0.1:8500".into()],
+            token: None,
+            timeout: Duration::from_secs(10),
+            datacenter: None,
+            stale: false,
+            basic_auth: None,
+        }
     }
 }
 
@@ -82,6 +102,9 @@ struct Inner {
     current: AtomicUsize,
     token: Option<String>,
     timeout: Duration,
+    basic_auth: Option<(String, String)>,
+    /// Parameters of every call.
+    always: Vec<(&'static str, String)>,
 }
 
 struct Server {
@@ -158,16 +181,16 @@ impl<'a> Call<'a> {
         format!("{} /v1/{}", self.method, self.path.join("/"))
     }
 
-    fn url(&self, base: &Url) -> Url {
+    fn url(&self, base: &Url, always: &[(&str, String)]) -> Url {
         let mut url = base.clone();
         if let Ok(mut segments) = url.path_segments_mut() {
             segments.pop_if_empty().push("v1");
             // A key's slashes are part of the path; everything else in it is escaped.
             segments.extend(self.path.iter().flat_map(|s| s.split('/')));
         }
-        if !self.query.is_empty() || self.wait.is_some() {
+        if !self.query.is_empty() || !always.is_empty() || self.wait.is_some() {
             let mut pairs = url.query_pairs_mut();
-            for (name, value) in &self.query {
+            for (name, value) in self.query.iter().chain(always) {
                 if value.is_empty() {
                     pairs.append_key_only(name);
                 } else {
@@ -194,7 +217,10 @@ impl Client {
             return Err(Error::Address { address: String::new(), why: "no address given".into() });
         }
         let current = AtomicUsize::new(0);
-        let inner = Inner { servers, current, token: config.token.clone(), timeout: config.timeout };
+        let datacenter = config.datacenter.clone().map(|name| ("dc", name));
+        let always = datacenter.into_iter().chain(config.stale.then(|| ("stale", String::new()))).collect();
+        let (token, basic_auth) = (config.token.clone(), config.basic_auth.clone());
+        let inner = Inner { servers, current, token, timeout: config.timeout, basic_auth, always };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -224,29 +250,30 @@ impl Client {
     async fn send_to(&self, server: &Server, call: &Call<'_>) -> Result<Reply, Error> {
         // The server adds up to a sixteenth to the wait, so that a pack of watchers spreads out.
         let after = self.inner.timeout + call.wait.map_or(Duration::ZERO, |w| w.wait + w.wait / 16);
-        let mut request = server.http.request(call.method.clone(), call.url(&server.base)).timeout(after);
-        if let Some(token) = &self.inner.token {
-            request = request.header("X-Consul-Token", token);
-        }
-        if let Some(body) = &call.body {
-            request = request.body(body.clone());
-        }
-        let failed = |source: reqwest::Error| {
-            let (call, address) = (call.name(), server.address.clone());
-            if source.is_timeout() && !source.is_connect() {
-                Error::Timeout { call, address, after }
-            } else {
-                Error::Transport { call, address, source: source.without_url() }
-            }
-        };
-        let response = request.send().await.map_err(failed)?;
-        let (status, index) = (response.status(), header_index(&response));
+        let failed = |source| failed(source, call, server, after);
+        let response = self.request(server, call).timeout(after).send().await.map_err(failed)?;
+        let (status, index, reason) = (response.status(), header_index(&response), header_reason(&response));
         let body = read_body(response).await.map_err(failed)?.ok_or_else(|| Error::Decode {
             call: call.name(),
             address: server.address.clone(),
             why: format!("it is over {MAX_ANSWER_BYTES} bytes"),
         })?;
-        Ok(Reply { status, index, body, address: server.address.clone() })
+        Ok(Reply { status, index, reason, body, address: server.address.clone() })
+    }
+
+    fn request(&self, server: &Server, call: &Call<'_>) -> reqwest::RequestBuilder {
+        let inner = &*self.inner;
+        let mut request = server.http.request(call.method.clone(), call.url(&server.base, &inner.always));
+        if let Some(token) = &inner.token {
+            request = request.header("X-Consul-Token", token);
+        }
+        if let Some((user, password)) = &inner.basic_auth {
+            request = request.basic_auth(user, Some(password));
+        }
+        match &call.body {
+            Some(body) => request.body(body.clone()),
+            None => request,
+        }
     }
 
     /// Sends and takes only a success, or a 404 where that is an answer.
@@ -255,13 +282,7 @@ impl Client {
         if reply.status.is_success() || not_found_is_answer && reply.status == StatusCode::NOT_FOUND {
             return Ok(reply);
         }
-        let text = String::from_utf8_lossy(&reply.body);
-        Err(Error::Status {
-            call: call.name(),
-            address: reply.address,
-            status: reply.status.as_u16(),
-            message: text.trim().chars().take(500).collect(),
-        })
+        Err(reply.refusal(&call))
     }
 
     async fn read<T: DeserializeOwned>(&self, call: Call<'_>) -> Result<Read<T>, Error> {
@@ -365,9 +386,7 @@ impl Client {
         passing: bool,
         wait: Option<Wait>,
     ) -> Result<Read<Vec<ServiceEntry>>, Error> {
-        let path = ["health", "service", name];
-        let call = Call::get(&path).waiting(wait);
-        self.read(if passing { call.with("passing", "") } else { call }).await
+        self.health_service_of(name, &Select { passing, ..Select::default() }, wait).await
     }
 
     /// `GET /v1/health/checks/NAME`.
@@ -426,9 +445,21 @@ impl Client {
     }
 }
 
+/// What a call failed by that got no answer, or only a part of it, within `after`.
+fn failed(source: reqwest::Error, call: &Call<'_>, server: &Server, after: Duration) -> Error {
+    let (call, address) = (call.name(), server.address.clone());
+    if source.is_timeout() && !source.is_connect() {
+        Error::Timeout { call, address, after }
+    } else {
+        Error::Transport { call, address, source: source.without_url() }
+    }
+}
+
 struct Reply {
     status: StatusCode,
     index: u64,
+    /// What the registry says beside a success: why nothing was done.
+    reason: Option<String>,
     body: Bytes,
     address: String,
 }
@@ -441,6 +472,16 @@ impl Reply {
             why: e.to_string(),
         })
     }
+
+    fn refusal(self, call: &Call<'_>) -> Error {
+        let text = String::from_utf8_lossy(&self.body);
+        let message = text.trim().chars().take(500).collect();
+        Error::Status { call: call.name(), address: self.address, status: self.status.as_u16(), message }
+    }
+}
+
+fn header_reason(response: &Response) -> Option<String> {
+    response.headers().get("X-Consul-Reason").and_then(|v| v.to_str().ok()).map(ToOwned::to_owned)
 }
 
 fn header_index(response: &Response) -> u64 {
@@ -464,7 +505,7 @@ mod tests {
     use super::*;
 
     fn url(call: &Call<'_>) -> String {
-        call.url(&Url::parse("http://h:1").unwrap()).to_string()
+        call.url(&Url::parse("http://h:1").unwrap(), &[]).to_string()
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod error;
 pub mod types;
 mod watch;
 
-pub use client::{Client, ClientConfig, KvPut, Read, Wait};
+pub use client::{Client, ClientConfig, Download, KvPut, Read, Select, Wait};
 pub use duration::{GoDuration, ParseDurationError};
 pub use error::Error;
 pub use watch::{Backoff, Watch};

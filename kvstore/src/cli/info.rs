@@ -2,19 +2,21 @@
 
 use serde_json::Value;
 
-use super::{failure::Failure, registry::RegistryArgs};
+use super::{failure::Failure, format::FormatArgs, registry::RegistryArgs};
 
 /// Prints facts of the agent: its name, version, index, what it runs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:\n  kvstore info\n  kvstore info --http-addr 10.0.0.5:8500")]
 pub(super) struct Args {
     #[command(flatten)]
+    format: FormatArgs,
+    #[command(flatten)]
     registry: RegistryArgs,
 }
 
 pub(super) async fn run(args: Args) -> Result<Vec<u8>, Failure> {
     let about = args.registry.client()?.agent_self().await?;
-    Ok(show(&about).into())
+    Ok(args.format.show(&about, show))
 }
 
 /// The agent's configuration and each group of its figures, as `key = value` lines under their name.

@@ -8,7 +8,13 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use kvstore_client::{Client, KvPut, types::KvEntry};
 
-use super::{failure::Failure, kv_transfer, registry::RegistryArgs, table};
+use super::{
+    failure::Failure,
+    format::{Format, FormatArgs, pretty},
+    kv_transfer,
+    registry::RegistryArgs,
+    table,
+};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -65,6 +71,8 @@ pub(super) struct GetArgs {
     /// The value as base64.
     #[arg(long)]
     base64: bool,
+    #[command(flatten)]
+    format: FormatArgs,
 }
 
 /// Writes a key.
@@ -131,10 +139,13 @@ async fn get(client: &Client, args: GetArgs) -> Result<Vec<u8>, Failure> {
     if args.keys {
         let separator = Some(args.separator.as_str()).filter(|s| !s.is_empty());
         let keys = client.kv_keys(&args.key, separator).await?.value;
-        return Ok(keys.into_iter().flat_map(|key| (key + "\n").into_bytes()).collect());
+        return Ok(args.format.show(&keys[..], |keys| keys.iter().map(|key| key.clone() + "\n").collect()));
     }
     if args.recurse {
         let entries = client.kv_list(&args.key, None).await?.value;
+        if args.format.format == Format::Json {
+            return Ok(pretty(&entries));
+        }
         let shown = entries
             .iter()
             .map(|entry| if args.detailed { details(entry, args.base64) } else { pair(entry, args.base64) });
@@ -142,6 +153,9 @@ async fn get(client: &Client, args: GetArgs) -> Result<Vec<u8>, Failure> {
     }
     let key = named(&args.key)?;
     let entry = client.kv_get(key, None).await?.value.ok_or_else(|| absent(key))?;
+    if args.format.format == Format::Json {
+        return Ok(pretty(&entry));
+    }
     if args.detailed {
         return Ok(details(&entry, args.base64));
     }

@@ -5,11 +5,17 @@
 mod agent;
 mod catalog;
 mod dashes;
+mod docs;
+mod event;
 mod failure;
+mod format;
 mod info;
 mod kv;
 mod kv_transfer;
+mod members;
+mod operate;
 mod registry;
+mod rtt;
 mod services;
 mod table;
 mod validate;
@@ -35,7 +41,10 @@ Examples:
   dig @127.0.0.1 -p 8600 web.service.consul
 
 Options may be spelled with one dash, as in Consul: -dev, -http-addr=127.0.0.1:8500.
-Commands find the registry by --http-addr or CONSUL_HTTP_ADDR, else at 127.0.0.1:8500.";
+Commands find the registry by --http-addr or CONSUL_HTTP_ADDR, else at 127.0.0.1:8500.
+
+Exit codes: 0 done; 1 failed, the registry refused or did not answer; 2 the command or a configuration is wrong.
+A command's own help says where it differs.";
 
 /// The registry: key-value store, catalog, health checks and DNS, speaking Consul's HTTP API.
 #[derive(Debug, Parser)]
@@ -51,8 +60,20 @@ enum Command {
     Kv(kv::Args),
     Catalog(catalog::Args),
     Services(services::Args),
+    Event(event::Args),
+    Maint(operate::MaintArgs),
+    Members(members::Args),
+    Join(members::JoinArgs),
+    Leave(members::LeaveArgs),
+    ForceLeave(members::ForceLeaveArgs),
+    Rtt(rtt::Args),
     Info(info::Args),
+    Monitor(operate::MonitorArgs),
+    Reload(operate::ReloadArgs),
+    Operator(operate::OperatorArgs),
     Validate(validate::Args),
+    Completions(docs::CompletionsArgs),
+    Man(docs::ManArgs),
     /// Prints the version.
     #[command(after_help = "Example:\n  kvstore version")]
     Version,
@@ -86,7 +107,19 @@ fn run(command: Command) -> Result<Vec<u8>, Failure> {
         Command::Catalog(args) => wait_for(catalog::run(args)),
         Command::Services(args) => wait_for(services::run(args)),
         Command::Info(args) => wait_for(info::run(args)),
+        Command::Event(args) => wait_for(event::run(args)),
+        Command::Maint(args) => wait_for(operate::maint(args)),
+        Command::Members(args) => wait_for(members::run(args)),
+        Command::Join(args) => wait_for(members::join(args)),
+        Command::Leave(args) => wait_for(members::leave(args)),
+        Command::ForceLeave(args) => wait_for(members::force_leave(args)),
+        Command::Rtt(args) => wait_for(rtt::run(args)),
+        Command::Monitor(args) => wait_for(operate::monitor(args)),
+        Command::Reload(args) => wait_for(operate::reload(args)),
+        Command::Operator(args) => wait_for(operate::operator(args)),
         Command::Validate(args) => validate::run(&args),
+        Command::Completions(args) => Ok(docs::completions(&args, Cli::command())),
+        Command::Man(args) => docs::man(&args, Cli::command()),
         Command::Version => Ok(format!("kvstore {}\n", env!("CARGO_PKG_VERSION")).into()),
     }
 }

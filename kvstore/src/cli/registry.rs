@@ -19,6 +19,12 @@ pub(super) struct RegistryArgs {
     /// A file that holds the token.
     #[arg(long, global = true, env = "CONSUL_HTTP_TOKEN_FILE", value_name = "FILE")]
     token_file: Option<PathBuf>,
+    /// The datacenter to ask for; the registry's own unless given.
+    #[arg(long, global = true, value_name = "NAME")]
+    datacenter: Option<String>,
+    /// Let any server of a Consul cluster answer, even if what it knows is old.
+    #[arg(long, global = true)]
+    stale: bool,
 }
 
 impl RegistryArgs {
@@ -33,13 +39,28 @@ impl RegistryArgs {
             (None, Some(file)) => Some(read_token(&file)?),
             (token, _) => token,
         };
-        let config = ClientConfig { addresses: vec![self.http_addr], token, ..ClientConfig::default() };
+        let config = ClientConfig {
+            addresses: vec![self.http_addr],
+            token,
+            datacenter: self.datacenter.filter(|name| !name.is_empty()),
+            stale: self.stale,
+            basic_auth: std::env::var("CONSUL_HTTP_AUTH").ok().filter(|auth| !auth.is_empty()).map(name_and_password),
+            ..ClientConfig::default()
+        };
         Ok(Client::new(&config)?)
     }
 }
 
 fn truthy(variable: &str) -> bool {
     std::env::var(variable).is_ok_and(|value| matches!(&*value.to_ascii_lowercase(), "1" | "t" | "true"))
+}
+
+/// Of `NAME:PASSWORD` or `NAME`.
+fn name_and_password(auth: String) -> (String, String) {
+    match auth.split_once(':') {
+        Some((name, password)) => (name.into(), password.into()),
+        None => (auth, String::new()),
+    }
 }
 
 fn read_token(file: &PathBuf) -> Result<String, Failure> {

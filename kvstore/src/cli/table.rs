@@ -1,5 +1,7 @@
 //! Rows as columns, two blanks apart, as Consul prints them. Pure.
 
+use std::collections::BTreeMap;
+
 /// Lines of equally wide columns; the last one is not padded.
 pub(super) fn columns(rows: &[Vec<String>]) -> String {
     let count = rows.iter().map(Vec::len).max().unwrap_or(0);
@@ -17,6 +19,11 @@ pub(super) fn columns(rows: &[Vec<String>]) -> String {
 /// A row of texts.
 pub(super) fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(ToOwned::to_owned).into()
+}
+
+/// `name=value` pairs in one cell.
+pub(super) fn pairs(map: Option<&BTreeMap<String, String>>, between: &str) -> String {
+    map.into_iter().flatten().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(between)
 }
 
 #[cfg(test)]

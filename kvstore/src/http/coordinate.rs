@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hyper::{Response, StatusCode};
+use kvstore_client::types::Coordinate;
 use kvstore_core::names::NodeKey;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -16,7 +17,7 @@ use super::{
     json as to_json,
     query::same_datacenter,
 };
-use crate::coordinates::{Coordinate, Coordinates};
+use crate::coordinates::{self, Coordinates};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -34,7 +35,7 @@ pub(super) async fn update(app: &App, call: Call) -> Answer {
     if !matches!(body.partition.as_str(), "" | "default") {
         return Err(ApiError::BadRequest("Partitions are a Consul Enterprise feature".into()));
     }
-    body.coord.check().map_err(|why| ApiError::Rejected(why.to_string()))?;
+    coordinates::check(&body.coord).map_err(|why| ApiError::Rejected(why.to_string()))?;
     let (node, state) = (NodeKey::new(&body.node)?, app.store.state());
     // Of a host that is not in the catalog nothing is kept, and nothing said, as with Consul.
     if state.node(&node).is_some() {

@@ -5,16 +5,20 @@
 
 mod agent;
 mod catalog;
+mod event;
 mod health;
 mod kv;
+mod member;
 
 pub use agent::{AgentCheck, AgentService, CheckRegistration, CheckUpdate, ServiceRegistration};
 pub use catalog::{
     CatalogDeregistration, CatalogNode, CatalogRegistration, CatalogService, CatalogServices, CheckDefinition, Node,
     NodeService, ServiceAddress, Weights,
 };
+pub use event::UserEvent;
 pub use health::{CheckStatus, HealthCheck, ServiceEntry};
 pub use kv::KvEntry;
+pub use member::{Coordinate, Member, NodeCoordinate, RaftConfiguration, RaftServer};
 
 use std::collections::BTreeMap;
 

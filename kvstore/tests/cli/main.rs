@@ -1,0 +1,7 @@
+//! The program as people and scripts meet it: help, flags, files, exit codes, and a whole agent behind it.
+
+mod agent;
+mod basics;
+mod data;
+mod harness;
+mod operate;
