@@ -113,13 +113,16 @@ impl Table {
 impl Enlisted<'_> {
     /// Waits until one of the keys is touched; at once if that happened since the last wait or since enlisting.
     pub(crate) async fn touched(&mut self) {
-        if self.receivers.is_empty() {
-            // Nothing is waited on, so nothing comes; `select_all` would not take it.
-            return std::future::pending().await;
-        }
-        let changes = self.receivers.iter_mut().map(|(_, receiver)| Box::pin(receiver.changed()));
         // The sender lives as long as a receiver does, so this is never the error of a dropped sender.
-        let _ = select_all(changes).await;
+        match self.receivers.as_mut_slice() {
+            // Nothing is waited on, so nothing comes; `select_all` would not take it.
+            [] => std::future::pending().await,
+            // Nearly everybody waits on one thing only: no allocation for each wait.
+            [(_, receiver)] => drop(receiver.changed().await),
+            several => {
+                drop(select_all(several.iter_mut().map(|(_, receiver)| Box::pin(receiver.changed()))).await);
+            }
+        }
     }
 }
 

@@ -1,5 +1,7 @@
 //! The wait loop behind every read with `?index=`, and the headers that say where a read stood.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hyper::{
     Response, StatusCode,
@@ -9,13 +11,15 @@ use kvstore_core::{Index, State, WatchKey};
 use tokio::time::Instant;
 
 use super::{
-    Answer, App, Body,
+    Answer, App, Body, Call,
     error::ApiError,
-    json_bytes,
-    query::{Consistency, Query, Waiting},
+    json_body,
+    query::{Consistency, Waiting},
+    shared::{Print, Rendered, Shape},
 };
 
 /// What a read found.
+#[derive(Clone, Debug)]
 pub(super) enum Found {
     /// JSON, rendered.
     Json(Bytes),
@@ -29,16 +33,19 @@ type Render = Box<dyn Fn(&State) -> Found + Send + Sync>;
 
 /// What a read depends on, and how it is rendered.
 pub(super) struct Read {
+    /// What is waited on, and whose index is told.
     keys: Vec<WatchKey>,
     render: Render,
+    /// All that is shown, if that is known: who asks the same while it is unchanged gets the same bytes.
+    shows: Option<Vec<WatchKey>>,
     /// Whether the answer says how consistent it is, as catalog and health reads do.
     tells_consistency: bool,
 }
 
 impl Read {
-    /// A read of what `keys` name.
+    /// A read that waits on `keys`.
     pub(super) fn of(keys: impl Into<Vec<WatchKey>>, render: impl Fn(&State) -> Found + Send + Sync + 'static) -> Self {
-        Self { keys: keys.into(), render: Box::new(render), tells_consistency: true }
+        Self { keys: keys.into(), render: Box::new(render), shows: None, tells_consistency: true }
     }
 
     /// A read of keys and values.
@@ -51,49 +58,112 @@ impl Read {
         Self::of([], move |_| Found::Json(json.clone()))
     }
 
+    /// What it shows is what it waits on, and nothing else: neither clock nor chance nor anything outside the state.
+    pub(super) fn shared(self) -> Self {
+        let shows = self.keys.clone();
+        self.shared_while(shows)
+    }
+
+    /// The same where it shows more than it waits on.
+    pub(super) fn shared_while(self, shows: impl Into<Vec<WatchKey>>) -> Self {
+        Self { shows: Some(shows.into()), ..self }
+    }
+
+    /// Not shared, and answered after each change, if what it shows or waits on depends on more than its keys say, as
+    /// an order by distance does.
+    pub(super) fn alone_if(self, depends_on_more: bool) -> Self {
+        if depends_on_more { Self { shows: None, ..self } } else { self }
+    }
+
+    /// The index of what is waited on.
     fn index(&self, state: &State) -> Index {
-        self.keys.iter().map(|key| state.index_of(key)).max().unwrap_or(Index(1))
+        newest(&self.keys, state)
     }
 }
 
-/// Renders `read` from the newest state, once it is newer than what the client has.
-pub(super) async fn answer(app: &App, query: &Query, read: Read) -> Answer {
-    let consistency = query.consistency()?;
-    let state = match query.waiting()? {
+/// The index of the last change of any of `keys`; it rises with each of them, since a change has a later index than all
+/// before it.
+fn newest(keys: &[WatchKey], state: &State) -> Index {
+    keys.iter().map(|key| state.index_of(key)).max().unwrap_or(Index(1))
+}
+
+/// A read as one client asked for it.
+struct Asked<'a> {
+    app: &'a App,
+    read: Read,
+    /// What its answer is known by among those that are shared.
+    shape: Option<Shape>,
+}
+
+impl Asked<'_> {
+    fn rendered(&self, state: &State) -> Arc<Rendered> {
+        match (&self.shape, &self.read.shows) {
+            (Some(shape), Some(shows)) => {
+                self.app.answers.get(shape, newest(shows, state), || (self.read.render)(state))
+            }
+            _ => Arc::new(Rendered::new((self.read.render)(state))),
+        }
+    }
+
+    /// What tells the answer from others; none where each change shows.
+    fn print(&self, state: &State) -> Option<Print> {
+        self.shape.as_ref().map(|_| self.rendered(state).print(&self.app.answers.hashers))
+    }
+
+    /// The first state that is newer than `waiting.index` and shows something else, or the newest when patience ends.
+    ///
+    /// What does not show is for instance the failure of an instance that the filter leaves out, or one more with tags
+    /// that are listed already. The client keeps its older index then, which is right: nothing it has seen has changed
+    /// since.
+    async fn newer(&self, waiting: Waiting) -> Arc<State> {
+        let app = self.app;
+        let until = end_of(waiting.wait);
+        let mut enlisted = app.store.enlist(&self.read.keys);
+        let mut state = app.store.state();
+        // An index ahead of everything is from another life of the registry: the client learns ours at once.
+        if self.read.index(&state).0 > waiting.index || waiting.index > state.index().0 {
+            return state;
+        }
+        // Nothing that is waited on has changed since the client's index, so this is what it has.
+        let had = self.print(&state);
+        loop {
+            tokio::select! {
+                () = enlisted.touched() => {}
+                () = tokio::time::sleep_until(until) => return app.store.state(),
+                () = app.shutdown.cancelled() => return app.store.state(),
+            }
+            state = app.store.state();
+            if self.read.index(&state).0 > waiting.index && (had.is_none() || self.print(&state) != had) {
+                return state;
+            }
+        }
+    }
+}
+
+/// Renders `read` from the newest state, once it is newer than what the client has. `route` is the number of the
+/// endpoint that `call` asks.
+pub(super) async fn answer(app: &App, route: usize, call: Call, read: Read) -> Answer {
+    let (consistency, waiting) = (call.query.consistency()?, call.query.waiting()?);
+    let shape = read.shows.is_some().then(|| Shape::of(route, call.rest, call.query));
+    drop(call.headers);
+    let asked = Asked { app, read, shape };
+    let state = match waiting {
         None => app.store.state(),
-        Some(waiting) => newer(app, &read, waiting).await,
+        Some(waiting) => asked.newer(waiting).await,
     };
-    let found = (read.render)(&state);
-    let mut response = match found {
-        Found::Json(bytes) => json_bytes(bytes),
-        Found::Raw(bytes) => raw(bytes),
+    let rendered = asked.rendered(&state);
+    let mut response = match &rendered.found {
+        Found::Json(_) => json_body(Body::shared(&rendered)),
+        Found::Raw(bytes) => raw(bytes.clone()),
         Found::Nothing => {
             let mut response = Response::new(Body::default());
             *response.status_mut() = StatusCode::NOT_FOUND;
             response
         }
     };
-    describe(response.headers_mut(), read.index(&state), read.tells_consistency.then_some(consistency));
+    let consistency = asked.read.tells_consistency.then_some(consistency);
+    describe(response.headers_mut(), asked.read.index(&state), consistency);
     Ok(response)
-}
-
-/// The first state in which `read` is newer than `waiting.index`, or the newest when patience ends.
-async fn newer(app: &App, read: &Read, waiting: Waiting) -> std::sync::Arc<State> {
-    let until = end_of(waiting.wait);
-    let mut enlisted = app.store.enlist(&read.keys);
-    loop {
-        let state = app.store.state();
-        let index = read.index(&state).0;
-        // An index ahead of everything is from another life of the registry: the client learns ours at once.
-        if index > waiting.index || waiting.index > state.index().0 {
-            return state;
-        }
-        tokio::select! {
-            () = enlisted.touched() => {}
-            () = tokio::time::sleep_until(until) => return app.store.state(),
-            () = app.shutdown.cancelled() => return app.store.state(),
-        }
-    }
 }
 
 /// When who begins to wait now has waited for `wait`; up to a sixteenth later, so that a pack of watchers spreads out.

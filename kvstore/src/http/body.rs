@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     fmt,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
@@ -11,12 +12,16 @@ use bytes::Bytes;
 use futures_util::{Stream, StreamExt, stream::BoxStream};
 use hyper::body::{Frame, SizeHint};
 
+use super::shared::Rendered;
+
 /// An answer's body.
 pub struct Body(Inner);
 
 enum Inner {
     /// `None` once it was sent.
     Whole(Option<Bytes>),
+    /// The same, of bytes that others get too.
+    Shared(Option<Arc<Rendered>>),
     Pieces(BoxStream<'static, Bytes>),
 }
 
@@ -25,6 +30,16 @@ impl Body {
     pub(super) fn new(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
         Self(Inner::Whole((!bytes.is_empty()).then_some(bytes)))
+    }
+
+    /// Bytes that others get too.
+    pub(super) fn shared(rendered: &Arc<Rendered>) -> Self {
+        Self(Inner::Shared((!rendered.bytes().is_empty()).then(|| rendered.clone())))
+    }
+
+    /// Where packed bytes are kept for others, if others get these bytes too.
+    pub(super) fn rendered(&self) -> Option<&Arc<Rendered>> {
+        if let Inner::Shared(rendered) = &self.0 { rendered.as_ref() } else { None }
     }
 
     /// Pieces, sent one by one as they come; the stream bounds what waits.
@@ -36,6 +51,7 @@ impl Body {
     pub(super) fn whole(&self) -> Option<&Bytes> {
         match &self.0 {
             Inner::Whole(bytes) => bytes.as_ref(),
+            Inner::Shared(rendered) => rendered.as_ref().map(|rendered| rendered.bytes()),
             Inner::Pieces(_) => None,
         }
     }
@@ -50,7 +66,7 @@ impl Default for Body {
 impl fmt::Debug for Body {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Inner::Whole(bytes) => write!(f, "Body({} bytes)", bytes.as_ref().map_or(0, Bytes::len)),
+            Inner::Whole(_) | Inner::Shared(_) => write!(f, "Body({} bytes)", self.whole().map_or(0, Bytes::len)),
             Inner::Pieces(_) => f.write_str("Body(pieces)"),
         }
     }
@@ -66,17 +82,22 @@ impl hyper::body::Body for Body {
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         match &mut self.0 {
             Inner::Whole(bytes) => Poll::Ready(bytes.take().map(|bytes| Ok(Frame::data(bytes)))),
+            Inner::Shared(rendered) => {
+                Poll::Ready(rendered.take().map(|rendered| Ok(Frame::data(rendered.bytes().clone()))))
+            }
             Inner::Pieces(stream) => stream.poll_next_unpin(context).map(|next| next.map(|b| Ok(Frame::data(b)))),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        matches!(self.0, Inner::Whole(None))
+        matches!(self.0, Inner::Whole(None) | Inner::Shared(None))
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Inner::Whole(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Inner::Whole(_) | Inner::Shared(_) => {
+                SizeHint::with_exact(self.whole().map_or(0, |bytes| bytes.len() as u64))
+            }
             Inner::Pieces(_) => SizeHint::default(),
         }
     }

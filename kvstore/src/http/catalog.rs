@@ -53,12 +53,14 @@ pub(super) fn datacenters(app: &App, _: &Call) -> Answer {
 pub(super) fn nodes(app: &App, call: &Call) -> Result<Read, ApiError> {
     let (shape, narrow, near) = (shape(app), Narrow::of(call), Near::of(app, call));
     let wanted = Wanted::of(app, call, filter::NODE)?;
-    Ok(Read::of([WatchKey::Nodes], move |state| {
+    let sorts = near.sorts();
+    let read = Read::of([WatchKey::Nodes], move |state| {
         let fitting = state.nodes().filter(|(_, node)| shape::has_meta(node.meta.as_ref(), &narrow.node_meta));
         let fitting = fitting.filter(|(_, node)| wanted.node(node));
         let fitting = near.sorted(fitting, |(key, _)| key).into_iter();
         json_found(&fitting.map(|(_, node)| shape.node(node)).collect::<Vec<_>>())
-    }))
+    });
+    Ok(read.shared().alone_if(sorts))
 }
 
 pub(super) fn services(app: &App, call: &Call) -> Result<Read, ApiError> {
@@ -69,7 +71,9 @@ pub(super) fn services(app: &App, call: &Call) -> Result<Read, ApiError> {
     if !narrow.node_meta.is_empty() {
         keys.push(WatchKey::Nodes);
     }
-    Ok(Read::of(keys, move |state| {
+    // Who filters waits on each host that is there now: it must wait anew as soon as another one is.
+    let narrows = wanted.narrows();
+    let read = Read::of(keys, move |state| {
         let mut listed = CatalogServices::new();
         for service in state.services() {
             let fits = |view: &InstanceView<'_>| narrow.takes(view) && wanted.listed(view);
@@ -80,18 +84,21 @@ pub(super) fn services(app: &App, call: &Call) -> Result<Read, ApiError> {
             }
         }
         json_found(&listed)
-    }))
+    });
+    Ok(read.shared().alone_if(narrows))
 }
 
 pub(super) fn service(app: &App, call: &Call) -> Result<Read, ApiError> {
     let service = ServiceKey::new(required(&call.rest, "Missing service name")?)?;
     let (shape, narrow, near) = (shape(app), Narrow::of(call), Near::of(app, call));
     let wanted = Wanted::of(app, call, filter::CATALOG)?;
-    Ok(Read::of([WatchKey::ServiceStatus(service.clone())], move |state| {
+    let sorts = near.sorts();
+    let read = Read::of([WatchKey::ServiceStatus(service.clone())], move |state| {
         let rows = state.instances_of(&service).filter(|view| narrow.takes(view) && wanted.listed(view));
         let rows = near.sorted(rows, |view| &view.instance.node).into_iter();
         json_found(&rows.map(|view| shape.catalog_service(&view)).collect::<Vec<_>>())
-    }))
+    });
+    Ok(read.shared().alone_if(sorts))
 }
 
 /// The node's row and instances; `None` if there is no such node.
@@ -102,9 +109,10 @@ fn node_read(
 ) -> Result<Read, ApiError> {
     let node = NodeKey::new(required(&call.rest, "Missing node name")?)?;
     let (shape, wanted) = (shape(app), Wanted::of(app, call, filter::SERVICE)?);
-    Ok(Read::of([WatchKey::Node(node.clone())], move |state| {
+    let read = Read::of([WatchKey::Node(node.clone())], move |state| {
         render(state, &shape, &wanted, state.node(&node).is_some().then_some(&node))
-    }))
+    });
+    Ok(read.shared())
 }
 
 pub(super) fn node(app: &App, call: &Call) -> Result<Read, ApiError> {

@@ -35,12 +35,13 @@ pub(super) async fn worth_it(response: Response<Body>) -> Response<Body> {
     let Some(bytes) = response.body().whole().filter(|bytes| bytes.len() >= MIN_BYTES).cloned() else {
         return response;
     };
-    let plain_bytes = bytes.len();
-    let packed = if plain_bytes <= MAX_INLINE_BYTES {
-        pack(&bytes)
-    } else {
-        tokio::task::spawn_blocking(move || pack(&bytes)).await.ok().flatten()
+    let (plain_bytes, shared) = (bytes.len(), response.body().rendered().cloned());
+    let at_once = plain_bytes <= MAX_INLINE_BYTES || shared.as_ref().is_some_and(|rendered| rendered.is_packed());
+    let pack = move || match &shared {
+        Some(rendered) => rendered.packed(pack),
+        None => pack(&bytes),
     };
+    let packed = if at_once { pack() } else { tokio::task::spawn_blocking(pack).await.ok().flatten() };
     let Some(packed) = packed.filter(|packed| packed.len() < plain_bytes) else { return response };
     let mut response = response.map(|_| Body::new(packed));
     response.headers_mut().insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));

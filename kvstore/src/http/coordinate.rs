@@ -121,6 +121,11 @@ impl Near {
         Self(from.map(|from| (app.coordinates.clone(), from)))
     }
 
+    /// Whether an order was asked for; distances change without a change of any row.
+    pub(super) fn sorts(&self) -> bool {
+        self.0.is_some()
+    }
+
     /// `rows`, those of the nearest hosts first if that was asked for.
     pub(super) fn sorted<T>(&self, rows: impl Iterator<Item = T>, node_of: impl Fn(&T) -> &NodeKey) -> Vec<T> {
         let mut rows = rows.collect();

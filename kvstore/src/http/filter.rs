@@ -50,6 +50,11 @@ impl Wanted {
         self.filter.reads("Output")
     }
 
+    /// Whether a filter was given.
+    pub(super) fn narrows(&self) -> bool {
+        self.filter.narrows()
+    }
+
     /// What else the list of services depends on: a filter may ask for any field of any instance. Hosts that come
     /// later change the list of hosts.
     pub(super) fn watched(&self, state: &State) -> Vec<WatchKey> {

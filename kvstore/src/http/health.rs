@@ -26,7 +26,8 @@ pub(super) fn service(app: &App, call: &Call) -> Result<Read, ApiError> {
     let near = Near::of(app, call);
     let wanted = Wanted::of(app, call, filter::ENTRY)?;
     let key = if passing && !wanted.reads_output() { WatchKey::ServiceStatus } else { WatchKey::Service };
-    Ok(Read::of([key(service.clone())], move |state| {
+    let (waits_on, shows, sorts) = (key(service.clone()), WatchKey::Service(service.clone()), near.sorts());
+    let read = Read::of([waits_on], move |state| {
         let rows = state
             .instances_of(&service)
             .filter(|view| narrow.takes(view))
@@ -34,7 +35,8 @@ pub(super) fn service(app: &App, call: &Call) -> Result<Read, ApiError> {
             .filter(|view| wanted.entry(state, *view));
         let rows = near.sorted(rows, |view| &view.instance.node).into_iter();
         Found::Json(json::compact(&rows.map(|view| shape.entry(state, &view)).collect::<Vec<_>>()))
-    }))
+    });
+    Ok(read.shared_while([shows]).alone_if(sorts))
 }
 
 fn found<'a>(state: &State, wanted: &Wanted, checks: impl Iterator<Item = &'a Arc<Stamped<Check>>>) -> Found {
@@ -47,18 +49,21 @@ pub(super) fn checks(app: &App, call: &Call) -> Result<Read, ApiError> {
     let service = ServiceKey::new(required(&call.rest, "Missing service name")?)?;
     let (narrow, near) = (Narrow::of(call), Near::of(app, call));
     let wanted = Wanted::of(app, call, filter::CHECK)?;
-    Ok(Read::of([WatchKey::Service(service.clone())], move |state| {
+    let sorts = near.sorts();
+    let read = Read::of([WatchKey::Service(service.clone())], move |state| {
         let instances = state.instances_of(&service).filter(|view| narrow.takes(view));
         let instances = near.sorted(instances, |view| &view.instance.node).into_iter();
         let checks = instances.flat_map(|view| state.checks_of(&view.instance.node, Some(&view.instance.id)));
         found(state, &wanted, checks)
-    }))
+    });
+    Ok(read.shared().alone_if(sorts))
 }
 
 pub(super) fn node(app: &App, call: &Call) -> Result<Read, ApiError> {
     let node = NodeKey::new(required(&call.rest, "Missing node name")?)?;
     let wanted = Wanted::of(app, call, filter::CHECK)?;
-    Ok(Read::of([WatchKey::NodeChecks(node.clone())], move |state| found(state, &wanted, state.checks_on(&node))))
+    let keys = [WatchKey::NodeChecks(node.clone())];
+    Ok(Read::of(keys, move |state| found(state, &wanted, state.checks_on(&node))).shared())
 }
 
 /// All checks in one state, or in `any`; a word that is no state finds nothing.
@@ -67,11 +72,17 @@ pub(super) fn state(app: &App, call: &Call) -> Result<Read, ApiError> {
     let word = required(&call.rest, "Missing check state")?.to_owned();
     let node_meta: Vec<String> = call.query.all("node-meta").map(ToOwned::to_owned).collect();
     let wanted = Wanted::of(app, call, filter::CHECK)?;
-    Ok(Read::of([WatchKey::Checks], move |state| {
+    let mut keys = vec![WatchKey::Checks];
+    if !node_meta.is_empty() {
+        keys.push(WatchKey::Nodes);
+    }
+    let sorts = near.sorts();
+    let read = Read::of(keys, move |state| {
         let status = Status::parse(&word);
         let of_node =
             |check: &Check| shapes::has_meta(state.node(&check.node).and_then(|n| n.meta.as_ref()), &node_meta);
         let fits = |check: &&Arc<Stamped<Check>>| (word == "any" || status == Some(check.status)) && of_node(check);
         found(state, &wanted, near.sorted(state.checks().filter(fits), |check| &check.node).into_iter())
-    }))
+    });
+    Ok(read.shared().alone_if(sorts))
 }

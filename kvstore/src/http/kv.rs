@@ -16,10 +16,10 @@ pub(super) fn get(_: &App, call: &Call) -> Result<Read, ApiError> {
         // Old clients spell it wrong.
         let separator = query.get("separator").or(query.get("seperator")).unwrap_or_default().to_owned();
         let prefix = WatchKey::KeyPrefix(name.clone());
-        return Ok(Read::of_kv(prefix, move |state| keys(state, &name, &separator)));
+        return Ok(Read::of_kv(prefix, move |state| keys(state, &name, &separator)).shared());
     }
     if query.has("recurse") {
-        return Ok(Read::of_kv(WatchKey::KeyPrefix(name.clone()), move |state| tree(state, &name)));
+        return Ok(Read::of_kv(WatchKey::KeyPrefix(name.clone()), move |state| tree(state, &name)).shared());
     }
     let key = Key::new(&name).ok_or_else(|| ApiError::BadRequest("Missing key name".into()))?;
     let raw = query.has("raw");

@@ -40,6 +40,7 @@ mod query;
 mod register;
 mod serve;
 mod shape;
+mod shared;
 mod snapshot;
 mod status;
 
@@ -86,6 +87,7 @@ pub struct App {
     pub about: About,
     /// Ends blocking queries.
     pub shutdown: CancellationToken,
+    answers: shared::Answers,
     asked: cached::Asked,
     coordinates: Arc<Coordinates>,
     events: Events,
@@ -101,10 +103,10 @@ impl App {
     pub fn new(store: Store, about: About, shutdown: CancellationToken, logs: Logs, reload: Reload) -> Self {
         let endpoints = TABLES.iter().copied().flatten().map(|route| (route.method.as_str(), route.path));
         let metrics = Metrics::new(&store, endpoints);
-        let (asked, events) = (cached::Asked::default(), Events::default());
+        let (answers, asked, events) = <(shared::Answers, cached::Asked, Events)>::default();
         let (saves, restores) = (Arc::new(Semaphore::new(snapshot::MAX_SAVES)), Semaphore::new(1));
         let coordinates = Arc::default();
-        Self { store, about, shutdown, asked, coordinates, events, logs, metrics, reload, saves, restores }
+        Self { store, about, shutdown, answers, asked, coordinates, events, logs, metrics, reload, saves, restores }
     }
 
     /// Where DNS counts its questions, to be shown with the rest.
@@ -367,7 +369,7 @@ async fn route(app: &App, request: Request<Incoming>, seen: &mut Seen) -> Answer
         Handler::Plain(handler) => handler(app, &call)?,
         Handler::Read(handler) => {
             let read = handler(app, &call)?;
-            blocking::answer(app, &call.query, read).await?
+            blocking::answer(app, group.first + at, call, read).await?
         }
         Handler::Later(handler) => handler(app, call).await?,
         Handler::Write(handler) => {
@@ -425,7 +427,11 @@ fn json(value: &impl serde::Serialize) -> Response<Body> {
 }
 
 fn json_bytes(bytes: Bytes) -> Response<Body> {
-    let mut response = Response::new(Body::new(bytes));
+    json_body(Body::new(bytes))
+}
+
+fn json_body(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

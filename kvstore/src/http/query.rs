@@ -66,6 +66,12 @@ impl Query {
         self.pairs.iter().filter(|(n, _)| !names.contains(&n.as_str())).collect()
     }
 
+    /// The same, taken out.
+    pub(super) fn into_pairs_without(mut self, names: &[&str]) -> Vec<(String, String)> {
+        self.pairs.retain(|(name, _)| !names.contains(&name.as_str()));
+        self.pairs
+    }
+
     /// A flag that may be given bare or as a boolean, such as `passing`.
     pub(super) fn flag(&self, name: &str) -> Result<bool, ApiError> {
         match self.get(name) {

@@ -2,10 +2,10 @@
 
 use std::{io, sync::Arc, time::Duration};
 
-use hyper::service::service_fn;
+use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::{conn::auto, graceful::GracefulShutdown},
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -91,9 +91,8 @@ pub async fn serve(listener: Listener, app: Arc<App>) {
             }
         };
         let app = app.clone();
-        let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+        let mut builder = http1::Builder::new();
         builder
-            .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_DEADLINE)
             .pipeline_flush(true)
@@ -102,7 +101,7 @@ pub async fn serve(listener: Listener, app: Arc<App>) {
             let app = app.clone();
             async move { Ok::<_, std::convert::Infallible>(answer(&app, request).await) }
         });
-        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service).into_owned());
+        let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!(%error, "a connection ended badly");
