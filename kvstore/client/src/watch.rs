@@ -57,7 +57,10 @@ impl Default for Backoff {
 #[derive(Debug)]
 pub struct Watch<T> {
     wait: Duration,
+    /// What the next query asks to wait behind.
     index: u64,
+    /// Of the last answer.
+    seen_at: u64,
     last: Option<T>,
     backoff: Backoff,
     patience: Patience,
@@ -99,7 +102,15 @@ impl Patience {
 impl<T: PartialEq + Clone> Watch<T> {
     /// A watch whose single queries wait at most `wait`.
     pub fn new(wait: Duration) -> Self {
-        Self { wait, index: 0, last: None, backoff: Backoff::new(), patience: Patience::new(), failed: false }
+        Self {
+            wait,
+            index: 0,
+            seen_at: 0,
+            last: None,
+            backoff: Backoff::new(),
+            patience: Patience::new(),
+            failed: false,
+        }
     }
 
     /// The next new value of what `read` asks for.
@@ -126,6 +137,7 @@ impl<T: PartialEq + Clone> Watch<T> {
             self.failed = false;
             self.backoff.reset();
             // A lower index is another life of the registry; 0 would make the next query not wait at all.
+            self.seen_at = got.index;
             self.index = if got.index < self.index { 0 } else { got.index.max(1) };
             if self.last.as_ref() != Some(&got.value) {
                 self.last = Some(got.value.clone());
@@ -133,6 +145,11 @@ impl<T: PartialEq + Clone> Watch<T> {
             }
             self.patience.spend().await;
         }
+    }
+
+    /// The index of the last answer; 0 before the first.
+    pub fn seen_at(&self) -> u64 {
+        self.seen_at
     }
 
     /// The last value handed out.

@@ -40,3 +40,14 @@ pub(super) fn pretty<T: Serialize + ?Sized>(value: &T) -> Vec<u8> {
     out.push(b'\n');
     out
 }
+
+/// The same for JSON that is text already; names keep their order.
+pub(super) fn prettied(json: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let indent = serde_json::ser::PrettyFormatter::with_indent(b"    ");
+    let mut serializer = serde_json::Serializer::with_formatter(&mut out, indent);
+    let copied = serde_transcode::transcode(&mut serde_json::Deserializer::from_str(json), &mut serializer);
+    copied.expect("it was written by us");
+    out.push(b'\n');
+    out
+}

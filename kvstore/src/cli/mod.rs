@@ -4,6 +4,7 @@
 
 mod agent;
 mod catalog;
+mod child;
 mod dashes;
 mod docs;
 mod event;
@@ -19,6 +20,7 @@ mod rtt;
 mod services;
 mod table;
 mod validate;
+mod watch;
 
 use std::{
     ffi::OsString,
@@ -60,6 +62,7 @@ enum Command {
     Kv(kv::Args),
     Catalog(catalog::Args),
     Services(services::Args),
+    Watch(watch::Args),
     Event(event::Args),
     Maint(operate::MaintArgs),
     Members(members::Args),
@@ -107,6 +110,7 @@ fn run(command: Command) -> Result<Vec<u8>, Failure> {
         Command::Catalog(args) => wait_for(catalog::run(args)),
         Command::Services(args) => wait_for(services::run(args)),
         Command::Info(args) => wait_for(info::run(args)),
+        Command::Watch(args) => wait_for(watch::run(args)),
         Command::Event(args) => wait_for(event::run(args)),
         Command::Maint(args) => wait_for(operate::maint(args)),
         Command::Members(args) => wait_for(members::run(args)),

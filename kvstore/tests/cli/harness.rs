@@ -43,6 +43,12 @@ pub(crate) fn refused(output: &Output, code: i32, words: &[&str]) {
     assert!(!said.contains("panicked"), "{said}");
 }
 
+/// Sends `signal` to a process of ours.
+pub(crate) fn send(id: u32, signal: Signal) {
+    let id = nix::unistd::Pid::from_raw(id.try_into().expect("the kernel's ids fit"));
+    nix::sys::signal::kill(id, signal).expect("it runs");
+}
+
 /// A running agent; killed when dropped.
 pub(crate) struct Agent {
     pub(crate) child: Child,
@@ -133,8 +139,7 @@ impl Agent {
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
-        let pid = nix::unistd::Pid::from_raw(self.child.id().try_into().expect("the kernel's ids fit"));
-        nix::sys::signal::kill(pid, signal).expect("it runs");
+        send(self.child.id(), signal);
     }
 
     /// Sends TERM, and gives the exit code and the log.

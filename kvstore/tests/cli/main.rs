@@ -5,3 +5,4 @@ mod basics;
 mod data;
 mod harness;
 mod operate;
+mod watch;
