@@ -62,7 +62,7 @@ pub struct Agent {
     pub check_output_interval: Duration,
     /// Whether scripts may be registered as checks.
     pub script_checks: bool,
-    /// Answer as Consul does even where a better answer would break nobody.
+    /// Refuse what Consul does not have.
     pub strict_consul: bool,
     /// For development: nothing is kept, JSON is pretty.
     pub dev: bool,

@@ -201,6 +201,7 @@ fn about(config: &config::Agent, node: NodeKey) -> About {
         max_value_bytes: config.limits.kv_value_bytes,
         max_snapshot_bytes: config.limits.snapshot_bytes,
         script_checks: config.script_checks,
+        strict_consul: config.strict_consul,
     }
 }
 

@@ -1,4 +1,7 @@
 //! A running `kvstore agent`, that can be killed and started again on the same ports.
+//!
+//! It refuses what a genuine Consul does not have: so every story also shows that our programs, and those of others, need
+//! no extension.
 
 use std::{path::Path, time::Duration};
 
@@ -51,7 +54,7 @@ impl Registry {
     /// Starts it, on the same ports and data, after it was killed or stopped.
     pub async fn start_again(&mut self) {
         let address = |port| format!("127.0.0.1:{port}");
-        let mut launch = Launch::ours("kvstore").args(["agent", "--node", "test"]);
+        let mut launch = Launch::ours("kvstore").args(["agent", "--node", "test", "--strict-consul"]);
         launch = launch.args(["--http-addr", &address(self.http), "--dns-addr", &address(self.dns)]);
         launch = match &self.data {
             Some(dir) => launch.args([Path::new("--data-dir"), dir.path()]),

@@ -119,7 +119,7 @@ pub(super) struct Args {
         value_parser = config::recursor
     )]
     recursor: Vec<Recursor>,
-    /// Answer as Consul does even where a better answer would break nobody.
+    /// Refuse what Consul does not have: what runs against this agent runs against Consul.
     #[arg(long, env = "KVSTORE_STRICT_CONSUL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     strict_consul: Option<bool>,
     /// How the log on standard error looks (default text).

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
-use kvstore_client::types::{CheckUpdate, HealthCheck};
+use kvstore_client::types::{CheckUpdate, HealthCheck, ServiceRegistration};
 use kvstore_core::{
     Command, State, Target, filter,
     health::Status,
@@ -11,7 +11,9 @@ use kvstore_core::{
 };
 use serde_json::json;
 
-use super::{Answer, App, Call, catalog, empty, error::ApiError, filter::Wanted, json as to_json, members, shape};
+use super::{
+    Answer, App, Call, catalog, empty, error::ApiError, filter::Wanted, json as to_json, members, shape, strict,
+};
 use crate::agent::registration;
 
 /// What `Version` says: the API level we answer at, then our own version, in the form clients parse.
@@ -86,7 +88,10 @@ fn taking(app: &App) -> registration::Agent<'_> {
 }
 
 pub(super) async fn register_service(app: &App, call: Call) -> Answer {
-    let body = super::json::decode(&call.body)?;
+    let mut body: ServiceRegistration = super::json::decode(&call.body)?;
+    if app.about.strict_consul {
+        body.checks.iter_mut().chain(&mut body.check).for_each(strict::raise);
+    }
     let replace_checks = call.query.flag("replace-existing-checks")?;
     let registration::Service { instance, checks, warnings } = registration::service(taking(app), body)?;
     for warning in warnings {
@@ -103,7 +108,10 @@ pub(super) async fn deregister_service(app: &App, call: Call) -> Answer {
 }
 
 pub(super) async fn register_check(app: &App, call: Call) -> Answer {
-    let body = super::json::decode(&call.body)?;
+    let mut body = super::json::decode(&call.body)?;
+    if app.about.strict_consul {
+        strict::raise(&mut body);
+    }
     let registration::StandaloneCheck { check, warnings } = registration::check(taking(app), body)?;
     for warning in warnings {
         tracing::warn!(check = %check.id, "{warning}");

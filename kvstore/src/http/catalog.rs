@@ -18,6 +18,7 @@ use super::{
     query::same_datacenter,
     register,
     shape::{self, Shape},
+    strict,
 };
 
 fn json_found(value: &impl serde::Serialize) -> Found {
@@ -137,6 +138,11 @@ pub(super) fn node_services(app: &App, call: &Call) -> Result<Read, ApiError> {
 pub(super) async fn register(app: &App, call: Call) -> Answer {
     let body: CatalogRegistration = super::json::decode(&call.body)?;
     same_datacenter(&body.datacenter, &app.about.datacenter)?;
+    if app.about.strict_consul
+        && let Some(extension) = strict::by_registration(&body)
+    {
+        return Err(extension.refused());
+    }
     let command = register::command(body).map_err(|why| ApiError::Rejected(why.to_string()))?;
     app.store.submit(command).await?;
     Ok(json(&true))

@@ -43,6 +43,7 @@ mod shape;
 mod shared;
 mod snapshot;
 mod status;
+mod strict;
 
 pub use body::Body;
 pub use serve::{Listener, serve};
@@ -136,6 +137,8 @@ pub struct About {
     pub max_snapshot_bytes: usize,
     /// Whether programs may be registered as checks.
     pub script_checks: bool,
+    /// Whether what Consul does not have is refused.
+    pub strict_consul: bool,
 }
 
 /// Any other body has at most this many bytes: a registration with all its metadata is far below.
@@ -179,6 +182,13 @@ struct Route {
     handler: Handler,
 }
 
+impl Route {
+    /// Whether it is an old client's GET where PUT is meant.
+    fn is_get_as_put(&self) -> bool {
+        self.method == Method::GET && matches!(self.handler, Handler::Write(_))
+    }
+}
+
 const fn read(path: &'static str, handler: fn(&App, &Call) -> Result<Read, ApiError>) -> Route {
     Route { method: Method::GET, path, handler: Handler::Read(handler) }
 }
@@ -207,7 +217,7 @@ const fn delete(path: &'static str, handler: for<'a> fn(&'a App, Call) -> Later<
     Route { method: Method::DELETE, path, handler: Handler::Write(handler) }
 }
 
-/// A handler of an old client's GET where PUT is meant.
+/// A handler of an old client's GET where PUT is meant; not with `--strict-consul`.
 const fn get_as_put(path: &'static str, handler: for<'a> fn(&'a App, Call) -> Later<'a>) -> Route {
     Route { method: Method::GET, path, handler: Handler::Write(handler) }
 }
@@ -338,8 +348,9 @@ struct Seen {
 
 async fn route(app: &App, request: Request<Incoming>, seen: &mut Seen) -> Answer {
     let (head, incoming) = request.into_parts();
-    let method = if head.method == Method::HEAD { Method::GET } else { head.method.clone() };
-    let Some(path) = path::canonical(head.uri.path(), &method, |path| find(path).is_some()) else {
+    let strict = app.about.strict_consul;
+    let method = if head.method == Method::HEAD && !strict { Method::GET } else { head.method.clone() };
+    let Some(path) = path::canonical(head.uri.path(), &method, strict, |path| find(path).is_some()) else {
         return path::redirect(&head.uri);
     };
     let Some((group, rest)) = find(&path) else {
@@ -350,17 +361,21 @@ async fn route(app: &App, request: Request<Incoming>, seen: &mut Seen) -> Answer
         };
     };
     if method == Method::OPTIONS {
-        return Ok(allow(StatusCode::OK, group.routes, Bytes::new()));
+        return Ok(allow(StatusCode::OK, strict, group.routes, Bytes::new()));
     }
-    let Some(at) = group.routes.iter().position(|route| route.method == method) else {
+    let taken = |route: &Route| route.method == method && !(strict && route.is_get_as_put());
+    let Some(at) = group.routes.iter().position(taken) else {
         let body = format!("method {} not allowed", head.method);
-        return Ok(allow(StatusCode::METHOD_NOT_ALLOWED, group.routes, body.into()));
+        return Ok(allow(StatusCode::METHOD_NOT_ALLOWED, strict, group.routes, body.into()));
     };
     let route = &group.routes[at];
     seen.route = Some(group.first + at);
     let rest = query::decode(rest).filter(|rest| !rest.contains(char::is_control)).ok_or(ApiError::BadPath)?;
     let query = Query::parse(head.uri.query())?;
     query.same_place(&app.about.datacenter)?;
+    if strict && let Some(extension) = strict::by_parameters(&method, route.path, &query) {
+        return Err(extension.refused());
+    }
     let mut call = Call { rest, query, headers: head.headers, body: Bytes::new() };
     seen.waited = ["index", "hash"].into_iter().any(|name| call.query.get(name).is_some_and(|v| !v.is_empty()));
     let pretty = call.query.has("pretty");
@@ -400,8 +415,9 @@ async fn read_body(body: Incoming, max_bytes: usize) -> Result<Bytes, ApiError> 
 }
 
 /// An answer that says which methods the path takes.
-fn allow(status: StatusCode, routes: &[Route], body: Bytes) -> Response<Body> {
-    let methods = routes.iter().fold("OPTIONS".to_owned(), |list, route| format!("{list},{}", route.method));
+fn allow(status: StatusCode, strict: bool, routes: &[Route], body: Bytes) -> Response<Body> {
+    let taken = routes.iter().filter(|route| !(strict && route.is_get_as_put()));
+    let methods = taken.fold("OPTIONS".to_owned(), |list, route| format!("{list},{}", route.method));
     let mut response = Response::new(Body::new(body));
     *response.status_mut() = status;
     response.headers_mut().insert(ALLOW, HeaderValue::from_str(&methods).expect("methods are plain ASCII"));

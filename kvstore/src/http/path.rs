@@ -16,8 +16,16 @@ use super::{Answer, Body, error::ApiError};
 const KEYS: &str = "/v1/kv/";
 
 /// The path to be answered; `None` if the client is to ask again under [`cleaned`]. `exists` says whether there is an
-/// endpoint.
-pub(super) fn canonical<'a>(path: &'a str, method: &Method, exists: impl Fn(&str) -> bool) -> Option<Cow<'a, str>> {
+/// endpoint. As Consul does it if `strict`: every method is sent elsewhere, keys too.
+pub(super) fn canonical<'a>(
+    path: &'a str,
+    method: &Method,
+    strict: bool,
+    exists: impl Fn(&str) -> bool,
+) -> Option<Cow<'a, str>> {
+    if strict {
+        return matches!(cleaned(path), Cow::Borrowed(_)).then_some(path.into());
+    }
     if path.starts_with(KEYS) {
         return Some(path.into());
     }
@@ -65,7 +73,7 @@ mod tests {
     #[test]
     fn reads_go_elsewhere_writes_are_answered_and_keys_stay() {
         let exists = |path: &str| path.starts_with("/v1/agent/check/pass/");
-        let canonical = |method: &Method, path: &str| canonical(path, method, exists).map(Cow::into_owned);
+        let canonical = |method: &Method, path: &str| canonical(path, method, false, exists).map(Cow::into_owned);
         for (method, path, answered) in [
             (Method::GET, "/v1/agent/self", Some("/v1/agent/self")),
             (Method::GET, "/", Some("/")),
@@ -79,6 +87,20 @@ mod tests {
             (Method::PUT, "/v1/kv//a", Some("/v1/kv//a")),
         ] {
             assert_eq!(canonical(&method, path).as_deref(), answered, "{method} {path}");
+        }
+    }
+
+    #[test]
+    fn strictly_as_consul_every_method_is_sent_elsewhere() {
+        for (path, answered) in [
+            ("/v1/kv/a/b", true),
+            ("/v1/kv/a/", true),
+            ("/v1/kv//a", false),
+            ("/v1/kv/a/../b", false),
+            ("//v1/agent/leave", false),
+        ] {
+            let is_answered = canonical(path, &Method::PUT, true, |_| true).is_some();
+            assert_eq!(is_answered, answered, "{path}");
         }
     }
 
