@@ -18,6 +18,7 @@ mod operate;
 mod registry;
 mod rtt;
 mod services;
+mod snapshot;
 mod table;
 mod validate;
 mod watch;
@@ -64,6 +65,7 @@ enum Command {
     Services(services::Args),
     Watch(watch::Args),
     Event(event::Args),
+    Snapshot(snapshot::Args),
     Maint(operate::MaintArgs),
     Members(members::Args),
     Join(members::JoinArgs),
@@ -112,6 +114,7 @@ fn run(command: Command) -> Result<Vec<u8>, Failure> {
         Command::Info(args) => wait_for(info::run(args)),
         Command::Watch(args) => wait_for(watch::run(args)),
         Command::Event(args) => wait_for(event::run(args)),
+        Command::Snapshot(args) => wait_for(snapshot::run(args)),
         Command::Maint(args) => wait_for(operate::maint(args)),
         Command::Members(args) => wait_for(members::run(args)),
         Command::Join(args) => wait_for(members::join(args)),

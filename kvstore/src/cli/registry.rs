@@ -1,6 +1,6 @@
 //! Which registry a command talks to, and as whom.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, time::Duration};
 
 use kvstore_client::{Client, ClientConfig};
 
@@ -30,6 +30,11 @@ pub(super) struct RegistryArgs {
 impl RegistryArgs {
     /// A client for it; nothing is sent yet.
     pub(super) fn client(self) -> Result<Client, Failure> {
+        self.client_within(ClientConfig::default().timeout)
+    }
+
+    /// The same for calls that may take `timeout`.
+    pub(super) fn client_within(self, timeout: Duration) -> Result<Client, Failure> {
         if self.http_addr.starts_with("https://") || truthy("CONSUL_HTTP_SSL") {
             // Going on without TLS would show the token to the network.
             return Err(Failure::usage("https is not supported by this version")
@@ -45,7 +50,7 @@ impl RegistryArgs {
             datacenter: self.datacenter.filter(|name| !name.is_empty()),
             stale: self.stale,
             basic_auth: std::env::var("CONSUL_HTTP_AUTH").ok().filter(|auth| !auth.is_empty()).map(name_and_password),
-            ..ClientConfig::default()
+            timeout,
         };
         Ok(Client::new(&config)?)
     }

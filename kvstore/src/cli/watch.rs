@@ -142,8 +142,8 @@ impl Subject {
 }
 
 fn json<T: Serialize>(read: Read<T>) -> Read<String> {
-    let value = serde_json::to_string(&read.value).expect("API types have string keys only");
-    Read { index: read.index, value }
+    let Read { index, value } = read;
+    Read { index, value: serde_json::to_string(&value).expect("API types have string keys only") }
 }
 
 /// A state, and where it stood.

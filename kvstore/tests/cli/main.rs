@@ -5,4 +5,5 @@ mod basics;
 mod data;
 mod harness;
 mod operate;
+mod snapshot;
 mod watch;

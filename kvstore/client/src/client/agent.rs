@@ -88,6 +88,18 @@ impl Client {
         self.read(if name.is_empty() { call } else { call.with("name", name) }).await
     }
 
+    /// `GET /v1/snapshot`: the whole state as an archive.
+    pub async fn snapshot_save(&self) -> Result<Download, Error> {
+        self.download(Call::get(&["snapshot"]), false).await
+    }
+
+    /// `PUT /v1/snapshot`: puts the state of an archive in place of all there is.
+    pub async fn snapshot_restore(&self, archive: impl Into<Bytes>) -> Result<(), Error> {
+        let mut call = Call::put(&["snapshot"]);
+        call.body = Some(archive.into());
+        self.write(call).await
+    }
+
     /// `GET /v1/operator/raft/configuration`.
     pub async fn raft_configuration(&self) -> Result<RaftConfiguration, Error> {
         Ok(self.read(Call::get(&["operator", "raft", "configuration"])).await?.value)
