@@ -21,6 +21,8 @@ use std::{
 
 use kvstore_client::types::ServiceRegistration;
 
+use crate::agent::{Outputs, Programs, Trust};
+
 pub(crate) use keys::Layer;
 pub use values::{EngineName, HttpAddr, LogFormat, Recursor};
 pub(crate) use values::{
@@ -60,8 +62,12 @@ pub struct Agent {
     pub limits: Limits,
     /// How often a check's new output alone, without a new status, is written.
     pub check_output_interval: Duration,
-    /// Whether scripts may be registered as checks.
-    pub script_checks: bool,
+    /// Which programs may be run as checks.
+    pub programs: Programs,
+    /// What is kept of what checks say.
+    pub check_outputs: Outputs,
+    /// Whom checks that speak TLS trust.
+    pub check_trust: Trust,
     /// Refuse what Consul does not have.
     pub strict_consul: bool,
     /// For development: nothing is kept, JSON is pretty.
@@ -236,6 +242,9 @@ pub(crate) fn check(files: &[PathBuf], flags: Layer) -> Result<Agent, ConfigErro
     layer.overlay(host::environment(&mut faults));
     layer.overlay(flags);
     let agent = resolve::resolve(layer, &host::facts(), &mut faults);
+    if let Some(Err(error)) = agent.as_ref().map(|agent| agent.check_trust.check()) {
+        faults.push(Fault { place: "configuration".into(), key: "tls".into(), why: error.to_string() });
+    }
     match agent {
         Some(agent) if faults.is_empty() => Ok(agent),
         _ => Err(ConfigError { faults }),

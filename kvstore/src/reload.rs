@@ -109,7 +109,9 @@ fn after_restart(old: &config::Agent, new: &config::Agent) -> Vec<&'static str> 
         ("ports.server", old.server_port != new.server_port),
         ("limits", old.limits != new.limits),
         ("check_update_interval", old.check_output_interval != new.check_output_interval),
-        ("enable_script_checks", old.script_checks != new.script_checks),
+        ("enable_script_checks", old.programs != new.programs),
+        ("check_output_max_size", old.check_outputs != new.check_outputs),
+        ("enable_agent_tls_for_checks", old.check_trust != new.check_trust),
         ("strict_consul", old.strict_consul != new.strict_consul),
         ("log_format", old.log.format != new.log.format),
     ];

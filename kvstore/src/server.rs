@@ -166,13 +166,13 @@ async fn start_on(
     }
     let (timer, stop) = (store.clone(), shutdown.clone());
     parts.spawn(async move { timer.keep_deadlines(stop).await });
-    let settings = agent::Settings { output_every: config.check_output_interval, scripts: config.script_checks };
-    let probes = agent::run(store.clone(), node, settings, shutdown.clone());
-    parts.spawn(async move {
-        if let Err(error) = probes.await {
-            tracing::error!(%error, "health checks are not run");
-        }
-    });
+    let settings = agent::Settings {
+        output_every: config.check_output_interval,
+        programs: config.programs,
+        outputs: config.check_outputs,
+        trust: config.check_trust.clone(),
+    };
+    parts.spawn(agent::run(store.clone(), node, settings, shutdown.clone()));
     tracing::info!(node = config.node_name, datacenter = config.datacenter, index = %store.state().index(), "ready");
     Ok((addresses, dns, parts))
 }
@@ -200,7 +200,8 @@ fn about(config: &config::Agent, node: NodeKey) -> About {
         server_port: config.server_port,
         max_value_bytes: config.limits.kv_value_bytes,
         max_snapshot_bytes: config.limits.snapshot_bytes,
-        script_checks: config.script_checks,
+        programs: config.programs,
+        outputs: config.check_outputs,
         strict_consul: config.strict_consul,
     }
 }

@@ -6,7 +6,7 @@ use kvstore_client::types::CheckRegistration;
 use kvstore_core::{
     health::Thresholds,
     names::{InstanceId, NodeKey},
-    row::{Probe, ProbeKind},
+    row::{Probe, ProbeKind, ProbeTls},
 };
 
 /// No probe runs more often.
@@ -103,28 +103,45 @@ fn kind(node: &NodeKey, body: &CheckRegistration) -> Result<ProbeKind, String> {
         return Ok(ProbeKind::Ttl { ttl: ttl.0 });
     }
     if !body.http.is_empty() {
-        return http(body);
+        return Ok(http(body));
     }
     if !body.tcp.is_empty() {
-        return Ok(ProbeKind::Tcp { address: body.tcp.clone(), tls: None });
+        return Ok(ProbeKind::Tcp { address: body.tcp.clone(), tls: body.tcp_use_tls.then(|| tls(body)) });
     }
     if !body.udp.is_empty() {
         return Ok(ProbeKind::Udp { address: body.udp.clone() });
     }
-    let name = if !body.grpc.is_empty() {
-        "gRPC"
-    } else if !body.docker_container_id.is_empty() {
-        "Docker"
-    } else if !body.args.is_empty() {
+    if !body.grpc.is_empty() {
+        let (address, service) = body.grpc.split_once('/').unwrap_or((&body.grpc, ""));
+        let tls = body.grpc_use_tls.then(|| tls(body));
+        return Ok(ProbeKind::Grpc { address: address.into(), service: service.into(), tls });
+    }
+    if !body.docker_container_id.is_empty() {
+        return Ok(ProbeKind::Docker { container: body.docker_container_id.clone(), args: in_container(body) });
+    }
+    if !body.args.is_empty() {
         return Ok(ProbeKind::Script { args: body.args.clone() });
-    } else if !body.h2ping.is_empty() {
-        "H2PING"
-    } else if !body.os_service.is_empty() {
+    }
+    if !body.h2ping.is_empty() {
+        let tls = body.h2ping_use_tls.unwrap_or(true).then(|| tls(body));
+        return Ok(ProbeKind::H2ping { address: body.h2ping.clone(), tls });
+    }
+    if !body.os_service.is_empty() {
         return Ok(ProbeKind::OsService { name: body.os_service.clone() });
-    } else {
-        return alias(node, body);
-    };
-    Err(unsupported(&format!("{name} checks are")))
+    }
+    alias(node, body)
+}
+
+fn tls(body: &CheckRegistration) -> ProbeTls {
+    ProbeTls { skip_verify: body.tls_skip_verify, server_name: body.tls_server_name.clone() }
+}
+
+/// A single argument is a line for `Shell`, where one is given.
+fn in_container(body: &CheckRegistration) -> Vec<String> {
+    match &body.args[..] {
+        [line] if !body.shell.is_empty() => vec![body.shell.clone(), "-c".into(), line.clone()],
+        args => args.into(),
+    }
 }
 
 fn alias(own: &NodeKey, body: &CheckRegistration) -> Result<ProbeKind, String> {
@@ -134,11 +151,8 @@ fn alias(own: &NodeKey, body: &CheckRegistration) -> Result<ProbeKind, String> {
     Ok(ProbeKind::Alias { node, service })
 }
 
-fn http(body: &CheckRegistration) -> Result<ProbeKind, String> {
-    if body.http.get(..8).is_some_and(|scheme| scheme.eq_ignore_ascii_case("https://")) {
-        return Err(unsupported("https is"));
-    }
-    Ok(ProbeKind::Http {
+fn http(body: &CheckRegistration) -> ProbeKind {
+    ProbeKind::Http {
         url: body.http.clone(),
         method: if body.method.is_empty() { "GET".into() } else { body.method.clone() },
         header: body.header.clone(),
@@ -146,11 +160,5 @@ fn http(body: &CheckRegistration) -> Result<ProbeKind, String> {
         no_redirects: body.disable_redirects,
         tls_skip_verify: body.tls_skip_verify,
         tls_server_name: body.tls_server_name.clone(),
-    })
-}
-
-fn unsupported(what: &str) -> String {
-    format!(
-        "{what} not supported by this version of kvstore; use HTTP (http://...), TCP, UDP, TTL, an alias or a script"
-    )
+    }
 }

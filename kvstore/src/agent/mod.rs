@@ -31,6 +31,10 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use checks::{
+    Outputs,
+    tls::{Identity, Trust},
+};
 pub use definition::{DEFAULT_TIMEOUT, MIN_INTERVAL};
 
 use crate::store::Store;
@@ -44,33 +48,42 @@ const SETTLE: Duration = Duration::from_millis(20);
 const REAP_AGAIN: Duration = Duration::from_secs(1);
 
 /// How the node's checks are run.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// A new output without a new status is written at most this often.
     pub output_every: Duration,
-    /// Whether programs may be run.
-    pub scripts: bool,
+    /// Which programs may be run.
+    pub programs: Programs,
+    /// What is kept of what checks say.
+    pub outputs: Outputs,
+    /// Whom probes that speak TLS trust.
+    pub trust: Trust,
 }
 
-/// Why the node's checks cannot be run.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot prepare the probing of health checks")]
-pub struct AgentError(#[from] reqwest::Error);
+/// Which programs may be run as checks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Programs {
+    /// None.
+    #[default]
+    No,
+    /// Those of the agent's own configuration files.
+    OfFiles,
+    /// Those registered through the API too.
+    All,
+}
+
+impl Programs {
+    fn allow(self, check: &Check) -> bool {
+        self == Self::All || self == Self::OfFiles && check.from_file
+    }
+}
 
 /// Runs the checks that the agent of `node` owns, as they come and go, until `shutdown`; no probe outlives it. A check's
 /// new status is written at once.
-///
-/// # Errors
-/// [`AgentError`] before anything is run.
-pub async fn run(
-    store: Store,
-    node: NodeKey,
-    settings: Settings,
-    shutdown: CancellationToken,
-) -> Result<(), AgentError> {
-    let prober = Prober::new(settings.scripts)?;
-    let (output_every, judged) = (settings.output_every, Notify::new());
-    let shared = Arc::new(Shared { prober, store: store.clone(), output_every, judged });
+pub async fn run(store: Store, node: NodeKey, settings: Settings, shutdown: CancellationToken) {
+    let Settings { output_every, programs, outputs, trust } = settings;
+    let (prober, judged) = (Prober::new(trust, outputs), Notify::new());
+    let shared = Arc::new(Shared { prober, store: store.clone(), output_every, programs, judged });
     let mut probes = Probes {
         shared: shared.clone(),
         running: HashMap::new(),
@@ -99,7 +112,6 @@ pub async fn run(
     };
     shutdown.run_until_cancelled(follow).await;
     probes.end().await;
-    Ok(())
 }
 
 /// For ever if there is no such time.
@@ -130,6 +142,7 @@ struct Shared {
     prober: Prober,
     store: Store,
     output_every: Duration,
+    programs: Programs,
     /// Told when a probe has its first result.
     judged: Notify,
 }
@@ -183,6 +196,7 @@ impl Probes {
             check: check.id.clone(),
             probe: probe.clone(),
             counter: Counter::new(probe.thresholds),
+            programs: self.shared.programs.allow(check),
             judged,
             written: None,
         };
@@ -216,6 +230,8 @@ struct Task {
     check: CheckId,
     probe: Arc<Probe>,
     counter: Counter,
+    /// Whether it may be a program.
+    programs: bool,
     /// Whether there was a result.
     judged: Arc<AtomicBool>,
     /// When a result was last written.
@@ -258,7 +274,7 @@ impl Task {
     }
 
     async fn once(&mut self) {
-        match self.shared.prober.run(&self.probe).await {
+        match self.shared.prober.run(&self.probe, self.programs).await {
             Finding::Found { status, output } => {
                 if let Some(status) = self.counter.count(status) {
                     self.write(status, output).await;

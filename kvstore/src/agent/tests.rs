@@ -18,7 +18,7 @@ struct Agent {
     writer: Writer,
     node: NodeKey,
     shutdown: CancellationToken,
-    running: JoinHandle<Result<(), AgentError>>,
+    running: JoinHandle<()>,
 }
 
 impl Agent {
@@ -35,7 +35,12 @@ impl Agent {
         let command = Command::Register { node: row, keep_node: false, instance: None, checks: vec![] };
         store.submit(command).await.unwrap();
         let shutdown = CancellationToken::new();
-        let settings = Settings { output_every: Duration::from_secs(30), scripts: true };
+        let settings = Settings {
+            output_every: Duration::from_secs(30),
+            programs: Programs::All,
+            outputs: Outputs::default(),
+            trust: Trust::default(),
+        };
         let running = tokio::spawn(run(store.clone(), node.clone(), settings, shutdown.clone()));
         Self { store, writer, node, shutdown, running }
     }
@@ -118,7 +123,7 @@ impl Agent {
 
     async fn stop(self) {
         self.shutdown.cancel();
-        timeout(PATIENCE, self.running).await.expect("it ends").unwrap().unwrap();
+        timeout(PATIENCE, self.running).await.expect("it ends").unwrap();
         self.writer.stop();
     }
 }

@@ -151,6 +151,9 @@ struct ConsulArgs {
     /// Allow scripts as health checks: whoever can register a service can run programs on this host.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     enable_script_checks: Option<bool>,
+    /// Allow scripts as health checks in the agent's own files only.
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    enable_local_script_checks: Option<bool>,
     /// Accepted: every agent is a server.
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
     server: Option<bool>,
@@ -163,8 +166,6 @@ struct ConsulArgs {
 struct IgnoredArgs {
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
     ui: Option<bool>,
-    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
-    enable_local_script_checks: Option<bool>,
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", hide = true)]
     bootstrap: Option<bool>,
     #[arg(long, hide = true)]
@@ -221,6 +222,7 @@ impl Args {
             recursors: self.recursor,
             node_meta: self.node_meta.into_iter().collect(),
             script_checks: self.consul.enable_script_checks,
+            local_script_checks: self.consul.enable_local_script_checks,
             strict_consul: self.strict_consul,
             dev: self.dev,
             log_level: self.log_level,
@@ -254,11 +256,7 @@ impl ConsulArgs {
             ("-grpc-port", i.grpc_port.is_some()),
             ("-rejoin", i.rejoin.is_some()),
         ]);
-        let inactive = names(&[
-            ("-ui", i.ui.is_some()),
-            ("-disable-host-node-id", i.disable_host_node_id.is_some()),
-            ("-enable-local-script-checks", i.enable_local_script_checks.is_some()),
-        ]);
+        let inactive = names(&[("-ui", i.ui.is_some()), ("-disable-host-node-id", i.disable_host_node_id.is_some())]);
         (cluster_only, inactive)
     }
 }

@@ -46,6 +46,11 @@ pub(crate) struct Layer {
     pub(crate) snapshot_bytes: Option<usize>,
     pub(crate) check_output_interval: Option<GoDuration>,
     pub(crate) script_checks: Option<bool>,
+    pub(crate) local_script_checks: Option<bool>,
+    pub(crate) check_output_bytes: Option<usize>,
+    pub(crate) discard_check_output: Option<bool>,
+    pub(crate) tls: TlsFiles,
+    pub(crate) tls_for_checks: Option<bool>,
     pub(crate) strict_consul: Option<bool>,
     pub(crate) dev: Option<bool>,
     pub(crate) log_level: Option<String>,
@@ -56,6 +61,41 @@ pub(crate) struct Layer {
     pub(crate) inactive: Vec<String>,
     /// Flags that cannot be honoured.
     pub(crate) faults: Vec<Fault>,
+}
+
+/// The files of Consul's TLS settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TlsFiles {
+    pub(crate) ca_file: Option<PathBuf>,
+    pub(crate) ca_path: Option<PathBuf>,
+    pub(crate) cert_file: Option<PathBuf>,
+    pub(crate) key_file: Option<PathBuf>,
+}
+
+impl TlsFiles {
+    fn slots(&mut self) -> [(&'static str, &mut Option<PathBuf>); 4] {
+        let Self { ca_file, ca_path, cert_file, key_file } = self;
+        [("ca_file", ca_file), ("ca_path", ca_path), ("cert_file", cert_file), ("key_file", key_file)]
+    }
+
+    /// Reads those of `section`; an empty name is as good as none.
+    fn read(&mut self, section: &mut Section<'_>) {
+        for (key, slot) in self.slots() {
+            section.take(key, slot);
+            slot.take_if(|path| path.as_os_str().is_empty());
+        }
+    }
+
+    fn overlay(&mut self, mut over: Self) {
+        for ((_, own), (_, over)) in self.slots().into_iter().zip(over.slots()) {
+            *own = over.take().or_else(|| own.take());
+        }
+    }
+
+    /// The keys that have a value.
+    pub(crate) fn given(&mut self) -> impl Iterator<Item = &'static str> {
+        self.slots().into_iter().filter(|(_, slot)| slot.is_some()).map(|(key, _)| key)
+    }
 }
 
 /// A listening address before its port is known.
@@ -77,7 +117,8 @@ impl Layer {
         }
         replace!(node_name node_id datacenter domain alt_domain data_dir engine bind advertise client http_port dns_port
             server_port addresses_http addresses_dns dns kv_value_bytes body_bytes snapshot_bytes check_output_interval
-            script_checks strict_consul dev log_level log_format);
+            script_checks local_script_checks check_output_bytes discard_check_output tls_for_checks strict_consul dev
+            log_level log_format);
         if !over.http_addr.is_empty() {
             self.http_addr = over.http_addr;
         }
@@ -87,6 +128,7 @@ impl Layer {
         if !over.recursors.is_empty() {
             self.recursors = over.recursors;
         }
+        self.tls.overlay(over.tls);
         self.node_meta.extend(over.node_meta);
         self.cluster_only.extend(over.cluster_only);
         self.inactive.extend(over.inactive);
@@ -109,21 +151,16 @@ const CLUSTER_ONLY: &[&str] = &[
     "autopilot",
     "bootstrap",
     "bootstrap_expect",
-    "ca_file",
-    "ca_path",
-    "cert_file",
     "config_entries",
     "connect",
     "disable_coordinates",
     "disable_keyring_file",
-    "enable_agent_tls_for_checks",
     "enable_central_service_config",
     "encrypt",
     "encrypt_verify_incoming",
     "encrypt_verify_outgoing",
     "gossip_lan",
     "gossip_wan",
-    "key_file",
     "leave_on_terminate",
     "non_voting_server",
     "peering",
@@ -160,7 +197,6 @@ const CLUSTER_ONLY: &[&str] = &[
     "skip_leave_on_interrupt",
     "start_join",
     "start_join_wan",
-    "tls",
     "tls_cipher_suites",
     "tls_min_version",
     "tls_prefer_server_cipher_suites",
@@ -176,7 +212,6 @@ const CLUSTER_ONLY: &[&str] = &[
 /// Harmless to accept: they tune or report, and nothing here does.
 const INACTIVE: &[&str] = &[
     "cache",
-    "check_output_max_size",
     "check_reap_interval",
     "default_query_time",
     "disable_anonymous_signature",
@@ -184,11 +219,8 @@ const INACTIVE: &[&str] = &[
     "disable_http_unprintable_char_filter",
     "disable_remote_exec",
     "disable_update_check",
-    "discard_check_output",
     "discovery_max_stale",
     "enable_debug",
-    // It allows scripts in the agent's own files only, which takes none; it must not open the API to them.
-    "enable_local_script_checks",
     "enable_syslog",
     "log_file",
     "log_rotate_bytes",
@@ -231,6 +263,14 @@ pub(super) fn read(mut top: Section<'_>, layer: &mut Layer) {
     top.parse_list("recursors", &mut layer.recursors, recursor);
     top.take("check_update_interval", &mut layer.check_output_interval);
     top.take("enable_script_checks", &mut layer.script_checks);
+    top.take("enable_local_script_checks", &mut layer.local_script_checks);
+    top.take("check_output_max_size", &mut layer.check_output_bytes);
+    if layer.check_output_bytes == Some(0) {
+        top.fault("check_output_max_size", "it must be positive; discard_check_output keeps nothing");
+    }
+    top.take("discard_check_output", &mut layer.discard_check_output);
+    top.take("enable_agent_tls_for_checks", &mut layer.tls_for_checks);
+    layer.tls.read(&mut top);
     top.take("strict_consul", &mut layer.strict_consul);
     top.take("dev", &mut layer.dev);
     top.parse("log_level", &mut layer.log_level, log_level);
@@ -249,6 +289,7 @@ pub(super) fn read(mut top: Section<'_>, layer: &mut Layer) {
     top.section("dns_config", |dns| read_dns(dns, layer));
     top.section("limits", |limits| read_limits(limits, layer));
     top.section("http_config", |http| read_http(http, layer));
+    top.section("tls", |tls| read_tls(tls, layer));
     top.section("acl", read_acl);
 
     let mut server = None;
@@ -344,6 +385,16 @@ fn read_dns(dns: &mut Section<'_>, layer: &mut Layer) {
     let others = ["allow_stale", "max_stale", "use_cache", "cache_max_age", "disable_compression", "prefer_namespace"];
     dns.ignore(&others, &mut layer.inactive);
     layer.dns = Some(settings);
+}
+
+/// Only the files are of use, and only to checks.
+fn read_tls(tls: &mut Section<'_>, layer: &mut Layer) {
+    tls.section("defaults", |defaults| {
+        layer.tls.read(defaults);
+        let others = ["tls_min_version", "tls_cipher_suites", "verify_incoming", "verify_outgoing"];
+        defaults.ignore(&others, &mut layer.cluster_only);
+    });
+    tls.ignore(&["grpc", "https", "internal_rpc"], &mut layer.cluster_only);
 }
 
 fn read_limits(limits: &mut Section<'_>, layer: &mut Layer) {

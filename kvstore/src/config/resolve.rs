@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{Agent, Engine, EngineName, Fault, HttpAddr, Layer, Limits, Log, host::Facts, keys::AddressOrPath};
-use crate::agent::registration;
+use crate::agent::{Identity, Outputs, Programs, Trust, registration};
 
 const HTTP_PORT: i64 = 8500;
 const DNS_PORT: i64 = 8600;
@@ -26,6 +26,7 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
     if let Err(why) = registration::check_meta(&layer.node_meta) {
         faults.push(said("node_meta", why));
     }
+    let check_trust = check_trust(&mut layer, faults);
     if !layer.cluster_only.is_empty() {
         let keys = layer.cluster_only.join(", ");
         warnings.push(format!("without effect, because there is no Raft, Serf, gRPC or Connect here: {keys}"));
@@ -33,7 +34,13 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
     if !layer.inactive.is_empty() {
         warnings.push(format!("without effect in this version: {}", layer.inactive.join(", ")));
     }
+    let programs = programs(&layer);
     let limits = Limits::default();
+    let outputs = Outputs::default();
+    let check_outputs = Outputs {
+        max_bytes: layer.check_output_bytes.unwrap_or(outputs.max_bytes),
+        discard: layer.discard_check_output.unwrap_or(outputs.discard),
+    };
     Some(Agent {
         node_name: node_name?,
         node_id: layer.node_id.unwrap_or_default(),
@@ -54,7 +61,9 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
             snapshot_bytes: layer.snapshot_bytes.unwrap_or(limits.snapshot_bytes),
         },
         check_output_interval: layer.check_output_interval.map_or(CHECK_OUTPUT_INTERVAL, |d| d.0),
-        script_checks: layer.script_checks.unwrap_or(false),
+        programs,
+        check_outputs,
+        check_trust,
         strict_consul: layer.strict_consul.unwrap_or(false),
         dev: layer.dev.unwrap_or(false),
         log: Log { level: layer.log_level, format: layer.log_format.unwrap_or_default() },
@@ -95,6 +104,32 @@ fn engine(layer: &Layer, facts: &Facts, faults: &mut Vec<Fault>, notes: &mut Vec
             None
         }
     }
+}
+
+fn programs(layer: &Layer) -> Programs {
+    match (layer.script_checks, layer.local_script_checks) {
+        (Some(true), _) => Programs::All,
+        (_, Some(true)) => Programs::OfFiles,
+        _ => Programs::No,
+    }
+}
+
+/// The files of TLS concern checks only, and only where that is asked for.
+fn check_trust(layer: &mut Layer, faults: &mut Vec<Fault>) -> Trust {
+    if layer.tls_for_checks != Some(true) {
+        layer.cluster_only.extend(layer.tls.given().map(String::from));
+        return Trust::default();
+    }
+    let files = layer.tls.clone();
+    let identity = match (files.cert_file, files.key_file) {
+        (Some(certificates), Some(key)) => Some(Identity { certificates, key }),
+        (None, None) => None,
+        _ => {
+            faults.push(said("tls", "cert_file and key_file are of use only together"));
+            None
+        }
+    };
+    Trust { authorities: files.ca_file.into_iter().chain(files.ca_path).collect(), identity }
 }
 
 /// What was said, else the address bound, else the one that packets to the world leave from.

@@ -14,13 +14,10 @@ use serde_json::json;
 use super::{
     Answer, App, Call, catalog, empty, error::ApiError, filter::Wanted, json as to_json, members, shape, strict,
 };
-use crate::agent::registration;
+use crate::agent::{Programs, registration};
 
 /// What `Version` says: the API level we answer at, then our own version, in the form clients parse.
 pub(super) const VERSION: &str = concat!("1.15.0+flotilla-", env!("CARGO_PKG_VERSION"));
-
-/// The output of a check is kept up to this; the end of it goes.
-const MAX_OUTPUT_BYTES: usize = 4096;
 
 pub(super) fn about(app: &App, _: &Call) -> Answer {
     let about = &app.about;
@@ -84,7 +81,7 @@ pub(super) fn checks(app: &App, call: &Call) -> Answer {
 
 /// What registrations are measured by.
 fn taking(app: &App) -> registration::Agent<'_> {
-    registration::Agent { node: &app.about.node, scripts: app.about.script_checks }
+    registration::Agent { node: &app.about.node, scripts: app.about.programs == Programs::All }
 }
 
 pub(super) async fn register_service(app: &App, call: Call) -> Answer {
@@ -126,10 +123,12 @@ pub(super) async fn deregister_check(app: &App, call: Call) -> Answer {
     Ok(empty())
 }
 
-async fn report(app: &App, id: &str, status: Status, mut output: String) -> Answer {
-    let end = (0..=MAX_OUTPUT_BYTES.min(output.len())).rev().find(|at| output.is_char_boundary(*at));
-    output.truncate(end.unwrap_or_default());
+async fn report(app: &App, id: &str, status: Status, output: String) -> Answer {
     let (node, check) = (app.about.node.clone(), CheckId::new(id)?);
+    let state = app.store.state();
+    let probe = state.check(&node, &check).and_then(|row| row.probe.as_deref());
+    let output = app.about.outputs.of_report(probe, output);
+    drop(state);
     app.store.submit(Command::ReportTtl { node, check, status, output }).await?;
     Ok(empty())
 }

@@ -71,6 +71,7 @@ use tracing::Level;
 
 use self::{blocking::Read, error::ApiError, query::Query};
 use crate::{
+    agent::{Outputs, Programs},
     coordinates::Coordinates,
     events::Events,
     logging::Logs,
@@ -135,8 +136,10 @@ pub struct About {
     pub max_value_bytes: usize,
     /// A snapshot to be restored has at most this many bytes, packed or unpacked.
     pub max_snapshot_bytes: usize,
-    /// Whether programs may be registered as checks.
-    pub script_checks: bool,
+    /// Which programs may be registered as checks.
+    pub programs: Programs,
+    /// What is kept of what checks say.
+    pub outputs: Outputs,
     /// Whether what Consul does not have is refused.
     pub strict_consul: bool,
 }

@@ -1,6 +1,7 @@
 //! An agent in this process, for tests that speak HTTP to it.
 
 use kvstore::{
+    agent::{Outputs, Programs, Trust},
     config::{self, DnsSettings, Engine, HttpAddr, Limits, Log},
     server::{self, Running},
 };
@@ -32,7 +33,9 @@ pub(crate) fn settings(node: &str) -> config::Agent {
         server_port: 39300,
         limits: Limits::default(),
         check_output_interval: std::time::Duration::from_secs(30),
-        script_checks: true,
+        programs: Programs::All,
+        check_outputs: Outputs::default(),
+        check_trust: Trust::default(),
         strict_consul: false,
         dev: false,
         log: Log::default(),

@@ -57,7 +57,7 @@ pub struct ServiceRegistration {
 /// A check to be run by the agent: stand-alone (`PUT /v1/agent/check/register`) or within a service.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-#[allow(missing_docs)] // the names are the API's
+#[allow(missing_docs, clippy::struct_excessive_bools)] // the names are the API's
 pub struct CheckRegistration {
     #[serde(rename = "ID", skip_serializing_if = "String::is_empty")]
     pub id: String,
@@ -90,6 +90,8 @@ pub struct CheckRegistration {
     pub disable_redirects: bool,
     #[serde(rename = "TCP", skip_serializing_if = "String::is_empty")]
     pub tcp: String,
+    #[serde(rename = "TCPUseTLS", alias = "tcp_use_tls", skip_serializing_if = "is_false")]
+    pub tcp_use_tls: bool,
     #[serde(rename = "UDP", skip_serializing_if = "String::is_empty")]
     pub udp: String,
     #[serde(rename = "GRPC", skip_serializing_if = "String::is_empty")]

@@ -1,77 +1,187 @@
 //! The HTTP probe: 2xx passes, 429 warns, all else is critical.
+//!
+//! Each run makes its own connection: one kept open would not notice that nobody listens any more.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
-use kvstore_core::{health::Status, row::ProbeKind};
-use reqwest::{
-    Client, Method, Request, Response, StatusCode, Url,
-    header::{ACCEPT, CONNECTION, HeaderMap, HeaderName, HeaderValue},
-    redirect::Policy,
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    HeaderMap, Method, Request, Response, StatusCode,
+    body::Incoming,
+    client::conn::http1,
+    header::{
+        ACCEPT, AUTHORIZATION, CONNECTION, COOKIE, HOST, HeaderName, HeaderValue, LOCATION, USER_AGENT,
+        WWW_AUTHENTICATE,
+    },
 };
+use hyper_util::rt::TokioIo;
+use kvstore_core::{
+    health::Status,
+    row::{ProbeKind, ProbeTls},
+};
+use percent_encoding::percent_decode_str;
 use tokio::time::{Instant, timeout_at};
+use tokio_util::task::AbortOnDropHandle;
+use url::Url;
 
-use super::{Finding, MAX_OUTPUT_BYTES, critical, failed, found, silent};
+use super::{
+    Finding, critical, dial, failed, found, silent,
+    tls::{Speaks, Tls},
+};
 
 /// What services see in their logs, as from Consul.
-const USER_AGENT: &str = "Consul Health Check";
+const AGENT: &str = "Consul Health Check";
 
 /// Redirects followed at most.
 const MAX_REDIRECTS: usize = 10;
 
-/// One client for all probes that follow redirects, one for those that do not.
-#[derive(Debug)]
-pub(super) struct Clients {
-    following: Client,
-    staying: Client,
+/// Of an answer's head.
+const MAX_HEAD_BYTES: usize = 64 << 10;
+
+/// Headers that another host is not told.
+const SECRETS: [HeaderName; 3] = [AUTHORIZATION, COOKIE, WWW_AUTHENTICATE];
+
+/// Makes the request of `kind`, which is an HTTP probe, and judges the answer, of which `max` bytes are read.
+pub(super) async fn probe(tls: &Tls, kind: &ProbeKind, max: usize, what: &str, within: Duration) -> Finding {
+    let ProbeKind::Http { no_redirects, tls_skip_verify, tls_server_name, .. } = kind else {
+        return Finding::NotTried("this is no HTTP probe".into());
+    };
+    let how = ProbeTls { skip_verify: *tls_skip_verify, server_name: tls_server_name.clone() };
+    let exchange = Exchange { tls, how, redirects: if *no_redirects { 0 } else { MAX_REDIRECTS } };
+    let asked = match Asked::of(kind) {
+        Ok(asked) => asked,
+        Err(why) => return critical(what, &why),
+    };
+    let until = Instant::now() + within;
+    match timeout_at(until, exchange.run(asked)).await {
+        Ok(Ok((response, _connection))) => judge(response, max, what, until).await,
+        Ok(Err(error)) => failed(what, &error),
+        Err(_) => silent(what, within),
+    }
 }
 
-impl Clients {
-    pub(super) fn new() -> Result<Self, reqwest::Error> {
-        let client = |policy| {
-            // Each run makes its own connection: one kept open would not notice that nobody listens any more.
-            Client::builder().user_agent(USER_AGENT).redirect(policy).pool_max_idle_per_host(0).no_proxy().build()
-        };
-        Ok(Self { following: client(Policy::limited(MAX_REDIRECTS))?, staying: client(Policy::none())? })
-    }
+/// One request, before it is on its way.
+#[derive(Clone, Debug)]
+struct Asked {
+    url: Url,
+    method: Method,
+    headers: HeaderMap,
+    body: Bytes,
+}
 
-    /// Makes the request of `kind`, which is an HTTP probe, and judges the answer.
-    pub(super) async fn probe(&self, kind: &ProbeKind, what: &str, within: Duration) -> Finding {
-        let ProbeKind::Http { url, method, header, body, no_redirects, .. } = kind else {
-            return Finding::NotTried("this is no HTTP probe".into());
-        };
-        let request = match request(url, method, header, body) {
-            Ok(request) => request,
-            Err(why) => return critical(what, &why),
-        };
-        let client = if *no_redirects { &self.staying } else { &self.following };
-        let until = Instant::now() + within;
-        match timeout_at(until, client.execute(request)).await {
-            Ok(Ok(response)) => judge(response, what, until).await,
-            Ok(Err(error)) => failed(what, &error.without_url()),
-            Err(_) => silent(what, within),
+impl Asked {
+    fn of(kind: &ProbeKind) -> Result<Self, String> {
+        let ProbeKind::Http { url, method, header, body, .. } = kind else { return Err(String::new()) };
+        let url = Url::parse(url).map_err(|e| format!("this is no URL: {e}"))?;
+        reachable(&url)?;
+        let method = Method::from_bytes(method.as_bytes()).map_err(|_| format!("{method:?} is no method"))?;
+        let mut headers = HeaderMap::new();
+        headers.insert(USER_AGENT, HeaderValue::from_static(AGENT));
+        headers.insert(ACCEPT, HeaderValue::from_static("text/plain, text/*, */*"));
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        headers.extend(basic(&url).map(|value| (AUTHORIZATION, value)));
+        for (name, values) in header {
+            put(&mut headers, name, values)?;
         }
+        Ok(Self { url, method, headers, body: body.clone().into() })
+    }
+
+    /// What is asked after `response`, if that sends us elsewhere.
+    fn redirected(&self, response: &Response<Incoming>) -> Result<Option<Self>, String> {
+        use StatusCode as S;
+        let keeps = match response.status() {
+            S::MOVED_PERMANENTLY | S::FOUND | S::SEE_OTHER => false,
+            S::TEMPORARY_REDIRECT | S::PERMANENT_REDIRECT => true,
+            _ => return Ok(None),
+        };
+        let Some(location) = response.headers().get(LOCATION) else { return Ok(None) };
+        let location = String::from_utf8_lossy(location.as_bytes());
+        let url =
+            self.url.join(&location).map_err(|e| format!("it redirects to {location:?}, which is no URL: {e}"))?;
+        reachable(&url)?;
+        let mut next = Self { url, ..self.clone() };
+        if !keeps {
+            next.body = Bytes::new();
+            next.method = if self.method == Method::HEAD { Method::HEAD } else { Method::GET };
+        }
+        if next.url.host_str() != self.url.host_str() {
+            next.headers.remove(HOST);
+            for secret in SECRETS {
+                next.headers.remove(secret);
+            }
+        }
+        Ok(Some(next))
+    }
+
+    fn into_request(self) -> Result<Request<Full<Bytes>>, hyper::http::Error> {
+        let target = &self.url[url::Position::BeforePath..url::Position::AfterQuery];
+        let mut request = Request::builder().method(self.method).uri(target).body(Full::new(self.body))?;
+        *request.headers_mut() = self.headers;
+        if !request.headers().contains_key(HOST) {
+            let host = &self.url[url::Position::BeforeHost..url::Position::AfterPort];
+            request.headers_mut().insert(HOST, host.try_into()?);
+        }
+        Ok(request)
     }
 }
 
-type Header = std::collections::BTreeMap<String, Vec<String>>;
+/// Kept as long as the answer is read.
+type Driving = AbortOnDropHandle<hyper::Result<()>>;
 
-fn request(url: &str, method: &str, header: &Header, body: &str) -> Result<Request, String> {
-    let url = Url::parse(url).map_err(|e| format!("this is no URL: {e}"))?;
-    if url.scheme() != "http" {
-        return Err(format!("{}: is not supported by this version; use http:", url.scheme()));
+struct Exchange<'a> {
+    tls: &'a Tls,
+    how: ProbeTls,
+    redirects: usize,
+}
+
+impl Exchange<'_> {
+    async fn run(&self, mut asked: Asked) -> io::Result<(Response<Incoming>, Driving)> {
+        for _ in 0..self.redirects {
+            let (response, driving) = self.once(asked.clone()).await?;
+            match asked.redirected(&response).map_err(io::Error::other)? {
+                Some(next) => asked = next,
+                None => return Ok((response, driving)),
+            }
+        }
+        if self.redirects > 0 {
+            return Err(io::Error::other(format!("stopped after {} redirects", self.redirects)));
+        }
+        self.once(asked).await
     }
-    let method = Method::from_bytes(method.as_bytes()).map_err(|_| format!("{method:?} is no method"))?;
-    let mut request = Request::new(method, url);
-    if !body.is_empty() {
-        *request.body_mut() = Some(body.to_owned().into());
+
+    async fn once(&self, asked: Asked) -> io::Result<(Response<Incoming>, Driving)> {
+        let (host, port) = (asked.url.host_str().unwrap_or_default(), asked.url.port_or_known_default().unwrap_or(80));
+        let how = (asked.url.scheme() == "https").then_some(&self.how);
+        let stream = dial::with(self.tls, &format!("{host}:{port}"), how, Speaks::Http1).await?;
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(MAX_HEAD_BYTES);
+        let (mut requests, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
+        let driving = AbortOnDropHandle::new(tokio::spawn(connection));
+        let request = asked.into_request().map_err(io::Error::other)?;
+        let response = requests.send_request(request).await.map_err(io::Error::other)?;
+        Ok((response, driving))
     }
-    let headers = request.headers_mut();
-    headers.insert(ACCEPT, HeaderValue::from_static("text/plain, text/*, */*"));
-    headers.insert(CONNECTION, HeaderValue::from_static("close"));
-    for (name, values) in header {
-        put(headers, name, values)?;
+}
+
+fn reachable(url: &Url) -> Result<(), String> {
+    match (url.scheme(), url.host_str()) {
+        ("http" | "https", Some(host)) if !host.is_empty() => Ok(()),
+        (scheme, _) => Err(format!("{scheme}: is not supported; use http: or https:")),
     }
-    Ok(request)
+}
+
+/// Name and password in a URL are sent as a header.
+fn basic(url: &Url) -> Option<HeaderValue> {
+    use base64::{Engine as _, engine::general_purpose::STANDARD};
+    if url.username().is_empty() && url.password().is_none() {
+        return None;
+    }
+    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let pair = format!("{}:{}", decoded(url.username()), decoded(url.password().unwrap_or_default()));
+    let mut value = HeaderValue::try_from(format!("Basic {}", STANDARD.encode(pair))).ok()?;
+    value.set_sensitive(true);
+    Some(value)
 }
 
 /// Values given replace a default of that name; the header's own values all stand.
@@ -86,7 +196,7 @@ fn put(headers: &mut HeaderMap, name: &str, values: &[String]) -> Result<(), Str
 }
 
 /// The status counts as soon as it is there; a body that breaks off or takes too long only spoils the output.
-async fn judge(response: Response, what: &str, until: Instant) -> Finding {
+async fn judge(response: Response<Incoming>, max: usize, what: &str, until: Instant) -> Finding {
     let code = response.status();
     let status = match code {
         _ if code.is_success() => Status::Passing,
@@ -95,17 +205,19 @@ async fn judge(response: Response, what: &str, until: Instant) -> Finding {
     };
     let mut body = Vec::new();
     // Whatever ended the reading, what had come by then is shown.
-    let _ = timeout_at(until, beginning(response, &mut body)).await;
+    let _ = timeout_at(until, beginning(response.into_body(), max, &mut body)).await;
     let reason = code.canonical_reason().unwrap_or_default();
     found(status, format!("{what}: {} {reason} Output: {}", code.as_u16(), String::from_utf8_lossy(&body)))
 }
 
 /// As much of the body as is kept; the rest is not read.
-async fn beginning(mut response: Response, body: &mut Vec<u8>) -> Result<(), reqwest::Error> {
-    while body.len() < MAX_OUTPUT_BYTES
-        && let Some(chunk) = response.chunk().await?
+async fn beginning(mut body: Incoming, max: usize, kept: &mut Vec<u8>) -> Result<(), hyper::Error> {
+    while kept.len() < max
+        && let Some(frame) = body.frame().await
     {
-        body.extend_from_slice(&chunk[..chunk.len().min(MAX_OUTPUT_BYTES - body.len())]);
+        if let Ok(chunk) = frame?.into_data() {
+            kept.extend_from_slice(&chunk[..chunk.len().min(max - kept.len())]);
+        }
     }
     Ok(())
 }

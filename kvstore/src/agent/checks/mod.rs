@@ -1,13 +1,18 @@
 //! Carries out one run of one probe, whatever its kind, within its timeout.
 
+mod dial;
+mod docker;
+mod grpc;
+mod h2ping;
 mod http;
 pub(super) mod schedule;
 mod script;
 mod tail;
 mod tcp;
+pub(crate) mod tls;
 mod udp;
 
-use std::{error::Error, io, time::Duration};
+use std::{error::Error, fmt::Write as _, io, time::Duration};
 
 use kvstore_core::{
     health::Status,
@@ -15,8 +20,8 @@ use kvstore_core::{
 };
 use tokio::sync::Semaphore;
 
-/// The longest output kept of a run.
-pub(super) const MAX_OUTPUT_BYTES: usize = 4096;
+/// The longest output kept of a run, unless the agent has another limit.
+pub(crate) const MAX_OUTPUT_BYTES: usize = 4096;
 
 /// Probes under way at once. One more waits for its turn, so that a host with thousands of checks of dead addresses
 /// neither runs out of file descriptors nor calls the healthy ones critical for want of one.
@@ -35,45 +40,93 @@ pub(super) enum Finding {
     NotTried(String),
 }
 
+/// What is kept of what checks say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outputs {
+    /// The most bytes of one; a check may ask for less.
+    pub max_bytes: usize,
+    /// Nothing is kept at all.
+    pub discard: bool,
+}
+
+impl Default for Outputs {
+    fn default() -> Self {
+        Self { max_bytes: MAX_OUTPUT_BYTES, discard: false }
+    }
+}
+
+impl Outputs {
+    fn max_of(self, probe: &Probe) -> usize {
+        probe.output_max_bytes.map_or(self.max_bytes, |max| self.max_bytes.min(max as usize))
+    }
+
+    /// What is kept of `output`, reported for a check with `probe`; in Consul's words when it is not all.
+    pub(crate) fn of_report(self, probe: Option<&Probe>, mut output: String) -> String {
+        let (total, max) = (output.len(), probe.map_or(self.max_bytes, |probe| self.max_of(probe)));
+        if self.discard {
+            output.clear();
+        } else if total > max {
+            output.truncate(output.floor_char_boundary(max));
+            let _ = write!(output, " ... (captured {max} of {total} bytes)");
+        }
+        output
+    }
+}
+
 /// Shared by all probes of the host.
 #[derive(Debug)]
 pub(super) struct Prober {
-    http: http::Clients,
+    tls: tls::Tls,
+    containers: docker::Containers,
     running: Semaphore,
-    /// Whether programs may be run.
-    scripts: bool,
+    outputs: Outputs,
 }
 
 impl Prober {
-    /// # Errors
-    /// Why there can be no HTTP client.
-    pub(super) fn new(scripts: bool) -> Result<Self, reqwest::Error> {
-        Ok(Self { http: http::Clients::new()?, running: Semaphore::new(MAX_RUNNING), scripts })
+    pub(super) fn new(trust: tls::Trust, outputs: Outputs) -> Self {
+        let (tls, containers) = (tls::Tls::new(trust), docker::Containers::default());
+        Self { tls, containers, running: Semaphore::new(MAX_RUNNING), outputs }
     }
 
-    /// Runs `probe` once; ends within its timeout once it has its turn.
-    pub(super) async fn run(&self, probe: &Probe) -> Finding {
+    /// Runs `probe` once, if it is no program or `programs` may be run; ends within its timeout once it has its turn.
+    pub(super) async fn run(&self, probe: &Probe, programs: bool) -> Finding {
         let _turn = self.running.acquire().await.expect("the semaphore is never closed");
+        let finding = self.carry_out(probe, programs).await;
+        if self.outputs.discard { finding.cut(0) } else { finding }
+    }
+
+    async fn carry_out(&self, probe: &Probe, programs: bool) -> Finding {
         let within = probe.timeout;
-        let max = probe.output_max_bytes.map_or(MAX_OUTPUT_BYTES, |max| MAX_OUTPUT_BYTES.min(max as usize));
+        let max = self.outputs.max_of(probe);
         let finding = match &probe.kind {
             ProbeKind::Http { url, method, .. } => {
                 let what = format!("HTTP {method} {}", http::without_password(url));
-                self.http.probe(&probe.kind, &what, within).await
+                http::probe(&self.tls, &probe.kind, max, &what, within).await
             }
-            ProbeKind::Tcp { address, .. } => tcp::probe(address, &format!("TCP connect {address}"), within).await,
+            ProbeKind::Tcp { address, tls } => {
+                tcp::probe(&self.tls, address, tls.as_ref(), &format!("TCP connect {address}"), within).await
+            }
             ProbeKind::Udp { address } => udp::probe(address, &format!("UDP connect {address}"), within).await,
             // They may have been allowed when the check was registered.
-            ProbeKind::Script { .. } | ProbeKind::Docker { .. } if !self.scripts => {
+            ProbeKind::Script { .. } | ProbeKind::Docker { .. } if !programs => {
                 return found(Status::Critical, SCRIPTS_DISABLED.into());
             }
             // Bounded already, with a word on what is missing.
             ProbeKind::Script { args } => return script::probe(args, max, within).await,
+            ProbeKind::Docker { container, args } => {
+                return self.containers.probe(container, args, max, within).await;
+            }
+            ProbeKind::Grpc { address, service, tls } => {
+                grpc::probe(&self.tls, grpc::Target { address, service, tls: tls.as_ref() }, within).await
+            }
+            ProbeKind::H2ping { address, tls } => h2ping::probe(&self.tls, address, tls.as_ref(), within).await,
             ProbeKind::OsService { name } => critical(
                 &format!("OS service {name}"),
                 "unsupported: services of the host's system are not watched here",
             ),
-            other => return Finding::NotTried(format!("{} checks are not probed", other.name())),
+            ProbeKind::Ttl { .. } | ProbeKind::Alias { .. } | ProbeKind::Reported => {
+                return Finding::NotTried(format!("{:?} checks are not probed", probe.kind.name()));
+            }
         };
         finding.cut(max)
     }

@@ -8,6 +8,8 @@ use tokio::{
 
 use super::*;
 
+mod secure;
+
 const TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Listens on a free port and gives every connection `answer`; each request's head goes to the receiver. A connection is
@@ -58,7 +60,11 @@ async fn closed_port() -> String {
 }
 
 async fn run(probe: &Probe) -> (Status, String) {
-    match Prober::new(true).unwrap().run(probe).await {
+    run_trusting(tls::Trust::default(), probe).await
+}
+
+async fn run_trusting(trust: tls::Trust, probe: &Probe) -> (Status, String) {
+    match Prober::new(trust, Outputs::default()).run(probe, true).await {
         Finding::Found { status, output } => (status, output),
         Finding::NotTried(why) => panic!("not tried: {why}"),
     }
@@ -116,6 +122,25 @@ async fn the_request_is_as_registered() {
 }
 
 #[tokio::test]
+async fn a_name_in_the_url_is_told_to_its_host_only() {
+    let (end, mut at_end) = serve("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    let port = end.rsplit_once(':').unwrap().1;
+    let moved = format!("HTTP/1.1 307 x\r\nLocation: http://localhost:{port}/\r\nContent-Length: 0\r\n\r\n");
+    let (start, mut at_start) = serve(moved).await;
+    let mut probe = http_probe(&format!("http://me:p%40ss@{start}/"));
+    let ProbeKind::Http { method, body, header, .. } = &mut probe.kind else { unreachable!() };
+    (*method, *body) = ("PUT".into(), "ping".into());
+    header.insert("Host".into(), vec!["web.example".into()]);
+    header.insert("Cookie".into(), vec!["a=b".into()]);
+    assert_eq!(run(&probe).await.0, Status::Passing);
+    let (start, end) = (at_start.recv().await.unwrap(), at_end.recv().await.unwrap());
+    let start = start.to_lowercase();
+    assert!(start.contains("authorization: basic bwu6cebzcw==") && start.contains("cookie: a=b"), "{start}");
+    assert!(end.starts_with("PUT / HTTP/1.1\r\n") && end.to_lowercase().contains("host: localhost:"), "{end}");
+    assert!(!end.to_lowercase().contains("authorization") && !end.to_lowercase().contains("cookie"), "{end}");
+}
+
+#[tokio::test]
 async fn redirects_are_followed_unless_they_shall_not() {
     let (end, _heads) = serve("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nend").await;
     let moved = format!("HTTP/1.1 302 Found\r\nLocation: http://{end}/\r\nContent-Length: 0\r\n\r\n");
@@ -126,6 +151,12 @@ async fn redirects_are_followed_unless_they_shall_not() {
     *no_redirects = true;
     let (status, output) = run(&probe).await;
     assert!(status == Status::Critical && output.contains("302 Found"), "{output}");
+    // One that never ends.
+    let (circle, _heads) = serve("HTTP/1.1 301 x\r\nLocation: /again\r\nContent-Length: 0\r\n\r\n").await;
+    let (status, output) = run(&http_probe(&format!("http://{circle}/"))).await;
+    assert!(status == Status::Critical && output.contains("stopped after 10 redirects"), "{output}");
+    let (strange, _heads) = serve("HTTP/1.1 301 x\r\nLocation: ftp://h/\r\nContent-Length: 0\r\n\r\n").await;
+    assert!(run(&http_probe(&format!("http://{strange}/"))).await.1.contains("ftp: is not supported"));
 }
 
 #[tokio::test]
@@ -136,7 +167,8 @@ async fn what_does_not_answer_is_critical_and_says_why() {
         (http_probe(&format!("http://{closed}/")), "Connection refused"),
         (http_probe(&format!("http://{mute}/")), "no answer within 500ms"),
         (http_probe("http://[nonsense/"), "this is no URL"),
-        (http_probe("https://127.0.0.1/"), "not supported"),
+        (http_probe("ftp://127.0.0.1/"), "ftp: is not supported"),
+        (http_probe(&format!("https://{closed}/")), "Connection refused"),
         (tcp_probe(&closed), "Connection refused"),
         (tcp_probe("127.0.0.1"), "invalid socket address"),
     ] {
@@ -263,7 +295,7 @@ async fn no_script_is_run_where_that_is_not_allowed_any_more() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("ran");
     let probe = script(&format!("touch {}", file.display()));
-    let found = Prober::new(false).unwrap().run(&probe).await;
+    let found = Prober::new(tls::Trust::default(), Outputs::default()).run(&probe, false).await;
     assert_eq!(found, Finding::Found { status: Status::Critical, output: SCRIPTS_DISABLED.into() });
     assert!(!file.exists());
 }
@@ -290,6 +322,36 @@ async fn a_datagram_passes_unless_it_is_refused() {
     let (status, output) = run(&udp(&address)).await;
     assert!(status == Status::Critical && output.contains("Connection refused"), "{output}");
     assert_eq!(run(&udp("127.0.0.1")).await.0, Status::Critical);
+}
+
+#[tokio::test]
+async fn the_agent_has_the_last_word_on_outputs() {
+    let (address, _heads) = serve("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").await;
+    let mut probe = http_probe(&format!("http://{address}/"));
+    for (max_bytes, own, discard, expected) in
+        [(4, None, false, "HTTP"), (4, Some(2), false, "HT"), (4, Some(9), false, "HTTP"), (4, None, true, "")]
+    {
+        probe.output_max_bytes = own;
+        let found = Prober::new(tls::Trust::default(), Outputs { max_bytes, discard }).run(&probe, true).await;
+        assert_eq!(found, Finding::Found { status: Status::Passing, output: expected.into() });
+    }
+}
+
+#[test]
+fn a_report_is_cut_with_a_word_on_it() {
+    let mut probe = probe_of(ProbeKind::Ttl { ttl: TIMEOUT });
+    let outputs = |max_bytes, discard| Outputs { max_bytes, discard };
+    for (outputs, own, expected) in [
+        (outputs(9, false), None, "abcd\u{e4}f"),
+        (outputs(7, false), None, "abcd\u{e4}f"),
+        (outputs(5, false), None, "abcd ... (captured 5 of 7 bytes)"),
+        (outputs(5, false), Some(2), "ab ... (captured 2 of 7 bytes)"),
+        (outputs(5, true), Some(2), ""),
+    ] {
+        probe.output_max_bytes = own;
+        assert_eq!(outputs.of_report(Some(&probe), "abcd\u{e4}f".into()), expected);
+    }
+    assert_eq!(outputs(2, false).of_report(None, "abc".into()), "ab ... (captured 2 of 3 bytes)");
 }
 
 #[tokio::test]

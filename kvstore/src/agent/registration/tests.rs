@@ -2,7 +2,7 @@ use std::time::Duration;
 
 use kvstore_core::{
     health::Thresholds,
-    row::{Probe, ProbeKind},
+    row::{Probe, ProbeKind, ProbeTls},
 };
 use serde_json::json;
 
@@ -84,19 +84,6 @@ fn refuses_a_bad_service_in_consuls_words() {
     assert!(long.ends_with("Value is too long (limit: 512 characters)"), "{long}");
     let many: Meta = (0..65).map(|n| (n.to_string(), String::new())).collect();
     assert!(refused(json!({"Name": "bad", "Meta": many})).ends_with("more than 64 key/value pairs"));
-}
-
-#[test]
-fn refuses_kinds_it_cannot_run() {
-    for (kind, check) in [
-        ("Docker checks are", json!({"DockerContainerID": "x", "Args": ["true"], "Interval": "5s"})),
-        ("gRPC checks are", json!({"GRPC": "127.0.0.1:1", "Interval": "5s"})),
-        ("H2PING checks are", json!({"H2PING": "127.0.0.1:1", "Interval": "5s"})),
-        ("https is", json!({"HTTP": "HTTPS://127.0.0.1/", "Interval": "5s"})),
-    ] {
-        let text = refused(json!({"Name": "web", "Check": check}));
-        assert!(text.starts_with(&format!("Invalid check: {kind} not supported")), "{text}");
-    }
 }
 
 #[test]
@@ -224,10 +211,46 @@ fn a_probe_is_taken_as_given_with_defaults_and_the_shortest_interval() {
 #[test]
 fn every_kind_is_taken_as_given() {
     let args = vec!["sh".to_owned(), "-c".into(), "true".into()];
+    let tls = |name: &str, skip_verify| Some(ProbeTls { skip_verify, server_name: name.into() });
     for (body, kind, timeout) in [
         (json!({"UDP": "h:1", "Interval": "5s"}), ProbeKind::Udp { address: "h:1".into() }, 10),
         (json!({"Args": args, "Interval": "5s"}), ProbeKind::Script { args: args.clone() }, 30),
         (json!({"ScriptArgs": args, "Interval": "5s", "Timeout": "7s"}), ProbeKind::Script { args: args.clone() }, 7),
+        (
+            json!({"TCP": "h:1", "TCPUseTLS": true, "TLSServerName": "s", "Interval": "5s"}),
+            ProbeKind::Tcp { address: "h:1".into(), tls: tls("s", false) },
+            10,
+        ),
+        (
+            json!({"GRPC": "h:1/a/b", "GRPCUseTLS": true, "TLSSkipVerify": true, "Interval": "5s"}),
+            ProbeKind::Grpc { address: "h:1".into(), service: "a/b".into(), tls: tls("", true) },
+            10,
+        ),
+        (
+            json!({"GRPC": "h:1", "Interval": "5s"}),
+            ProbeKind::Grpc { address: "h:1".into(), service: String::new(), tls: None },
+            10,
+        ),
+        (
+            json!({"H2PING": "h:1", "Interval": "5s"}),
+            ProbeKind::H2ping { address: "h:1".into(), tls: tls("", false) },
+            10,
+        ),
+        (
+            json!({"H2PING": "h:1", "H2PingUseTLS": false, "Interval": "5s"}),
+            ProbeKind::H2ping { address: "h:1".into(), tls: None },
+            10,
+        ),
+        (
+            json!({"DockerContainerID": "c", "Shell": "/bin/bash", "Args": args, "Interval": "5s"}),
+            ProbeKind::Docker { container: "c".into(), args: args.clone() },
+            30,
+        ),
+        (
+            json!({"DockerContainerID": "c", "Shell": "/bin/bash", "Args": ["a || b"], "Interval": "5s"}),
+            ProbeKind::Docker { container: "c".into(), args: ["/bin/bash", "-c", "a || b"].map(String::from).into() },
+            30,
+        ),
         (json!({"OSService": "cron", "Interval": "5s"}), ProbeKind::OsService { name: "cron".into() }, 10),
         (json!({"AliasNode": "N2"}), ProbeKind::Alias { node: NodeKey::new("n2").unwrap(), service: None }, 0),
         (

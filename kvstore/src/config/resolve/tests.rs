@@ -83,7 +83,7 @@ fn a_configuration_of_consul_is_taken_with_one_warning() {
     let http: Vec<_> = agent.http.iter().map(ToString::to_string).collect();
     assert_eq!(http, ["http://127.0.0.1:39500", "http://[::1]:39500"]);
     assert_eq!(agent.dns.len(), 2);
-    assert_eq!((agent.advertise, agent.server_port, agent.script_checks), ([127, 0, 0, 1].into(), 39300, true));
+    assert_eq!((agent.advertise, agent.server_port, agent.programs), ([127, 0, 0, 1].into(), 39300, Programs::All));
     assert_eq!(agent.node_meta, [("wire".to_owned(), "yes".to_owned())].into());
     assert_eq!(agent.recursors[1], Recursor::At("[::1]:54".parse().unwrap()));
     assert_eq!(agent.log, Log { level: Some("error".into()), format: LogFormat::Json });
