@@ -4,7 +4,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup build lint test demo clean-demo bench audit
+.PHONY: help setup build lint test demo clean-demo bench hostile fuzz audit
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -36,6 +36,9 @@ bench: ## print how fast it is, beside what it is compared with
 	tests/setup.sh
 	$(CARGO) build --release --workspace --bins --locked
 	$(TARGET)/release/bench
+
+hostile: ## send random requests to every endpoint for a minute (SECONDS=n: for longer; SEED=n: the same again)
+	HOSTILE_SECONDS=$(or $(SECONDS),60) $(CARGO) test --release --locked -p kvstore --lib hostile -- --nocapture
 
 audit: ## licences, advisories and unused dependencies; for a developer's machine, not for CI
 	@command -v cargo-deny >/dev/null || { echo 'first: cargo install --locked cargo-deny'; exit 1; }

@@ -190,7 +190,7 @@ pub(crate) async fn register_own_node(config: &config::Agent, store: &Store) -> 
     store.submit(own_node(config, &node)).await.map(|_| ())
 }
 
-fn about(config: &config::Agent, node: NodeKey) -> About {
+pub(crate) fn about(config: &config::Agent, node: NodeKey) -> About {
     About {
         node,
         node_name: config.node_name.clone(),
@@ -223,11 +223,11 @@ async fn stop_writer(writer: Writer) {
     }
 }
 
-fn node_key(config: &config::Agent) -> NodeKey {
+pub(crate) fn node_key(config: &config::Agent) -> NodeKey {
     NodeKey::new(&config.node_name).expect("the configuration has a checked name")
 }
 
-fn own_row(config: &config::Agent) -> Command {
+pub(crate) fn own_row(config: &config::Agent) -> Command {
     own_node(config, &node_key(config))
 }
 

@@ -25,8 +25,12 @@ mod coordinate;
 mod error;
 mod event;
 mod filter;
+#[cfg(any(test, fuzzing))]
+pub mod harness;
 mod health;
 mod host;
+#[cfg(test)]
+mod hostile;
 mod json;
 mod kv;
 mod maintenance;
@@ -58,7 +62,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
@@ -150,6 +154,9 @@ const MAX_BODY_BYTES: usize = 4 << 20;
 /// The time a client may take to send a body.
 const BODY_DEADLINE: std::time::Duration = std::time::Duration::from_mins(1);
 
+/// The body of a request: from a connection, or at hand.
+type Received = Either<Incoming, Full<Bytes>>;
+
 type Answer = Result<Response<Body>, ApiError>;
 type Later<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
 
@@ -174,7 +181,7 @@ enum Handler {
     /// A change.
     Write(for<'a> fn(&'a App, Call) -> Later<'a>),
     /// A change whose body has limits of its own.
-    Upload(for<'a> fn(&'a App, Call, Incoming) -> Later<'a>),
+    Upload(for<'a> fn(&'a App, Call, Received) -> Later<'a>),
 }
 
 /// One endpoint with one method.
@@ -208,7 +215,7 @@ const fn put(path: &'static str, handler: for<'a> fn(&'a App, Call) -> Later<'a>
     Route { method: Method::PUT, path, handler: Handler::Write(handler) }
 }
 
-const fn upload(path: &'static str, handler: for<'a> fn(&'a App, Call, Incoming) -> Later<'a>) -> Route {
+const fn upload(path: &'static str, handler: for<'a> fn(&'a App, Call, Received) -> Later<'a>) -> Route {
     Route { method: Method::PUT, path, handler: Handler::Upload(handler) }
 }
 
@@ -319,7 +326,7 @@ fn find(path: &str) -> Option<(Group, &str)> {
 }
 
 /// Answers one request; never fails: what goes wrong is an answer too.
-pub(crate) async fn answer(app: &Arc<App>, request: Request<Incoming>) -> Response<Body> {
+pub(crate) async fn answer(app: &Arc<App>, request: Request<Received>) -> Response<Body> {
     let api = request.uri().path().starts_with("/v1/");
     let gzip = compress::accepted(request.headers());
     // The path only: a parameter may be a token.
@@ -349,7 +356,7 @@ struct Seen {
     waited: bool,
 }
 
-async fn route(app: &App, request: Request<Incoming>, seen: &mut Seen) -> Answer {
+async fn route(app: &App, request: Request<Received>, seen: &mut Seen) -> Answer {
     let (head, incoming) = request.into_parts();
     let strict = app.about.strict_consul;
     let method = if head.method == Method::HEAD && !strict { Method::GET } else { head.method.clone() };
@@ -402,7 +409,7 @@ async fn route(app: &App, request: Request<Incoming>, seen: &mut Seen) -> Answer
 }
 
 /// The whole body, if it comes in time and is not too long; chunked ones are measured too.
-async fn read_body(body: Incoming, max_bytes: usize) -> Result<Bytes, ApiError> {
+async fn read_body(body: Received, max_bytes: usize) -> Result<Bytes, ApiError> {
     let declared = hyper::body::Body::size_hint(&body).lower();
     let too_large = |bytes: Option<u64>| ApiError::BodyTooLarge { bytes, max_bytes };
     if declared > max_bytes as u64 {

@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc, time::Duration};
 
+use http_body_util::Either;
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -99,6 +100,7 @@ pub async fn serve(listener: Listener, app: Arc<App>) {
             .max_buf_size(MAX_HEAD_BYTES);
         let service = service_fn(move |request| {
             let app = app.clone();
+            let request = request.map(Either::Left);
             async move { Ok::<_, std::convert::Infallible>(answer(&app, request).await) }
         });
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));

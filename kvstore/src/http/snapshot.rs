@@ -10,13 +10,12 @@ use futures_util::stream;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::{
     Response,
-    body::Incoming,
     header::{CONTENT_TYPE, HeaderValue},
 };
 use kvstore_core::{Command, Index};
 use tokio::{runtime::Handle, sync::mpsc};
 
-use super::{Answer, App, Body, Call, blocking, empty, error::ApiError};
+use super::{Answer, App, Body, Call, Received, blocking, empty, error::ApiError};
 use crate::{
     snapshot::{self, Archive},
     store::with_causes,
@@ -85,7 +84,7 @@ impl Write for Pieces {
 }
 
 /// Puts the rows of an archive in place of all there is, once the archive was found whole. One at a time.
-pub(super) async fn restore(app: &App, _: Call, body: Incoming) -> Answer {
+pub(super) async fn restore(app: &App, _: Call, body: Received) -> Answer {
     let Ok(_slot) = app.restores.try_acquire() else {
         return Err(ApiError::Busy("another snapshot is being restored"));
     };
@@ -105,7 +104,7 @@ pub(super) async fn restore(app: &App, _: Call, body: Incoming) -> Answer {
 }
 
 /// The archive as it came, in pieces, so that it is not in memory twice.
-async fn receive(body: Incoming, max_bytes: usize) -> Result<impl Buf + Send + 'static, ApiError> {
+async fn receive(body: Received, max_bytes: usize) -> Result<impl Buf + Send + 'static, ApiError> {
     let collect = Limited::new(body, max_bytes).collect();
     match tokio::time::timeout(SEND_DEADLINE, collect).await {
         Ok(Ok(collected)) => Ok(collected.aggregate()),

@@ -1,0 +1,142 @@
+//! Requests without a socket, for tests and for `kvstore/fuzz`: every endpoint over a registry in memory.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http_body_util::{Either, Full};
+use hyper::{Request, Uri};
+use kvstore_core::{Command, Index, State, decide, row::Row};
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+use super::{App, TABLES, answer};
+use crate::{
+    config::{self, Layer},
+    engine::Memory,
+    logging::Logs,
+    reload::Reload,
+    server,
+    store::{Store, Writer},
+};
+
+/// An app that is asked, and what it stands on.
+#[derive(Debug)]
+pub struct Harness {
+    app: Arc<App>,
+    writer: Option<Writer>,
+    runtime: Runtime,
+    /// What [`Harness::restored`] goes back to.
+    initial: State,
+}
+
+/// What was answered.
+#[derive(Debug)]
+pub struct Reply {
+    /// The status.
+    pub status: u16,
+    /// The body, if it is no stream.
+    pub body: Bytes,
+}
+
+/// Method and path of every endpoint but those that end the agent. What follows a path goes after its last `/`.
+pub fn endpoints() -> Vec<(&'static str, &'static str)> {
+    let all = TABLES.iter().copied().flatten().map(|route| (route.method.as_str(), route.path));
+    all.filter(|(_, path)| *path != "/v1/agent/leave").collect()
+}
+
+impl Harness {
+    /// A registry with a host of each kind, an instance, checks and keys. Its clock jumps: who waits waits no time.
+    ///
+    /// # Panics
+    /// If the machine has no threads left, or its environment configures the agent wrongly.
+    pub fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        let runtime = runtime.expect("a runtime can be made");
+        let initial = initial();
+        let (store, writer) = Store::start(Box::new(Memory::new(Index(1000)))).expect("memory has room");
+        let layer = Layer {
+            dev: Some(true),
+            node_name: Some("n".into()),
+            node_id: Some("11111111-1111-4111-8111-111111111111".into()),
+            advertise: Some([127, 0, 0, 1].into()),
+            script_checks: Some(true),
+            snapshot_bytes: Some(1 << 20),
+            ..Layer::default()
+        };
+        let config = config::load(&[], layer).expect("a configuration without a fault");
+        let about = server::about(&config, server::node_key(&config));
+        let logs = Logs::default();
+        let reload = Reload::new(config, None, store.clone(), logs.clone(), server::own_row);
+        let app = runtime.block_on(async { App::new(store, about, CancellationToken::new(), logs, reload) });
+        let harness = Self { app: Arc::new(app), writer: Some(writer), runtime, initial };
+        harness.restored();
+        harness
+    }
+
+    /// Sends a request; `None` if its parts make no request, which then no client could send.
+    pub fn ask(&self, method: &str, uri: &str, body: impl Into<Bytes>) -> Option<Reply> {
+        let uri: Uri = uri.parse().ok()?;
+        let request = Request::builder().method(method).uri(uri).body(Either::Right(Full::new(body.into()))).ok()?;
+        let response = self.runtime.block_on(answer(&self.app, request));
+        let status = response.status().as_u16();
+        Some(Reply { status, body: response.body().whole().cloned().unwrap_or_default() })
+    }
+
+    /// The registry's state.
+    pub fn state(&self) -> Arc<State> {
+        self.app.store.state()
+    }
+
+    /// Takes back all that was changed.
+    ///
+    /// # Panics
+    /// If that is refused.
+    pub fn restored(&self) {
+        let command = Command::Restore { rows: self.initial.rows().collect(), index: self.initial.index() };
+        let written = self.runtime.block_on(self.app.store.submit(command));
+        written.expect("what was a state can be one again");
+    }
+}
+
+impl Drop for Harness {
+    fn drop(&mut self) {
+        self.app.shutdown.cancel();
+        if let Some(writer) = self.writer.take() {
+            writer.stop();
+        }
+    }
+}
+
+/// Rows as they are stored, one of each table and more.
+const ROWS: &[(&str, &str)] = &[
+    (
+        "n/n",
+        r#"{"created":1,"modified":1,"name":"n","id":"11111111-1111-4111-8111-111111111111","address":"127.0.0.1"}"#,
+    ),
+    (
+        "n/n/i/web-1",
+        r#"{"created":1,"modified":1,"node":"n","id":"web-1","service":"web","tags":["v2"],"port":80,"owner":"agent",
+            "meta":{"version":"2"}}"#,
+    ),
+    (
+        "n/n/c/t",
+        r#"{"created":1,"modified":1,"node":"n","id":"t","status":"passing","service":"web-1","owner":"agent",
+            "kind":"ttl","probe":{"kind":{"ttl":{"ttl":600000}}}}"#,
+    ),
+    ("n/n/c/serfHealth", r#"{"created":1,"modified":1,"node":"n","id":"serfHealth","status":"passing"}"#),
+    ("n/ext", r#"{"created":1,"modified":1,"name":"Ext","address":"10.0.0.9","meta":{"rack":"r1"}}"#),
+    ("n/ext/i/db", r#"{"created":1,"modified":1,"node":"ext","id":"db","service":"db","port":5432}"#),
+    ("n/ext/c/c", r#"{"created":1,"modified":1,"node":"ext","id":"c","status":"critical","service":"db"}"#),
+    ("k/a", r#"{"created":1,"modified":1,"key":"a","value":"1"}"#),
+    ("k/a/b", r#"{"created":1,"modified":1,"key":"a/b","value":{"base64":"/wA="},"flags":7}"#),
+];
+
+fn initial() -> State {
+    let row = |(key, value): &(&str, &str)| Row::decode(key, value.as_bytes()).expect("the rows above are rows");
+    let mut state = State::load(Index(1), ROWS.iter().map(row));
+    // As the writer would have made it.
+    let command = Command::Restore { rows: state.rows().collect(), index: Index(1) };
+    let changes = decide(&state, &command).expect("a restore is never refused").changes;
+    state.apply(changes.index_after(state.index()), &changes);
+    state
+}
