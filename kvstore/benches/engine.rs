@@ -49,7 +49,8 @@ fn engine(dir: &Path, size: u64) -> f64 {
         let batch = (done..done + size).map(|n| {
             // Scattered over the keys, each time in another order: 7919 has no factor in common with their number.
             let key = Key::new(&format!("some/key/{:08}", n * 7919 % KEYS)).expect("not empty");
-            let command = Command::KvPut { key, value: vec![b'x'; VALUE_BYTES].into(), flags: 0, cas: None };
+            let command =
+                Command::KvPut { key, value: vec![b'x'; VALUE_BYTES].into(), flags: 0, cas: None, ttl: Duration::ZERO };
             Proposal { changes: decide(&empty, &command).expect("never refused").changes, lazy: false }
         });
         engine.commit(batch.collect()).expect("the disk is well");

@@ -62,6 +62,8 @@ pub struct Agent {
     pub limits: Limits,
     /// How often a check's new output alone, without a new status, is written.
     pub check_output_interval: Duration,
+    /// The shortest TTL of a session.
+    pub session_ttl_min: Duration,
     /// Which programs may be run as checks.
     pub programs: Programs,
     /// What is kept of what checks say.

@@ -1,4 +1,5 @@
-//! When TTL checks expire. Deadlines are no rows: a renewal writes nothing and wakes nobody.
+//! When TTL checks, sessions, keys with a TTL and lock delays end. Deadlines are no rows: a renewal writes nothing and
+//! wakes nobody.
 //!
 //! The writer sets and renews deadlines as it carries out commands, so their order is that of the changes; a timer
 //! proposes what is due, and the writer drops a proposal whose deadline has moved meanwhile.
@@ -11,8 +12,8 @@ use std::{
 
 use kvstore_core::{
     Command, Outcome, State,
-    names::{CheckId, NodeKey},
-    row::{Check, ProbeKind},
+    names::{CheckId, Key, NodeKey, SessionId},
+    row::{Check, KvEntry, ProbeKind, Session},
 };
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -23,9 +24,45 @@ const TICK: Duration = Duration::from_millis(500);
 /// A standstill longer than this was not the clients' fault: every deadline moves by it.
 const STALL: Duration = Duration::from_secs(1);
 
-type CheckRef = (NodeKey, CheckId);
+/// A session lives on for this part of its TTL after it, so that a renewal in time is not late by the way it took.
+const SESSION_GRACE: u32 = 10;
 
-/// The deadlines of all TTL checks.
+/// What has a deadline.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+enum Timed {
+    /// The silence of a TTL check.
+    Check(NodeKey, CheckId),
+    /// A session without a renewal.
+    Session(SessionId),
+    /// A key that is not put again.
+    Key(Key),
+    /// The delay of a key's lock.
+    LockDelay(Key),
+}
+
+impl Timed {
+    /// What is to be done when its time has come; nothing if it just ends.
+    fn end(&self) -> Option<Command> {
+        Some(match self.clone() {
+            Self::Check(node, check) => Command::ExpireTtl { node, check },
+            Self::Session(session) => Command::ExpireSession { session },
+            Self::Key(key) => Command::ExpireKey { key },
+            Self::LockDelay(_) => return None,
+        })
+    }
+
+    /// Whose end the command is.
+    fn of_end(command: &Command) -> Option<Self> {
+        Some(match command {
+            Command::ExpireTtl { node, check } => Self::Check(node.clone(), check.clone()),
+            Command::ExpireSession { session } => Self::Session(session.clone()),
+            Command::ExpireKey { key } => Self::Key(key.clone()),
+            _ => return None,
+        })
+    }
+}
+
+/// All deadlines.
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     table: Mutex<Table>,
@@ -33,27 +70,31 @@ pub(crate) struct Deadlines {
 
 #[derive(Debug, Default)]
 struct Table {
-    when: HashMap<CheckRef, Instant>,
-    order: BTreeSet<(Instant, CheckRef)>,
+    when: HashMap<Timed, Instant>,
+    order: BTreeSet<(Instant, Timed)>,
 }
 
 impl Table {
-    fn set(&mut self, check: CheckRef, at: Instant) {
-        if let Some(old) = self.when.insert(check.clone(), at) {
-            self.order.remove(&(old, check.clone()));
+    fn set(&mut self, timed: Timed, at: Instant) {
+        if let Some(old) = self.when.insert(timed.clone(), at) {
+            self.order.remove(&(old, timed.clone()));
         }
-        self.order.insert((at, check));
+        self.order.insert((at, timed));
     }
 
-    fn remove(&mut self, check: &CheckRef) {
-        if let Some(old) = self.when.remove(check) {
-            self.order.remove(&(old, check.clone()));
+    fn remove(&mut self, timed: &Timed) {
+        if let Some(old) = self.when.remove(timed) {
+            self.order.remove(&(old, timed.clone()));
         }
     }
 
     fn extend_all(&mut self, by: Duration) {
-        self.order = std::mem::take(&mut self.order).into_iter().map(|(at, check)| (at + by, check)).collect();
-        self.when = self.order.iter().map(|(at, check)| (check.clone(), *at)).collect();
+        self.order = std::mem::take(&mut self.order).into_iter().map(|(at, timed)| (at + by, timed)).collect();
+        self.when = self.order.iter().map(|(at, timed)| (timed.clone(), *at)).collect();
+    }
+
+    fn due(&self, now: Instant) -> Vec<Timed> {
+        self.order.iter().take_while(|(at, _)| *at <= now).map(|(_, timed)| timed.clone()).collect()
     }
 }
 
@@ -66,49 +107,90 @@ fn ttl_of(check: &Check) -> Option<Duration> {
 }
 
 impl Deadlines {
-    /// Every TTL check of a freshly loaded state gets one full TTL: nobody could report while we were away.
+    /// Everything in a freshly loaded state gets its full time: nobody could renew it while we were away.
     pub(crate) fn load(&self, state: &State, now: Instant) {
         for check in state.checks() {
-            self.start(check, now);
+            self.start_check(check, now);
+        }
+        for session in state.sessions() {
+            self.start_session(session, now);
+        }
+        for entry in state.keys("") {
+            self.start_key(entry, now);
         }
     }
 
-    fn start(&self, check: &Check, now: Instant) {
+    fn start_check(&self, check: &Check, now: Instant) {
         if let Some(ttl) = ttl_of(check) {
-            self.lock().set((check.node.clone(), check.id.clone()), now + ttl);
+            self.lock().set(Timed::Check(check.node.clone(), check.id.clone()), now + ttl);
+        }
+    }
+
+    fn start_session(&self, session: &Session, now: Instant) {
+        if !session.ttl.is_zero() {
+            let until = now + session.ttl + session.ttl / SESSION_GRACE;
+            self.lock().set(Timed::Session(session.id.clone()), until);
+        }
+    }
+
+    fn start_key(&self, entry: &KvEntry, now: Instant) {
+        if !entry.ttl.is_zero() {
+            self.lock().set(Timed::Key(entry.key.clone()), now + entry.ttl);
         }
     }
 
     /// Moves the deadlines that a command, now carried out, renews or takes away.
-    pub(crate) fn after(&self, command: &Command, outcome: Outcome, state: &State, now: Instant) {
-        if outcome != Outcome::Done {
+    pub(crate) fn after(&self, command: &Command, outcome: &Outcome, state: &State, now: Instant) {
+        if *outcome == Outcome::NotMatched {
             return;
         }
         match command {
             Command::Register { checks, .. } | Command::RegisterInstance { checks, .. } => {
                 // The row may have another TTL than the command: an agent keeps its own.
                 for row in checks.iter().filter_map(|check| state.check(&check.node, &check.id)) {
-                    self.start(row, now);
+                    self.start_check(row, now);
                 }
             }
-            Command::RegisterCheck { check } => self.start(check, now),
+            Command::RegisterCheck { check } => self.start_check(check, now),
             Command::ReportTtl { node, check, .. } => {
                 if let Some(row) = state.check(node, check) {
-                    self.start(row, now);
+                    self.start_check(row, now);
                 }
             }
+            Command::CreateSession { session } => self.start_session(session, now),
+            Command::RenewSession { session } => {
+                if let Some(row) = state.session(session) {
+                    self.start_session(row, now);
+                }
+            }
+            Command::KvPut { key, ttl, .. } if !ttl.is_zero() => self.lock().set(Timed::Key(key.clone()), now + *ttl),
             Command::Restore { .. } => {
                 *self.lock() = Table::default();
                 self.load(state, now);
             }
-            Command::ExpireTtl { node, check } => self.lock().remove(&(node.clone(), check.clone())),
-            _ => {}
+            command => {
+                if let Some(ended) = Timed::of_end(command) {
+                    self.lock().remove(&ended);
+                }
+            }
         }
     }
 
-    /// Whether the check is silent for too long at `now`.
-    pub(crate) fn is_due(&self, node: &NodeKey, check: &CheckId, now: Instant) -> bool {
-        self.lock().when.get(&(node.clone(), check.clone())).is_some_and(|at| *at <= now)
+    /// Lets nobody lock the keys, each for its time.
+    pub(crate) fn delay_locks(&self, freed: &[(Key, Duration)], now: Instant) {
+        for (key, delay) in freed {
+            self.lock().set(Timed::LockDelay(key.clone()), now + *delay);
+        }
+    }
+
+    /// Whether nobody may lock the key yet.
+    pub(crate) fn is_lock_delayed(&self, key: &Key, now: Instant) -> bool {
+        self.lock().when.get(&Timed::LockDelay(key.clone())).is_some_and(|until| *until > now)
+    }
+
+    /// Whether the command proposes an end whose time has not come, or has been moved.
+    pub(crate) fn is_early(&self, command: &Command, now: Instant) -> bool {
+        Timed::of_end(command).is_some_and(|timed| self.lock().when.get(&timed).is_none_or(|at| *at > now))
     }
 
     /// Proposes what becomes due until `shutdown`. `propose` says whether it took the command.
@@ -128,10 +210,13 @@ impl Deadlines {
                 tracing::warn!(?late, "the process stood still; every TTL is extended by that");
                 self.lock().extend_all(late);
             }
-            let due: Vec<CheckRef> =
-                self.lock().order.iter().take_while(|(at, _)| *at <= now).map(|(_, check)| check.clone()).collect();
-            for (node, check) in due {
-                if !propose(Command::ExpireTtl { node, check }) {
+            let due = self.lock().due(now);
+            for timed in due {
+                let Some(command) = timed.end() else {
+                    self.lock().remove(&timed);
+                    continue;
+                };
+                if !propose(command) {
                     break;
                 }
             }
@@ -150,7 +235,7 @@ mod tests {
     use kvstore_core::{
         Index,
         health::Status,
-        row::{Node, Owner, Probe},
+        row::{Behavior, Node, Owner, Probe},
     };
 
     use super::*;
@@ -188,7 +273,8 @@ mod tests {
         if !decision.changes.is_empty() {
             state.apply(state.index().next(), &decision.changes);
         }
-        deadlines.after(command, decision.outcome, state, Instant::now());
+        deadlines.after(command, &decision.outcome, state, Instant::now());
+        deadlines.delay_locks(&decision.freed, Instant::now());
     }
 
     fn report(id: &str) -> Command {
@@ -196,14 +282,42 @@ mod tests {
         Command::ReportTtl { node, check, status: Status::Passing, output: String::new() }
     }
 
+    fn key(name: &str) -> Key {
+        Key::new(name).unwrap()
+    }
+
+    fn put(name: &str, ttl: u64) -> Command {
+        let ttl = Duration::from_secs(ttl);
+        Command::KvPut { key: key(name), value: "".into(), flags: 0, cas: None, ttl }
+    }
+
+    fn session(id: &str, ttl: u64) -> Command {
+        let session = Session {
+            id: SessionId::new(id).unwrap(),
+            name: String::new(),
+            node: NodeKey::new("n").unwrap(),
+            lock_delay: Duration::from_secs(15),
+            behavior: Behavior::Release,
+            ttl_text: String::new(),
+            ttl: Duration::from_secs(ttl),
+            node_checks: vec![],
+            service_checks: None,
+        };
+        Command::CreateSession { session: session.into() }
+    }
+
     /// Runs the timer for `seconds` and gives the checks it proposed to expire.
     async fn run(deadlines: &Deadlines, seconds: u64) -> Vec<String> {
         let due = Mutex::new(Vec::new());
         let propose = |command: Command| {
-            let Command::ExpireTtl { node, check } = &command else { panic!("{command:?}") };
-            assert!(deadlines.is_due(node, check, Instant::now()));
-            due.lock().unwrap().push(check.to_string());
-            deadlines.after(&command, Outcome::Done, &State::empty(Index(1)), Instant::now());
+            assert!(!deadlines.is_early(&command, Instant::now()));
+            due.lock().unwrap().push(match &command {
+                Command::ExpireTtl { check, .. } => check.to_string(),
+                Command::ExpireSession { session } => format!("session {session}"),
+                Command::ExpireKey { key } => format!("key {key}"),
+                other => panic!("{other:?}"),
+            });
+            deadlines.after(&command, &Outcome::Done, &State::empty(Index(1)), Instant::now());
             true
         };
         let forever = deadlines.run(propose, CancellationToken::new());
@@ -237,5 +351,46 @@ mod tests {
         assert!(futures_util::poll!(forever.as_mut()).is_pending());
         drop(forever);
         assert_eq!(run(&deadlines, 2).await, ["a"], "a second was left, and is again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn sessions_and_keys_end_unless_renewed() {
+        let (deadlines, mut state) = (Deadlines::default(), State::empty(Index(1)));
+        for command in [register("a", 10), session("s", 20), session("for-ever", 0), put("k", 20), put("stays", 0)] {
+            carry_out(&deadlines, &mut state, &command);
+        }
+        assert_eq!(run(&deadlines, 15).await, ["a"]);
+        carry_out(&deadlines, &mut state, &put("k", 20));
+        carry_out(&deadlines, &mut state, &Command::RenewSession { session: SessionId::new("s").unwrap() });
+        assert!(run(&deadlines, 18).await.is_empty());
+        assert_eq!(run(&deadlines, 3).await, ["key k"]);
+        assert_eq!(run(&deadlines, 2).await, ["session s"], "a tenth of its TTL after it");
+
+        let loaded = Deadlines::default();
+        loaded.load(&state, Instant::now());
+        assert!(run(&loaded, 9).await.is_empty(), "all have their full time again");
+        assert_eq!(run(&loaded, 60).await, ["a", "key k", "session s"]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_torn_lock_is_delayed_for_its_time() {
+        let (deadlines, mut state) = (Deadlines::default(), State::empty(Index(1)));
+        let lock = Command::KvLock {
+            key: key("k"),
+            value: "".into(),
+            flags: 0,
+            session: SessionId::new("s").unwrap(),
+            delayed: false,
+        };
+        for command in [register("a", 60), session("s", 0), lock] {
+            carry_out(&deadlines, &mut state, &command);
+        }
+        assert!(!deadlines.is_lock_delayed(&key("k"), Instant::now()));
+        carry_out(&deadlines, &mut state, &Command::DestroySession { session: SessionId::new("s").unwrap() });
+        assert!(run(&deadlines, 14).await.is_empty());
+        assert!(deadlines.is_lock_delayed(&key("k"), Instant::now()));
+        assert!(run(&deadlines, 3).await.is_empty());
+        assert!(!deadlines.is_lock_delayed(&key("k"), Instant::now()));
+        assert!(!deadlines.lock().when.contains_key(&Timed::LockDelay(key("k"))), "forgotten once it has ended");
     }
 }

@@ -108,6 +108,7 @@ fn after_restart(old: &config::Agent, new: &config::Agent) -> Vec<&'static str> 
         ("engine", old.engine != new.engine),
         ("ports.server", old.server_port != new.server_port),
         ("limits", old.limits != new.limits),
+        ("session_ttl_min", old.session_ttl_min != new.session_ttl_min),
         ("check_update_interval", old.check_output_interval != new.check_output_interval),
         ("enable_script_checks", old.programs != new.programs),
         ("check_output_max_size", old.check_outputs != new.check_outputs),

@@ -200,6 +200,8 @@ pub(crate) fn about(config: &config::Agent, node: NodeKey) -> About {
         server_port: config.server_port,
         max_value_bytes: config.limits.kv_value_bytes,
         max_snapshot_bytes: config.limits.snapshot_bytes,
+        max_txn_bytes: config.limits.body_bytes,
+        session_ttl_min: config.session_ttl_min,
         programs: config.programs,
         outputs: config.check_outputs,
         strict_consul: config.strict_consul,

@@ -3,15 +3,17 @@
 //! Readers load the current [`State`] and take no lock. A writer is answered when its change is durable and visible.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
     },
     thread::JoinHandle,
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
-use kvstore_core::{Command, Index, Outcome, Refusal, State, Touched, WatchKey, decide};
+use kvstore_core::{Command, Index, Outcome, Refusal, State, Touched, WatchKey, decide, names::Key};
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -161,7 +163,7 @@ impl Store {
         answer.await.unwrap_or(Err(WriteError::Stopping))
     }
 
-    /// Proposes the expiry of TTL checks as they become due, until `shutdown`.
+    /// Proposes the end of checks' TTLs, sessions and keys as they become due, until `shutdown`.
     pub async fn keep_deadlines(&self, shutdown: CancellationToken) {
         let propose = |command| self.queue.try_send(Job::Command { command, reply: None }).is_ok();
         self.shared.deadlines.run(propose, shutdown).await;
@@ -183,6 +185,8 @@ struct Pending {
 struct Decided {
     pending: Pending,
     result: Result<Outcome, Refusal>,
+    /// Keys whose locks it tears from sessions, and for how long nobody may have them.
+    freed: Vec<(Key, Duration)>,
     /// Whether it has a proposal in the batch.
     proposed: bool,
 }
@@ -240,26 +244,27 @@ impl Worker {
         let mut draft = State::clone(&self.shared.current.load());
         let mut proposals = Vec::with_capacity(batch.len());
         let mut decided = Vec::with_capacity(batch.len());
-        let now = Instant::now();
-        for pending in batch {
-            if let Command::ExpireTtl { node, check } = &pending.command
-                && !self.shared.deadlines.is_due(node, check, now)
-            {
+        let deadlines = &self.shared.deadlines;
+        let (now, mut freed_here) = (Instant::now(), HashSet::new());
+        for mut pending in batch {
+            if deadlines.is_early(&pending.command, now) {
                 reply(pending, Ok((Outcome::Done, draft.index())));
                 continue;
             }
-            let (result, proposed) = match decide(&draft, &pending.command) {
+            pending.command.delay_locks(|key| freed_here.contains(key) || deadlines.is_lock_delayed(key, now));
+            let (result, freed, proposed) = match decide(&draft, &pending.command) {
                 Ok(decision) => {
                     let proposed = !decision.changes.is_empty();
                     if proposed {
                         draft.apply(decision.changes.index_after(draft.index()), &decision.changes);
                         proposals.push(Proposal { changes: decision.changes, lazy: pending.command.is_lazy() });
                     }
-                    (Ok(decision.outcome), proposed)
+                    (Ok(decision.outcome), decision.freed, proposed)
                 }
-                Err(refusal) => (Err(refusal), false),
+                Err(refusal) => (Err(refusal), Vec::new(), false),
             };
-            decided.push(Decided { pending, result, proposed });
+            freed_here.extend(freed.iter().map(|(key, _)| key.clone()));
+            decided.push(Decided { pending, result, freed, proposed });
         }
         (decided, proposals)
     }
@@ -284,7 +289,7 @@ impl Worker {
         let now = Instant::now();
         let mut again = Vec::new();
         let mut results = results.into_iter();
-        for Decided { mut pending, result, proposed } in decided {
+        for Decided { mut pending, result, freed, proposed } in decided {
             let committed =
                 if proposed { results.next().unwrap_or(Err(crate::engine::Conflict)) } else { Ok(state.index()) };
             match (result, committed) {
@@ -298,7 +303,8 @@ impl Worker {
                     reply(pending, Err(refusal.into()));
                 }
                 (Ok(outcome), Ok(index)) => {
-                    self.shared.deadlines.after(&pending.command, outcome, &state, now);
+                    self.shared.deadlines.after(&pending.command, &outcome, &state, now);
+                    self.shared.deadlines.delay_locks(&freed, now);
                     reply(pending, Ok((outcome, index)));
                 }
             }

@@ -22,7 +22,7 @@ const NOT_YET: &[(&str, &[usize], &str)] = &[
 ];
 
 /// Scenarios about parts that this version does not have at all.
-const NOT_YET_AT_ALL: &[&str] = &["prepared-queries", "sessions-and-locks", "txn"];
+const NOT_YET_AT_ALL: &[&str] = &["prepared-queries"];
 
 struct Reply {
     status: u16,

@@ -25,6 +25,7 @@ use crate::{
     types::{
         AgentCheck, AgentService, CatalogDeregistration, CatalogNode, CatalogRegistration, CatalogService,
         CatalogServices, CheckRegistration, CheckUpdate, HealthCheck, KvEntry, Node, ServiceEntry, ServiceRegistration,
+        Session, SessionRequest,
     },
 };
 
@@ -429,6 +430,73 @@ impl Client {
         }
         call.body = Some(value.into());
         Ok(self.read(call).await?.value)
+    }
+
+    /// `PUT /v1/kv/KEY?acquire=SESSION`; false if another session holds the lock, or it was torn from one too lately.
+    pub async fn kv_acquire(
+        &self,
+        key: &str,
+        value: impl Into<Bytes>,
+        flags: u64,
+        session: &str,
+    ) -> Result<bool, Error> {
+        self.kv_lock("acquire", key, value.into(), flags, session).await
+    }
+
+    /// `PUT /v1/kv/KEY?release=SESSION`; false if the session does not hold the lock.
+    pub async fn kv_release(
+        &self,
+        key: &str,
+        value: impl Into<Bytes>,
+        flags: u64,
+        session: &str,
+    ) -> Result<bool, Error> {
+        self.kv_lock("release", key, value.into(), flags, session).await
+    }
+
+    async fn kv_lock(&self, what: &'static str, key: &str, value: Bytes, flags: u64, id: &str) -> Result<bool, Error> {
+        let path = ["kv", key];
+        let mut call = Call::put(&path).with(what, id).with("flags", flags.to_string());
+        call.body = Some(value);
+        Ok(self.read(call).await?.value)
+    }
+
+    /// `PUT /v1/session/create`: the id of the new session.
+    pub async fn session_create(&self, session: &SessionRequest) -> Result<String, Error> {
+        #[derive(serde::Deserialize)]
+        struct Created {
+            #[serde(rename = "ID")]
+            id: String,
+        }
+        let created: Read<Created> = self.read(Call::put(&["session", "create"]).json(session)).await?;
+        Ok(created.value.id)
+    }
+
+    /// `PUT /v1/session/renew/ID`; `None` if there is no such session any more.
+    pub async fn session_renew(&self, id: &str) -> Result<Option<Session>, Error> {
+        let renewed: Read<Vec<Session>> = self.read_or_404(Call::put(&["session", "renew", id])).await?;
+        Ok(renewed.value.into_iter().next())
+    }
+
+    /// `PUT /v1/session/destroy/ID`; succeeds also for one that is not there.
+    pub async fn session_destroy(&self, id: &str) -> Result<(), Error> {
+        self.write(Call::put(&["session", "destroy", id])).await
+    }
+
+    /// `GET /v1/session/info/ID`; `None` if there is no such session.
+    pub async fn session_info(&self, id: &str, wait: Option<Wait>) -> Result<Read<Option<Session>>, Error> {
+        let read: Read<Vec<Session>> = self.read(Call::get(&["session", "info", id]).waiting(wait)).await?;
+        Ok(Read { index: read.index, value: read.value.into_iter().next() })
+    }
+
+    /// `GET /v1/session/list`.
+    pub async fn session_list(&self, wait: Option<Wait>) -> Result<Read<Vec<Session>>, Error> {
+        self.read(Call::get(&["session", "list"]).waiting(wait)).await
+    }
+
+    /// `GET /v1/session/node/NAME`: the sessions of a host.
+    pub async fn session_node(&self, node: &str, wait: Option<Wait>) -> Result<Read<Vec<Session>>, Error> {
+        self.read(Call::get(&["session", "node", node]).waiting(wait)).await
     }
 
     /// `DELETE /v1/kv/KEY`; with `recurse` every key that begins with it. False if the compare-and-set did not match.

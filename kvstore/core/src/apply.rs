@@ -103,8 +103,13 @@ impl Applying<'_> {
                     self.touch_check(&old, Part::Status);
                 }
             }
+            RowKey::Session(id) => {
+                if self.state.remove_session(id).is_some() {
+                    self.touch_sessions();
+                }
+            }
             RowKey::Kv(key) => {
-                if self.state.kv.remove(key).is_some() {
+                if self.state.remove_key(key).is_some() {
                     self.state.marks.bury(key, self.index);
                     self.touched.insert(WatchKey::Key(key.clone()));
                 }
@@ -164,6 +169,10 @@ impl Applying<'_> {
                     self.touch_check(&old, Part::Status);
                 }
                 self.touch_check(&new, part);
+            }
+            Row::Session(_) => {
+                self.state.insert(row);
+                self.touch_sessions();
             }
             Row::Kv(entry) => {
                 let key = entry.key.clone();
@@ -241,6 +250,11 @@ impl Applying<'_> {
     fn touch_service_list(&mut self) {
         self.touched.insert(WatchKey::Services);
         self.state.marks.service_list = self.index;
+    }
+
+    fn touch_sessions(&mut self) {
+        self.touched.insert(WatchKey::Sessions);
+        self.state.marks.sessions = self.index;
     }
 
     fn touch_node_list(&mut self) {

@@ -1,14 +1,14 @@
 //! Every change there is.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
 use crate::{
-    Index,
+    Index, KvVerb, TxnStep,
     health::Status,
-    names::{CheckId, InstanceId, Key, NodeKey},
-    row::{Check, Instance, Node, Probe, Row, Stamped},
+    names::{CheckId, InstanceId, Key, NodeKey, SessionId},
+    row::{Check, Instance, Node, Probe, Row, Session, Stamped},
 };
 
 /// What of a node [`Command::Deregister`] takes away.
@@ -35,6 +35,33 @@ pub enum Command {
         flags: u64,
         /// Only if its modify index is this; 0: only if it is absent.
         cas: Option<u64>,
+        /// It goes when it is not put again for this long; zero: never.
+        ttl: Duration,
+    },
+    /// Writes a key and takes its lock, or keeps it. Not matched if another session holds it or it is delayed.
+    KvLock {
+        /// Which.
+        key: Key,
+        /// Its new content.
+        value: Bytes,
+        /// Its new flags.
+        flags: u64,
+        /// For whom.
+        session: SessionId,
+        /// Whether the lock was torn from an ended session so lately that nobody may have it yet; said by the writer,
+        /// who has a clock.
+        delayed: bool,
+    },
+    /// Writes a key and gives its lock back. Not matched if the session does not hold it.
+    KvUnlock {
+        /// Which.
+        key: Key,
+        /// Its new content.
+        value: Bytes,
+        /// Its new flags.
+        flags: u64,
+        /// By whom.
+        session: SessionId,
     },
     /// Deletes a key.
     KvDelete {
@@ -47,6 +74,36 @@ pub enum Command {
     KvDeleteTree {
         /// Empty: all of them.
         prefix: String,
+    },
+    /// A key with a TTL was not put for too long.
+    ExpireKey {
+        /// Which.
+        key: Key,
+    },
+    /// Makes all steps or none.
+    Txn {
+        /// In order; a later one sees what earlier ones did.
+        steps: Vec<TxnStep>,
+    },
+    /// Begins a session.
+    CreateSession {
+        /// With an id of its own.
+        session: Box<Session>,
+    },
+    /// Its client is still there.
+    RenewSession {
+        /// Which.
+        session: SessionId,
+    },
+    /// Ends a session; it need not exist.
+    DestroySession {
+        /// Which.
+        session: SessionId,
+    },
+    /// A session with a TTL was not renewed for too long.
+    ExpireSession {
+        /// Which.
+        session: SessionId,
     },
     /// Puts a host, an instance on it and checks, all or none. What an agent has put stays that agent's: its checks go
     /// on being run, and report over what is put here.
@@ -146,6 +203,21 @@ pub enum Command {
 }
 
 impl Command {
+    /// Says of every lock in it whether it is delayed.
+    pub fn delay_locks(&mut self, is_delayed: impl Fn(&Key) -> bool) {
+        match self {
+            Self::KvLock { key, delayed, .. } => *delayed = is_delayed(key),
+            Self::Txn { steps } => {
+                for step in steps {
+                    if let TxnStep::Kv { verb: KvVerb::Lock { delayed, .. }, key, .. } = step {
+                        *delayed = is_delayed(key);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// Whether losing it in a crash is harmless, because it is found out again at once after the restart.
     pub fn is_lazy(&self) -> bool {
         matches!(self, Self::ProbeResult { .. })

@@ -1,16 +1,19 @@
 //! What a command would change, or why not. Reads rows, changes nothing.
 
-use std::collections::HashSet;
+mod catalog;
+mod draft;
+mod kv;
+mod session;
+mod txn;
 
+use std::time::Duration;
+
+use self::draft::Draft;
 use crate::{
-    Command, Index, State, Target,
-    health::Status,
-    names::{CheckId, InstanceId, NodeKey},
-    row::{Check, Instance, KvEntry, Node, Owner, ProbeKind, Row, RowKey, RowRange, Stamped},
+    Command, Index, State, TxnError, TxnResult,
+    names::{CheckId, InstanceId, Key, NodeKey, SessionId},
+    row::{Row, RowKey, RowRange, Stamped},
 };
-
-/// The check by which an agent shows that it lives.
-const SERF_HEALTH: &str = "serfHealth";
 
 /// A row to be written.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,12 +72,15 @@ impl Changes {
 }
 
 /// How a command ended, if it was not refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// As wanted.
     Done,
-    /// Its compare-and-set did not match; nothing changed.
+    /// Its compare-and-set did not match, or the lock is not to be had; nothing changed.
     NotMatched,
+    /// A transaction's results, in the order of its steps. Rows that it changed show the index that they get if the
+    /// change comes next.
+    Txn(Vec<TxnResult>),
 }
 
 /// A command's changes and how it ends once they are made.
@@ -84,6 +90,8 @@ pub struct Decision {
     pub changes: Changes,
     /// What to answer.
     pub outcome: Outcome,
+    /// Keys whose lock is torn from a session that ends, each with the time for which nobody may lock it.
+    pub freed: Vec<(Key, Duration)>,
 }
 
 /// Why a command is refused; nothing changed.
@@ -122,6 +130,24 @@ pub enum Refusal {
         /// The address of its owner.
         address: String,
     },
+    /// A lock for a session that is not there.
+    #[error("raft apply failed: invalid session {0:?}")]
+    InvalidSession(SessionId),
+    /// Nothing is known of the session.
+    #[error("Session id '{0}' not found")]
+    UnknownSession(SessionId),
+    /// A session on a host that is not there.
+    #[error("apply failed: Missing node registration")]
+    SessionOnUnknownNode(NodeKey),
+    /// A session that depends on a check that its host does not have.
+    #[error("apply failed: Missing check '{0}' registration")]
+    SessionOfUnknownCheck(CheckId),
+    /// A session that depends on a check that would end it at once.
+    #[error("apply failed: Check '{0}' is in critical state")]
+    SessionOfCriticalCheck(CheckId),
+    /// Steps of a transaction failed, so none was made.
+    #[error("{} of the transaction's operations failed", .0.len())]
+    Txn(Vec<TxnError>),
     /// Others changed what the command relied on, again and again.
     #[error("the rows changed while the command was decided; try again")]
     Conflict,
@@ -132,84 +158,44 @@ pub enum Refusal {
 /// # Errors
 /// The [`Refusal`], in which case the command changes nothing.
 pub fn decide(state: &State, command: &Command) -> Result<Decision, Refusal> {
-    let mut draft = Draft { state, changes: Changes::default() };
+    let mut draft = Draft::new(state);
     let outcome = draft.decide(command)?;
-    Ok(Decision { changes: draft.changes, outcome })
+    Ok(draft.decision(outcome))
 }
 
-/// Reads rows, noting each as relied on, and collects changes.
-struct Draft<'a> {
-    state: &'a State,
-    changes: Changes,
-}
-
-impl<'a> Draft<'a> {
+impl Draft<'_> {
     fn decide(&mut self, command: &Command) -> Result<Outcome, Refusal> {
         match command {
-            Command::KvPut { key, value, flags, cas } => {
-                let old = self.kv(key);
-                if cas.is_some_and(|cas| cas != old.map_or(0, |entry| entry.modified.0)) {
-                    return Ok(Outcome::NotMatched);
-                }
-                let (lock_index, session) = old.map_or((0, String::new()), |o| (o.lock_index, o.session.clone()));
-                let (key, value) = (key.clone(), value.clone());
-                self.put(Row::Kv(KvEntry { key, value, flags: *flags, lock_index, session }));
+            Command::KvPut { key, value, flags, cas, ttl } => return Ok(self.kv_put(key, value, *flags, *cas, *ttl)),
+            Command::KvLock { key, value, flags, session, delayed } => {
+                return self.kv_lock(key, value, *flags, session, *delayed);
             }
-            Command::KvDelete { key, cas } => {
-                let old = self.kv(key);
-                if let (Some(old), Some(cas)) = (old, cas)
-                    && old.modified.0 != *cas
-                {
-                    return Ok(Outcome::NotMatched);
-                }
-                self.delete(RowKey::Kv(key.clone()));
+            Command::KvUnlock { key, value, flags, session } => {
+                return Ok(self.kv_unlock(key, value, *flags, session));
             }
-            Command::KvDeleteTree { prefix } => self.delete_range(RowRange::KvPrefix(prefix.clone())),
+            Command::KvDelete { key, cas } => return Ok(self.kv_delete(key, *cas)),
+            Command::KvDeleteTree { prefix } => self.delete_range(&RowRange::KvPrefix(prefix.clone())),
+            Command::ExpireKey { key } => self.expire_key(key),
+            Command::CreateSession { session } => self.create_session(session)?,
+            Command::RenewSession { session } => drop(self.need_session(session)?),
+            Command::DestroySession { session } | Command::ExpireSession { session } => self.end_session(session),
+            Command::Txn { steps } => return self.txn(steps).map(Outcome::Txn),
             Command::Register { node, keep_node, instance, checks } => {
                 self.register(node, *keep_node, instance.as_deref(), checks)?;
             }
             Command::RegisterInstance { instance, checks, replace_checks } => {
                 self.register_instance(instance, checks, *replace_checks)?;
             }
-            Command::RegisterCheck { check } => {
-                if self.node(&check.node).is_none() {
-                    return Err(Refusal::UnknownNode(check.node.clone()));
-                }
-                if let Some(id) = &check.service {
-                    let own = self.instance(&check.node, id).is_some_and(|i| i.owner == Owner::Agent);
-                    if !own {
-                        return Err(Refusal::CheckOfUnknownInstance(id.clone()));
-                    }
-                }
-                self.put_keeping_state(check);
-            }
+            Command::RegisterCheck { check } => self.register_check(check)?,
             Command::Deregister { node, target } => self.deregister(node, target),
             Command::DeregisterOwn { node, target } => self.deregister_own(node, target)?,
             Command::Undefine { node, target } => self.undefine(node, target),
-            Command::ReportTtl { node, check, status, output } => {
-                let old = self.own_check(node, check)?;
-                if !is_ttl(old) {
-                    return Err(Refusal::NotTtl(check.clone()));
-                }
-                self.put(Row::Check(Check { status: *status, output: output.clone(), ..old.clone() }));
-            }
-            Command::ExpireTtl { node, check } => self.expire(node, check),
-            Command::ReapCritical { node, check, probe } => {
-                if let Some(old) = self.check(node, check)
-                    && let Some(instance) = &old.service
-                    && old.status == Status::Critical
-                    && old.probe.as_ref() == Some(probe)
-                {
-                    self.delete_instance(node, instance);
-                }
-            }
+            Command::ReportTtl { node, check, status, output } => self.report_ttl(node, check, *status, output)?,
+            Command::ExpireTtl { node, check } => self.expire_ttl(node, check),
+            Command::ReapCritical { node, check, probe } => self.reap(node, check, probe),
             Command::Restore { rows, index } => self.restore(rows, *index),
             Command::ProbeResult { node, check, probe, status, output } => {
-                if let Some(old) = self.check(node, check)
-                    && old.probe.as_ref() == Some(probe)
-                {
-                    self.put(Row::Check(Check { status: *status, output: output.clone(), ..old.clone() }));
-                }
+                self.probe_result(node, check, probe, *status, output);
             }
         }
         Ok(Outcome::Done)
@@ -217,272 +203,12 @@ impl<'a> Draft<'a> {
 
     /// Takes everything away and puts `rows`. What was there and comes again is modified too: who waits looks anew.
     fn restore(&mut self, rows: &[Stamped<Row>], index: Index) {
-        self.delete_range(RowRange::All);
-        let put = |row: &Stamped<Row>| Op::Put(Put { row: row.value.clone(), created: Some(row.created) });
-        self.changes.ops.extend(rows.iter().map(put));
-        self.changes.above = index;
-    }
-
-    fn register(
-        &mut self,
-        node: &Node,
-        keep_node: bool,
-        instance: Option<&Instance>,
-        checks: &[Check],
-    ) -> Result<(), Refusal> {
-        let key = node.key();
-        let old = self.node(&key);
-        if !(keep_node && old.is_some()) {
-            self.claim_name(&key, node)?;
-            // A host that does not say its id keeps the one it had.
-            let id = if node.id.is_empty() { old.map_or("", |o| &o.id) } else { &node.id };
-            self.put(Row::Node(Node { id: id.into(), ..node.clone() }));
+        self.delete_range(&RowRange::All);
+        for row in rows {
+            self.put_as_created(row);
         }
-        if let Some(instance) = instance {
-            let row = self.kept_instance(instance);
-            self.put(Row::Instance(row));
-        }
-        for check in checks {
-            if let Some(of) = &check.service
-                && instance.is_none_or(|i| i.id != *of)
-                && self.instance(&key, of).is_none()
-            {
-                let (instance, check) = (of.clone(), check.id.clone());
-                return Err(Refusal::CatalogCheckOfUnknownInstance { instance, check });
-            }
-        }
-        for check in last_of_each(checks) {
-            let row = self.kept_check(check);
-            self.put(Row::Check(row));
-        }
-        Ok(())
+        self.raise_index_above(index);
     }
-
-    /// What the catalog says of an instance that its host's agent has put: the agent keeps it.
-    fn kept_instance(&mut self, new: &Instance) -> Instance {
-        match self.instance(&new.node, &new.id) {
-            Some(old) if (old.owner, new.owner) == (Owner::Agent, Owner::External) => {
-                Instance { owner: old.owner, from_file: old.from_file, ..new.clone() }
-            }
-            _ => new.clone(),
-        }
-    }
-
-    /// The same of a check, which the agent goes on running.
-    fn kept_check(&mut self, new: &Check) -> Check {
-        match self.check(&new.node, &new.id) {
-            Some(old) if (old.owner, new.owner) == (Owner::Agent, Owner::External) => Check {
-                owner: old.owner,
-                from_file: old.from_file,
-                probe: old.probe.clone(),
-                kind: old.kind.clone(),
-                interval: old.interval.clone(),
-                timeout: old.timeout.clone(),
-                ..new.clone()
-            },
-            _ => new.clone(),
-        }
-    }
-
-    /// The same id under a new name is a rename; a name that a live host of another id holds is refused.
-    fn claim_name(&mut self, key: &NodeKey, node: &Node) -> Result<(), Refusal> {
-        if node.id.is_empty() {
-            return Ok(());
-        }
-        if let Some(old) = self.node(key)
-            && !old.id.is_empty()
-            && old.id != node.id
-        {
-            let serf = CheckId::new(SERF_HEALTH).expect("a constant name");
-            if self.check(key, &serf).is_some_and(|check| check.status == Status::Passing) {
-                let (name, id, address) = (node.name.clone(), old.id.clone(), old.address.clone());
-                return Err(Refusal::NodeNameTaken { name, id, address });
-            }
-        }
-        if let Some(old) = self.state.node_by_id.get(&node.id)
-            && old != key
-        {
-            self.delete_range(RowRange::Node(old.clone()));
-        }
-        Ok(())
-    }
-
-    fn register_instance(
-        &mut self,
-        instance: &Instance,
-        checks: &[Check],
-        replace_checks: bool,
-    ) -> Result<(), Refusal> {
-        if self.node(&instance.node).is_none() {
-            return Err(Refusal::UnknownNode(instance.node.clone()));
-        }
-        self.put(Row::Instance(instance.clone()));
-        if replace_checks {
-            let kept: HashSet<_> = checks.iter().map(|check| &check.id).collect();
-            for old in self.state.checks_of(&instance.node, Some(&instance.id)) {
-                if !kept.contains(&old.id) {
-                    self.delete(RowKey::Check(old.node.clone(), old.id.clone()));
-                }
-            }
-        }
-        for check in last_of_each(checks) {
-            self.put_keeping_state(check);
-        }
-        Ok(())
-    }
-
-    /// A check that is registered anew goes on where it was.
-    fn put_keeping_state(&mut self, check: &Check) {
-        let row = match self.check(&check.node, &check.id) {
-            Some(old) => Check { status: old.status, output: old.output.clone(), ..check.clone() },
-            None => check.clone(),
-        };
-        self.put(Row::Check(row));
-    }
-
-    fn deregister(&mut self, node: &NodeKey, target: &Target) {
-        match target {
-            Target::Node => self.delete_range(RowRange::Node(node.clone())),
-            Target::Instance(id) => self.delete_instance(node, id),
-            Target::Check(id) => self.delete(RowKey::Check(node.clone(), id.clone())),
-        }
-    }
-
-    fn deregister_own(&mut self, node: &NodeKey, target: &Target) -> Result<(), Refusal> {
-        match target {
-            Target::Node => Err(Refusal::UnknownNode(node.clone())),
-            Target::Instance(id) => {
-                if self.instance(node, id).is_none_or(|i| i.owner != Owner::Agent) {
-                    return Err(Refusal::UnknownInstance(id.clone()));
-                }
-                self.delete_instance(node, id);
-                Ok(())
-            }
-            Target::Check(id) => {
-                self.own_check(node, id)?;
-                self.delete(RowKey::Check(node.clone(), id.clone()));
-                Ok(())
-            }
-        }
-    }
-
-    fn undefine(&mut self, node: &NodeKey, target: &Target) {
-        match target {
-            Target::Node => {}
-            Target::Instance(id) => {
-                if self.instance(node, id).is_some_and(|instance| instance.from_file) {
-                    self.delete_instance(node, id);
-                }
-            }
-            Target::Check(id) => {
-                if self.check(node, id).is_some_and(|check| check.from_file) {
-                    self.delete(RowKey::Check(node.clone(), id.clone()));
-                }
-            }
-        }
-    }
-
-    fn delete_instance(&mut self, node: &NodeKey, id: &InstanceId) {
-        for check in self.state.checks_of(node, Some(id)) {
-            self.delete(RowKey::Check(node.clone(), check.id.clone()));
-        }
-        self.delete(RowKey::Instance(node.clone(), id.clone()));
-    }
-
-    fn expire(&mut self, node: &NodeKey, id: &CheckId) {
-        // Another kind of check may have taken its place meanwhile.
-        if let Some(old) = self.check(node, id)
-            && is_ttl(old)
-            && old.status != Status::Critical
-        {
-            let output = format!("TTL expired (last output before timeout follows): {}", old.output);
-            self.put(Row::Check(Check { status: Status::Critical, output, ..old.clone() }));
-        }
-    }
-
-    fn own_check(&mut self, node: &NodeKey, id: &CheckId) -> Result<&'a Check, Refusal> {
-        match self.check(node, id) {
-            Some(check) if check.owner == Owner::Agent => Ok(check),
-            _ => Err(Refusal::UnknownCheck(id.clone())),
-        }
-    }
-
-    fn rely_on(&mut self, key: RowKey) {
-        self.changes.expects.push(match self.state.stamps(&key) {
-            Some((_, modified)) => Expect::Row(key, modified),
-            None => Expect::Absent(key),
-        });
-    }
-
-    fn kv(&mut self, key: &crate::names::Key) -> Option<&'a crate::row::Stamped<KvEntry>> {
-        self.rely_on(RowKey::Kv(key.clone()));
-        self.state.key(key).map(AsRef::as_ref)
-    }
-
-    fn node(&mut self, key: &NodeKey) -> Option<&'a Node> {
-        self.rely_on(RowKey::Node(key.clone()));
-        self.state.node(key).map(|row| &row.value)
-    }
-
-    fn instance(&mut self, node: &NodeKey, id: &InstanceId) -> Option<&'a Instance> {
-        self.rely_on(RowKey::Instance(node.clone(), id.clone()));
-        self.state.instance(node, id).map(|row| &row.value)
-    }
-
-    fn check(&mut self, node: &NodeKey, id: &CheckId) -> Option<&'a Check> {
-        self.rely_on(RowKey::Check(node.clone(), id.clone()));
-        self.state.check(node, id).map(|row| &row.value)
-    }
-
-    /// Puts a row unless it is there already, letter for letter. At most once for each row of a command.
-    fn put(&mut self, row: Row) {
-        let key = row.key();
-        let same = match (&row, &key) {
-            (Row::Node(new), RowKey::Node(node)) => self.state.node(node).is_some_and(|old| old.value == *new),
-            (Row::Instance(new), RowKey::Instance(node, id)) => {
-                self.state.instance(node, id).is_some_and(|old| old.value == *new)
-            }
-            (Row::Check(new), RowKey::Check(node, id)) => {
-                self.state.check(node, id).is_some_and(|old| old.value == *new)
-            }
-            (Row::Kv(new), RowKey::Kv(key)) => self.state.key(key).is_some_and(|old| old.value == *new),
-            _ => unreachable!("a row's key is of its table"),
-        };
-        if !same {
-            let created = self.state.stamps(&key).map(|(created, _)| created);
-            self.changes.ops.push(Op::Put(Put { row, created }));
-        }
-    }
-
-    fn delete(&mut self, key: RowKey) {
-        if self.state.stamps(&key).is_some() {
-            self.changes.ops.push(Op::Delete(key));
-        }
-    }
-
-    fn delete_range(&mut self, range: RowRange) {
-        let occupied = match &range {
-            RowRange::All => self.state.rows().next().is_some(),
-            RowRange::Node(node) => self.state.node(node).is_some(),
-            RowRange::KvPrefix(prefix) => self.state.keys(prefix).next().is_some(),
-        };
-        self.changes.expects.push(Expect::Unchanged(range.clone(), self.state.index()));
-        if occupied {
-            self.changes.ops.push(Op::DeleteRange(range));
-        }
-    }
-}
-
-/// Of two checks with one id the later counts.
-fn last_of_each(checks: &[Check]) -> impl Iterator<Item = &Check> {
-    let mut seen = HashSet::new();
-    let mut last: Vec<_> = checks.iter().rev().filter(|check| seen.insert(&check.id)).collect();
-    last.reverse();
-    last.into_iter()
-}
-
-fn is_ttl(check: &Check) -> bool {
-    check.probe.as_deref().is_some_and(|probe| matches!(probe.kind, ProbeKind::Ttl { .. }))
 }
 
 #[cfg(test)]

@@ -5,11 +5,13 @@
 //! durable and orders it, and [`State::apply`] carries it out and says which watches it touched.
 //!
 //! ```
+//! use std::time::Duration;
+//!
 //! use kvstore_core::{Command, Index, State, WatchKey, decide, names::Key};
 //!
 //! let mut state = State::empty(Index(1000));
 //! let key = Key::new("greeting").unwrap();
-//! let command = Command::KvPut { key: key.clone(), value: "hello".into(), flags: 0, cas: None };
+//! let command = Command::KvPut { key: key.clone(), value: "hello".into(), flags: 0, cas: None, ttl: Duration::ZERO };
 //! let decision = decide(&state, &command).unwrap();
 //! let touched = state.apply(Index(1001), &decision.changes);
 //! assert!(touched.contains(&WatchKey::Key(key.clone())));
@@ -27,11 +29,13 @@ pub mod row;
 mod state;
 #[cfg(test)]
 mod tests;
+mod txn;
 mod watch;
 
 pub use command::{Command, Target};
 pub use decide::{Changes, Decision, Expect, Op, Outcome, Put, Refusal, decide};
 pub use state::{InstanceView, Sizes, State};
+pub use txn::{KvVerb, RowVerb, TxnError, TxnResult, TxnStep};
 pub use watch::{Touched, WatchKey};
 
 use std::fmt;

@@ -134,6 +134,10 @@ name!(
     /// A check: unique on its node; case counts.
     CheckId, "the check id", |name| name.into()
 );
+name!(
+    /// A session, as it was named to its client: a UUID in small letters.
+    SessionId, "the session id", |name| name.into()
+);
 
 /// A key of the KV store: any text, case counts; `/` has no meaning but for separators in listings.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! The tables: what a row holds, its key and its encoding.
 //!
 //! Keys are laid out so that what falls together is a prefix: `n/NODE` is a host, `n/NODE/i/ID` and `n/NODE/c/ID` are
-//! its instances and checks, `k/KEY` is a key of the KV store. `/`, `%` and control characters inside a name are
+//! its instances and checks, `s/ID` is a session, `k/KEY` is a key of the KV store. `/`, `%` and control characters inside a name are
 //! escaped as in URLs, except in the last part of a KV key, where everything may stand as it is. A row is encoded as
 //! JSON, field names included, so that a later version opens an older store.
 
@@ -14,7 +14,7 @@ use serde_json::Value;
 use crate::{
     Index,
     health::{Status, Thresholds},
-    names::{CheckId, InstanceId, Key, NameError, NodeKey, ServiceKey},
+    names::{CheckId, InstanceId, Key, NameError, NodeKey, ServiceKey, SessionId},
 };
 
 /// String pairs, sorted.
@@ -349,12 +349,73 @@ pub struct KvEntry {
     /// Kept for the client.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub flags: u64,
-    /// How often it was locked.
+    /// How often its lock was taken.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lock_index: u64,
-    /// The session that holds its lock; empty: nobody.
+    /// The session that holds its lock.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
+    /// It goes when it was not put again for this long; zero: never.
+    #[serde(default, with = "millis", skip_serializing_if = "Duration::is_zero")]
+    pub ttl: Duration,
+}
+
+/// What becomes of the keys that a session holds when it ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Behavior {
+    /// They stay and are free.
+    #[default]
+    Release,
+    /// They go.
+    Delete,
+}
+
+/// A check of an instance that a session depends on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceCheck {
+    /// The check, on the session's host.
+    pub id: CheckId,
+    /// Kept and echoed.
     #[serde(default, skip_serializing_if = "String::is_empty")]
-    pub session: String,
+    pub namespace: String,
+}
+
+/// A client's claim to be alive, which holds locks as long as it is believed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// Its id.
+    pub id: SessionId,
+    /// For people.
+    #[serde(default)]
+    pub name: String,
+    /// It ends with this host.
+    pub node: NodeKey,
+    /// After it ended by other than its holders' release, its keys cannot be locked for this long.
+    #[serde(default, with = "millis")]
+    pub lock_delay: Duration,
+    /// What becomes of its keys.
+    #[serde(default)]
+    pub behavior: Behavior,
+    /// As its client spelled it; empty: none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub ttl_text: String,
+    /// It ends when it was not renewed for this long; zero: never.
+    #[serde(default, with = "millis", skip_serializing_if = "Duration::is_zero")]
+    pub ttl: Duration,
+    /// It ends when one of these is critical or gone.
+    #[serde(default)]
+    pub node_checks: Vec<CheckId>,
+    /// The same for checks of instances; none: not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service_checks: Option<Vec<ServiceCheck>>,
+}
+
+impl Session {
+    /// Every check it depends on.
+    pub fn checks(&self) -> impl Iterator<Item = &CheckId> {
+        self.node_checks.iter().chain(self.service_checks.iter().flatten().map(|check| &check.id))
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref)] // serde's signature
@@ -385,6 +446,8 @@ pub enum RowKey {
     Instance(NodeKey, InstanceId),
     /// `n/NODE/c/ID`
     Check(NodeKey, CheckId),
+    /// `s/ID`
+    Session(SessionId),
     /// `k/KEY`
     Kv(Key),
 }
@@ -407,6 +470,7 @@ pub enum Row {
     Node(Node),
     Instance(Instance),
     Check(Check),
+    Session(Session),
     Kv(KvEntry),
 }
 
@@ -460,6 +524,7 @@ impl RowKey {
             Self::Node(node) => format!("n/{}", escape(node.as_str())),
             Self::Instance(node, id) => format!("n/{}/i/{}", escape(node.as_str()), escape(id.as_str())),
             Self::Check(node, id) => format!("n/{}/c/{}", escape(node.as_str()), escape(id.as_str())),
+            Self::Session(id) => format!("s/{}", escape(id.as_str())),
             Self::Kv(key) => format!("k/{key}"),
         }
     }
@@ -495,6 +560,7 @@ impl Row {
             Self::Node(node) => RowKey::Node(node.key()),
             Self::Instance(instance) => RowKey::Instance(instance.node.clone(), instance.id.clone()),
             Self::Check(check) => RowKey::Check(check.node.clone(), check.id.clone()),
+            Self::Session(session) => RowKey::Session(session.id.clone()),
             Self::Kv(entry) => RowKey::Kv(entry.key.clone()),
         }
     }
@@ -508,6 +574,7 @@ impl Row {
             Self::Node(node) => json(created, modified, node),
             Self::Instance(instance) => json(created, modified, instance),
             Self::Check(check) => json(created, modified, check),
+            Self::Session(session) => json(created, modified, session),
             Self::Kv(entry) => json(created, modified, entry),
         }
     }
@@ -531,6 +598,7 @@ impl Row {
             ["n", _] => json(key, value, Self::Node),
             ["n", _, "i", _] => json(key, value, Self::Instance),
             ["n", _, "c", _] => json(key, value, Self::Check),
+            ["s", _] => json(key, value, Self::Session),
             _ => Err(RowError::Key(key.into())),
         }?;
         row.value.check_names().map_err(|source| RowError::Name { key: key.into(), source })?;
@@ -543,7 +611,7 @@ impl Row {
         match self {
             Self::Node(node) => NodeKey::new(&node.name).map(drop),
             Self::Instance(instance) => ServiceKey::new(&instance.service).map(drop),
-            Self::Check(_) | Self::Kv(_) => Ok(()),
+            Self::Check(_) | Self::Session(_) | Self::Kv(_) => Ok(()),
         }
     }
 }

@@ -7,8 +7,8 @@ use imbl::{OrdMap, OrdSet};
 use crate::{
     Index, WatchKey,
     health::Status,
-    names::{CheckId, InstanceId, Key, NodeKey, ServiceKey},
-    row::{Check, Instance, KvEntry, Node, Row, RowKey, Stamped},
+    names::{CheckId, InstanceId, Key, NodeKey, ServiceKey, SessionId},
+    row::{Check, Instance, KvEntry, Node, Row, RowKey, Session, Stamped},
 };
 
 /// So many deleted keys are remembered one by one; see [`State::remember_deletions`].
@@ -21,6 +21,7 @@ pub struct State {
     pub(crate) nodes: OrdMap<NodeKey, Arc<Stamped<Node>>>,
     pub(crate) instances: OrdMap<(NodeKey, InstanceId), Arc<Stamped<Instance>>>,
     pub(crate) checks: OrdMap<(NodeKey, CheckId), Arc<Stamped<Check>>>,
+    pub(crate) sessions: OrdMap<SessionId, Arc<Stamped<Session>>>,
     pub(crate) kv: OrdMap<Key, Arc<Stamped<KvEntry>>>,
     /// Derived: instances by service, in the order of answers.
     pub(crate) by_service: OrdMap<ServiceKey, OrdSet<(NodeKey, InstanceId)>>,
@@ -30,6 +31,10 @@ pub struct State {
     pub(crate) node_by_id: OrdMap<String, NodeKey>,
     /// Derived: who has an IP address; `None` stands for the host itself.
     by_address: OrdMap<IpAddr, OrdSet<(NodeKey, Option<InstanceId>)>>,
+    /// Derived: sessions by host.
+    sessions_on: OrdMap<NodeKey, OrdSet<SessionId>>,
+    /// Derived: the keys whose lock a session holds.
+    held_by: OrdMap<SessionId, OrdSet<Key>>,
     pub(crate) marks: Marks,
 }
 
@@ -47,6 +52,7 @@ pub(crate) struct Marks {
     pub(crate) service_list: Index,
     pub(crate) node_list: Index,
     pub(crate) checks: Index,
+    pub(crate) sessions: Index,
     graves: OrdMap<Key, Index>,
     graves_by_age: OrdSet<(Index, Key)>,
     graves_forgotten: Index,
@@ -78,6 +84,7 @@ impl Marks {
             service_list: floor,
             node_list: floor,
             checks: floor,
+            sessions: floor,
             graves: OrdMap::new(),
             graves_by_age: OrdSet::new(),
             graves_forgotten: floor,
@@ -156,11 +163,14 @@ impl State {
             nodes: OrdMap::new(),
             instances: OrdMap::new(),
             checks: OrdMap::new(),
+            sessions: OrdMap::new(),
             kv: OrdMap::new(),
             by_service: OrdMap::new(),
             checks_of: OrdMap::new(),
             node_by_id: OrdMap::new(),
             by_address: OrdMap::new(),
+            sessions_on: OrdMap::new(),
+            held_by: OrdMap::new(),
             marks: Marks::new(index),
         }
     }
@@ -208,6 +218,7 @@ impl State {
             WatchKey::Node(node) => self.node_marks(node).services,
             WatchKey::NodeChecks(node) => self.node_marks(node).checks,
             WatchKey::Checks => marks.checks,
+            WatchKey::Sessions => marks.sessions,
         }
     }
 
@@ -243,6 +254,26 @@ impl State {
     /// Every key that begins with `prefix`, in order of bytes.
     pub fn keys<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = &'a Arc<Stamped<KvEntry>>> + use<'a> {
         from(&self.kv, prefix).map(|(_, entry)| entry).take_while(move |entry| entry.key.as_str().starts_with(prefix))
+    }
+
+    /// A session.
+    pub fn session(&self, id: &SessionId) -> Option<&Arc<Stamped<Session>>> {
+        self.sessions.get(id)
+    }
+
+    /// Every session, by id.
+    pub fn sessions(&self) -> impl Iterator<Item = &Arc<Stamped<Session>>> {
+        self.sessions.values()
+    }
+
+    /// The sessions of a host, by id.
+    pub fn sessions_on(&self, node: &NodeKey) -> impl Iterator<Item = &Arc<Stamped<Session>>> {
+        self.sessions_on.get(node).into_iter().flatten().filter_map(|id| self.session(id))
+    }
+
+    /// The keys whose lock a session holds, in order of bytes.
+    pub fn held_by(&self, session: &SessionId) -> impl Iterator<Item = &Key> {
+        self.held_by.get(session).into_iter().flatten()
     }
 
     /// A host.
@@ -354,7 +385,24 @@ impl State {
         rows(&self.nodes, Row::Node)
             .chain(rows(&self.instances, Row::Instance))
             .chain(rows(&self.checks, Row::Check))
+            .chain(rows(&self.sessions, Row::Session))
             .chain(rows(&self.kv, Row::Kv))
+    }
+
+    /// The same, to be changed at `index`.
+    pub(crate) fn at(&self, index: Index) -> Self {
+        Self { index, ..self.clone() }
+    }
+
+    /// Whether the row is there, letter for letter.
+    pub(crate) fn has(&self, row: &Row) -> bool {
+        match row {
+            Row::Node(new) => self.node(&new.key()).is_some_and(|old| old.value == *new),
+            Row::Instance(new) => self.instance(&new.node, &new.id).is_some_and(|old| old.value == *new),
+            Row::Check(new) => self.check(&new.node, &new.id).is_some_and(|old| old.value == *new),
+            Row::Session(new) => self.session(&new.id).is_some_and(|old| old.value == *new),
+            Row::Kv(new) => self.key(&new.key).is_some_and(|old| old.value == *new),
+        }
     }
 
     /// When the row was created and last modified; `None` if it is absent.
@@ -366,6 +414,7 @@ impl State {
             RowKey::Node(node) => stamps(self.node(node)),
             RowKey::Instance(node, id) => stamps(self.instance(node, id)),
             RowKey::Check(node, id) => stamps(self.check(node, id)),
+            RowKey::Session(id) => stamps(self.session(id)),
             RowKey::Kv(key) => stamps(self.key(key)),
         }
     }
@@ -404,8 +453,20 @@ impl State {
                 let key = (value.node.clone(), value.id.clone());
                 self.checks.insert(key, Arc::new(Stamped { created, modified, value }));
             }
+            Row::Session(value) => {
+                self.remove_session(&value.id);
+                self.sessions_on.entry(value.node.clone()).or_default().insert(value.id.clone());
+                self.sessions.insert(value.id.clone(), Arc::new(Stamped { created, modified, value }));
+            }
             Row::Kv(value) => {
-                self.kv.insert(value.key.clone(), Arc::new(Stamped { created, modified, value }));
+                let (key, session) = (value.key.clone(), value.session.clone());
+                let old = self.kv.insert(key.clone(), Arc::new(Stamped { created, modified, value }));
+                if let Some(holder) = old.as_ref().and_then(|old| old.session.as_ref()) {
+                    remove_member(&mut self.held_by, holder, &key);
+                }
+                if let Some(holder) = session {
+                    self.held_by.entry(holder).or_default().insert(key);
+                }
             }
         }
     }
@@ -430,6 +491,20 @@ impl State {
     pub(crate) fn remove_check(&mut self, node: &NodeKey, id: &CheckId) -> Option<Arc<Stamped<Check>>> {
         let old = self.checks.remove(&(node.clone(), id.clone()))?;
         remove_member(&mut self.checks_of, &(node.clone(), old.service.clone()), id);
+        Some(old)
+    }
+
+    pub(crate) fn remove_session(&mut self, id: &SessionId) -> Option<Arc<Stamped<Session>>> {
+        let old = self.sessions.remove(id)?;
+        remove_member(&mut self.sessions_on, &old.node, id);
+        Some(old)
+    }
+
+    pub(crate) fn remove_key(&mut self, key: &Key) -> Option<Arc<Stamped<KvEntry>>> {
+        let old = self.kv.remove(key)?;
+        if let Some(holder) = &old.session {
+            remove_member(&mut self.held_by, holder, key);
+        }
         Some(old)
     }
 

@@ -7,8 +7,8 @@ use serde_json::Value;
 use crate::{
     Command, Index, State, Target, decide,
     health::Status,
-    names::{CheckId, InstanceId, Key, NodeKey},
-    row::{Check, Instance, Node, Owner, Probe, ProbeKind, Weights},
+    names::{CheckId, InstanceId, Key, NodeKey, SessionId},
+    row::{Behavior, Check, Instance, Node, Owner, Probe, ProbeKind, Session, Weights},
 };
 
 /// The index of a state before its first command.
@@ -108,7 +108,7 @@ pub(crate) fn key(key: &str) -> Key {
 }
 
 pub(crate) fn put(name: &str, value: &str) -> Command {
-    Command::KvPut { key: key(name), value: value.to_owned().into(), flags: 0, cas: None }
+    Command::KvPut { key: key(name), value: value.to_owned().into(), flags: 0, cas: None, ttl: Duration::ZERO }
 }
 
 pub(crate) fn delete(name: &str) -> Command {
@@ -165,4 +165,36 @@ pub(crate) fn deregister(path: &str) -> Command {
 pub(crate) fn deregister_own(path: &str) -> Command {
     let (node, target) = target(path);
     Command::DeregisterOwn { node, target }
+}
+
+pub(crate) fn session_id(id: &str) -> SessionId {
+    SessionId::new(id).unwrap()
+}
+
+/// On the host `n`, with a delay of 15 s, and depending on no check.
+pub(crate) fn session(id: &str) -> Session {
+    Session {
+        id: session_id(id),
+        name: String::new(),
+        node: node_key("n"),
+        lock_delay: Duration::from_secs(15),
+        behavior: Behavior::Release,
+        ttl_text: String::new(),
+        ttl: Duration::ZERO,
+        node_checks: vec![],
+        service_checks: None,
+    }
+}
+
+pub(crate) fn create(session: Session) -> Command {
+    Command::CreateSession { session: session.into() }
+}
+
+pub(crate) fn lock(name: &str, session: &str) -> Command {
+    let (key, session) = (key(name), session_id(session));
+    Command::KvLock { key, value: "locked".into(), flags: 0, session, delayed: false }
+}
+
+pub(crate) fn unlock(name: &str, session: &str) -> Command {
+    Command::KvUnlock { key: key(name), value: "free".into(), flags: 0, session: session_id(session) }
 }

@@ -25,6 +25,8 @@ pub enum WatchKey {
     NodeChecks(NodeKey),
     /// Any check.
     Checks,
+    /// Any session.
+    Sessions,
 }
 
 /// What a change touched.

@@ -45,6 +45,7 @@ pub(crate) struct Layer {
     pub(crate) body_bytes: Option<usize>,
     pub(crate) snapshot_bytes: Option<usize>,
     pub(crate) check_output_interval: Option<GoDuration>,
+    pub(crate) session_ttl_min: Option<GoDuration>,
     pub(crate) script_checks: Option<bool>,
     pub(crate) local_script_checks: Option<bool>,
     pub(crate) check_output_bytes: Option<usize>,
@@ -117,7 +118,7 @@ impl Layer {
         }
         replace!(node_name node_id datacenter domain alt_domain data_dir engine bind advertise client http_port dns_port
             server_port addresses_http addresses_dns dns kv_value_bytes body_bytes snapshot_bytes check_output_interval
-            script_checks local_script_checks check_output_bytes discard_check_output tls_for_checks strict_consul dev
+            session_ttl_min script_checks local_script_checks check_output_bytes discard_check_output tls_for_checks strict_consul dev
             log_level log_format);
         if !over.http_addr.is_empty() {
             self.http_addr = over.http_addr;
@@ -228,7 +229,6 @@ const INACTIVE: &[&str] = &[
     "log_rotate_max_files",
     "max_query_time",
     "pid_file",
-    "session_ttl_min",
     "syslog_facility",
     "telemetry",
     "translate_wan_addrs",
@@ -262,6 +262,7 @@ pub(super) fn read(mut top: Section<'_>, layer: &mut Layer) {
     top.parse_list("recursor", &mut layer.recursors, recursor);
     top.parse_list("recursors", &mut layer.recursors, recursor);
     top.take("check_update_interval", &mut layer.check_output_interval);
+    top.take("session_ttl_min", &mut layer.session_ttl_min);
     top.take("enable_script_checks", &mut layer.script_checks);
     top.take("enable_local_script_checks", &mut layer.local_script_checks);
     top.take("check_output_max_size", &mut layer.check_output_bytes);

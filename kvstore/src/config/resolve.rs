@@ -12,6 +12,9 @@ const HTTP_PORT: i64 = 8500;
 const DNS_PORT: i64 = 8600;
 const SERVER_PORT: u16 = 8300;
 
+/// The shortest TTL of a session.
+const SESSION_TTL_MIN: Duration = Duration::from_secs(10);
+
 /// A watcher of a check's output sees it at most this much later.
 const CHECK_OUTPUT_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -60,6 +63,7 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
             body_bytes: layer.body_bytes.unwrap_or(limits.body_bytes),
             snapshot_bytes: layer.snapshot_bytes.unwrap_or(limits.snapshot_bytes),
         },
+        session_ttl_min: layer.session_ttl_min.map_or(SESSION_TTL_MIN, |d| d.0),
         check_output_interval: layer.check_output_interval.map_or(CHECK_OUTPUT_INTERVAL, |d| d.0),
         programs,
         check_outputs,

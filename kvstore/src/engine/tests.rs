@@ -5,6 +5,8 @@ mod faulty_disk;
 mod files;
 mod power_cut;
 
+use std::time::Duration;
+
 use std::collections::BTreeMap;
 
 use kvstore_core::{
@@ -81,7 +83,7 @@ fn the_log_tells_each_commit_once(engine: &mut dyn Engine) {
 /// A proposal that puts one key.
 fn put(key: &str, value: &str) -> Proposal {
     let key = Key::new(key).unwrap();
-    let command = Command::KvPut { key, value: value.to_owned().into(), flags: 0, cas: None };
+    let command = Command::KvPut { key, value: value.to_owned().into(), flags: 0, cas: None, ttl: Duration::ZERO };
     Proposal { changes: decide(&State::empty(FRESH), &command).unwrap().changes, lazy: false }
 }
 
@@ -171,7 +173,13 @@ fn random_command(rng: &mut StdRng) -> Command {
         0..8 => {
             let bytes = if rng.random_bool(0.1) { 8000 } else { rng.random_range(0..1000) };
             let value = vec![rng.random::<u8>(); bytes].into();
-            Command::KvPut { key: random_key(rng), value, flags: rng.random_range(0..3), cas: None }
+            Command::KvPut {
+                key: random_key(rng),
+                value,
+                flags: rng.random_range(0..3),
+                cas: None,
+                ttl: Duration::ZERO,
+            }
         }
         8..10 => Command::KvDelete { key: random_key(rng), cas: None },
         10 if rng.random_bool(0.2) => restore(rng),
@@ -189,7 +197,13 @@ fn random_command(rng: &mut StdRng) -> Command {
 /// A snapshot of a registry that has given out fewer indexes, or many more.
 fn restore(rng: &mut StdRng) -> Command {
     let mut other = State::empty(Index(FRESH.0 - 100));
-    let put = |rng: &mut StdRng| Command::KvPut { key: random_key(rng), value: "old".into(), flags: 0, cas: None };
+    let put = |rng: &mut StdRng| Command::KvPut {
+        key: random_key(rng),
+        value: "old".into(),
+        flags: 0,
+        cas: None,
+        ttl: Duration::ZERO,
+    };
     for command in [register(rng, "n0", "i0"), put(rng), put(rng)] {
         let changes = decide(&other, &command).unwrap().changes;
         other.apply(changes.index_after(other.index()), &changes);

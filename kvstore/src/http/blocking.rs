@@ -173,13 +173,10 @@ pub(super) fn end_of(wait: std::time::Duration) -> Instant {
 
 pub(super) fn describe(headers: &mut HeaderMap, index: Index, consistency: Option<Consistency>) {
     const INDEX: HeaderName = HeaderName::from_static("x-consul-index");
-    const LEADER: HeaderName = HeaderName::from_static("x-consul-knownleader");
-    const CONTACT: HeaderName = HeaderName::from_static("x-consul-lastcontact");
     const BACKEND: HeaderName = HeaderName::from_static("x-consul-query-backend");
     const CONSISTENCY: HeaderName = HeaderName::from_static("x-consul-effective-consistency");
     headers.insert(INDEX, HeaderValue::from(index.0.max(1)));
-    headers.insert(LEADER, HeaderValue::from_static("true"));
-    headers.insert(CONTACT, HeaderValue::from_static("0"));
+    describe_without_index(headers);
     headers.insert(BACKEND, HeaderValue::from_static("blocking-query"));
     if let Some(consistency) = consistency {
         let word = match consistency {
@@ -189,6 +186,12 @@ pub(super) fn describe(headers: &mut HeaderMap, index: Index, consistency: Optio
         };
         headers.insert(CONSISTENCY, HeaderValue::from_static(word));
     }
+}
+
+/// What a read says that cannot be waited on.
+pub(super) fn describe_without_index(headers: &mut HeaderMap) {
+    headers.insert("x-consul-knownleader", HeaderValue::from_static("true"));
+    headers.insert("x-consul-lastcontact", HeaderValue::from_static("0"));
 }
 
 /// A value as it is; a browser must neither guess its type nor run it.

@@ -34,6 +34,14 @@ pub(crate) enum ApiError {
         /// The limit.
         max_bytes: usize,
     },
+    /// A transaction with more than is done at once.
+    #[error("Transaction contains too many operations ({steps} > {max})")]
+    TooManySteps {
+        /// How many it has.
+        steps: usize,
+        /// The limit.
+        max: usize,
+    },
     /// The connection broke or the chunks are wrong.
     #[error("the body cannot be read: {0}")]
     BrokenBody(String),
@@ -66,13 +74,14 @@ impl ApiError {
         match self {
             Self::NoSuchPath(_) | Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::BadPath | Self::BadRequest(_) | Self::BrokenBody(_) => StatusCode::BAD_REQUEST,
-            Self::BodyTooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooLarge { .. } | Self::TooManySteps { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::Rejected(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Write(WriteError::Refused(refusal)) => match refusal {
-                Refusal::UnknownInstance(_) | Refusal::UnknownCheck(_) | Refusal::CheckOfUnknownInstance(_) => {
-                    StatusCode::NOT_FOUND
-                }
+                Refusal::UnknownInstance(_)
+                | Refusal::UnknownCheck(_)
+                | Refusal::CheckOfUnknownInstance(_)
+                | Refusal::UnknownSession(_) => StatusCode::NOT_FOUND,
                 _ => StatusCode::INTERNAL_SERVER_ERROR,
             },
             Self::Busy(_) | Self::Write(_) => StatusCode::SERVICE_UNAVAILABLE,

@@ -41,17 +41,47 @@ pub(super) fn pretty(compact: &[u8]) -> Bytes {
 /// # Errors
 /// [`ApiError::BadRequest`] in Go's words: cut, not JSON, an unknown field, or a field of the wrong kind.
 pub(super) fn decode<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
-    let failed = |why: String| ApiError::BadRequest(format!("Request decode failed: {why}"));
+    decode_as(body, "Request decode failed", Unknown::Refused)
+}
+
+/// The body as a `T`; what `T` does not know is left out, as Consul does where a session is made.
+///
+/// # Errors
+/// As [`decode`], but for unknown fields.
+pub(super) fn decode_known<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
+    decode_as(body, "Request decode failed", Unknown::LeftOut)
+}
+
+/// The steps of a transaction.
+///
+/// # Errors
+/// As [`decode_known`].
+pub(super) fn decode_steps<T: for<'de> Deserialize<'de>>(body: &[u8]) -> Result<T, ApiError> {
+    decode_as(body, "Failed to parse body", Unknown::LeftOut)
+}
+
+/// What becomes of fields that a type does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unknown {
+    Refused,
+    LeftOut,
+}
+
+fn decode_as<T: for<'de> Deserialize<'de>>(body: &[u8], failed: &str, unknown: Unknown) -> Result<T, ApiError> {
+    let failed = |why: String| ApiError::BadRequest(format!("{failed}: {why}"));
     if body.iter().all(u8::is_ascii_whitespace) {
         return Err(failed("EOF".into()));
     }
     let value: Value = serde_json::from_slice(body)
         .map_err(|e| failed(if e.is_eof() { "unexpected EOF".into() } else { e.to_string() }))?;
-    T::deserialize(Lenient(&value)).map_err(|e| failed(e.to_string()))
+    T::deserialize(Lenient { value: &value, unknown }).map_err(|e| failed(e.to_string()))
 }
 
 /// A JSON value whose objects fill structs as Go would.
-struct Lenient<'a>(&'a Value);
+struct Lenient<'a> {
+    value: &'a Value,
+    unknown: Unknown,
+}
 
 type Error = serde_json::Error;
 
@@ -59,9 +89,9 @@ impl<'de, 'a: 'de> Deserializer<'de> for Lenient<'a> {
     type Error = Error;
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        match self.0 {
-            Value::Array(items) => visitor.visit_seq(Items(items.iter())),
-            Value::Object(_) => visitor.visit_map(Entries::of(self.0, None)),
+        match self.value {
+            Value::Array(items) => visitor.visit_seq(Items { items: items.iter(), unknown: self.unknown }),
+            Value::Object(_) => visitor.visit_map(Entries::of(&self, None)),
             other => other.deserialize_any(visitor),
         }
     }
@@ -72,15 +102,15 @@ impl<'de, 'a: 'de> Deserializer<'de> for Lenient<'a> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        match self.0 {
-            Value::Object(_) => visitor.visit_map(Entries::of(self.0, Some(fields))),
+        match self.value {
+            Value::Object(_) => visitor.visit_map(Entries::of(&self, Some(fields))),
             Value::Array(_) => Err(de::Error::custom("json: an array where an object is wanted")),
             other => other.deserialize_struct(name, fields, visitor),
         }
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
-        if self.0.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+        if self.value.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
@@ -93,7 +123,7 @@ impl<'de, 'a: 'de> Deserializer<'de> for Lenient<'a> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Error> {
-        self.0.deserialize_enum(name, variants, visitor)
+        self.value.deserialize_enum(name, variants, visitor)
     }
 
     forward_to_deserialize_any! {
@@ -102,12 +132,16 @@ impl<'de, 'a: 'de> Deserializer<'de> for Lenient<'a> {
     }
 }
 
-struct Items<'a>(std::slice::Iter<'a, Value>);
+struct Items<'a> {
+    items: std::slice::Iter<'a, Value>,
+    unknown: Unknown,
+}
 
 impl<'de, 'a: 'de> SeqAccess<'de> for Items<'a> {
     type Error = Error;
     fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
-        self.0.next().map(|item| seed.deserialize(Lenient(item))).transpose()
+        let unknown = self.unknown;
+        self.items.next().map(|value| seed.deserialize(Lenient { value, unknown })).transpose()
     }
 }
 
@@ -118,22 +152,19 @@ struct Entries<'a> {
     /// Fields given so far: under another spelling the last one counts, as in Go, and serde would refuse a second.
     value: Option<&'a Value>,
     whole: &'a serde_json::Map<String, Value>,
+    unknown: Unknown,
 }
 
 impl<'a> Entries<'a> {
-    fn of(value: &'a Value, fields: Option<&'static [&'static str]>) -> Self {
-        let Value::Object(whole) = value else { unreachable!("the caller has looked") };
-        Self { rest: whole.iter(), fields, value: None, whole }
+    fn of(object: &Lenient<'a>, fields: Option<&'static [&'static str]>) -> Self {
+        let Value::Object(whole) = object.value else { unreachable!("the caller has looked") };
+        Self { rest: whole.iter(), fields, value: None, whole, unknown: object.unknown }
     }
 
     /// The declared name that `given` means, in any case.
-    fn canonical(fields: &'static [&'static str], given: &str) -> Result<&'static str, Error> {
+    fn canonical(fields: &'static [&'static str], given: &str) -> Option<&'static str> {
         let exact = fields.iter().find(|field| **field == given);
-        let found = exact.or_else(|| fields.iter().find(|field| field.eq_ignore_ascii_case(given)));
-        found.copied().ok_or_else(|| {
-            let shown: String = given.chars().take(MAX_UNKNOWN_NAME_CHARS).collect();
-            de::Error::custom(format_args!("json: unknown field {shown:?}"))
-        })
+        exact.or_else(|| fields.iter().find(|field| field.eq_ignore_ascii_case(given))).copied()
     }
 }
 
@@ -147,7 +178,13 @@ impl<'de, 'a: 'de> MapAccess<'de> for Entries<'a> {
                 let key: StrDeserializer<'_, Error> = name.as_str().into_deserializer();
                 return seed.deserialize(key).map(Some);
             };
-            let field = Self::canonical(fields, name)?;
+            let Some(field) = Self::canonical(fields, name) else {
+                if self.unknown == Unknown::LeftOut {
+                    continue;
+                }
+                let shown: String = name.chars().take(MAX_UNKNOWN_NAME_CHARS).collect();
+                return Err(de::Error::custom(format_args!("json: unknown field {shown:?}")));
+            };
             let spelled_better = field != name && self.whole.contains_key(field);
             // `null` means "not given", whatever the field's type.
             if value.is_null() || spelled_better {
@@ -161,7 +198,8 @@ impl<'de, 'a: 'de> MapAccess<'de> for Entries<'a> {
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
-        seed.deserialize(Lenient(self.value.take().expect("a value follows each name")))
+        let value = self.value.take().expect("a value follows each name");
+        seed.deserialize(Lenient { value, unknown: self.unknown })
     }
 }
 

@@ -1,7 +1,13 @@
 //! `/v1/kv`.
 
 use bytes::Bytes;
-use kvstore_core::{Command, Outcome, State, WatchKey, names::Key};
+use std::{str::FromStr, time::Duration};
+
+use kvstore_client::GoDuration;
+use kvstore_core::{
+    Command, Outcome, State, WatchKey,
+    names::{Key, SessionId},
+};
 
 use super::{
     Answer, App, Call,
@@ -9,6 +15,9 @@ use super::{
     error::ApiError,
     json, shape,
 };
+
+/// The shortest life of a key: its end is noticed about as often.
+const MIN_TTL: Duration = Duration::from_secs(1);
 
 pub(super) fn get(_: &App, call: &Call) -> Result<Read, ApiError> {
     let (name, query) = (call.rest.clone(), &call.query);
@@ -70,16 +79,28 @@ fn refuse_conflicts(call: &Call, names: &[&str]) -> Result<(), ApiError> {
 
 pub(super) async fn put(app: &App, call: Call) -> Answer {
     refuse_conflicts(&call, &["acquire", "cas", "release"])?;
+    refuse_conflicts(&call, &["acquire", "release", "ttl"])?;
     let key = Key::new(&call.rest).ok_or_else(|| ApiError::BadRequest("Missing key name".into()))?;
-    for lock in ["acquire", "release"] {
-        if let Some(session) = call.query.get(lock) {
-            // There are no sessions yet, so nobody can have made this one.
-            return Err(ApiError::Rejected(format!("apply failed: invalid session {session:?}")));
-        }
+    let (value, flags) = (detach(&call.body), call.query.number("flags")?.unwrap_or(0));
+    let session = |id: &str| SessionId::new(id).map_err(|_| ApiError::Rejected(format!("invalid session {id:?}")));
+    let command = if let Some(id) = call.query.get("acquire") {
+        Command::KvLock { key, value, flags, session: session(id)?, delayed: false }
+    } else if let Some(id) = call.query.get("release") {
+        Command::KvUnlock { key, value, flags, session: session(id)? }
+    } else {
+        let (cas, ttl) = (call.query.number("cas")?, ttl(&call)?);
+        Command::KvPut { key, value, flags, cas, ttl }
+    };
+    write(app, command).await
+}
+
+/// How long the key is to stay without being put again: an extension of ours.
+fn ttl(call: &Call) -> Result<Duration, ApiError> {
+    let Some(text) = call.query.get("ttl") else { return Ok(Duration::ZERO) };
+    match GoDuration::from_str(text) {
+        Ok(GoDuration(ttl)) if ttl >= MIN_TTL => Ok(ttl),
+        _ => Err(ApiError::BadRequest(format!("Invalid ttl {text:?}: a duration of at least 1s is wanted, as in 30s"))),
     }
-    let flags = call.query.number("flags")?.unwrap_or(0);
-    let cas = call.query.number("cas")?;
-    write(app, Command::KvPut { key, value: detach(&call.body), flags, cas }).await
 }
 
 pub(super) async fn delete(app: &App, call: Call) -> Answer {

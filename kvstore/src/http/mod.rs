@@ -43,11 +43,13 @@ mod path;
 mod query;
 mod register;
 mod serve;
+mod session;
 mod shape;
 mod shared;
 mod snapshot;
 mod status;
 mod strict;
+mod txn;
 
 pub use body::Body;
 pub use serve::{Listener, serve};
@@ -140,6 +142,10 @@ pub struct About {
     pub max_value_bytes: usize,
     /// A snapshot to be restored has at most this many bytes, packed or unpacked.
     pub max_snapshot_bytes: usize,
+    /// The body of a transaction has at most this many bytes.
+    pub max_txn_bytes: usize,
+    /// The shortest TTL of a session.
+    pub session_ttl_min: std::time::Duration,
     /// Which programs may be registered as checks.
     pub programs: Programs,
     /// What is kept of what checks say.
@@ -279,6 +285,13 @@ static ROUTES: &[Route] = &[
     plain("/v1/agent/version", host::version),
     plain("/v1/agent/metrics", metrics::show),
     plain("/v1/agent/monitor", monitor::follow),
+    put("/v1/session/create", later!(session::create)),
+    put("/v1/session/destroy/", later!(session::destroy)),
+    put("/v1/session/renew/", later!(session::renew)),
+    read("/v1/session/info/", session::info),
+    read("/v1/session/node/", session::node),
+    read("/v1/session/list", session::list),
+    put("/v1/txn", later!(txn::run)),
     put("/v1/event/fire/", later!(event::fire)),
     later("/v1/event/list", later!(event::list)),
     put("/v1/coordinate/update", later!(coordinate::update)),
@@ -398,8 +411,12 @@ async fn route(app: &App, request: Request<Received>, seen: &mut Seen) -> Answer
         }
         Handler::Later(handler) => handler(app, call).await?,
         Handler::Write(handler) => {
-            let is_kv = route.path == "/v1/kv/";
-            call.body = read_body(incoming, if is_kv { app.about.max_value_bytes } else { MAX_BODY_BYTES }).await?;
+            let max_bytes = match route.path {
+                "/v1/kv/" => app.about.max_value_bytes,
+                "/v1/txn" => app.about.max_txn_bytes,
+                _ => MAX_BODY_BYTES,
+            };
+            call.body = read_body(incoming, max_bytes).await?;
             handler(app, call).await?
         }
         Handler::Upload(handler) => handler(app, call, incoming).await?,

@@ -55,6 +55,12 @@ pub(super) fn command(body: CatalogRegistration) -> Result<Command, InvalidRegis
     Ok(Command::Register { node, keep_node: body.skip_node_update, instance: instance.map(Box::new), checks })
 }
 
+/// A host as transactions write it.
+pub(super) fn node(body: kvstore_client::types::Node) -> Result<Node, InvalidRegistration> {
+    let (id, name, address) = (node_id(&body.id)?, body.node, body.address);
+    Ok(Node { id, name, address, tagged_addresses: body.tagged_addresses, meta: body.meta })
+}
+
 /// A UUID in lower case, or nothing.
 fn node_id(text: &str) -> Result<String, InvalidRegistration> {
     if text.is_empty() {
@@ -67,7 +73,7 @@ fn node_id(text: &str) -> Result<String, InvalidRegistration> {
     Ok(id.to_string())
 }
 
-fn instance(node: &NodeKey, body: NodeService) -> Result<Instance, InvalidRegistration> {
+pub(super) fn instance(node: &NodeKey, body: NodeService) -> Result<Instance, InvalidRegistration> {
     if body.service.is_empty() {
         return Err(InvalidRegistration::NoServiceName);
     }
@@ -96,7 +102,7 @@ fn instance(node: &NodeKey, body: NodeService) -> Result<Instance, InvalidRegist
     })
 }
 
-fn check(node: &str, key: &NodeKey, body: HealthCheck) -> Result<Check, InvalidRegistration> {
+pub(super) fn check(node: &str, key: &NodeKey, body: HealthCheck) -> Result<Check, InvalidRegistration> {
     let id = if body.check_id.is_empty() { &body.name } else { &body.check_id };
     if id.is_empty() {
         return Err(InvalidRegistration::NoCheckId);

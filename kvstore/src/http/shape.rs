@@ -25,7 +25,7 @@ pub(super) fn kv(entry: &Stamped<row::KvEntry>) -> KvEntry {
         key: entry.key.as_str().to_owned(),
         flags: entry.flags,
         value: entry.value.value.clone(),
-        session: entry.session.clone(),
+        session: entry.session.as_ref().map(ToString::to_string).unwrap_or_default(),
         create_index: entry.created.0,
         modify_index: entry.modified.0,
     }

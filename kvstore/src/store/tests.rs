@@ -16,7 +16,7 @@ use crate::engine::{Commit, Conflict, Loaded, Memory};
 
 fn put(key: &str, value: &str) -> Command {
     let value = bytes::Bytes::copy_from_slice(value.as_bytes());
-    Command::KvPut { key: Key::new(key).unwrap(), value, flags: 0, cas: None }
+    Command::KvPut { key: Key::new(key).unwrap(), value, flags: 0, cas: None, ttl: Duration::ZERO }
 }
 
 fn start() -> (Store, Writer) {

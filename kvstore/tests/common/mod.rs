@@ -32,6 +32,7 @@ pub(crate) fn settings(node: &str) -> config::Agent {
         node_meta: [("wire".to_owned(), "yes".to_owned())].into(),
         server_port: 39300,
         limits: Limits::default(),
+        session_ttl_min: std::time::Duration::from_secs(10),
         check_output_interval: std::time::Duration::from_secs(30),
         programs: Programs::All,
         check_outputs: Outputs::default(),

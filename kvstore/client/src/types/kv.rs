@@ -22,16 +22,24 @@ pub struct KvEntry {
 }
 
 /// Bytes as base64 text; nothing as `null`.
-pub(super) mod base64_or_null {
+pub mod base64_or_null {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
     use bytes::Bytes;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub(in super::super) fn serialize<S: Serializer>(value: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
+    /// For `serialize_with`.
+    ///
+    /// # Errors
+    /// Those of `serializer`.
+    pub fn serialize<S: Serializer>(value: &Bytes, serializer: S) -> Result<S::Ok, S::Error> {
         if value.is_empty() { serializer.serialize_none() } else { serializer.serialize_str(&STANDARD.encode(value)) }
     }
 
-    pub(in super::super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+    /// For `deserialize_with`.
+    ///
+    /// # Errors
+    /// What is neither null nor base64.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
         let text = Option::<std::borrow::Cow<'de, str>>::deserialize(deserializer)?.unwrap_or_default();
         STANDARD.decode(text.as_bytes()).map(Bytes::from).map_err(D::Error::custom)
     }

@@ -9,6 +9,7 @@ mod event;
 mod health;
 mod kv;
 mod member;
+mod session;
 
 pub use agent::{AgentCheck, AgentService, CheckRegistration, CheckUpdate, ServiceRegistration};
 pub use catalog::{
@@ -17,8 +18,9 @@ pub use catalog::{
 };
 pub use event::UserEvent;
 pub use health::{CheckStatus, HealthCheck, ServiceEntry};
-pub use kv::KvEntry;
+pub use kv::{KvEntry, base64_or_null};
 pub use member::{Coordinate, Member, NodeCoordinate, RaftConfiguration, RaftServer};
+pub use session::{Session, SessionRequest, SessionServiceCheck};
 
 use std::collections::BTreeMap;
 

@@ -1,8 +1,13 @@
 //! Each command against states that matter to it: what it changes, or why it is refused.
 
+mod sessions;
+mod txn;
+
 use super::*;
 use crate::{
+    Target,
     health::Status::{Critical, Passing, Warning},
+    row::{Check, Instance, Node, Owner},
     tests::*,
 };
 
@@ -11,8 +16,11 @@ use crate::{
 #[track_caller]
 fn case(state: &State, command: &Command, expected: &str) {
     let text = match decide(state, command) {
+        Err(Refusal::Txn(errors)) => {
+            errors.iter().map(|error| format!("{}: {}", error.step, error.what)).collect::<Vec<_>>().join("; ")
+        }
         Err(refusal) => refusal.to_string(),
-        Ok(Decision { outcome: Outcome::NotMatched, changes }) => {
+        Ok(Decision { outcome: Outcome::NotMatched, changes, .. }) => {
             assert!(changes.is_empty(), "{changes:?}");
             "no match".into()
         }
@@ -28,6 +36,10 @@ fn render(changes: &Changes) -> String {
         Op::Put(Put { row: Row::Check(check), .. }) => {
             format!("+{} {} {:?}", Row::Check(check.clone()).key().encode(), check.status, check.output)
         }
+        Op::Put(Put { row: Row::Kv(entry), .. }) if entry.lock_index > 0 => {
+            let holder = entry.session.as_ref().map_or("nobody", |session| session.as_str());
+            format!("+k/{} {}x {holder}", entry.key, entry.lock_index)
+        }
         Op::Put(put) => format!("+{}", put.row.key().encode()),
     };
     changes.ops.iter().map(op).collect::<Vec<_>>().join(" ")
@@ -36,7 +48,13 @@ fn render(changes: &Changes) -> String {
 #[test]
 fn keys_are_put_and_deleted() {
     let state = given([put("a", "1"), put("a/b", "2")]);
-    let kv = |value: &str, flags, cas| Command::KvPut { key: key("a"), value: value.to_owned().into(), flags, cas };
+    let kv = |value: &str, flags, cas| Command::KvPut {
+        key: key("a"),
+        value: value.to_owned().into(),
+        flags,
+        cas,
+        ttl: Duration::ZERO,
+    };
     case(&state, &kv("2", 0, None), "+k/a");
     case(&state, &kv("1", 7, None), "+k/a");
     case(&state, &kv("1", 0, None), "");
@@ -51,13 +69,14 @@ fn keys_are_put_and_deleted() {
 #[test]
 fn compare_and_set_compares_the_modify_index() {
     let state = given([put("a", "1"), put("b", "1")]);
-    let set = |name, cas| Command::KvPut { key: key(name), value: "2".into(), flags: 0, cas: Some(cas) };
+    let set =
+        |name, cas| Command::KvPut { key: key(name), value: "2".into(), flags: 0, cas: Some(cas), ttl: Duration::ZERO };
     case(&state, &set("a", 101), "+k/a");
     case(&state, &set("a", 102), "no match");
     case(&state, &set("a", 0), "no match");
     case(&state, &set("new", 0), "+k/new");
     case(&state, &set("new", 101), "no match");
-    let same = Command::KvPut { key: key("a"), value: "1".into(), flags: 0, cas: Some(101) };
+    let same = Command::KvPut { key: key("a"), value: "1".into(), flags: 0, cas: Some(101), ttl: Duration::ZERO };
     case(&state, &same, "");
 
     let delete = |name, cas| Command::KvDelete { key: key(name), cas: Some(cas) };

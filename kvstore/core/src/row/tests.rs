@@ -21,7 +21,14 @@ fn round_trip(row: Row) {
 
 fn entry(key: &str, value: &[u8], flags: u64) -> Row {
     let key = Key::new(key).unwrap();
-    Row::Kv(KvEntry { key, value: Bytes::copy_from_slice(value), flags, lock_index: 0, session: String::new() })
+    Row::Kv(KvEntry {
+        key,
+        value: Bytes::copy_from_slice(value),
+        flags,
+        lock_index: 0,
+        session: None,
+        ttl: Duration::ZERO,
+    })
 }
 
 fn node(name: &str, meta: Option<Meta>) -> Row {

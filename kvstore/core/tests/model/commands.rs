@@ -4,10 +4,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use kvstore_core::{
-    Command, Target,
+    Command, KvVerb, RowVerb, Target, TxnStep,
     health::Status,
-    names::{CheckId, InstanceId, Key, NodeKey},
-    row::{Check, Instance, Node, Owner, Probe, ProbeKind, Weights},
+    names::{CheckId, InstanceId, Key, NodeKey, SessionId},
+    row::{Behavior, Check, Instance, Node, Owner, Probe, ProbeKind, ServiceCheck, Session, Weights},
 };
 use rand::{RngExt as _, rngs::StdRng};
 use serde_json::{Value, json};
@@ -18,6 +18,7 @@ pub(crate) const KEYS: &[&str] = &["a", "a/", "a/b", "a/b/c", "ab", "b", "%2F", 
 pub(crate) const NODES: &[&str] = &["n1", "N1", "n", "n/1", "\u{c4}%"];
 pub(crate) const SERVICES: &[&str] = &["web", "Web", "db/1"];
 const INSTANCES: &[&str] = &["i1", "i/2"];
+const SESSIONS: &[&str] = &["s1", "s/2"];
 const CHECKS: &[&str] = &["serfHealth", "c1", "c/2"];
 
 fn pick<T: Clone>(rng: &mut StdRng, of: &[T]) -> T {
@@ -57,14 +58,27 @@ fn json(rng: &mut StdRng) -> Value {
         .clone()
 }
 
+fn session_id(rng: &mut StdRng) -> SessionId {
+    SessionId::new(pick(rng, SESSIONS)).unwrap()
+}
+
+fn value(rng: &mut StdRng) -> Bytes {
+    let values: [&'static [u8]; 4] = [b"", b"text", b"{\"base64\":\"\"}", &[0, 0xff, 0xfe]];
+    Bytes::from_static(pick::<&[u8]>(rng, &values))
+}
+
 /// A command, sometimes one with a compare-and-set that matches.
 pub(crate) fn random(rng: &mut StdRng, naive: &Naive) -> Command {
-    match rng.random_range(0..100) {
+    match rng.random_range(0..130) {
         0..16 => {
-            let key = key(rng);
-            let values: [&'static [u8]; 4] = [b"", b"text", b"{\"base64\":\"\"}", &[0, 0xff, 0xfe]];
-            let value = Bytes::from_static(pick::<&[u8]>(rng, &values));
-            Command::KvPut { cas: cas(rng, naive, &key), key, value, flags: pick(rng, &[0, 1, u64::MAX]) }
+            let (key, value) = (key(rng), value(rng));
+            Command::KvPut {
+                cas: cas(rng, naive, &key),
+                key,
+                value,
+                flags: pick(rng, &[0, 1, u64::MAX]),
+                ttl: Duration::ZERO,
+            }
         }
         16..22 => {
             let key = key(rng);
@@ -90,6 +104,11 @@ pub(crate) fn random(rng: &mut StdRng, naive: &Naive) -> Command {
         }
         84..88 => Command::ExpireTtl { node: node_key(rng), check: check_id(rng) },
         88..91 => Command::ReapCritical { node: node_key(rng), check: check_id(rng), probe: probe(rng) },
+        100..112 => session_command(rng),
+        112..130 => {
+            let steps = (0..rng.random_range(0..5)).map(|_| step(rng, naive)).collect();
+            Command::Txn { steps }
+        }
         _ => Command::ProbeResult {
             node: node_key(rng),
             check: check_id(rng),
@@ -98,6 +117,81 @@ pub(crate) fn random(rng: &mut StdRng, naive: &Naive) -> Command {
             output: text(rng),
         },
     }
+}
+
+fn session_command(rng: &mut StdRng) -> Command {
+    let session = session_id(rng);
+    match rng.random_range(0..12) {
+        0..4 => Command::CreateSession { session: new_session(rng, session).into() },
+        4 => Command::RenewSession { session },
+        5 => Command::DestroySession { session },
+        6 => Command::ExpireSession { session },
+        7..10 => {
+            let (key, value, flags, delayed) = (key(rng), value(rng), pick(rng, &[0, 7]), rng.random_bool(0.1));
+            Command::KvLock { key, value, flags, session, delayed }
+        }
+        _ => Command::KvUnlock { key: key(rng), value: value(rng), flags: 0, session },
+    }
+}
+
+fn new_session(rng: &mut StdRng, id: SessionId) -> Session {
+    let none = Vec::new;
+    Session {
+        id,
+        name: text(rng),
+        node: node_key(rng),
+        lock_delay: Duration::from_secs(1),
+        behavior: pick(rng, &[Behavior::Release, Behavior::Delete]),
+        ttl_text: String::new(),
+        ttl: Duration::ZERO,
+        node_checks: if rng.random_bool(0.5) { vec![check_id(rng)] } else { none() },
+        service_checks: rng
+            .random_bool(0.3)
+            .then(|| vec![ServiceCheck { id: check_id(rng), namespace: String::new() }]),
+    }
+}
+
+fn step(rng: &mut StdRng, naive: &Naive) -> TxnStep {
+    match rng.random_range(0..14) {
+        0 => TxnStep::KvGetTree("a".into()),
+        1 => TxnStep::KvDeleteTree(pick(rng, &["a/", "x"]).into()),
+        2 => {
+            let node = node(rng);
+            TxnStep::Node { verb: row_verb(rng), name: Some(node.key()), node: node.into() }
+        }
+        3 | 4 => {
+            let instance = Instance { owner: Owner::External, ..instance(rng, None) };
+            let (node, id) = (instance.node.clone(), instance.id.clone());
+            TxnStep::Instance { verb: row_verb(rng), node, id, instance: Some(instance.into()) }
+        }
+        5 | 6 => {
+            let (node, of) = (node_key(rng), rng.random_bool(0.5).then(|| instance_id(rng)));
+            let check = check(rng, &node, of.as_ref(), Some(Owner::External));
+            TxnStep::Check { verb: row_verb(rng), node, id: check.id.clone(), check: Some(check.into()) }
+        }
+        _ => {
+            let key = key(rng);
+            let index = cas(rng, naive, &key).unwrap_or(0);
+            let verb = match rng.random_range(0..16) {
+                0..4 => KvVerb::Set,
+                4 => KvVerb::Cas(index),
+                5 | 6 => KvVerb::Lock { session: session_id(rng), delayed: rng.random_bool(0.1) },
+                7 => KvVerb::Unlock(session_id(rng)),
+                8 => KvVerb::Get,
+                9 => KvVerb::GetOrEmpty,
+                10 => KvVerb::CheckIndex(index),
+                11 => KvVerb::CheckSession(pick(rng, &["", "s1"]).into()),
+                12 => KvVerb::CheckNotExists,
+                13 => KvVerb::DeleteCas(index),
+                _ => KvVerb::Delete,
+            };
+            TxnStep::Kv { verb, key, value: value(rng), flags: pick(rng, &[0, 1]) }
+        }
+    }
+}
+
+fn row_verb(rng: &mut StdRng) -> RowVerb {
+    pick(rng, &[RowVerb::Get, RowVerb::Set, RowVerb::Set, RowVerb::Cas(0), RowVerb::Delete, RowVerb::DeleteCas(1)])
 }
 
 fn cas(rng: &mut StdRng, naive: &Naive, key: &Key) -> Option<u64> {
@@ -113,15 +207,19 @@ fn target(rng: &mut StdRng) -> Target {
     }
 }
 
-fn register(rng: &mut StdRng) -> Command {
+fn node(rng: &mut StdRng) -> Node {
     let name = pick(rng, NODES);
-    let node = Node {
+    Node {
         name: name.into(),
         id: pick(rng, &["", "uuid-1", "uuid-2"]).into(),
         address: pick(rng, &["10.0.0.1", "10.0.0.2", "host"]).into(),
         tagged_addresses: pick(rng, &[None, Some(BTreeMap::from([("lan".into(), "10.0.0.1".into())]))]),
         meta: pick(rng, &[None, Some(BTreeMap::new()), Some(BTreeMap::from([(String::new(), "\"".into())]))]),
-    };
+    }
+}
+
+fn register(rng: &mut StdRng) -> Command {
+    let node = node(rng);
     let key = node.key();
     let instance = rng.random_bool(0.6).then(|| instance(rng, Some(&key)));
     let of = instance.as_ref().map(|i| i.id.clone()).or_else(|| rng.random_bool(0.3).then(|| instance_id(rng)));

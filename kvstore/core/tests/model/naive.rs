@@ -1,12 +1,12 @@
 //! The registry's rules once more, on plain maps and without any index.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use kvstore_core::{
-    Command, Index, Outcome, Refusal, Target,
+    Command, Index, KvVerb, Outcome, Refusal, RowVerb, Target, TxnError, TxnStep,
     health::Status,
-    names::{CheckId, InstanceId, NodeKey},
-    row::{Check, Instance, KvEntry, Node, Owner, ProbeKind, Row, Stamped},
+    names::{CheckId, InstanceId, NodeKey, SessionId},
+    row::{Behavior, Check, Instance, KvEntry, Node, Owner, ProbeKind, Row, Session, Stamped},
 };
 
 /// Rows by table and key; stamps are set where a row's content differs from what it was.
@@ -16,6 +16,7 @@ pub(crate) struct Naive {
     pub(crate) nodes: BTreeMap<NodeKey, Stamped<Node>>,
     pub(crate) instances: BTreeMap<(NodeKey, InstanceId), Stamped<Instance>>,
     pub(crate) checks: BTreeMap<(NodeKey, CheckId), Stamped<Check>>,
+    pub(crate) sessions: BTreeMap<SessionId, Stamped<Session>>,
     pub(crate) kv: BTreeMap<String, Stamped<KvEntry>>,
 }
 
@@ -34,23 +35,148 @@ fn stamp<K: Ord, T: PartialEq>(table: &mut BTreeMap<K, Stamped<T>>, old: &BTreeM
 
 impl Naive {
     pub(crate) fn new(index: u64) -> Self {
-        let (nodes, instances) = (BTreeMap::new(), BTreeMap::new());
-        Self { index, nodes, instances, checks: BTreeMap::new(), kv: BTreeMap::new() }
+        let (nodes, instances, checks) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { index, nodes, instances, checks, sessions: BTreeMap::new(), kv: BTreeMap::new() }
     }
 
     pub(crate) fn carry_out(&mut self, command: &Command) -> Result<Outcome, Refusal> {
         let mut next = self.clone();
-        let outcome = next.change(command)?;
+        let outcome = match command {
+            Command::Txn { steps } => next.txn(steps)?,
+            command => next.step(|naive| naive.change(command))?,
+        };
+        if next.rows() != self.rows() {
+            next.index = self.index + 1;
+            *self = next;
+        }
+        Ok(outcome)
+    }
+
+    /// Makes one change with what follows from it; none if it is refused.
+    fn step<T, E>(&mut self, change: impl FnOnce(&mut Self) -> Result<T, E>) -> Result<T, E> {
+        let mut next = self.clone();
+        let done = change(&mut next)?;
+        while let Some(id) = next.ended_session() {
+            next.end_session(&id);
+        }
         let now = Index(self.index + 1);
         stamp(&mut next.nodes, &self.nodes, now);
         stamp(&mut next.instances, &self.instances, now);
         stamp(&mut next.checks, &self.checks, now);
+        stamp(&mut next.sessions, &self.sessions, now);
         stamp(&mut next.kv, &self.kv, now);
-        if next.rows() != self.rows() {
-            next.index = now.0;
-            *self = next;
+        *self = next;
+        Ok(done)
+    }
+
+    fn ended_session(&self) -> Option<SessionId> {
+        let holds = |session: &Session, id: &CheckId| {
+            let check = self.checks.get(&(session.node.clone(), id.clone()));
+            check.is_some_and(|check| check.status != Status::Critical)
+        };
+        let lives =
+            |session: &Session| self.nodes.contains_key(&session.node) && session.checks().all(|id| holds(session, id));
+        self.sessions.values().find(|session| !lives(session)).map(|session| session.id.clone())
+    }
+
+    fn end_session(&mut self, id: &SessionId) {
+        let Some(session) = self.sessions.remove(id) else { return };
+        let held = |entry: &Stamped<KvEntry>| entry.session.as_ref() == Some(id);
+        match session.behavior {
+            Behavior::Delete => self.kv.retain(|_, entry| !held(entry)),
+            Behavior::Release => {
+                for entry in self.kv.values_mut().filter(|entry| held(entry)) {
+                    entry.value.session = None;
+                }
+            }
         }
-        Ok(outcome)
+    }
+
+    /// The words for a failure are the tables' to judge.
+    fn txn(&mut self, steps: &[TxnStep]) -> Result<Outcome, Refusal> {
+        let mut errors = Vec::new();
+        for (step, txn_step) in steps.iter().enumerate() {
+            if self.step(|naive| naive.txn_step(txn_step)).is_err() {
+                errors.push(TxnError { step, what: String::new() });
+            }
+        }
+        if errors.is_empty() { Ok(Outcome::Txn(vec![])) } else { Err(Refusal::Txn(errors)) }
+    }
+
+    fn txn_step(&mut self, step: &TxnStep) -> Result<(), ()> {
+        let done = |outcome: Result<Outcome, Refusal>| match outcome {
+            Ok(Outcome::Done) => Ok(()),
+            _ => Err(()),
+        };
+        let ensure = |holds: bool| if holds { Ok(()) } else { Err(()) };
+        match step {
+            TxnStep::Kv { verb, key, value, flags } => {
+                let (key, value, flags, ttl) = (key.clone(), value.clone(), *flags, Duration::ZERO);
+                let old = self.kv.get(key.as_str());
+                let command = match verb.clone() {
+                    KvVerb::Set => Command::KvPut { key, value, flags, cas: None, ttl },
+                    KvVerb::Cas(cas) => Command::KvPut { key, value, flags, cas: Some(cas), ttl },
+                    KvVerb::Lock { session, delayed } => Command::KvLock { key, value, flags, session, delayed },
+                    KvVerb::Unlock(session) => Command::KvUnlock { key, value, flags, session },
+                    KvVerb::Delete => Command::KvDelete { key, cas: None },
+                    KvVerb::DeleteCas(cas) => Command::KvDelete { key, cas: Some(cas) },
+                    KvVerb::Get => return ensure(old.is_some()),
+                    KvVerb::GetOrEmpty => return Ok(()),
+                    KvVerb::CheckIndex(index) => return ensure(old.is_some_and(|old| old.modified.0 == index)),
+                    KvVerb::CheckSession(id) => {
+                        let held = |old: &Stamped<KvEntry>| old.session.as_ref().map_or("", |s| s.as_str()) == id;
+                        return ensure(old.is_some_and(held));
+                    }
+                    KvVerb::CheckNotExists => return ensure(old.is_none()),
+                };
+                done(self.change(&command))
+            }
+            TxnStep::KvGetTree(_) => Ok(()),
+            TxnStep::KvDeleteTree(prefix) => done(self.change(&Command::KvDeleteTree { prefix: prefix.clone() })),
+            TxnStep::Node { verb, name, node } => {
+                let key = name.clone().expect("named in this test");
+                let modified = self.nodes.get(&key).map(|old| old.modified.0);
+                if !fits(*verb, modified)? {
+                    return Ok(());
+                }
+                if deletes(*verb) {
+                    self.remove(&key, &Target::Node);
+                    return Ok(());
+                }
+                self.register(node, false, None, &[]).map_err(drop)
+            }
+            TxnStep::Instance { verb, node, id, instance } => {
+                let modified = self.instances.get(&(node.clone(), id.clone())).map(|old| old.modified.0);
+                if !fits(*verb, modified)? {
+                    return Ok(());
+                }
+                if deletes(*verb) {
+                    self.remove(node, &Target::Instance(id.clone()));
+                    return Ok(());
+                }
+                self.need_node(node).map_err(drop)?;
+                self.put_kept_instance(instance.as_deref().expect("given in this test"));
+                Ok(())
+            }
+            TxnStep::Check { verb, node, id, check } => {
+                let modified = self.checks.get(&(node.clone(), id.clone())).map(|old| old.modified.0);
+                if !fits(*verb, modified)? {
+                    return Ok(());
+                }
+                if deletes(*verb) {
+                    self.remove(node, &Target::Check(id.clone()));
+                    return Ok(());
+                }
+                let check = check.as_deref().expect("given in this test");
+                self.need_node(node).map_err(drop)?;
+                if let Some(of) = &check.service {
+                    ensure(self.instances.contains_key(&(node.clone(), of.clone())))?;
+                }
+                self.put_kept_check(check, &self.checks.clone());
+                Ok(())
+            }
+            TxnStep::Wrong { .. } => Err(()),
+        }
     }
 
     pub(crate) fn rows(&self) -> Vec<(String, Vec<u8>)> {
@@ -64,6 +190,7 @@ impl Naive {
         let mut rows = encode(&self.nodes, Row::Node);
         rows.extend(encode(&self.instances, Row::Instance));
         rows.extend(encode(&self.checks, Row::Check));
+        rows.extend(encode(&self.sessions, Row::Session));
         rows.extend(encode(&self.kv, Row::Kv));
         rows.sort();
         rows
@@ -72,15 +199,57 @@ impl Naive {
     fn change(&mut self, command: &Command) -> Result<Outcome, Refusal> {
         match command {
             Command::Restore { .. } => unreachable!("not among the random commands: it wakes more than it changes"),
-            Command::KvPut { key, value, flags, cas } => {
+            Command::KvPut { key, value, flags, cas, ttl: _ } => {
                 let old = self.kv.get(key.as_str());
                 if cas.is_some_and(|cas| cas != old.map_or(0, |old| old.modified.0)) {
                     return Ok(Outcome::NotMatched);
                 }
+                let (lock_index, session) = old.map_or((0, None), |old| (old.lock_index, old.session.clone()));
                 let (key, value) = (key.clone(), value.clone());
-                let entry = KvEntry { key: key.clone(), value, flags: *flags, lock_index: 0, session: String::new() };
+                let entry =
+                    KvEntry { key: key.clone(), value, flags: *flags, lock_index, session, ttl: Duration::ZERO };
                 self.kv.insert(key.as_str().into(), unstamped(entry));
             }
+            Command::KvLock { key, value, flags, session, delayed } => {
+                if !self.sessions.contains_key(session) {
+                    return Err(Refusal::InvalidSession(session.clone()));
+                }
+                let old = self.kv.get(key.as_str()).map(|old| old.value.clone());
+                let holder = old.as_ref().and_then(|old| old.session.clone());
+                if *delayed || holder.as_ref().is_some_and(|holder| holder != session) {
+                    return Ok(Outcome::NotMatched);
+                }
+                let lock_index = old.map_or(0, |old| old.lock_index) + u64::from(holder.is_none());
+                let (value, flags, session, ttl) = (value.clone(), *flags, Some(session.clone()), Duration::ZERO);
+                let entry = KvEntry { key: key.clone(), value, flags, lock_index, session, ttl };
+                self.kv.insert(key.as_str().into(), unstamped(entry));
+            }
+            Command::KvUnlock { key, value, flags, session } => {
+                let Some(old) = self.kv.get_mut(key.as_str()).filter(|old| old.session.as_ref() == Some(session))
+                else {
+                    return Ok(Outcome::NotMatched);
+                };
+                (old.value.value, old.value.flags, old.value.session) = (value.clone(), *flags, None);
+            }
+            Command::ExpireKey { .. } => {}
+            Command::CreateSession { session } => {
+                if !self.nodes.contains_key(&session.node) {
+                    return Err(Refusal::SessionOnUnknownNode(session.node.clone()));
+                }
+                for id in session.checks() {
+                    let check = self.checks.get(&(session.node.clone(), id.clone()));
+                    let check = check.ok_or_else(|| Refusal::SessionOfUnknownCheck(id.clone()))?;
+                    if check.status == Status::Critical {
+                        return Err(Refusal::SessionOfCriticalCheck(id.clone()));
+                    }
+                }
+                self.sessions.insert(session.id.clone(), unstamped((**session).clone()));
+            }
+            Command::RenewSession { session } => {
+                self.sessions.get(session).map(drop).ok_or_else(|| Refusal::UnknownSession(session.clone()))?;
+            }
+            Command::DestroySession { session } | Command::ExpireSession { session } => self.end_session(session),
+            Command::Txn { .. } => unreachable!("a transaction has no other inside"),
             Command::KvDelete { key, cas } => {
                 let old = self.kv.get(key.as_str());
                 if old.is_some_and(|old| cas.is_some_and(|cas| cas != old.modified.0)) {
@@ -204,12 +373,7 @@ impl Naive {
             self.nodes.insert(key.clone(), unstamped(node));
         }
         if let Some(instance) = instance {
-            let mut instance = instance.clone();
-            let old = self.instances.get(&(key.clone(), instance.id.clone()));
-            if let Some(old) = old.filter(|old| old.owner == Owner::Agent && instance.owner == Owner::External) {
-                (instance.owner, instance.from_file) = (Owner::Agent, old.from_file);
-            }
-            self.put_instance(&instance);
+            self.put_kept_instance(instance);
         }
         let before = self.checks.clone();
         for check in checks {
@@ -219,15 +383,29 @@ impl Naive {
                 let (instance, check) = (instance.clone(), check.id.clone());
                 return Err(Refusal::CatalogCheckOfUnknownInstance { instance, check });
             }
-            let mut check = check.clone();
-            let old = before.get(&(key.clone(), check.id.clone())).map(|old| old.value.clone());
-            if let Some(old) = old.filter(|old| old.owner == Owner::Agent && check.owner == Owner::External) {
-                (check.owner, check.from_file, check.probe) = (Owner::Agent, old.from_file, old.probe);
-                (check.kind, check.interval, check.timeout) = (old.kind, old.interval, old.timeout);
-            }
-            self.put_check(&check);
+            self.put_kept_check(check, &before);
         }
         Ok(())
+    }
+
+    fn put_kept_instance(&mut self, instance: &Instance) {
+        let mut instance = instance.clone();
+        let old = self.instances.get(&(instance.node.clone(), instance.id.clone()));
+        if let Some(old) = old.filter(|old| old.owner == Owner::Agent && instance.owner == Owner::External) {
+            (instance.owner, instance.from_file) = (Owner::Agent, old.from_file);
+        }
+        self.put_instance(&instance);
+    }
+
+    /// As it was before the command, should the command name a check twice.
+    fn put_kept_check(&mut self, check: &Check, before: &BTreeMap<(NodeKey, CheckId), Stamped<Check>>) {
+        let mut check = check.clone();
+        let old = before.get(&(check.node.clone(), check.id.clone())).map(|old| old.value.clone());
+        if let Some(old) = old.filter(|old| old.owner == Owner::Agent && check.owner == Owner::External) {
+            (check.owner, check.from_file, check.probe) = (Owner::Agent, old.from_file, old.probe);
+            (check.kind, check.interval, check.timeout) = (old.kind, old.interval, old.timeout);
+        }
+        self.put_check(&check);
     }
 
     fn remove(&mut self, node: &NodeKey, target: &Target) {
@@ -274,4 +452,19 @@ impl Naive {
 
 fn is_ttl(check: &Check) -> bool {
     matches!(check.probe.as_deref(), Some(probe) if matches!(probe.kind, ProbeKind::Ttl { .. }))
+}
+
+/// Whether there is anything to write or delete; an error if the verb does not suit the row.
+fn fits(verb: RowVerb, modified: Option<u64>) -> Result<bool, ()> {
+    match (verb, modified) {
+        (RowVerb::Get, Some(_)) => Ok(false),
+        (RowVerb::Set | RowVerb::Delete, _) | (RowVerb::DeleteCas(_), None) => Ok(true),
+        (RowVerb::Cas(index), modified) if modified.unwrap_or(0) == index => Ok(true),
+        (RowVerb::DeleteCas(index), Some(modified)) if modified == index => Ok(true),
+        _ => Err(()),
+    }
+}
+
+fn deletes(verb: RowVerb) -> bool {
+    matches!(verb, RowVerb::Delete | RowVerb::DeleteCas(_))
 }

@@ -19,7 +19,7 @@ pub(crate) type Reading = Vec<String>;
 
 /// Every key that a command of [`crate::commands`] could touch, and some that none does.
 pub(crate) fn watch_keys() -> Vec<WatchKey> {
-    let mut keys = vec![WatchKey::Services, WatchKey::Nodes, WatchKey::Checks];
+    let mut keys = vec![WatchKey::Services, WatchKey::Nodes, WatchKey::Checks, WatchKey::Sessions];
     keys.extend(KEYS.iter().chain(&["never"]).map(|key| WatchKey::Key(Key::new(key).unwrap())));
     keys.extend(["", "a", "a/", "a/b", "never"].map(|prefix| WatchKey::KeyPrefix(prefix.into())));
     for service in SERVICES.iter().chain(&["never"]) {
@@ -87,6 +87,13 @@ pub(crate) fn of_state(state: &State, key: &WatchKey) -> Reading {
         }
         WatchKey::NodeChecks(node) => state.checks_on(node).map(|c| check(c)).collect(),
         WatchKey::Checks => state.checks().map(|c| check(c)).collect(),
+        WatchKey::Sessions => {
+            let on_nodes = state.nodes().flat_map(|(node, _)| state.sessions_on(node));
+            let mut on_nodes: Vec<_> = on_nodes.map(|session| (session.id.clone(), line(session))).collect();
+            on_nodes.sort();
+            assert!(on_nodes.iter().map(|(_, line)| line.clone()).eq(state.sessions().map(line)));
+            on_nodes.into_iter().map(|(_, line)| line).collect()
+        }
     }
 }
 
@@ -127,7 +134,18 @@ pub(crate) fn of_naive(naive: &Naive, key: &WatchKey) -> Reading {
         }
         WatchKey::NodeChecks(node) => naive.checks.values().filter(|c| c.node == *node).map(check).collect(),
         WatchKey::Checks => naive.checks.values().map(check).collect(),
+        WatchKey::Sessions => naive.sessions.values().map(line).collect(),
     }
+}
+
+/// The keys that each session holds.
+pub(crate) fn held_in_state(state: &State) -> Reading {
+    state.sessions().map(|session| line((&session.id, state.held_by(&session.id).collect::<Vec<_>>()))).collect()
+}
+
+pub(crate) fn held_in_naive(naive: &Naive) -> Reading {
+    let held = |id| naive.kv.values().filter(move |entry| entry.session.as_ref() == Some(id)).map(|entry| &entry.key);
+    naive.sessions.keys().map(|id| line((id, held(id).collect::<Vec<_>>()))).collect()
 }
 
 /// Who has an IP address: hosts, and instances with one of their own.
