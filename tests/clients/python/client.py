@@ -153,7 +153,7 @@ def txn(c):
     same("errors", answer["Errors"], None)
     try:
         c.txn.put([op("set", "py/txn", "2"), op("check-not-exists", "py/txn")])
-    except consul.base.ClientError as e:
+    except consul.exceptions.ClientError as e:
         assert "409" in str(e) and "OpIndex" in str(e), e
     else:
         raise AssertionError("a failed check is not told")
