@@ -21,7 +21,7 @@ use std::{
 
 use kvstore_client::types::ServiceRegistration;
 
-use crate::agent::{Outputs, Programs, Trust};
+use crate::agent::{Definitions, Outputs, Programs, Trust};
 
 pub(crate) use keys::Layer;
 pub use values::{EngineName, HttpAddr, LogFormat, Recursor};
@@ -70,6 +70,8 @@ pub struct Agent {
     pub check_outputs: Outputs,
     /// Whom checks that speak TLS trust.
     pub check_trust: Trust,
+    /// The services and checks that files define.
+    pub definitions: Definitions,
     /// Refuse what Consul does not have.
     pub strict_consul: bool,
     /// For development: nothing is kept, JSON is pretty.

@@ -8,6 +8,7 @@ use tokio::sync::Mutex;
 use crate::{
     config::{self, ConfigError},
     logging::Logs,
+    server::node_key,
     store::{Store, WriteError},
 };
 
@@ -26,6 +27,9 @@ pub enum ReloadError {
     /// This node's row cannot be written.
     #[error("the node's metadata cannot be written: {0}")]
     Write(#[from] WriteError),
+    /// Some of what files define cannot be registered; all else was done.
+    #[error("not registered: {0}")]
+    Definitions(String),
     /// Reading it ended badly.
     #[error("the configuration could not be read: {0}")]
     Broken(#[from] tokio::task::JoinError),
@@ -70,7 +74,7 @@ impl Reload {
     /// Reads the configuration again and makes it so.
     ///
     /// # Errors
-    /// [`ReloadError`]; nothing was changed.
+    /// [`ReloadError`]; nothing was changed, but for [`ReloadError::Definitions`].
     pub async fn run(&self) -> Result<(), ReloadError> {
         let reread = self.0.reread.clone().ok_or(ReloadError::Nowhere)?;
         let mut current = self.0.current.lock().await;
@@ -83,14 +87,16 @@ impl Reload {
         if new.log.level != current.log.level {
             self.0.logs.set_level(&new.log);
         }
+        let failed = new.definitions.apply(&self.0.store, &node_key(&current)).await;
         let later = after_restart(&current, &new);
         if !later.is_empty() {
             tracing::warn!(settings = later.join(", "), "these change when the agent is started anew");
         }
         current.node_meta = new.node_meta;
         current.log.level = new.log.level;
+        current.definitions = new.definitions;
         tracing::info!("the configuration was read again");
-        Ok(())
+        if failed.is_empty() { Ok(()) } else { Err(ReloadError::Definitions(failed.join("; "))) }
     }
 }
 

@@ -141,6 +141,9 @@ async fn start_on(
     let node = node_key(config);
     let source = |source| ServerError::Register { node: config.node_name.clone(), source };
     register_own_node(config, store).await.map_err(source)?;
+    for failed in config.definitions.apply(store, &node).await {
+        tracing::error!("not registered: {failed}");
+    }
 
     let mut listeners = Vec::new();
     for address in &config.http {

@@ -19,7 +19,7 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// No instance goes sooner after its check turned critical.
-const MIN_DEREGISTER_AFTER: Duration = Duration::from_secs(1);
+pub(crate) const MIN_DEREGISTER_AFTER: Duration = Duration::from_secs(1);
 
 /// A probe, and what of the registration was taken otherwise than written.
 #[derive(Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 
 mod alias;
 mod checks;
+pub(crate) mod defined;
 mod definition;
 mod reaper;
 pub mod registration;
@@ -31,10 +32,13 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use defined::Definitions;
+
 pub use checks::{
     Outputs,
     tls::{Identity, Trust},
 };
+pub(crate) use definition::MIN_DEREGISTER_AFTER;
 pub use definition::{DEFAULT_TIMEOUT, MIN_INTERVAL};
 
 use crate::store::Store;
@@ -43,6 +47,9 @@ use reaper::Reaper;
 
 /// After a look at the rows, what else changes within this time is looked at together.
 const SETTLE: Duration = Duration::from_millis(20);
+
+/// The same for the checks of all hosts, of which there may be many.
+const SETTLE_EXTERNAL: Duration = Duration::from_millis(500);
 
 /// An instance that could not be reaped, because writes were refused, is tried again after this.
 const REAP_AGAIN: Duration = Duration::from_secs(1);
@@ -96,12 +103,10 @@ pub async fn run(store: Store, node: NodeKey, settings: Settings, shutdown: Canc
         loop {
             let state = store.state();
             probes.follow(&node, &state);
-            let (due, next) = reaper.look(&node, &state, |check| probes.judged(check), Instant::now());
+            let own = |check: &Check| check.owner == Owner::Agent && probes.judged(check);
+            let (due, next) = reaper.look(state.checks_on(&node), own, Instant::now());
             drop(state);
-            let next = if due.is_empty() { next } else { Some(Instant::now() + REAP_AGAIN) };
-            for command in due {
-                reap(&store, command).await;
-            }
+            let next = reap_all(&store, due, next).await;
             sleep(SETTLE).await;
             tokio::select! {
                 () = changes.touched() => {}
@@ -110,8 +115,36 @@ pub async fn run(store: Store, node: NodeKey, settings: Settings, shutdown: Canc
             }
         }
     };
-    shutdown.run_until_cancelled(follow).await;
+    let all = async { tokio::join!(follow, reap_external(&store)) };
+    shutdown.run_until_cancelled(all).await;
     probes.end().await;
+}
+
+/// The same for checks that nobody's agent runs, on all hosts: whoever put them says that they are critical.
+async fn reap_external(store: &Store) {
+    let mut changes = store.enlist(&[WatchKey::Checks]);
+    let mut reaper = Reaper::default();
+    loop {
+        let state = store.state();
+        let external = |check: &Check| check.owner == Owner::External;
+        let (due, next) = reaper.look(state.checks(), external, Instant::now());
+        drop(state);
+        let next = reap_all(store, due, next).await;
+        sleep(SETTLE_EXTERNAL).await;
+        tokio::select! {
+            () = changes.touched() => {}
+            () = sleep_until_some(next) => {}
+        }
+    }
+}
+
+/// Takes away what is `due`; gives when to look again.
+async fn reap_all(store: &Store, due: Vec<Command>, next: Option<Instant>) -> Option<Instant> {
+    let next = if due.is_empty() { next } else { Some(Instant::now() + REAP_AGAIN) };
+    for command in due {
+        reap(store, command).await;
+    }
+    next
 }
 
 /// For ever if there is no such time.

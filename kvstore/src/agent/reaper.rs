@@ -1,12 +1,12 @@
 //! When instances go because a check of theirs stays critical. Pure: times are given.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use kvstore_core::{
-    Command, State,
+    Command,
     health::Status,
     names::{CheckId, NodeKey},
-    row::{Check, Owner},
+    row::{Check, Stamped},
 };
 use tokio::time::Instant;
 
@@ -16,33 +16,32 @@ use tokio::time::Instant;
 /// nothing was probed, while the agent was away.
 #[derive(Debug, Default)]
 pub(super) struct Reaper {
-    since: HashMap<CheckId, Instant>,
+    since: HashMap<(NodeKey, CheckId), Instant>,
 }
 
 impl Reaper {
-    /// Looks at the checks of `node` at `now`. `judged` says whether a check's status was found in this life of the
-    /// agent; one that was not may be of long ago. Gives what is to go now and when to look again.
-    pub(super) fn look(
+    /// Looks at `checks` at `now`. `counts` says whether a check is this reaper's, and its status was found in this life
+    /// of the agent; one that was not may be of long ago. Gives what is to go now and when to look again.
+    pub(super) fn look<'a>(
         &mut self,
-        node: &NodeKey,
-        state: &State,
-        judged: impl Fn(&Check) -> bool,
+        checks: impl Iterator<Item = &'a Arc<Stamped<Check>>>,
+        counts: impl Fn(&Check) -> bool,
         now: Instant,
     ) -> (Vec<Command>, Option<Instant>) {
         let mut since = HashMap::new();
         let (mut due, mut next) = (Vec::new(), None);
-        for check in state.checks_on(node) {
+        for check in checks {
             let Some(probe) = check.probe.as_ref().filter(|probe| !probe.deregister_after.is_zero()) else { continue };
-            let counts = check.owner == Owner::Agent && check.service.is_some() && check.status == Status::Critical;
-            if !counts || !judged(check) {
+            if check.service.is_none() || check.status != Status::Critical || !counts(check) {
                 continue;
             }
-            let first = self.since.get(&check.id).copied().unwrap_or(now);
+            let key = (check.node.clone(), check.id.clone());
+            let first = self.since.get(&key).copied().unwrap_or(now);
             // A time beyond what clocks can say never comes.
             let Some(at) = first.checked_add(probe.deregister_after) else { continue };
-            since.insert(check.id.clone(), first);
+            since.insert(key.clone(), first);
             if at <= now {
-                let (node, check, probe) = (node.clone(), check.id.clone(), probe.clone());
+                let ((node, check), probe) = (key, probe.clone());
                 due.push(Command::ReapCritical { node, check, probe });
             } else {
                 next = Some(next.map_or(at, |next: Instant| next.min(at)));
@@ -57,7 +56,7 @@ impl Reaper {
 mod tests {
     use std::time::Duration;
 
-    use kvstore_core::{Index, decide, row::Node};
+    use kvstore_core::{Index, State, decide, row::Node};
     use serde_json::json;
 
     use super::*;
@@ -95,23 +94,22 @@ mod tests {
             (18, &critical, true, 1, None),
         ] {
             let s = |s| start + Duration::from_secs(s);
-            let (commands, again) = reaper.look(&node, state, |_| judged, s(at));
+            let (commands, again) = reaper.look(state.checks_on(&node), |_| judged, s(at));
             assert_eq!((commands.len(), again), (due, next.map(s)), "{at}");
         }
     }
 
     #[test]
-    fn only_the_agents_own_critical_checks_of_instances_count() {
+    fn only_critical_checks_of_instances_count() {
         let node = NodeKey::new("n").unwrap();
         for check in [
-            json!({"owner": "external"}),
             json!({"status": "warning"}),
             json!({"service": null}),
             json!({"probe": null}),
             json!({"probe": {"kind": {"ttl": {"ttl": 1}}}}),
             json!({"probe": {"kind": {"ttl": {"ttl": 1}}, "deregister_after": u64::MAX}}),
         ] {
-            let (commands, next) = Reaper::default().look(&node, &state(&check), |_| true, Instant::now());
+            let (commands, next) = Reaper::default().look(state(&check).checks_on(&node), |_| true, Instant::now());
             assert!(commands.is_empty() && (next.is_none() || check["probe"].is_object()), "{check}");
         }
     }

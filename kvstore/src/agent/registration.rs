@@ -7,7 +7,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use kvstore_client::types::{CheckRegistration, Meta, ServiceAddress, ServiceRegistration};
+use kvstore_client::types::{CheckRegistration, Meta, ServiceAddress, ServicePort, ServiceRegistration};
 use kvstore_core::{
     health::Status,
     names::{CheckId, InstanceId, NameError, NodeKey, ServiceKey},
@@ -27,7 +27,7 @@ const MAX_META: (usize, usize, usize) = (64, 128, 512);
 const RESERVED_META: &str = "consul-";
 
 /// A service as its rows, and what of the body was taken otherwise than written.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Service {
     /// The instance, owned by the agent of `node`.
     pub instance: Instance,
@@ -38,7 +38,7 @@ pub struct Service {
 }
 
 /// A check that was registered by itself, as its row.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StandaloneCheck {
     /// The row, owned by the agent of `node`.
     pub check: Check,
@@ -141,15 +141,16 @@ pub fn service(agent: Agent<'_>, body: ServiceRegistration) -> Result<Service, I
     let id = InstanceId::new(if body.id.is_empty() { &body.name } else { &body.id })?;
     let mut warnings = Vec::new();
     let checks = service_checks(agent, &id, &body, &mut warnings)?;
+    let port = port(&body, &mut warnings);
     let connect = without_sidecar(body.connect, &mut warnings);
-    let tagged_addresses = with_own_address(body.tagged_addresses, &body.address, body.port);
+    let tagged_addresses = with_own_address(body.tagged_addresses, &body.address, port);
     let instance = Instance {
         node: agent.node.clone(),
         id,
         service: body.name,
         tags: body.tags,
         address: body.address,
-        port: body.port,
+        port,
         socket_path: body.socket_path,
         tagged_addresses,
         meta: (!body.meta.is_empty()).then_some(body.meta),
@@ -261,8 +262,13 @@ fn name_them(id: &CheckId, parsed: &mut Parsed) -> Vec<String> {
     parsed.warnings.drain(..).map(|warning| format!("check {id:?}: {warning}")).collect()
 }
 
+/// Whether `value` is the only namespace or partition that there is.
+pub(crate) fn is_default(value: &str) -> bool {
+    value.is_empty() || value == "default"
+}
+
 fn only_default(field: &'static str, value: &str) -> Result<(), InvalidRegistration> {
-    if value.is_empty() || value == "default" {
+    if is_default(value) {
         return Ok(());
     }
     Err(InvalidRegistration::Namespace { field, value: value.into() })
@@ -327,6 +333,20 @@ fn with_own_address(mut given: Addresses, address: &str, port: u16) -> BTreeMap<
     }
     let row = |a: ServiceAddress| TaggedAddress { address: a.address, port: a.port };
     given.into_iter().map(|(name, address)| (name, row(address))).collect()
+}
+
+/// Of several ports the default one, else the first.
+pub(crate) fn chosen_port(port: u16, ports: &[ServicePort]) -> u16 {
+    let chosen = ports.iter().find(|port| port.default).or(ports.first()).map_or(0, |port| port.port);
+    if port == 0 { chosen } else { port }
+}
+
+fn port(body: &ServiceRegistration, warnings: &mut Vec<String>) -> u16 {
+    let port = chosen_port(body.port, &body.ports);
+    if body.ports.iter().any(|other| other.port != port) {
+        warnings.push(format!("of several Ports {port} is taken: an instance has one port here"));
+    }
+    port
 }
 
 fn without_sidecar(mut connect: Value, warnings: &mut Vec<String>) -> Value {

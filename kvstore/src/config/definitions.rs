@@ -7,7 +7,43 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use super::document::Section;
 
-/// Reads `service` and `services`, one or a list each.
+/// A part of a file, and where it stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Placed<T> {
+    /// `FILE:LINE`
+    pub(crate) place: String,
+    /// `services[0]`
+    pub(crate) key: String,
+    pub(crate) body: T,
+}
+
+impl<T> Placed<T> {
+    /// None if something is wrong with it, which was told then.
+    fn read(section: &mut Section<'_>, read: impl FnOnce(&mut Section<'_>) -> T) -> Option<Self> {
+        let ((place, key), before) = (section.place(), section.faults());
+        let body = read(section);
+        (section.faults() == before).then_some(Self { place, key, body })
+    }
+}
+
+/// What files define.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) services: Vec<Placed<ServiceRegistration>>,
+    pub(crate) checks: Vec<Placed<CheckRegistration>>,
+}
+
+/// Reads `service`, `services`, `check` and `checks`, one or a list each.
+pub(super) fn take(top: &mut Section<'_>, found: &mut Found) {
+    for key in ["service", "services"] {
+        top.sections(key, |section| found.services.extend(Placed::read(section, service)));
+    }
+    for key in ["check", "checks"] {
+        top.sections(key, |section| found.checks.extend(Placed::read(section, standalone)));
+    }
+}
+
+/// Reads `service` and `services` of a file that has nothing else.
 pub(super) fn read(mut top: Section<'_>, services: &mut Vec<ServiceRegistration>) {
     for key in ["service", "services"] {
         top.sections(key, |section| services.push(service(section)));
@@ -55,6 +91,9 @@ fn service(s: &mut Section<'_>) -> ServiceRegistration {
         token: get(s, "token"),
         proxy: get(s, "proxy"),
         connect: get(s, "connect"),
+        namespace: get(s, "namespace"),
+        partition: get(s, "partition"),
+        locality: get(s, "locality"),
         ..ServiceRegistration::default()
     };
     let weights: Option<WeightPair> = option(s, "weights");
@@ -67,6 +106,15 @@ fn service(s: &mut Section<'_>) -> ServiceRegistration {
     }
     if body.name.is_empty() {
         s.fault("name", "a service needs a name");
+    }
+    body
+}
+
+fn standalone(s: &mut Section<'_>) -> CheckRegistration {
+    let mut body = CheckRegistration { service_id: get(s, "service_id"), ..check(s) };
+    if body.name.is_empty() {
+        // As Consul has it, the id does.
+        body.name = if body.id.is_empty() { body.check_id.clone() } else { body.id.clone() };
     }
     body
 }
@@ -85,6 +133,7 @@ fn check(s: &mut Section<'_>) -> CheckRegistration {
         body: get(s, "body"),
         disable_redirects: get(s, "disable_redirects"),
         tcp: get(s, "tcp"),
+        tcp_use_tls: get(s, "tcp_use_tls"),
         udp: get(s, "udp"),
         grpc: get(s, "grpc"),
         grpc_use_tls: get(s, "grpc_use_tls"),
@@ -104,6 +153,9 @@ fn check(s: &mut Section<'_>) -> CheckRegistration {
         failures_before_warning: option(s, "failures_before_warning"),
         failures_before_critical: option(s, "failures_before_critical"),
         output_max_size: option(s, "output_max_size"),
+        token: get(s, "token"),
+        namespace: get(s, "namespace"),
+        partition: get(s, "partition"),
         deregister_critical_service_after: option(s, "deregister_critical_service_after"),
         ..CheckRegistration::default()
     }

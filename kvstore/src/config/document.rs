@@ -199,6 +199,16 @@ impl Section<'_> {
         }
     }
 
+    /// How many there are so far in the document.
+    pub(super) fn faults(&self) -> usize {
+        self.faults.len()
+    }
+
+    /// Where it stands, and the keys that lead there.
+    pub(super) fn place(&self) -> (String, String) {
+        (self.document.place_of(&self.path), dotted(&self.path))
+    }
+
     /// `key` with the sections around it: `ports.http`.
     pub(super) fn dotted(&self, key: &str) -> String {
         dotted(&self.path) + if self.path.is_empty() { "" } else { "." } + key

@@ -11,7 +11,10 @@ use kvstore_client::GoDuration;
 use serde::de::IgnoredAny;
 
 use super::{
-    DnsSettings, EngineName, Fault, HttpAddr, LogFormat, Recursor, addresses, datacenter, dns_addr, document::Section,
+    DnsSettings, EngineName, Fault, HttpAddr, LogFormat, Recursor, addresses, datacenter,
+    definitions::{self, Found},
+    dns_addr,
+    document::Section,
     domain, http_addr, ip_address, log_level, node_name, recursor, uuid,
 };
 
@@ -56,6 +59,7 @@ pub(crate) struct Layer {
     pub(crate) dev: Option<bool>,
     pub(crate) log_level: Option<String>,
     pub(crate) log_format: Option<LogFormat>,
+    pub(crate) defined: Found,
     /// Accepted keys that concern only Raft, Serf, gRPC or Connect.
     pub(crate) cluster_only: Vec<String>,
     /// Other accepted keys without effect.
@@ -130,6 +134,8 @@ impl Layer {
             self.recursors = over.recursors;
         }
         self.tls.overlay(over.tls);
+        self.defined.services.extend(over.defined.services);
+        self.defined.checks.extend(over.defined.checks);
         self.node_meta.extend(over.node_meta);
         self.cluster_only.extend(over.cluster_only);
         self.inactive.extend(over.inactive);
@@ -239,8 +245,7 @@ const INACTIVE: &[&str] = &[
 ];
 
 /// Would change what the agent does, and this version cannot do it: better said at the start than found out later.
-const NOT_YET: &[&str] =
-    &["check", "checks", "service", "services", "https_addr", "replica_of", "acl_datacenter", "acl_default_policy"];
+const NOT_YET: &[&str] = &["https_addr", "replica_of", "acl_datacenter", "acl_default_policy"];
 
 /// Reads every key of a file into `layer`: single values replace earlier ones, lists are added to.
 pub(super) fn read(mut top: Section<'_>, layer: &mut Layer) {
@@ -285,6 +290,7 @@ pub(super) fn read(mut top: Section<'_>, layer: &mut Layer) {
     top.take("node_meta", &mut meta);
     layer.node_meta.extend(meta.into_iter().flat_map(|meta: BTreeMap<String, String>| meta));
 
+    definitions::take(&mut top, &mut layer.defined);
     top.section("ports", |ports| read_ports(ports, layer));
     top.section("addresses", |addresses| read_addresses(addresses, layer));
     top.section("dns_config", |dns| read_dns(dns, layer));

@@ -5,8 +5,16 @@ use std::{
     time::Duration,
 };
 
-use super::{Agent, Engine, EngineName, Fault, HttpAddr, Layer, Limits, Log, host::Facts, keys::AddressOrPath};
-use crate::agent::{Identity, Outputs, Programs, Trust, registration};
+use kvstore_core::names::NodeKey;
+
+use super::{
+    Agent, Engine, EngineName, Fault, HttpAddr, Layer, Limits, Log, definitions::Placed, host::Facts,
+    keys::AddressOrPath,
+};
+use crate::agent::{
+    Definitions, Identity, Outputs, Programs, Trust,
+    registration::{self, StandaloneCheck},
+};
 
 const HTTP_PORT: i64 = 8500;
 const DNS_PORT: i64 = 8600;
@@ -38,6 +46,7 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
         warnings.push(format!("without effect in this version: {}", layer.inactive.join(", ")));
     }
     let programs = programs(&layer);
+    let definitions = definitions(&mut layer, node_name.as_deref(), programs, faults, &mut warnings);
     let limits = Limits::default();
     let outputs = Outputs::default();
     let check_outputs = Outputs {
@@ -68,6 +77,7 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
         programs,
         check_outputs,
         check_trust,
+        definitions,
         strict_consul: layer.strict_consul.unwrap_or(false),
         dev: layer.dev.unwrap_or(false),
         log: Log { level: layer.log_level, format: layer.log_format.unwrap_or_default() },
@@ -108,6 +118,59 @@ fn engine(layer: &Layer, facts: &Facts, faults: &mut Vec<Fault>, notes: &mut Vec
             None
         }
     }
+}
+
+/// What files define, as rows of this host. Of two with one id the later counts.
+fn definitions(
+    layer: &mut Layer,
+    node: Option<&str>,
+    programs: Programs,
+    faults: &mut Vec<Fault>,
+    warnings: &mut Vec<String>,
+) -> Definitions {
+    let found = std::mem::take(&mut layer.defined);
+    let Some(node) = node.and_then(|name| NodeKey::new(name).ok()) else { return Definitions::default() };
+    let agent = registration::Agent { node: &node, scripts: programs != Programs::No };
+    let mut definitions = Definitions::default();
+    for Placed { place, key, body } in found.services {
+        match registration::service(agent, body) {
+            Ok(service) => {
+                warnings.extend(service.warnings.iter().map(|warning| format!("{place}  {key}: {warning}")));
+                let id = service.instance.id.clone();
+                if replaced(&mut definitions.services, |other| other.instance.id == id) {
+                    warnings.push(format!(
+                        "{place}  {key}: the service {:?} is defined twice; this one counts",
+                        id.as_str()
+                    ));
+                }
+                definitions.services.push(service);
+            }
+            Err(error) => faults.push(Fault { place, key, why: error.to_string() }),
+        }
+    }
+    for Placed { place, key, body } in found.checks {
+        match registration::check(agent, body) {
+            Ok(StandaloneCheck { check, warnings: own }) => {
+                warnings.extend(own.iter().map(|warning| format!("{place}  {key}: {warning}")));
+                if replaced(&mut definitions.checks, |other| other.id == check.id) {
+                    warnings.push(format!(
+                        "{place}  {key}: the check {:?} is defined twice; this one counts",
+                        check.id.as_str()
+                    ));
+                }
+                definitions.checks.push(check);
+            }
+            Err(error) => faults.push(Fault { place, key, why: error.to_string() }),
+        }
+    }
+    definitions
+}
+
+/// Takes out what is the same; whether there was any.
+fn replaced<T>(list: &mut Vec<T>, same: impl Fn(&T) -> bool) -> bool {
+    let before = list.len();
+    list.retain(|item| !same(item));
+    list.len() < before
 }
 
 fn programs(layer: &Layer) -> Programs {

@@ -8,6 +8,8 @@ use kvstore_core::{
     names::{CheckId, InstanceId, NodeKey, ServiceKey},
 };
 
+use crate::agent::registration::is_default;
+
 use super::{
     Answer, App, Call,
     blocking::{Found, Read, required},
@@ -143,7 +145,10 @@ pub(super) async fn register(app: &App, call: Call) -> Answer {
     {
         return Err(extension.refused());
     }
-    let command = register::command(body).map_err(|why| ApiError::Rejected(why.to_string()))?;
+    let mut command = register::command(body).map_err(|why| ApiError::Rejected(why.to_string()))?;
+    if app.about.strict_consul {
+        register::only_echo(&mut command);
+    }
     app.store.submit(command).await?;
     Ok(json(&true))
 }
@@ -153,6 +158,9 @@ pub(super) async fn deregister(app: &App, call: Call) -> Answer {
     same_datacenter(&body.datacenter, &app.about.datacenter)?;
     if body.node.is_empty() {
         return Err(ApiError::Rejected("Must provide node".into()));
+    }
+    if !is_default(&body.namespace) || !is_default(&body.partition) {
+        return Err(ApiError::Rejected(register::InvalidRegistration::Namespace(body.namespace).to_string()));
     }
     let target = if !body.service_id.is_empty() {
         Target::Instance(InstanceId::new(&body.service_id)?)

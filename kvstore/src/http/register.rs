@@ -4,7 +4,7 @@
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
-use kvstore_client::types::{CatalogRegistration, CheckStatus, HealthCheck, NodeService};
+use kvstore_client::types::{CatalogRegistration, CheckDefinition, CheckStatus, HealthCheck, NodeService};
 use kvstore_core::{
     Command,
     health::Status,
@@ -12,6 +12,11 @@ use kvstore_core::{
     row::{Check, Instance, Node, Owner, Probe, ProbeKind, TaggedAddress, Weights},
 };
 use serde_json::Value;
+
+use crate::agent::{
+    MIN_DEREGISTER_AFTER,
+    registration::{chosen_port, is_default},
+};
 
 /// Why a registration is refused; nothing was changed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,6 +35,8 @@ pub(super) enum InvalidRegistration {
     OtherNode { check_node: String, check: String, node: String },
     #[error("Must provide a check ID or name")]
     NoCheckId,
+    #[error("there is only the namespace \"default\" and the partition \"default\" here, not {0:?}")]
+    Namespace(String),
     #[error(transparent)]
     Name(#[from] NameError),
 }
@@ -41,6 +48,7 @@ pub(super) fn command(body: CatalogRegistration) -> Result<Command, InvalidRegis
     if body.address.is_empty() && !body.skip_node_update {
         return Err(InvalidRegistration::NoAddress);
     }
+    only_default(&body)?;
     let key = NodeKey::new(&body.node)?;
     let node = Node {
         id: node_id(&body.id)?,
@@ -59,6 +67,16 @@ pub(super) fn command(body: CatalogRegistration) -> Result<Command, InvalidRegis
 pub(super) fn node(body: kvstore_client::types::Node) -> Result<Node, InvalidRegistration> {
     let (id, name, address) = (node_id(&body.id)?, body.node, body.address);
     Ok(Node { id, name, address, tagged_addresses: body.tagged_addresses, meta: body.meta })
+}
+
+fn only_default(body: &CatalogRegistration) -> Result<(), InvalidRegistration> {
+    let of_service = body.service.iter().flat_map(|service| [&service.namespace, &service.partition]);
+    let of_checks = body.checks.iter().chain(&body.check).flat_map(|check| [&check.namespace, &check.partition]);
+    let mut all = [&body.partition].into_iter().chain(of_service).chain(of_checks);
+    match all.find(|value| !is_default(value)) {
+        Some(value) => Err(InvalidRegistration::Namespace(value.clone())),
+        None => Ok(()),
+    }
 }
 
 /// A UUID in lower case, or nothing.
@@ -88,7 +106,7 @@ pub(super) fn instance(node: &NodeKey, body: NodeService) -> Result<Instance, In
         service: body.service,
         tags: body.tags,
         address: body.address,
-        port: body.port,
+        port: chosen_port(body.port, &body.ports),
         socket_path: body.socket_path,
         tagged_addresses: body.tagged_addresses.into_iter().map(|(name, a)| (name, tagged(a))).collect(),
         meta: body.meta,
@@ -126,11 +144,7 @@ pub(super) fn check(node: &str, key: &NodeKey, body: HealthCheck) -> Result<Chec
         output: body.output,
         service: of,
         kind: body.kind,
-        // Our extension: whoever put the check puts it again within this time, or it turns critical.
-        probe: body
-            .definition
-            .ttl
-            .map(|ttl| Arc::new(Probe::new(ProbeKind::Ttl { ttl: ttl.0 }, Duration::ZERO, Duration::ZERO))),
+        probe: probe(&body.definition),
         interval: body.interval,
         timeout: body.timeout,
         definition: if definition.as_object().is_some_and(serde_json::Map::is_empty) {
@@ -141,6 +155,28 @@ pub(super) fn check(node: &str, key: &NodeKey, body: HealthCheck) -> Result<Chec
         owner: Owner::External,
         from_file: false,
     })
+}
+
+/// Leaves out what Consul keeps without acting on it.
+pub(super) fn only_echo(command: &mut Command) {
+    if let Command::Register { checks, .. } = command {
+        for check in checks {
+            check.probe = None;
+        }
+    }
+}
+
+/// What becomes of the check without being put again. Our extensions both: with a `TTL` it turns critical when it is not
+/// put in time, and `DeregisterCriticalServiceAfter` counts for external checks as it does for an agent's own.
+fn probe(definition: &CheckDefinition) -> Option<Arc<Probe>> {
+    let after = definition.deregister_critical_service_after.map(|after| after.0).unwrap_or_default();
+    let kind = match definition.ttl {
+        Some(ttl) => ProbeKind::Ttl { ttl: ttl.0 },
+        None if after.is_zero() => return None,
+        None => ProbeKind::Reported,
+    };
+    let deregister_after = if after.is_zero() { after } else { after.max(MIN_DEREGISTER_AFTER) };
+    Some(Arc::new(Probe { deregister_after, ..Probe::new(kind, Duration::ZERO, Duration::ZERO) }))
 }
 
 #[cfg(test)]
@@ -167,6 +203,10 @@ mod tests {
                 "Node 'b' for check 'c' doesn't match register request node 'a'",
             ),
             (r#"{"Node":"a","Address":"1.1.1.1","Check":{}}"#, "Must provide a check ID or name"),
+            (
+                r#"{"Node":"a","Address":"1.1.1.1","Service":{"Service":"x","Namespace":"team"}}"#,
+                "there is only the namespace \"default\" and the partition \"default\" here, not \"team\"",
+            ),
             ("{\"Node\":\"a\\u0007\",\"Address\":\"1.1.1.1\"}", "the node name \"a\\u{7}\" has a control character"),
         ] {
             assert_eq!(refused(json), why, "{json}");
@@ -189,6 +229,34 @@ mod tests {
         assert_eq!((instance.id.as_str(), instance.owner), ("web", Owner::External));
         let of: Vec<_> = checks.iter().map(|c| (c.id.as_str(), c.status, c.service.is_some())).collect();
         assert_eq!(of, [("web", Status::Critical, true), ("alive", Status::Passing, false)]);
+        assert!(checks.iter().all(|check| check.probe.is_none()));
         assert_eq!(checks[0].definition, serde_json::json!({"TCP": "10.0.0.1:80", "Interval": "10s"}));
+    }
+
+    /// What the newest clients send along, and what becomes of a check by its definition alone.
+    #[test]
+    fn newer_fields_are_taken() {
+        let json = r#"{"Node":"a","Address":"1.1.1.1","Partition":"default","Locality":{"Region":"r","Zone":"z"},
+            "Service":{"Service":"web","Ports":[{"Name":"x","Port":1},{"Name":"y","Port":2,"Default":true}],
+                "Locality":{"Region":"r"},"AI":{"Role":"agent"},"Namespace":"default","Datacenter":"dc1"},
+            "Checks":[
+                {"CheckID":"plain","Namespace":"","PeerName":"","Definition":{"SessionName":"s","Interval":"0s"}},
+                {"CheckID":"reaped","Definition":{"DeregisterCriticalServiceAfter":"90s"}},
+                {"CheckID":"soon","Definition":{"DeregisterCriticalServiceAfter":"1ms","TTL":"10s"}}]}"#;
+        let mut taken = command(crate::http::json::decode(json.as_bytes()).unwrap()).unwrap();
+        let probes = |command: &Command| {
+            let Command::Register { checks, .. } = command else { panic!("a registration") };
+            checks
+                .iter()
+                .map(|check| check.probe.as_ref().map(|p| (p.kind.clone(), p.deregister_after)))
+                .collect::<Vec<_>>()
+        };
+        let (ttl, second) = (ProbeKind::Ttl { ttl: Duration::from_secs(10) }, Duration::from_secs(1));
+        let reaped = Some((ProbeKind::Reported, Duration::from_secs(90)));
+        assert_eq!(probes(&taken), [None, reaped, Some((ttl, second))]);
+        let Command::Register { instance, .. } = &taken else { panic!("a registration") };
+        assert_eq!(instance.as_ref().unwrap().port, 2);
+        only_echo(&mut taken);
+        assert_eq!(probes(&taken), [None, None, None]);
     }
 }

@@ -144,6 +144,7 @@ pub(super) fn node_service(instance: &Stamped<row::Instance>) -> NodeService {
         peer_name: String::new(),
         create_index: instance.created.0,
         modify_index: instance.modified.0,
+        ..NodeService::default()
     }
 }
 
@@ -168,6 +169,7 @@ pub(super) fn check(state: &State, check: &Stamped<row::Check>) -> HealthCheck {
         definition: serde_json::from_value(check.definition.clone()).unwrap_or_default(),
         create_index: check.created.0,
         modify_index: check.modified.0,
+        ..HealthCheck::default()
     }
 }
 

@@ -8,6 +8,7 @@
 //! | `GET` on `/v1/agent/check/pass/ID` and its like, which Consul took long ago | 405 |
 //! | `HEAD` wherever there is a `GET` | 405 |
 //! | writes to, and keys with, `//`, `/./` and `/../` | 301 to the cleaned path |
+//! | `Definition.DeregisterCriticalServiceAfter` of a check of the catalog | kept, and not acted on |
 //! | `DeregisterCriticalServiceAfter` from a second on | raised to a minute |
 
 use std::time::Duration;

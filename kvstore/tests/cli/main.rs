@@ -3,6 +3,7 @@
 mod agent;
 mod basics;
 mod data;
+mod defined;
 mod harness;
 mod operate;
 mod snapshot;

@@ -1,7 +1,7 @@
 //! An agent in this process, for tests that speak HTTP to it.
 
 use kvstore::{
-    agent::{Outputs, Programs, Trust},
+    agent::{Definitions, Outputs, Programs, Trust},
     config::{self, DnsSettings, Engine, HttpAddr, Limits, Log},
     server::{self, Running},
 };
@@ -37,6 +37,7 @@ pub(crate) fn settings(node: &str) -> config::Agent {
         programs: Programs::All,
         check_outputs: Outputs::default(),
         check_trust: Trust::default(),
+        definitions: Definitions::default(),
         strict_consul: false,
         dev: false,
         log: Log::default(),

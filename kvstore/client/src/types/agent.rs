@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{CheckStatus, HealthCheck, Meta, ServiceAddress, Weights, is_false, is_zero, null_as_default};
+use super::{CheckStatus, HealthCheck, Meta, ServiceAddress, ServicePort, Weights, is_false, is_zero, null_as_default};
 use crate::GoDuration;
 
 /// Body of `PUT /v1/agent/service/register`.
@@ -26,6 +26,9 @@ pub struct ServiceRegistration {
     pub address: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub socket_path: String,
+    /// Sent by newer clients: of these the default one counts, where `port` is not given.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
+    pub ports: Vec<ServicePort>,
     #[serde(
         alias = "tagged_addresses",
         skip_serializing_if = "BTreeMap::is_empty",
@@ -52,6 +55,11 @@ pub struct ServiceRegistration {
     pub namespace: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub partition: String,
+    /// Sent by newer clients, as what follows; ignored.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub locality: Value,
+    #[serde(rename = "AI", skip_serializing_if = "Value::is_null")]
+    pub ai: Value,
 }
 
 /// A check to be run by the agent: stand-alone (`PUT /v1/agent/check/register`) or within a service.
@@ -132,6 +140,9 @@ pub struct CheckRegistration {
     pub output_max_size: Option<u32>,
     #[serde(alias = "deregister_critical_service_after", skip_serializing_if = "Option::is_none")]
     pub deregister_critical_service_after: Option<GoDuration>,
+    /// Sent by newer clients; ignored.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub session_name: String,
     #[serde(skip_serializing_if = "String::is_empty")]
     pub token: String,
     #[serde(skip_serializing_if = "String::is_empty")]

@@ -112,6 +112,31 @@ pub struct NodeService {
     pub peer_name: String,
     pub create_index: u64,
     pub modify_index: u64,
+    /// Sent by newer clients, as what follows; none of it is ever answered.
+    #[serde(skip_serializing_if = "Vec::is_empty", deserialize_with = "null_as_default")]
+    pub ports: Vec<ServicePort>,
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub locality: Value,
+    #[serde(rename = "AI", skip_serializing_if = "Value::is_null")]
+    pub ai: Value,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub content_hash: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub datacenter: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub partition: String,
+}
+
+/// One of several ports of an instance, as newer clients may send them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+#[allow(missing_docs)] // the names are the API's
+pub struct ServicePort {
+    pub name: String,
+    pub port: u16,
+    pub default: bool,
 }
 
 /// `GET /v1/catalog/node/NAME`.
@@ -165,6 +190,9 @@ pub struct CheckDefinition {
     pub timeout: Option<GoDuration>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deregister_critical_service_after: Option<GoDuration>,
+    /// Sent by newer clients; echoed.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub session_name: String,
 }
 
 /// Body of `PUT /v1/catalog/register`.
@@ -190,6 +218,11 @@ pub struct CatalogRegistration {
     pub checks: Vec<HealthCheck>,
     #[serde(skip_serializing_if = "is_false")]
     pub skip_node_update: bool,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub partition: String,
+    /// Sent by newer clients; ignored.
+    #[serde(skip_serializing_if = "Value::is_null")]
+    pub locality: Value,
 }
 
 /// Body of `PUT /v1/catalog/deregister`: a whole node, or one service or check of it.
@@ -204,4 +237,11 @@ pub struct CatalogDeregistration {
     pub service_id: String,
     #[serde(rename = "CheckID", skip_serializing_if = "String::is_empty")]
     pub check_id: String,
+    /// Sent by some clients; ignored.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub address: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub partition: String,
 }

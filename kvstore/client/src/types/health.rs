@@ -62,6 +62,13 @@ pub struct HealthCheck {
     pub definition: CheckDefinition,
     pub create_index: u64,
     pub modify_index: u64,
+    /// Sent by newer clients, as what follows; never answered.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub peer_name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub namespace: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub partition: String,
 }
 
 /// An instance with its host and its checks, as in `GET /v1/health/service/NAME`.

@@ -14,7 +14,7 @@ mod session;
 pub use agent::{AgentCheck, AgentService, CheckRegistration, CheckUpdate, ServiceRegistration};
 pub use catalog::{
     CatalogDeregistration, CatalogNode, CatalogRegistration, CatalogService, CatalogServices, CheckDefinition, Node,
-    NodeService, ServiceAddress, Weights,
+    NodeService, ServiceAddress, ServicePort, Weights,
 };
 pub use event::UserEvent;
 pub use health::{CheckStatus, HealthCheck, ServiceEntry};

@@ -141,7 +141,7 @@ fn flags_win_over_files() {
 fn everything_wrong_is_said_at_once_and_what_cannot_be_done_is_no_surprise_later() {
     assert_eq!(
         faults(
-            "datacenter: 'd c'\nacl: {enabled: true}\nports: {https: 8501, htp: 1}\nservices: []\nengine: etcd://x\n"
+            "datacenter: 'd c'\nacl: {enabled: true}\nports: {https: 8501, htp: 1}\nreplica_of: x\nengine: etcd://x\n"
         ),
         [
             "f:1  datacenter: \"d c\" is no name for a datacenter; use letters, digits, - and _",
@@ -149,7 +149,7 @@ fn everything_wrong_is_said_at_once_and_what_cannot_be_done_is_no_surprise_later
             "f:3  ports.https: HTTPS is not supported by this version",
             "f:3  ports.htp: unknown key; did you mean \"http\"?",
             "f:2  acl.enabled: access control is not supported by this version, and ignoring it would open everything",
-            "f:4  services: not supported by this version",
+            "f:4  replica_of: not supported by this version",
         ]
     );
     assert_eq!(
@@ -172,4 +172,55 @@ fn what_the_host_does_not_say_is_asked_for() {
     let layer = Layer { dev: Some(true), node_name: Some("n_1".into()), ..Layer::default() };
     let agent = resolve(layer, &Facts::default(), &mut Vec::new()).unwrap();
     assert!(agent.warnings[0].contains("DNS will not find it"), "{:?}", agent.warnings);
+}
+
+#[test]
+fn definitions_become_rows_and_name_their_line() {
+    let text = "node_name: n\nservice: {name: web, port: 80, check: {ttl: 9s}}\nservices:\n- {name: db}\n- {name: db, port: 1}\n\
+                checks:\n- {name: disk, ttl: 9s}\n- {id: of-web, service_id: web, tcp: 'h:1', interval: 9s}\n";
+    let found = agent(text);
+    let ids: Vec<_> = found.definitions.services.iter().map(|s| (s.instance.id.as_str(), s.checks.len())).collect();
+    assert_eq!(ids, [("web", 1), ("db", 0)]);
+    assert_eq!(found.definitions.services[1].instance.port, 1);
+    let checks: Vec<_> = found.definitions.checks.iter().map(|c| (c.id.as_str(), c.name.as_str())).collect();
+    assert_eq!(checks, [("disk", "disk"), ("of-web", "of-web")]);
+    assert_eq!(found.warnings, ["f:5  services[1]: the service \"db\" is defined twice; this one counts"]);
+
+    let text = "service:\n  name: web\n  address: 0.0.0.0\nservices:\n- check: {ttl: 9s}\n- name: a\n  check: {intervall: 9s, ttl: x}\n\
+                checks:\n- name: c\n- {name: d, ttl: 9s, status: bogus}\n";
+    assert_eq!(
+        faults(text),
+        [
+            "f:5  services[0].name: a service needs a name",
+            "f:7  services[1].check.ttl: \"x\" is not a duration; use a number and a unit, such as 10m, 30s or 250ms",
+            "f:7  services[1].check.intervall: unknown key; did you mean \"interval\"?",
+            "f:1  service: Invalid service address",
+            "f:9  checks[0]: Invalid check: TTL must be > 0 for TTL checks",
+            "f:10  checks[1]: Bad check status",
+        ]
+    );
+}
+
+#[test]
+fn certificates_concern_checks_only_where_that_is_said() {
+    let files = "ca_file: /ca\ntls: {defaults: {cert_file: /c, key_file: /k, ca_path: ''}, https: {}}\n";
+    let without = agent(files);
+    assert_eq!(without.check_trust, Trust::default());
+    let warning = "without effect, because there is no Raft, Serf, gRPC or Connect here: ";
+    assert_eq!(without.warnings, [format!("{warning}tls.https, ca_file, cert_file, key_file")]);
+    let with = agent(&format!("{files}enable_agent_tls_for_checks: true\n")).check_trust;
+    let identity = Identity { certificates: "/c".into(), key: "/k".into() };
+    assert_eq!(with, Trust { authorities: vec!["/ca".into()], identity: Some(identity) });
+    let half = "{enable_agent_tls_for_checks: true, cert_file: /c}";
+    assert_eq!(faults(half), ["configuration  tls: cert_file and key_file are of use only together"]);
+}
+
+#[test]
+fn what_checks_say_is_limited() {
+    let outputs = |text: &str| agent(text).check_outputs;
+    assert_eq!(outputs(""), Outputs { max_bytes: 4096, discard: false });
+    let given = "{check_output_max_size: 10, discard_check_output: true}";
+    assert_eq!(outputs(given), Outputs { max_bytes: 10, discard: true });
+    let zero = "check_output_max_size: 0\n";
+    assert_eq!(faults(zero), ["f:1  check_output_max_size: it must be positive; discard_check_output keeps nothing"]);
 }
