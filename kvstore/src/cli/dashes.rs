@@ -176,4 +176,30 @@ mod tests {
         let line = "kvstore services register -name -tag -id kv -port 1";
         assert_eq!(double_of(line), "kvstore services register --name -tag --id kv --port 1");
     }
+
+    #[test]
+    fn a_childs_options_are_its_own() {
+        for (line, expected) in [
+            (
+                "kvstore watch -type key -key kv handler -key -verbose=true",
+                "kvstore watch --type key --key kv handler -key -verbose=true",
+            ),
+            (
+                "kvstore watch -type service -passingonly true -service web ./x -tag",
+                "kvstore watch --type service --passingonly=true --service web ./x -tag",
+            ),
+            (
+                "kvstore lock -n 2 -try 5s -verbose jobs ./x -name y",
+                "kvstore lock -n 2 --try 5s --verbose jobs ./x -name y",
+            ),
+            (
+                "kvstore lock -n=2 -shell=false jobs -verbose ./x -n=3",
+                "kvstore lock -n=2 --shell=false jobs --verbose ./x -n=3",
+            ),
+            ("kvstore lock jobs -- -x -verbose", "kvstore lock jobs -- -x -verbose"),
+            ("kvstore lock kv get -recurse", "kvstore lock kv get -recurse"),
+        ] {
+            assert_eq!(double_of(line), expected);
+        }
+    }
 }

@@ -40,6 +40,11 @@ impl Failure {
         self
     }
 
+    /// With another code, which the command's help tells.
+    pub(super) fn exiting(self, code: u8) -> Self {
+        Self { code, ..self }
+    }
+
     pub(super) fn code(&self) -> ExitCode {
         ExitCode::from(self.code)
     }

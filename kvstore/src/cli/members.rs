@@ -49,7 +49,7 @@ pub(super) async fn run(args: Args) -> Result<Vec<u8>, Failure> {
     members.retain(|member| status.is_match(state(member)));
     members.sort_by(|a, b| a.name.cmp(&b.name));
     if members.is_empty() {
-        return Err(Failure::usage("no member matches").hint("kvstore members without --status and --filter"));
+        return Err(Failure::new("no member matches").exiting(2).hint("kvstore members without --status and --filter"));
     }
     Ok(args.format.show(&members[..], if args.detailed { detailed } else { brief }))
 }

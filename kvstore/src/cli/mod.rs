@@ -13,11 +13,13 @@ mod format;
 mod info;
 mod kv;
 mod kv_transfer;
+mod lock;
 mod members;
 mod operate;
 mod registry;
 mod rtt;
 mod services;
+mod session;
 mod snapshot;
 mod table;
 mod validate;
@@ -63,6 +65,8 @@ enum Command {
     Kv(kv::Args),
     Catalog(catalog::Args),
     Services(services::Args),
+    Lock(lock::Args),
+    Session(session::Args),
     Watch(watch::Args),
     Event(event::Args),
     Snapshot(snapshot::Args),
@@ -112,6 +116,8 @@ fn run(command: Command) -> Result<Vec<u8>, Failure> {
         Command::Catalog(args) => wait_for(catalog::run(args)),
         Command::Services(args) => wait_for(services::run(args)),
         Command::Info(args) => wait_for(info::run(args)),
+        Command::Lock(args) => wait_for(lock::run(args)),
+        Command::Session(args) => wait_for(session::run(args)),
         Command::Watch(args) => wait_for(watch::run(args)),
         Command::Event(args) => wait_for(event::run(args)),
         Command::Snapshot(args) => wait_for(snapshot::run(args)),

@@ -5,6 +5,7 @@ mod basics;
 mod data;
 mod defined;
 mod harness;
+mod lock;
 mod operate;
 mod snapshot;
 mod watch;
