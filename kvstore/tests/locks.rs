@@ -93,6 +93,26 @@ async fn a_session_that_nobody_renews_ends_soon_after_its_ttl() {
 }
 
 #[tokio::test]
+async fn who_waits_for_a_session_is_woken_by_its_end_and_no_others() {
+    let (_agent, client) = agent().await;
+    let mine = client.session_create(&session(0)).await.unwrap();
+    let other = client.session_create(&session(0)).await.unwrap();
+    let index = client.session_info(&mine, None).await.unwrap().index;
+    let wait = Wait { index, wait: Duration::from_secs(10) };
+    let waiting = tokio::spawn({
+        let (client, mine) = (client.clone(), mine.clone());
+        async move { client.session_info(&mine, Some(wait)).await.unwrap().value }
+    });
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    client.session_destroy(&other).await.unwrap();
+    client.session_create(&session(0)).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(!waiting.is_finished());
+    client.session_destroy(&mine).await.unwrap();
+    assert_eq!(waiting.await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn a_session_ends_with_the_check_it_depends_on() {
     let (_agent, client) = agent().await;
     let check = types::CheckRegistration {

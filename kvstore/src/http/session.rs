@@ -150,7 +150,8 @@ pub(super) fn list(_: &App, _: &Call) -> Result<Read, ApiError> {
 }
 
 fn read(render: impl Fn(&State) -> Found + Send + Sync + 'static) -> Read {
-    Read::of_kv(WatchKey::Sessions, render)
+    // They show the name of their host as it is spelled.
+    Read::of_kv(WatchKey::Sessions, render).shared_while([WatchKey::Sessions, WatchKey::Nodes])
 }
 
 fn listed<'a>(state: &State, sessions: impl Iterator<Item = &'a Stamped<Session>>) -> Found {

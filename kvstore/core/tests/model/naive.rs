@@ -1,6 +1,9 @@
 //! The registry's rules once more, on plain maps and without any index.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use kvstore_core::{
     Command, Index, KvVerb, Outcome, Refusal, RowVerb, Target, TxnError, TxnStep,
@@ -18,6 +21,8 @@ pub(crate) struct Naive {
     pub(crate) checks: BTreeMap<(NodeKey, CheckId), Stamped<Check>>,
     pub(crate) sessions: BTreeMap<SessionId, Stamped<Session>>,
     pub(crate) kv: BTreeMap<String, Stamped<KvEntry>>,
+    /// Whether steps of the last transaction changed one row twice, so that what the first did may be undone.
+    pub(crate) twice: bool,
 }
 
 fn unstamped<T>(value: T) -> Stamped<T> {
@@ -36,16 +41,17 @@ fn stamp<K: Ord, T: PartialEq>(table: &mut BTreeMap<K, Stamped<T>>, old: &BTreeM
 impl Naive {
     pub(crate) fn new(index: u64) -> Self {
         let (nodes, instances, checks) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { index, nodes, instances, checks, sessions: BTreeMap::new(), kv: BTreeMap::new() }
+        Self { index, nodes, instances, checks, sessions: BTreeMap::new(), kv: BTreeMap::new(), twice: false }
     }
 
     pub(crate) fn carry_out(&mut self, command: &Command) -> Result<Outcome, Refusal> {
+        self.twice = false;
         let mut next = self.clone();
         let outcome = match command {
             Command::Txn { steps } => next.txn(steps)?,
             command => next.step(|naive| naive.change(command))?,
         };
-        if next.rows() != self.rows() {
+        if next.twice || next.rows() != self.rows() {
             next.index = self.index + 1;
             *self = next;
         }
@@ -94,11 +100,17 @@ impl Naive {
 
     /// The words for a failure are the tables' to judge.
     fn txn(&mut self, steps: &[TxnStep]) -> Result<Outcome, Refusal> {
-        let mut errors = Vec::new();
+        let (mut changed, mut errors) = (BTreeSet::new(), Vec::new());
         for (step, txn_step) in steps.iter().enumerate() {
+            let before = self.rows();
             if self.step(|naive| naive.txn_step(txn_step)).is_err() {
                 errors.push(TxnError { step, what: String::new() });
             }
+            let (before, after): (BTreeSet<_>, BTreeSet<_>) =
+                (before.into_iter().collect(), self.rows().into_iter().collect());
+            let keys: BTreeSet<_> = before.symmetric_difference(&after).map(|(key, _)| key.clone()).collect();
+            self.twice |= !changed.is_disjoint(&keys);
+            changed.extend(keys);
         }
         if errors.is_empty() { Ok(Outcome::Txn(vec![])) } else { Err(Refusal::Txn(errors)) }
     }
