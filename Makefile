@@ -32,10 +32,10 @@ demo: ## show the main job with real containers, HAProxy and nginx; stays up unt
 clean-demo: ## remove what a demo that was killed left behind
 	examples/demo/run.sh clean
 
-bench: ## print how fast it is, beside what it is compared with
+bench: ## print how fast it is, beside what it is compared with (ONLY="put herd": these figures only)
 	tests/setup.sh
 	$(CARGO) build --release --workspace --bins --locked
-	$(TARGET)/release/bench
+	$(TARGET)/release/bench $(ONLY)
 
 hostile: ## send random requests to every endpoint for a minute (SECONDS=n: for longer; SEED=n: the same again)
 	HOSTILE_SECONDS=$(or $(SECONDS),60) $(CARGO) test --release --locked -p kvstore --lib hostile -- --nocapture

@@ -16,6 +16,7 @@ NEEDS=(
     dig=bind9-dnsutils
     docker=docker.io
     dockerd=docker.io
+    etcd=etcd-server
     haproxy=haproxy
     ip=iproute2
     iptables=iptables
@@ -67,8 +68,8 @@ install_quietly() {
     fi
     "${apt[@]}" install -y --no-install-recommends "$@" </dev/null >/dev/null
     local unit
-    for unit in nginx haproxy; do
-        if [[ " $* " == *" $unit "* ]]; then systemctl --quiet disable "$unit" 2>/dev/null || true; fi
+    for unit in nginx haproxy etcd; do
+        if [[ " $* " == *" $unit"[\ -]* ]]; then systemctl --quiet disable "$unit" 2>/dev/null || true; fi
     done
 }
 

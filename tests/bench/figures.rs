@@ -13,7 +13,7 @@ impl Times {
     }
 
     /// The time that `percent` of all did not exceed.
-    fn at(&self, percent: usize) -> Duration {
+    pub(crate) fn at(&self, percent: usize) -> Duration {
         self.0.get((self.0.len() * percent / 100).min(self.0.len().saturating_sub(1))).copied().unwrap_or_default()
     }
 
@@ -22,10 +22,22 @@ impl Times {
     }
 }
 
+impl FromIterator<Duration> for Times {
+    fn from_iter<T: IntoIterator<Item = Duration>>(times: T) -> Self {
+        let mut times: Vec<_> = times.into_iter().collect();
+        times.sort();
+        Self(times)
+    }
+}
+
 impl fmt::Display for Times {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ms = |percent| self.at(percent).as_secs_f64() * 1000.0;
         let (min, median, p90, max) = (ms(0), ms(50), ms(90), ms(100));
+        // Below a millisecond a tenth of it tells too little.
+        if median < 1.0 {
+            return write!(f, "median {median:.2} ms (n={}, min {min:.2}, p90 {p90:.2}, max {max:.2})", self.0.len());
+        }
         write!(f, "median {median:.1} ms (n={}, min {min:.1}, p90 {p90:.1}, max {max:.1})", self.0.len())
     }
 }
@@ -46,6 +58,29 @@ impl Row {
 
     pub(crate) fn told(what: &'static str, found: &impl ToString) -> Self {
         Self { what, found: found.to_string(), bound: None }
+    }
+
+    /// How many times what `of` does was reached.
+    pub(crate) fn ratio(what: &'static str, ratio: f64, of: &str, least: f64) -> Self {
+        let bound = Some((format!("at least {least} of it"), ratio >= least));
+        Self { what, found: format!("{ratio:.2} of {of}"), bound }
+    }
+
+    /// Something that may be at most `limit` times what it is compared with.
+    pub(crate) fn at_most(what: &'static str, ratio: f64, of: &str, limit: f64) -> Self {
+        let bound = Some((format!("at most {limit} of it"), ratio <= limit));
+        Self { what, found: format!("{ratio:.2} of {of}"), bound }
+    }
+
+    /// Of something, so many a second.
+    pub(crate) fn rate(what: &'static str, rate: f64) -> Self {
+        Self::told(what, &format!("{rate:.0}"))
+    }
+
+    /// The same with more said of it.
+    pub(crate) fn note(mut self, note: impl std::fmt::Display) -> Self {
+        self.found = format!("{} ({note})", self.found);
+        self
     }
 
     pub(crate) fn holds(&self) -> bool {

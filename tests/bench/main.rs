@@ -1,14 +1,28 @@
-//! `make bench`: how fast the main job is on this machine, each figure beside what it is compared with.
+//! `make bench`: how fast it is on this machine, each figure beside what it is compared with in the same run.
 //!
-//! Every measurement runs alone, in this order: a container's start until the catalog has it; a change in the catalog
-//! until the new file is live; reads of a key beside nginx serving a file. Exits with 1 if a bound is missed.
+//! ```text
+//! bench [FIGURE]...
+//! ```
+//!
+//! Without a figure, all of them, one after the other and each alone. Exits with 1 if a bound is missed, and with 2 if
+//! there is no such figure or the machine lacks what it needs.
 
+mod catalog;
 mod change;
 mod figures;
-mod kv;
+mod floor;
+mod herd;
+mod memory;
+mod peers;
+mod reads;
+mod reference;
 mod start;
+mod wake;
+mod wire;
+mod writes;
+mod wrk;
 
-use std::process::ExitCode;
+use std::{pin::Pin, process::ExitCode};
 
 use figures::Row;
 use flotilla_tests::{
@@ -17,28 +31,132 @@ use flotilla_tests::{
 };
 use tokio::runtime::Builder;
 
-fn main() -> ExitCode {
-    let mut needs = Need::DOCKER.to_vec();
-    needs.extend(["curl", "haproxy", "nginx", "wrk"].map(Need::Program));
-    if let Verdict::Skip(missing) | Verdict::Refuse(missing) = verdict(&needs, false) {
-        eprintln!("bench: this machine lacks {missing}; tests/setup.sh installs programs");
-        return ExitCode::FAILURE;
-    }
-    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads can be made");
-    let rows = runtime.block_on(measure());
-    docker::remove_shared();
-    for row in &rows {
-        println!("{row}");
-    }
-    if rows.iter().all(Row::holds) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+type Rows = Pin<Box<dyn Future<Output = Vec<Row>>>>;
+
+/// Something that is measured by itself.
+struct Figure {
+    name: &'static str,
+    what: &'static str,
+    /// Programs beside those of this workspace.
+    programs: &'static [&'static str],
+    docker: bool,
+    measure: fn() -> Rows,
 }
 
-async fn measure() -> Vec<Row> {
-    eprintln!("bench: container start -> catalog...");
-    let mut rows = vec![start::to_catalog().await];
-    eprintln!("bench: catalog change -> file...");
-    rows.extend(change::to_file().await);
-    eprintln!("bench: reads of a key, and nginx...");
-    rows.extend(kv::reads().await);
-    rows
+const FIGURES: &[Figure] = &[
+    Figure {
+        name: "start",
+        what: "a container's start until the catalog has it",
+        programs: &[],
+        docker: true,
+        measure: || Box::pin(start::to_catalog()),
+    },
+    Figure {
+        name: "file",
+        what: "a change in the catalog until the new file is live",
+        programs: &["haproxy", "nginx"],
+        docker: false,
+        measure: || Box::pin(change::to_file()),
+    },
+    Figure {
+        name: "kv",
+        what: "reads of a key, and nginx",
+        programs: &["nginx", "wrk"],
+        docker: false,
+        measure: || Box::pin(reads::key()),
+    },
+    Figure {
+        name: "health",
+        what: "the health of a service, and nginx",
+        programs: &["nginx", "wrk"],
+        docker: false,
+        measure: || Box::pin(reads::health()),
+    },
+    Figure {
+        name: "services",
+        what: "the list of services, one made for each request, and nginx",
+        programs: &["nginx", "wrk"],
+        docker: false,
+        measure: || Box::pin(reads::services()),
+    },
+    Figure {
+        name: "put",
+        what: "durable writes, etcd, and what the disk allows",
+        programs: &["etcd", "nginx", "wrk"],
+        docker: false,
+        measure: || Box::pin(writes::keys()),
+    },
+    Figure {
+        name: "wake",
+        what: "a registration until a waiting query is answered",
+        programs: &[],
+        docker: false,
+        measure: || Box::pin(wake::to_answer()),
+    },
+    Figure {
+        name: "herd",
+        what: "5,000 waiting queries, and bare writes",
+        programs: &[],
+        docker: false,
+        measure: || Box::pin(herd::answered()),
+    },
+    Figure {
+        name: "memory",
+        what: "resident memory",
+        programs: &[],
+        docker: false,
+        measure: || Box::pin(memory::resident()),
+    },
+];
+
+fn main() -> ExitCode {
+    let names: Vec<String> = std::env::args().skip(1).collect();
+    let chosen = match chosen(&names) {
+        Ok(chosen) => chosen,
+        Err(why) => {
+            eprintln!("bench: {why}");
+            return ExitCode::from(2);
+        }
+    };
+    let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads can be made");
+    let mut held = true;
+    for figure in chosen {
+        eprintln!("bench: {}...", figure.what);
+        for row in runtime.block_on((figure.measure)()) {
+            held &= row.holds();
+            println!("{row}");
+        }
+    }
+    docker::remove_shared();
+    if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// The figures of these names, or all; or what is wrong with the names or the machine.
+fn chosen(names: &[String]) -> Result<Vec<&'static Figure>, String> {
+    let known = FIGURES.iter().map(|figure| figure.name).collect::<Vec<_>>();
+    if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        return Err(format!("there is no figure {unknown:?}; there are {}", known.join(", ")));
+    }
+    let wanted = |figure: &&Figure| names.is_empty() || names.iter().any(|name| name == figure.name);
+    let chosen: Vec<&Figure> = FIGURES.iter().filter(wanted).collect();
+    let docker = chosen.iter().filter(|figure| figure.docker).flat_map(|_| Need::DOCKER);
+    let programs = chosen.iter().flat_map(|figure| figure.programs).copied().map(Need::Program);
+    match verdict(&docker.chain(programs).collect::<Vec<_>>(), false) {
+        Verdict::Run => Ok(chosen),
+        Verdict::Skip(missing) | Verdict::Refuse(missing) => {
+            Err(format!("this machine lacks {missing}; tests/setup.sh installs programs"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_figure_is_chosen_by_its_name() {
+        let names = |names: &[&str]| chosen(&names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>());
+        assert_eq!(names(&["wake", "memory"]).unwrap().iter().map(|f| f.name).collect::<Vec<_>>(), ["wake", "memory"]);
+        assert!(names(&["speed"]).is_err_and(|why| why.contains("speed") && why.contains("herd")));
+    }
 }

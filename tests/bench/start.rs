@@ -14,7 +14,7 @@ use crate::figures::{Row, Times};
 const ROUNDS: usize = 30;
 const LIMIT: Duration = Duration::from_millis(10);
 
-pub(crate) async fn to_catalog() -> Row {
+pub(crate) async fn to_catalog() -> Vec<Row> {
     let dockerd = Dockerd::shared();
     let registry = Registry::in_memory().await;
     let state = tempfile::tempdir().expect("a temporary directory can be made");
@@ -30,7 +30,7 @@ pub(crate) async fn to_catalog() -> Row {
             times.push(took);
         }
     }
-    Row::within("container start -> in the catalog", &times, LIMIT, "Registrator with Consul 3.8")
+    vec![Row::within("container start -> in the catalog", &times, LIMIT, "Registrator with Consul 3.8")]
 }
 
 async fn once(dockerd: &Dockerd, client: &Client, service: &str) -> Duration {

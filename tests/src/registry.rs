@@ -3,7 +3,10 @@
 //! It refuses what a genuine Consul does not have: so every story also shows that our programs, and those of others, need
 //! no extension.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use kvstore_client::{Client, ClientConfig};
 use tempfile::TempDir;
@@ -21,7 +24,9 @@ const START_LIMIT: Duration = Duration::from_secs(15);
 pub struct Registry {
     http: u16,
     dns: u16,
-    data: Option<TempDir>,
+    data: Option<PathBuf>,
+    /// Taken away with it.
+    _temporary: Option<TempDir>,
     program: Option<Program>,
     /// Talks to it.
     pub client: Client,
@@ -30,7 +35,7 @@ pub struct Registry {
 impl Registry {
     /// Starts one that keeps nothing.
     pub async fn in_memory() -> Self {
-        Self::start(None).await
+        Self::start(None, None).await
     }
 
     /// Starts one that keeps its data.
@@ -38,15 +43,21 @@ impl Registry {
     /// # Panics
     /// If there is no place for them.
     pub async fn on_disk() -> Self {
-        Self::start(Some(tempfile::tempdir().expect("a temporary directory can be made"))).await
+        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        Self::start(Some(dir.path().to_owned()), Some(dir)).await
     }
 
-    async fn start(data: Option<TempDir>) -> Self {
+    /// Starts one that keeps its data in a folder of the caller's.
+    pub async fn on_disk_in(dir: &Path) -> Self {
+        Self::start(Some(dir.to_owned()), None).await
+    }
+
+    async fn start(data: Option<PathBuf>, temporary: Option<TempDir>) -> Self {
         let (http, dns) = (free_port(), free_port());
         let addresses = vec![format!("http://127.0.0.1:{http}")];
         let config = ClientConfig { addresses, timeout: Duration::from_secs(5), ..ClientConfig::default() };
         let client = Client::new(&config).expect("the address is well formed");
-        let mut registry = Self { http, dns, data, program: None, client };
+        let mut registry = Self { http, dns, data, _temporary: temporary, program: None, client };
         registry.start_again().await;
         registry
     }
@@ -57,7 +68,7 @@ impl Registry {
         let mut launch = Launch::ours("kvstore").args(["agent", "--node", "test", "--strict-consul"]);
         launch = launch.args(["--http-addr", &address(self.http), "--dns-addr", &address(self.dns)]);
         launch = match &self.data {
-            Some(dir) => launch.args([Path::new("--data-dir"), dir.path()]),
+            Some(dir) => launch.args([Path::new("--data-dir"), dir]),
             None => launch.args(["--dev"]),
         };
         self.program = Some(launch.start());
@@ -88,7 +99,7 @@ impl Registry {
 
     /// Where it keeps its data, if it does.
     pub fn data_dir(&self) -> Option<&Path> {
-        self.data.as_ref().map(TempDir::path)
+        self.data.as_deref()
     }
 
     /// The running program.
