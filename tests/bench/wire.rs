@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn an_answer_ends_where_its_head_says() {
-        assert_eq!(measured(b"HTTP/1.1 200 OK\r\nX-Consul-Index: 7\r\ncontent-length: 5\r\n\r\nab").unwrap(), (7, 65));
+        assert_eq!(measured(b"HTTP/1.1 200 OK\r\nX-Consul-Index: 7\r\ncontent-length: 5\r\n\r\nab").unwrap(), (7, 62));
         assert_eq!(measured(b"HTTP/1.1 200 OK\r\ncontent-le"), None);
     }
 }
