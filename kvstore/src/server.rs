@@ -6,6 +6,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use kvstore_client::with_causes;
 use kvstore_core::{
     Command, Index, Target,
     health::Status,
@@ -23,7 +24,7 @@ use crate::{
     engine::{Embedded, Engine, EngineError, Memory},
     http::{self, About, App, Listener},
     reload::{Reload, Reread},
-    store::{Store, WriteError, Writer, with_causes},
+    store::{Store, WriteError, Writer},
 };
 
 pub use crate::logging::Logs;

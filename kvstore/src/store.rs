@@ -13,6 +13,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+use kvstore_client::with_causes;
 use kvstore_core::{Command, Index, Outcome, Refusal, State, Touched, WatchKey, decide, names::Key};
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -318,12 +319,6 @@ fn reply(pending: Pending, written: Written) {
     if let Some(reply) = pending.reply {
         let _ = reply.send(written);
     }
-}
-
-/// The error and what caused it, in one line.
-pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
-    std::iter::successors(error.source(), |e| e.source())
-        .fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 #[cfg(test)]

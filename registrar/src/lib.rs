@@ -56,7 +56,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
             warn!(
                 "{}; this host is told from others by Docker's ID alone, which clones of a machine share. \
                  Give a directory by --state-dir",
-                docker::chain(&error)
+                kvstore_client::with_causes(&error)
             );
             "-".into()
         }),

@@ -3,10 +3,10 @@
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use clap::{Parser, Subcommand, ValueEnum, error::ErrorKind};
+use kvstore_client::with_causes;
 use nix::sys::signal::Signal;
 use registrar::{
     config::{Config, LogFormat, Settings},
-    docker::chain,
     explain::explain,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -112,7 +112,7 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
             Some(Command::Explain { name, format }) => show(&config, Some(&name), format).await,
             Some(Command::Version) | None => registrar::run(config, until_signal()?).await,
         };
-        done.map_err(|error| Failure(1, chain(&error)))
+        done.map_err(|error| Failure(1, with_causes(&error)))
     })
 }
 

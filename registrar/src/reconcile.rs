@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, future::BoxFuture, stream::FuturesUnordered};
-use kvstore_client::Error;
+use kvstore_client::{Error, with_causes};
 use tokio::{
     sync::{mpsc, watch},
     time::sleep_until,
@@ -21,7 +21,7 @@ use crate::{
     config::{Config, PolicySettings},
     container::Container,
     docker::{
-        Identity, chain,
+        Identity,
         follow::{News, follow},
     },
     ledger::{Call, Ledger, Outcome},
@@ -233,7 +233,7 @@ impl Reconciler {
                 say_done(call, container, known.map(|actual| actual.name).as_deref());
             }
             Outcome::Lost(error) => {
-                debug!("{}", chain(&error));
+                debug!("{}", with_causes(&error));
                 self.registry.look.notify_one();
             }
             Outcome::Unwilling(Some(error)) => {
@@ -287,11 +287,11 @@ impl Reconciler {
         info!(instances = ids.len(), "removing everything of this host from the registry");
         for id in ids {
             if let Err(error) = self.registry.perform(&id, &Action::Deregister, address).await {
-                warn!(id, "cannot be removed: {}", chain(&error));
+                warn!(id, "cannot be removed: {}", with_causes(&error));
             }
         }
         if let Err(error) = self.registry.leave().await {
-            warn!("the node cannot be removed: {}", chain(&error));
+            warn!("the node cannot be removed: {}", with_causes(&error));
         }
     }
 }

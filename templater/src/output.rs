@@ -10,11 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use kvstore_client::with_causes;
 use tracing::{info, warn};
 
 use crate::{
     command::{self, CommandLine},
-    report::{chain, with_details},
+    report::with_details,
     state::{State, StateError},
     target::{
         Kind,
@@ -114,7 +115,7 @@ impl PutError {
             Self::Refused { cause, .. } => with_details(&self.to_string(), cause, Some(hint)),
             Self::Reload { cause, .. } => with_details(&self.to_string(), cause, None),
             Self::Io { source, .. } => with_details(&self.to_string(), &source.to_string(), None),
-            Self::State(error) => chain(error),
+            Self::State(error) => with_causes(error),
         }
     }
 }
@@ -245,7 +246,7 @@ impl Output {
             return match command::run(&invocation, self.spec.command_timeout).await {
                 Ok(_) => Ok(()),
                 Err(error) => {
-                    let said = format!("{}\n{}", chain(&error), error.output());
+                    let said = format!("{}\n{}", with_causes(&error), error.output());
                     Err(refused("check_cmd".into(), said))
                 }
             };
@@ -270,7 +271,7 @@ impl Output {
         let told = if let Some(reload) = &self.spec.reload_cmd {
             let invocation = reload.expand(destination, destination);
             let ran = command::run(&invocation, self.spec.command_timeout).await;
-            ran.map_err(|e| failed(format!("{}\n{}", chain(&e), e.output())))?;
+            ran.map_err(|e| failed(format!("{}\n{}", with_causes(&e), e.output())))?;
             "the reload command has run".to_owned()
         } else if let Some(readers) = readers {
             readers.reload(&self.docker).await.map_err(failed)?;
@@ -284,7 +285,7 @@ impl Output {
             "nobody is to be told".to_owned()
         };
         if let Err(error) = self.state_mut().reloaded(text.as_bytes()) {
-            warn!("{}; the next start reloads once more than needed", chain(&error));
+            warn!("{}; the next start reloads once more than needed", with_causes(&error));
         }
         Ok(told)
     }

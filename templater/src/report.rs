@@ -1,20 +1,6 @@
 //! Errors in words: what went wrong, on what, why, and what to do next.
 
-use std::{error::Error, fmt::Write};
-
-/// An error and its causes on one line, each cause once.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let message = error.to_string();
-        if !text.contains(&message) {
-            let _ = write!(text, ": {message}");
-        }
-        cause = error.source();
-    }
-    text
-}
+use std::fmt::Write;
 
 /// `what`, then its cause and what to try, each on lines of its own.
 pub(crate) fn with_details(what: &str, cause: &str, hint: Option<&str>) -> String {

@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kvstore_client::Backoff;
+use kvstore_client::{Backoff, with_causes};
 use tokio::{sync::Notify, time::sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug, error, error_span, info, warn};
@@ -18,7 +18,7 @@ use crate::{
     output::{Output, Put, PutError},
     quiescence::Quiescence,
     render::{Outcome, Rendering, Sources, Template, TemplateError},
-    report::{chain, with_details},
+    report::with_details,
     source::{self, SourceWatcher},
     target::container::Docker,
     values::Dependency,
@@ -323,7 +323,7 @@ impl Worker {
 }
 
 fn cause_of(error: &source::SourceError) -> String {
-    let whole = chain(error);
+    let whole = with_causes(error);
     whole.strip_prefix(&format!("{error}: ")).unwrap_or(&whole).to_owned()
 }
 

@@ -222,7 +222,7 @@ impl Inner {
 
 impl Contact {
     fn failed(&mut self, dependency: &Arc<Dependency>, error: &Error) {
-        let failure = Failure { transient: error.is_transient(), message: crate::report::chain(error) };
+        let failure = Failure { transient: error.is_transient(), message: kvstore_client::with_causes(error) };
         let known = self.failing.get(dependency).is_some_and(|f| f.message == failure.message);
         if known || failure.transient && self.is_away() {
             debug!(%dependency, "no answer: {}", failure.message);

@@ -4,12 +4,14 @@
 //! to it. [`Client`] has one method per endpoint, each with a deadline. [`Watch`] turns blocking queries into a
 //! stream of new values. Everything here also works against a genuine Consul agent.
 
+mod causes;
 mod client;
 mod duration;
 mod error;
 pub mod types;
 mod watch;
 
+pub use causes::{causes, with_causes};
 pub use client::{Client, ClientConfig, Download, KvPut, Read, Select, Wait};
 pub use duration::{GoDuration, ParseDurationError};
 pub use error::Error;

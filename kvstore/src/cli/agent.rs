@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use kvstore_client::with_causes;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -15,7 +16,6 @@ use crate::{
     logging,
     reload::{Reload, Reread},
     server::{self, Surroundings},
-    store::with_causes,
 };
 
 const EXAMPLES: &str = "\

@@ -2,6 +2,8 @@
 
 use std::{error::Error, fmt, process::ExitCode};
 
+use kvstore_client::causes;
+
 use crate::{config::ConfigError, server::ServerError};
 
 /// A command that did not do what it was asked to.
@@ -25,13 +27,8 @@ impl Failure {
     }
 
     /// `error` and what caused it; texts that only repeat are left out.
-    pub(super) fn because(mut self, error: &(dyn Error + 'static)) -> Self {
-        for cause in std::iter::successors(Some(error), |&e| e.source()) {
-            let text = cause.to_string();
-            if !self.what.contains(&text) && !self.causes.iter().any(|known| known.contains(&text)) {
-                self.causes.push(text);
-            }
-        }
+    pub(super) fn because(mut self, error: &dyn Error) -> Self {
+        self.causes.extend(causes(error).into_iter().filter(|text| !self.what.contains(text)));
         self
     }
 

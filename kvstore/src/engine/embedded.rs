@@ -14,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use kvstore_client::with_causes;
 use kvstore_core::{
     Changes, Index, Op, Put,
     row::{Row, RowRange, Stamped},
@@ -294,8 +295,7 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, Cause>) -> Result<T, Cause> {
 }
 
 fn damaged(cause: &Cause) -> String {
-    let causes = std::iter::successors(cause.source(), |&cause| cause.source());
-    let what = causes.fold(cause.to_string(), |text, cause| format!("{text}: {cause}"));
+    let what = with_causes(&**cause);
     format!("it is damaged: {what}; it stays where it is: put a backup in its place, or move it away to begin empty")
 }
 

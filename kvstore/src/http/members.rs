@@ -117,6 +117,6 @@ pub(super) async fn force_leave(app: &App, call: Call) -> Answer {
 
 /// Reads the configuration again.
 pub(super) async fn reload(app: &App, _: Call) -> Answer {
-    app.reload.run().await.map_err(|error| ApiError::Rejected(crate::store::with_causes(&error)))?;
+    app.reload.run().await.map_err(|error| ApiError::Rejected(kvstore_client::with_causes(&error)))?;
     Ok(empty())
 }

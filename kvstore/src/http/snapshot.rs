@@ -12,14 +12,12 @@ use hyper::{
     Response,
     header::{CONTENT_TYPE, HeaderValue},
 };
+use kvstore_client::with_causes;
 use kvstore_core::{Command, Index};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{Answer, App, Body, Call, Received, blocking, empty, error::ApiError};
-use crate::{
-    snapshot::{self, Archive},
-    store::with_causes,
-};
+use crate::snapshot::{self, Archive};
 
 /// Snapshots that are taken at the same time; each holds the state of its moment in memory.
 pub(super) const MAX_SAVES: usize = 4;

@@ -256,5 +256,5 @@ fn host_of(row: &Row) -> Option<&NodeKey> {
 }
 
 fn with_cause(error: &RowError) -> String {
-    crate::store::with_causes(error)
+    kvstore_client::with_causes(error)
 }

@@ -15,14 +15,14 @@ use bollard::models::{
     ContainerInspectResponse, ContainerSummary, ContainerSummaryStateEnum, EventMessage, EventMessageTypeEnum,
 };
 use futures_util::{Stream, StreamExt, stream::FuturesUnordered};
-use kvstore_client::Backoff;
+use kvstore_client::{Backoff, with_causes};
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, sleep_until},
 };
 use tracing::{debug, info, warn};
 
-use super::{Connection, Error, Identity, chain, is_nonsense, status};
+use super::{Connection, Error, Identity, is_nonsense, status};
 use crate::container::{Container, Endpoint, HealthState, signal};
 
 /// Inspections at the same time: more would only wait inside of Docker.
@@ -101,7 +101,7 @@ pub async fn follow(address: &str, resync: Option<Duration>, news: mpsc::Sender<
             Err(error) => error,
         };
         if !std::mem::replace(&mut lost, true) {
-            warn!("{}; what is registered stays, and Docker is asked again until it answers", chain(&error));
+            warn!("{}; what is registered stays, and Docker is asked again until it answers", with_causes(&error));
         }
         tokio::select! {
             () = sleep(backoff.delay()) => {}
@@ -388,9 +388,9 @@ impl<'a> Session<'a> {
                 Err(why) => self.unreadable(&id, why).await?,
             },
             Ok(None) => self.gone(&id, cause).await?,
-            Err(error) if is_nonsense(&error) => self.unreadable(&id, &chain(&error)).await?,
+            Err(error) if is_nonsense(&error) => self.unreadable(&id, &with_causes(&error)).await?,
             Err(Error::Call { source, .. }) if status(&source).is_some() => {
-                self.unreadable(&id, &chain(&source)).await?;
+                self.unreadable(&id, &with_causes(&source)).await?;
                 self.start_look(id.clone(), LOOK_AGAIN);
             }
             Err(error) => return Err(error.into()),

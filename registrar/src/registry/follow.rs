@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kvstore_client::{Backoff, Error, Wait};
+use kvstore_client::{Backoff, Error, Wait, with_causes};
 use tokio::{
     sync::{mpsc, watch},
     time::{Interval, MissedTickBehavior, interval, sleep},
@@ -15,10 +15,7 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{Place, Registry, Trouble};
-use crate::{
-    docker::chain,
-    plan::{Mark, Registered},
-};
+use crate::plan::{Mark, Registered};
 
 /// Longest single wait for a change.
 const WATCH: Duration = Duration::from_mins(1);
@@ -53,7 +50,7 @@ impl Registry {
         let mut follower = Follower { registry: self, resync, mark, views, lost: None, poll: false };
         let mut backoff = Backoff::between(Duration::from_millis(100), MAX_BACKOFF);
         while let Err(trouble) = follower.session(&mut backoff).await {
-            let message = chain(&trouble);
+            let message = with_causes(&trouble);
             // The words of one loss differ (refused, then reset); it is still one.
             if follower.lost.is_none()
                 || matches!(trouble, Trouble::Rival { .. }) && follower.lost != Some(message.clone())

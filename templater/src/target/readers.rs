@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use kvstore_client::with_causes;
+
 use super::{
     Kind,
     container::{Container, Docker, DockerError},
@@ -14,7 +16,6 @@ use super::{
 };
 use crate::{
     command::{self, CommandError, Invocation},
-    report::chain,
     temp::TempFile,
 };
 
@@ -75,7 +76,7 @@ impl Readers {
 
     /// Why containers could not be looked at, if they could not.
     pub fn blind(&self) -> Option<String> {
-        self.blind.as_ref().map(|error| chain(error))
+        self.blind.as_ref().map(|error| with_causes(error))
     }
 
     /// Whether a container has the file itself mounted, and so would never see one renamed over it.
@@ -118,7 +119,7 @@ impl Readers {
                     self.complaints(&output)
                 )),
                 Err(CommandError::Failed { output, .. }) => Verdict::Refused(self.complaints(&output)),
-                Err(error) => Verdict::Refused(chain(&error)),
+                Err(error) => Verdict::Refused(with_causes(&error)),
             };
             if verdict != Verdict::Accepted {
                 return verdict;
@@ -202,7 +203,7 @@ impl Readers {
                 result.output.trim()
             )),
             Ok(result) => Verdict::Refused(self.complaints(&result.output)),
-            Err(error) => Verdict::Refused(chain(&error)),
+            Err(error) => Verdict::Refused(with_causes(&error)),
         }
     }
 
@@ -220,10 +221,10 @@ impl Readers {
     pub async fn reload(&self, docker: &Docker) -> Result<(), String> {
         let mut failed = Vec::new();
         for process in &self.processes {
-            failed.extend(process.reload().await.err().map(|e| chain(&e)));
+            failed.extend(process.reload().await.err().map(|e| with_causes(&e)));
         }
         for container in &self.containers {
-            failed.extend(docker.reload(container).await.err().map(|e| chain(&e)));
+            failed.extend(docker.reload(container).await.err().map(|e| with_causes(&e)));
         }
         if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
     }

@@ -14,6 +14,7 @@ mod udp;
 
 use std::{error::Error, fmt::Write as _, io, time::Duration};
 
+use kvstore_client::with_causes;
 use kvstore_core::{
     health::Status,
     row::{Probe, ProbeKind},
@@ -156,17 +157,9 @@ impl Finding {
 
 /// A probe that failed by `error`: critical, unless it is this host that lacks something.
 fn failed(what: &str, error: &(dyn Error + 'static)) -> Finding {
-    let causes: Vec<_> = std::iter::successors(Some(error), |&e| e.source()).collect();
-    let mut text = String::new();
-    for cause in &causes {
-        let cause = cause.to_string();
-        // Many errors repeat their cause's text; once is enough.
-        if !text.ends_with(&cause) {
-            text.push_str(if text.is_empty() { "" } else { ": " });
-            text.push_str(&cause);
-        }
-    }
-    let lacking = causes.iter().filter_map(|e| e.downcast_ref::<io::Error>()).any(is_lack_here);
+    let text = with_causes(error);
+    let mut causes = std::iter::successors(Some(error), |&e| e.source());
+    let lacking = causes.any(|e| e.downcast_ref::<io::Error>().is_some_and(is_lack_here));
     if lacking { Finding::NotTried(format!("{what}: {text}")) } else { critical(what, &text) }
 }
 
