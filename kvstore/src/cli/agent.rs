@@ -37,7 +37,9 @@ A configuration file is YAML or JSON; Consul's own JSON keys are taken:
 
 Flags win over the environment, that over files, later files over earlier ones.
 Data are kept in /var/lib/flotilla/kvstore by root, else in $XDG_STATE_HOME/flotilla/kvstore (~/.local/state/...).
-Signals: INT and TERM stop in order; a second one stops at once. HUP reads the configuration again.";
+Signals: INT and TERM stop in order; a second one stops at once. HUP reads the configuration again.
+Exit codes: 0 stopped by a signal or by kvstore leave; 1 an address is taken, the data cannot be used, or it was stopped at
+once; 2 the command or the configuration is wrong.";
 
 /// Runs the registry: HTTP, DNS, and the health checks of this host.
 #[derive(Debug, clap::Args)]

@@ -12,6 +12,8 @@ use tokio::{
     time::timeout,
 };
 
+use super::failure::Failure;
+
 /// Signals that stop us, and are handed on to the program.
 const STOPS: [(SignalKind, Signal); 4] = [
     (SignalKind::interrupt(), Signal::SIGINT),
@@ -32,6 +34,16 @@ pub(super) fn command(words: &[String], shell: Option<bool>) -> Command {
     let mut command = Command::new(&words[0]);
     command.args(&words[1..]);
     command
+}
+
+/// Refuses `words` that begin with what can only be a mistyped option of ours.
+pub(super) fn no_option(words: &[String]) -> Result<(), Failure> {
+    match words.first().filter(|word| word.starts_with('-')) {
+        None => Ok(()),
+        Some(word) => {
+            Err(Failure::usage(format!("{word} is no option, and no program's name")).hint("--help shows all"))
+        }
+    }
 }
 
 /// The signals that stop us; taken once, they end the process no more.

@@ -12,7 +12,9 @@ use super::failure::Failure;
 Examples:
   kvstore completions bash > /etc/bash_completion.d/kvstore
   kvstore completions zsh > ~/.zfunc/_kvstore
-  kvstore completions fish > ~/.config/fish/completions/kvstore.fish")]
+  kvstore completions fish > ~/.config/fish/completions/kvstore.fish
+
+Exit codes: 0 printed; 2 there is no such shell.")]
 pub(super) struct CompletionsArgs {
     /// Which shell.
     #[arg(value_enum)]
@@ -30,7 +32,9 @@ pub(super) fn completions(args: &CompletionsArgs, mut command: clap::Command) ->
 #[command(after_help = "\
 Examples:
   kvstore man /usr/local/share/man/man1
-  kvstore man . && man ./kvstore-kv-get.1")]
+  kvstore man . && man ./kvstore-kv-get.1
+
+Exit codes: 0 written; 1 they cannot be written; 2 the command is wrong.")]
 pub(super) struct ManArgs {
     /// Made if it does not exist; pages in it are replaced.
     #[arg(value_name = "DIR")]

@@ -37,7 +37,7 @@ pub(super) struct Args {
     #[arg(long, conflicts_with_all = ["node", "service", "tag", "payload"])]
     list: bool,
     /// What is told: a text, @FILE, or - for standard input.
-    #[arg(default_value = "", hide_default_value = true, allow_hyphen_values = true)]
+    #[arg(default_value = "", hide_default_value = true)]
     payload: String,
     #[command(flatten)]
     format: FormatArgs,

@@ -22,7 +22,9 @@ Examples:
   kvstore kv get config/colour
   kvstore kv get --recurse config/
   kvstore kv delete --recurse config/
-  kvstore kv export > backup.json && kvstore kv import @backup.json";
+  kvstore kv export > backup.json && kvstore kv import @backup.json
+
+Exit codes: 0 done; 1 there is no such key, it has changed since --modify-index, or no answer; 2 the command is wrong.";
 
 /// Reads and writes keys.
 #[derive(Debug, clap::Args)]

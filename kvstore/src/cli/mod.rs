@@ -1,6 +1,7 @@
 //! The command line: one file per subcommand. All but `agent` and `validate` talk to a registry over HTTP.
 //!
-//! Exit codes: 0 done, 1 failed, 2 the command or the configuration is wrong.
+//! Exit codes: 0 done, 1 failed, 2 the command or the configuration is wrong. Each command's help tells its own, or its
+//! group's, or these.
 
 mod agent;
 mod catalog;
@@ -31,9 +32,10 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use failure::Failure;
+use format::FormatArgs;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -50,6 +52,9 @@ Commands find the registry by --http-addr or CONSUL_HTTP_ADDR, else at 127.0.0.1
 
 Exit codes: 0 done; 1 failed, the registry refused or did not answer; 2 the command or a configuration is wrong.
 A command's own help says where it differs.";
+
+/// The codes of a command that does not tell its own.
+const CODES: &str = "Exit codes: 0 done; 1 the registry refused or did not answer; 2 the command is wrong.";
 
 /// The registry: key-value store, catalog, health checks and DNS, speaking Consul's HTTP API.
 #[derive(Debug, Parser)]
@@ -84,14 +89,31 @@ enum Command {
     Completions(docs::CompletionsArgs),
     Man(docs::ManArgs),
     /// Prints the version.
-    #[command(after_help = "Example:\n  kvstore version")]
-    Version,
+    #[command(after_help = "Examples:\n  kvstore version\n  kvstore version --format json\n\nExit code: 0.")]
+    Version(FormatArgs),
+}
+
+/// All commands, with what every help must tell.
+fn commands() -> clap::Command {
+    Cli::command().mut_subcommands(|inner| with_codes(inner, CODES))
+}
+
+/// Lets each command tell its exit codes, or `inherited`, those of its group.
+fn with_codes(command: clap::Command, inherited: &str) -> clap::Command {
+    let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+    match help.find("Exit code") {
+        Some(at) => command.mut_subcommands(|inner| with_codes(inner, &help[at..])),
+        None => {
+            command.after_help(format!("{help}\n\n{inherited}")).mut_subcommands(|inner| with_codes(inner, inherited))
+        }
+    }
 }
 
 /// Runs the program with its arguments, its own name first, and gives its exit code.
 pub fn main(args: Vec<OsString>) -> ExitCode {
     let args = dashes::double(args, &Cli::command());
-    let cli = match Cli::try_parse_from(args) {
+    let parsed = commands().try_get_matches_from(args).and_then(|found| Cli::from_arg_matches(&found));
+    let cli = match parsed {
         Ok(cli) => cli,
         Err(error) => {
             // Help and version go to standard output with code 0, mistakes to standard error with code 2.
@@ -131,9 +153,12 @@ fn run(command: Command) -> Result<Vec<u8>, Failure> {
         Command::Reload(args) => wait_for(operate::reload(args)),
         Command::Operator(args) => wait_for(operate::operator(args)),
         Command::Validate(args) => validate::run(&args),
-        Command::Completions(args) => Ok(docs::completions(&args, Cli::command())),
-        Command::Man(args) => docs::man(&args, Cli::command()),
-        Command::Version => Ok(format!("kvstore {}\n", env!("CARGO_PKG_VERSION")).into()),
+        Command::Completions(args) => Ok(docs::completions(&args, commands())),
+        Command::Man(args) => docs::man(&args, commands()),
+        Command::Version(format) => {
+            let version = env!("CARGO_PKG_VERSION");
+            Ok(format.show(&serde_json::json!({"Version": version}), |_| format!("kvstore {version}\n")))
+        }
     }
 }
 
@@ -170,6 +195,23 @@ mod tests {
             assert!(command.get_name() == "help" || help.contains("Example"), "{} has no example", command.get_name());
             command.get_subcommands().for_each(check);
         }
-        check(&Cli::command());
+        check(&commands());
+    }
+
+    #[test]
+    fn every_command_tells_its_exit_codes_once() {
+        fn check(command: &clap::Command) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert_eq!(help.matches("Exit code").count(), 1, "{}: {help}", command.get_name());
+            command.get_subcommands().for_each(check);
+        }
+        let command = commands();
+        check(&command);
+        let codes = |path: &[&str]| {
+            let found = path.iter().fold(&command, |at, name| at.find_subcommand(name).unwrap());
+            found.get_after_help().unwrap().to_string().split_once("Exit codes: ").unwrap().1.to_owned()
+        };
+        assert_eq!(codes(&["session", "renew"]), codes(&["session"]), "a group's codes are those of its commands");
+        assert!(CODES.ends_with(&codes(&["leave"])));
     }
 }

@@ -7,7 +7,12 @@ use crate::config::{self, Layer};
 
 /// Checks configuration files of the agent; starts and writes nothing.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  kvstore validate agent.yaml\n  kvstore validate /etc/consul.d")]
+#[command(after_help = "\
+Examples:
+  kvstore validate agent.yaml
+  kvstore validate /etc/consul.d
+
+Exit codes: 0 an agent would start with them; 1 they have faults, all of which are printed; 2 the command is wrong.")]
 pub(super) struct Args {
     /// Files, or directories of JSON and YAML files, in the order in which the agent would get them.
     #[arg(required = true, value_name = "FILE|DIR")]

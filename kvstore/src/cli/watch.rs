@@ -185,6 +185,7 @@ impl Following {
 }
 
 pub(super) async fn run(args: Args) -> Result<Vec<u8>, Failure> {
+    child::no_option(&args.child)?;
     let (subject, client) = (Subject::of(&args)?, args.registry.client()?);
     let mut following = Following { client, subject, watch: Watch::new(WAIT) };
     // The first question is not repeated, so that a wrong address or name is told at once.

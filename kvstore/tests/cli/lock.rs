@@ -12,6 +12,9 @@ use serde_json::Value;
 
 use crate::harness::*;
 
+/// A short while for a child's script; it ends with the lock's own program, so that none outlives a test that fails.
+const PAUSE: &str = "kill -0 $PPID 2>/dev/null || exit 9; sleep 0.01";
+
 /// A `kvstore lock` whose child says on standard output how it is; killed when dropped.
 struct Lock {
     process: Child,
@@ -61,9 +64,9 @@ fn holder(agent: &Agent, key: &str) -> String {
     entry["Session"].as_str().unwrap_or_default().to_owned()
 }
 
-/// Runs until it is told to go on by a file.
+/// Runs until it is told to go on by a file, and no longer than the lock's own program.
 fn until(go: &Path) -> String {
-    format!("echo runs; until [ -e {} ]; do sleep 0.01; done; echo ends", go.display())
+    format!("echo runs; until [ -e {} ]; do {PAUSE}; done; echo ends", go.display())
 }
 
 #[test]
@@ -125,8 +128,8 @@ fn nothing_is_lost_under_a_lock_that_many_want() {
 #[test]
 fn a_child_whose_session_is_destroyed_is_ended() {
     let agent = Agent::dev();
-    let script = "trap 'echo told; exit 0' TERM; echo runs; while :; do sleep 0.01; done";
-    let mut lock = Lock::start(&agent, &["jobs", script]);
+    let script = format!("trap 'echo told; exit 0' TERM; echo runs; while :; do {PAUSE}; done");
+    let mut lock = Lock::start(&agent, &["jobs", &script]);
     lock.says("runs");
     let id = sessions(&agent)[0]["ID"].as_str().unwrap().to_owned();
     assert_eq!(agent.ok(&["session", "destroy", &id]), format!("Session destroyed: {id}\n"));
@@ -138,8 +141,8 @@ fn a_child_whose_session_is_destroyed_is_ended() {
 #[test]
 fn a_child_that_does_not_listen_is_killed() {
     let agent = Agent::dev();
-    let script = "trap '' TERM; echo runs; while :; do sleep 0.01; done";
-    let mut lock = Lock::start(&agent, &["-kill-after=100ms", "jobs", script]);
+    let script = format!("trap '' TERM; echo runs; while :; do {PAUSE}; done");
+    let mut lock = Lock::start(&agent, &["-kill-after=100ms", "jobs", &script]);
     lock.says("runs");
     // Somebody else's doing, without the session.
     agent.ok(&["kv", "delete", "jobs/.lock"]);
@@ -153,7 +156,7 @@ fn a_child_that_does_not_listen_is_killed() {
 fn signals_are_handed_on_and_the_lock_is_given_back() {
     let agent = Agent::dev();
     for (signal, name) in [(Signal::SIGTERM, "TERM"), (Signal::SIGINT, "INT"), (Signal::SIGHUP, "HUP")] {
-        let script = format!("trap 'echo told; exit 7' {name}; echo runs; while :; do sleep 0.01; done");
+        let script = format!("trap 'echo told; exit 7' {name}; echo runs; while :; do {PAUSE}; done");
         let mut lock = Lock::start(&agent, &["jobs", &script]);
         lock.says("runs");
         send(lock.process.id(), signal);

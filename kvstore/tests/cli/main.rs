@@ -2,6 +2,7 @@
 
 mod agent;
 mod basics;
+mod codes;
 mod data;
 mod defined;
 mod harness;

@@ -77,6 +77,7 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Result<Vec<u8>, Failure> {
+    child::no_option(&args.child)?;
     let mut stops = Stops::take().map_err(|e| Failure::new("cannot take signals").because(&e))?;
     let client = args.registry.clone().client()?;
     let asked = Instant::now();
