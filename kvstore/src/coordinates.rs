@@ -10,7 +10,7 @@ use std::{
 };
 
 use kvstore_client::types::Coordinate;
-use kvstore_core::names::NodeKey;
+use kvstore_core::{names::NodeKey, near::Distances};
 use tokio::sync::watch;
 
 /// Dimensions of the space, as every Serf has it.
@@ -115,10 +115,10 @@ impl Coordinates {
     pub fn watch(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
+}
 
-    /// Sorts `rows` by how near their hosts are to `from`: nearest first, those whose place is not known last and as
-    /// they were. Without a place to start from, nothing is moved.
-    pub fn sort_by_distance<T>(&self, from: &NodeKey, rows: &mut Vec<T>, node_of: impl Fn(&T) -> &NodeKey) {
+impl Distances for Coordinates {
+    fn distances(&self, from: &NodeKey, to: &[&NodeKey]) -> Option<Vec<f64>> {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let of = |node: &NodeKey| {
             kept.points.range((node.clone(), String::new())..).take_while({
@@ -128,21 +128,18 @@ impl Coordinates {
         };
         let start: BTreeMap<&str, &Coordinate> =
             of(from).map(|((_, segment), point)| (segment.as_str(), point)).collect();
-        if start.is_empty() {
-            return;
-        }
-        let distance = |node: &NodeKey| {
+        let distance = |node: &&NodeKey| {
             let same_segment = of(node).filter_map(|((_, segment), point)| Some((start.get(segment.as_str())?, point)));
-            same_segment.map(|(a, b)| distance(a, b)).fold(f64::INFINITY, f64::min)
+            same_segment.map(|(a, b)| self::distance(a, b)).fold(f64::INFINITY, f64::min)
         };
-        let mut measured: Vec<(f64, T)> = rows.drain(..).map(|row| (distance(node_of(&row)), row)).collect();
-        measured.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-        rows.extend(measured.into_iter().map(|(_, row)| row));
+        (!start.is_empty()).then(|| to.iter().map(distance).collect())
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use kvstore_core::near;
+
     use super::*;
 
     fn at(x: f64) -> Coordinate {
@@ -188,7 +185,7 @@ mod tests {
         coordinates.put(node("z"), "other".into(), at(0.0), |_| true).unwrap();
         let sorted = |from: &str| {
             let mut rows: Vec<_> = ["z", "far", "x", "a", "mid", "near"].map(node).into();
-            coordinates.sort_by_distance(&node(from), &mut rows, |row| row);
+            near::sort(&coordinates, &node(from), &mut rows, |row| row);
             rows.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
         };
         assert_eq!(sorted("a"), "a near mid far z x");

@@ -159,7 +159,7 @@ async fn start_on(
         tracing::info!(address = %listener.address, "http is listening");
         parts.spawn(http::serve(listener, app.clone()));
     }
-    let (listening, failed) = dns::start(config, &store.snapshots(), app.dns_metrics(), shutdown);
+    let (listening, failed) = dns::start(config, &store.snapshots(), app.dns_metrics(), app.distances(), shutdown);
     for error in &failed {
         tracing::error!(error = with_causes(error), "DNS is not served as configured; all else runs");
     }

@@ -21,9 +21,6 @@ const NOT_YET: &[(&str, &[usize], &str)] = &[
     ("events-status-misc", &[12], "Consul has /v1/agent/version since 1.15.0, and so have we"),
 ];
 
-/// Scenarios about parts that this version does not have at all.
-const NOT_YET_AT_ALL: &[&str] = &["prepared-queries"];
-
 struct Reply {
     status: u16,
     has_index: bool,
@@ -184,9 +181,6 @@ async fn play_all(renaming: &Renaming) -> (usize, Vec<String>) {
     files.sort();
     let (mut steps, mut faults) = (0, Vec::new());
     for file in files {
-        if NOT_YET_AT_ALL.iter().any(|name| file.ends_with(format!("{name}.json"))) {
-            continue;
-        }
         let (count, mut found) = play(&agent.base, &file, renaming).await;
         steps += count;
         faults.append(&mut found);

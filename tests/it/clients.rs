@@ -16,7 +16,7 @@ use kvstore_client::{
 };
 
 /// What each client does, in this order; each of the programs knows every step.
-const STEPS: &[&str] = &["kv", "agent", "catalog", "watch", "event", "filter", "session", "lock", "txn"];
+const STEPS: &[&str] = &["kv", "agent", "catalog", "watch", "event", "filter", "session", "lock", "txn", "query"];
 
 /// With a cold compiler on a busy machine.
 const LIMIT: Duration = Duration::from_mins(2);

@@ -16,9 +16,11 @@ use serde::{Serialize, de::DeserializeOwned};
 mod agent;
 mod download;
 mod lists;
+mod query;
 
 pub use download::Download;
 pub use lists::Select;
+pub use query::ExecuteQuery;
 
 use crate::{
     Error, GoDuration,

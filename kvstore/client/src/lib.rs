@@ -12,7 +12,7 @@ pub mod types;
 mod watch;
 
 pub use causes::{causes, with_causes};
-pub use client::{Client, ClientConfig, Download, KvPut, Read, Select, Wait};
+pub use client::{Client, ClientConfig, Download, ExecuteQuery, KvPut, Read, Select, Wait};
 pub use duration::{GoDuration, ParseDurationError};
 pub use error::Error;
 pub use watch::{Backoff, Watch};

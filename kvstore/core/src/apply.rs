@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     Changes, Index, Op, Put, State, Touched, WatchKey,
     names::{InstanceId, NodeKey, ServiceKey},
+    prepared_query::QueryId,
     row::{Check, Instance, Row, RowKey, RowRange, Stamped},
     state::{NodeMarks, ServiceMarks},
 };
@@ -71,6 +72,12 @@ impl Applying<'_> {
                 }
                 self.delete(&RowKey::Node(node.clone()));
             }
+            RowRange::Queries => {
+                let ids: Vec<_> = self.state.queries().map(|query| query.id.clone()).collect();
+                for id in ids {
+                    self.delete(&RowKey::Query(id));
+                }
+            }
             RowRange::KvPrefix(prefix) => {
                 let keys: Vec<_> = self.state.keys(prefix).map(|entry| entry.key.clone()).collect();
                 for key in keys {
@@ -106,6 +113,11 @@ impl Applying<'_> {
             RowKey::Session(id) => {
                 if self.state.remove_session(id).is_some() {
                     self.touch_sessions();
+                }
+            }
+            RowKey::Query(id) => {
+                if self.state.queries.remove(id, self.index) {
+                    self.touch_query(id);
                 }
             }
             RowKey::Kv(key) => {
@@ -173,6 +185,11 @@ impl Applying<'_> {
             Row::Session(_) => {
                 self.state.insert(row);
                 self.touch_sessions();
+            }
+            Row::Query(query) => {
+                let id = query.id.clone();
+                self.state.insert(row);
+                self.touch_query(&id);
             }
             Row::Kv(entry) => {
                 let key = entry.key.clone();
@@ -245,6 +262,10 @@ impl Applying<'_> {
     fn node_marks(&mut self, node: &NodeKey) -> &mut NodeMarks {
         let floor = self.state.marks.floor;
         self.state.marks.nodes.entry(node.clone()).or_insert(NodeMarks { services: floor, checks: floor })
+    }
+
+    fn touch_query(&mut self, id: &QueryId) {
+        self.touched.extend([WatchKey::Query(id.clone()), WatchKey::Queries]);
     }
 
     fn touch_service_list(&mut self) {

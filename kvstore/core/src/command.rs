@@ -8,6 +8,7 @@ use crate::{
     Index, KvVerb, TxnStep,
     health::Status,
     names::{CheckId, InstanceId, Key, NodeKey, SessionId},
+    prepared_query::{PreparedQuery, QueryId},
     row::{Check, Instance, Node, Probe, Row, Session, Stamped},
 };
 
@@ -22,7 +23,7 @@ pub enum Target {
     Check(CheckId),
 }
 
-/// A change somebody wants. Names in it are valid; whether it fits the state is for [`crate::decide`] to say.
+/// A change somebody wants. Names in it are valid; whether it fits the state is for [`crate::decide()`] to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// Writes a key.
@@ -104,6 +105,21 @@ pub enum Command {
     ExpireSession {
         /// Which.
         session: SessionId,
+    },
+    /// Keeps a new prepared query.
+    CreateQuery {
+        /// With an id of its own.
+        query: Box<PreparedQuery>,
+    },
+    /// Puts another definition in the place of a prepared query's.
+    UpdateQuery {
+        /// With the id of the old one.
+        query: Box<PreparedQuery>,
+    },
+    /// Takes a prepared query away: it must exist.
+    DeleteQuery {
+        /// Which.
+        query: QueryId,
     },
     /// Puts a host, an instance on it and checks, all or none. What an agent has put stays that agent's: its checks go
     /// on being run, and report over what is put here.

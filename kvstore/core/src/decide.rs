@@ -3,10 +3,13 @@
 mod catalog;
 mod draft;
 mod kv;
+mod query;
 mod session;
 mod txn;
 
 use std::time::Duration;
+
+pub use self::query::QueryRefusal;
 
 use self::draft::Draft;
 use crate::{
@@ -145,6 +148,9 @@ pub enum Refusal {
     /// A session that depends on a check that would end it at once.
     #[error("apply failed: Check '{0}' is in critical state")]
     SessionOfCriticalCheck(CheckId),
+    /// A prepared query that is not kept.
+    #[error(transparent)]
+    Query(#[from] QueryRefusal),
     /// Steps of a transaction failed, so none was made.
     #[error("{} of the transaction's operations failed", .0.len())]
     Txn(Vec<TxnError>),
@@ -179,6 +185,9 @@ impl Draft<'_> {
             Command::CreateSession { session } => self.create_session(session)?,
             Command::RenewSession { session } => drop(self.need_session(session)?),
             Command::DestroySession { session } | Command::ExpireSession { session } => self.end_session(session),
+            Command::CreateQuery { query } => self.create_query(query)?,
+            Command::UpdateQuery { query } => self.update_query(query)?,
+            Command::DeleteQuery { query } => self.delete_query(query)?,
             Command::Txn { steps } => return self.txn(steps).map(Outcome::Txn),
             Command::Register { node, keep_node, instance, checks } => {
                 self.register(node, *keep_node, instance.as_deref(), checks)?;

@@ -1,7 +1,7 @@
 //! Every decision of the registry, pure: no clock, no file, no socket, no randomness.
 //!
 //! What the registry knows is [`State`]: rows in a few tables ([`row`]) and secondary indexes derived from them. A
-//! change goes three steps: [`decide`] says which rows a [`Command`] would put and delete, an engine outside makes that
+//! change goes three steps: [`decide()`] says which rows a [`Command`] would put and delete, an engine outside makes that
 //! durable and orders it, and [`State::apply`] carries it out and says which watches it touched.
 //!
 //! ```
@@ -25,7 +25,11 @@ pub mod dns;
 pub mod filter;
 pub mod health;
 pub mod names;
+pub mod near;
+mod pattern;
+pub mod prepared_query;
 pub mod row;
+mod shuffle;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -33,7 +37,7 @@ mod txn;
 mod watch;
 
 pub use command::{Command, Target};
-pub use decide::{Changes, Decision, Expect, Op, Outcome, Put, Refusal, decide};
+pub use decide::{Changes, Decision, Expect, Op, Outcome, Put, QueryRefusal, Refusal, decide};
 pub use state::{InstanceView, Sizes, State};
 pub use txn::{KvVerb, RowVerb, TxnError, TxnResult, TxnStep};
 pub use watch::{Touched, WatchKey};

@@ -1,9 +1,9 @@
 //! The tables: what a row holds, its key and its encoding.
 //!
 //! Keys are laid out so that what falls together is a prefix: `n/NODE` is a host, `n/NODE/i/ID` and `n/NODE/c/ID` are
-//! its instances and checks, `s/ID` is a session, `k/KEY` is a key of the KV store. `/`, `%` and control characters inside a name are
-//! escaped as in URLs, except in the last part of a KV key, where everything may stand as it is. A row is encoded as
-//! JSON, field names included, so that a later version opens an older store.
+//! its instances and checks, `s/ID` is a session, `q/ID` a prepared query, `k/KEY` a key of the KV store. `/`, `%`
+//! and control characters inside a name are escaped as in URLs, except in the last part of a KV key, where everything
+//! may stand as it is. A row is encoded as JSON, field names included, so that a later version opens an older store.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -15,6 +15,7 @@ use crate::{
     Index,
     health::{Status, Thresholds},
     names::{CheckId, InstanceId, Key, NameError, NodeKey, ServiceKey, SessionId},
+    prepared_query::{PreparedQuery, QueryId},
 };
 
 /// String pairs, sorted.
@@ -448,6 +449,8 @@ pub enum RowKey {
     Check(NodeKey, CheckId),
     /// `s/ID`
     Session(SessionId),
+    /// `q/ID`
+    Query(QueryId),
     /// `k/KEY`
     Kv(Key),
 }
@@ -459,6 +462,8 @@ pub enum RowRange {
     All,
     /// A host with all that is on it.
     Node(NodeKey),
+    /// Every prepared query.
+    Queries,
     /// Every key that begins with this; empty: every key.
     KvPrefix(String),
 }
@@ -471,6 +476,7 @@ pub enum Row {
     Instance(Instance),
     Check(Check),
     Session(Session),
+    Query(PreparedQuery),
     Kv(KvEntry),
 }
 
@@ -525,6 +531,7 @@ impl RowKey {
             Self::Instance(node, id) => format!("n/{}/i/{}", escape(node.as_str()), escape(id.as_str())),
             Self::Check(node, id) => format!("n/{}/c/{}", escape(node.as_str()), escape(id.as_str())),
             Self::Session(id) => format!("s/{}", escape(id.as_str())),
+            Self::Query(id) => format!("q/{id}"),
             Self::Kv(key) => format!("k/{key}"),
         }
     }
@@ -539,6 +546,7 @@ impl RowRange {
                 let rest = key.strip_prefix("n/").and_then(|k| k.strip_prefix(&*escape(node.as_str())));
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             }
+            Self::Queries => key.starts_with("q/"),
             Self::KvPrefix(prefix) => key.strip_prefix("k/").is_some_and(|k| k.starts_with(prefix)),
         }
     }
@@ -548,6 +556,7 @@ impl RowRange {
         match self {
             Self::All => String::new(),
             Self::Node(node) => format!("n/{}", escape(node.as_str())),
+            Self::Queries => "q/".into(),
             Self::KvPrefix(prefix) => format!("k/{prefix}"),
         }
     }
@@ -561,6 +570,7 @@ impl Row {
             Self::Instance(instance) => RowKey::Instance(instance.node.clone(), instance.id.clone()),
             Self::Check(check) => RowKey::Check(check.node.clone(), check.id.clone()),
             Self::Session(session) => RowKey::Session(session.id.clone()),
+            Self::Query(query) => RowKey::Query(query.id.clone()),
             Self::Kv(entry) => RowKey::Kv(entry.key.clone()),
         }
     }
@@ -575,6 +585,7 @@ impl Row {
             Self::Instance(instance) => json(created, modified, instance),
             Self::Check(check) => json(created, modified, check),
             Self::Session(session) => json(created, modified, session),
+            Self::Query(query) => json(created, modified, query),
             Self::Kv(entry) => json(created, modified, entry),
         }
     }
@@ -599,6 +610,7 @@ impl Row {
             ["n", _, "i", _] => json(key, value, Self::Instance),
             ["n", _, "c", _] => json(key, value, Self::Check),
             ["s", _] => json(key, value, Self::Session),
+            ["q", _] => json(key, value, Self::Query),
             _ => Err(RowError::Key(key.into())),
         }?;
         row.value.check_names().map_err(|source| RowError::Name { key: key.into(), source })?;
@@ -611,7 +623,7 @@ impl Row {
         match self {
             Self::Node(node) => NodeKey::new(&node.name).map(drop),
             Self::Instance(instance) => ServiceKey::new(&instance.service).map(drop),
-            Self::Check(_) | Self::Session(_) | Self::Kv(_) => Ok(()),
+            Self::Check(_) | Self::Session(_) | Self::Query(_) | Self::Kv(_) => Ok(()),
         }
     }
 }

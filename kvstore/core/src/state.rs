@@ -8,6 +8,7 @@ use crate::{
     Index, WatchKey,
     health::Status,
     names::{CheckId, InstanceId, Key, NodeKey, ServiceKey, SessionId},
+    prepared_query::{PreparedQuery, QueryId, Resolved, Table, Unresolved},
     row::{Check, Instance, KvEntry, Node, Row, RowKey, Session, Stamped},
 };
 
@@ -22,6 +23,7 @@ pub struct State {
     pub(crate) instances: OrdMap<(NodeKey, InstanceId), Arc<Stamped<Instance>>>,
     pub(crate) checks: OrdMap<(NodeKey, CheckId), Arc<Stamped<Check>>>,
     pub(crate) sessions: OrdMap<SessionId, Arc<Stamped<Session>>>,
+    pub(crate) queries: Table,
     pub(crate) kv: OrdMap<Key, Arc<Stamped<KvEntry>>>,
     /// Derived: instances by service, in the order of answers.
     pub(crate) by_service: OrdMap<ServiceKey, OrdSet<(NodeKey, InstanceId)>>,
@@ -164,6 +166,7 @@ impl State {
             instances: OrdMap::new(),
             checks: OrdMap::new(),
             sessions: OrdMap::new(),
+            queries: Table::new(index),
             kv: OrdMap::new(),
             by_service: OrdMap::new(),
             checks_of: OrdMap::new(),
@@ -219,6 +222,8 @@ impl State {
             WatchKey::NodeChecks(node) => self.node_marks(node).checks,
             WatchKey::Checks => marks.checks,
             WatchKey::Sessions => marks.sessions,
+            WatchKey::Queries => self.queries.changed(),
+            WatchKey::Query(id) => self.queries.changed_last(id),
         }
     }
 
@@ -274,6 +279,25 @@ impl State {
     /// The keys whose lock a session holds, in order of bytes.
     pub fn held_by(&self, session: &SessionId) -> impl Iterator<Item = &Key> {
         self.held_by.get(session).into_iter().flatten()
+    }
+
+    /// A prepared query.
+    pub fn query(&self, id: &QueryId) -> Option<&Arc<Stamped<PreparedQuery>>> {
+        self.queries.get(id)
+    }
+
+    /// Every prepared query, by id.
+    pub fn queries(&self) -> impl Iterator<Item = &Arc<Stamped<PreparedQuery>>> {
+        self.queries.all()
+    }
+
+    /// The prepared query that an id or a name means: by its id, by its own name, or the template with the longest
+    /// beginning of the name, rendered.
+    ///
+    /// # Errors
+    /// [`Unresolved`] if there is one that cannot be asked by this.
+    pub fn resolve_query(&self, id_or_name: &str) -> Result<Option<Resolved<'_>>, Unresolved> {
+        self.queries.resolve(id_or_name)
     }
 
     /// A host.
@@ -386,6 +410,7 @@ impl State {
             .chain(rows(&self.instances, Row::Instance))
             .chain(rows(&self.checks, Row::Check))
             .chain(rows(&self.sessions, Row::Session))
+            .chain(rows(self.queries.rows(), Row::Query))
             .chain(rows(&self.kv, Row::Kv))
     }
 
@@ -401,6 +426,7 @@ impl State {
             Row::Instance(new) => self.instance(&new.node, &new.id).is_some_and(|old| old.value == *new),
             Row::Check(new) => self.check(&new.node, &new.id).is_some_and(|old| old.value == *new),
             Row::Session(new) => self.session(&new.id).is_some_and(|old| old.value == *new),
+            Row::Query(new) => self.query(&new.id).is_some_and(|old| old.value == *new),
             Row::Kv(new) => self.key(&new.key).is_some_and(|old| old.value == *new),
         }
     }
@@ -415,6 +441,7 @@ impl State {
             RowKey::Instance(node, id) => stamps(self.instance(node, id)),
             RowKey::Check(node, id) => stamps(self.check(node, id)),
             RowKey::Session(id) => stamps(self.session(id)),
+            RowKey::Query(id) => stamps(self.query(id)),
             RowKey::Kv(key) => stamps(self.key(key)),
         }
     }
@@ -458,6 +485,7 @@ impl State {
                 self.sessions_on.entry(value.node.clone()).or_default().insert(value.id.clone());
                 self.sessions.insert(value.id.clone(), Arc::new(Stamped { created, modified, value }));
             }
+            Row::Query(value) => self.queries.insert(Stamped { created, modified, value }),
             Row::Kv(value) => {
                 let (key, session) = (value.key.clone(), value.session.clone());
                 let old = self.kv.insert(key.clone(), Arc::new(Stamped { created, modified, value }));

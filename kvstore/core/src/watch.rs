@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-use crate::names::{Key, NodeKey, ServiceKey};
+use crate::{
+    names::{Key, NodeKey, ServiceKey},
+    prepared_query::QueryId,
+};
 
 /// Something that can be waited on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -27,6 +30,10 @@ pub enum WatchKey {
     Checks,
     /// Any session.
     Sessions,
+    /// Any prepared query.
+    Queries,
+    /// One prepared query.
+    Query(QueryId),
 }
 
 /// What a change touched.

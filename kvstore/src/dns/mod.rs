@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use kvstore_core::{
     State,
     dns::{DnsConfig, ServiceTtls, Soa},
+    near::Distances,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -42,6 +43,7 @@ pub(crate) fn start(
     config: &config::Agent,
     snapshots: &Arc<ArcSwap<State>>,
     metrics: &DnsMetrics,
+    distances: Arc<dyn Distances>,
     shutdown: &CancellationToken,
 ) -> (Vec<Listening>, Vec<DnsError>) {
     let (mut listening, mut failed) = (Vec::new(), Vec::new());
@@ -54,7 +56,7 @@ pub(crate) fn start(
     });
     match Dns::new(zone_of(config), snapshots.clone(), forwarder) {
         Ok(dns) => {
-            let dns = dns.counting_in(metrics.clone());
+            let dns = dns.counting_in(metrics.clone()).sorting_by(distances);
             for address in &config.dns {
                 match dns.listen(*address, shutdown) {
                     Ok(bound) => listening.push(bound),

@@ -13,6 +13,7 @@ use domain::base::iana::OptRcode;
 use kvstore_core::{
     State,
     dns::{Answer, Asked, ConfigError, DnsConfig, Forward, Reaction, Transport, Zone, respond},
+    near::Distances,
 };
 use socket2::Socket;
 use tokio::net::TcpListener;
@@ -64,6 +65,7 @@ pub(super) struct Shared {
     snapshots: Arc<ArcSwap<State>>,
     forwarder: Option<Forwarder>,
     metrics: DnsMetrics,
+    distances: Arc<dyn Distances>,
 }
 
 /// An address that is served.
@@ -88,12 +90,18 @@ impl Dns {
     ) -> Result<Self, ConfigError> {
         let zone = Zone::new(DnsConfig { recursion: forwarder.is_some(), ..config })?;
         let metrics = DnsMetrics::default();
-        Ok(Self { shared: Arc::new(Shared { zone, snapshots, forwarder, metrics }) })
+        Ok(Self { shared: Arc::new(Shared { zone, snapshots, forwarder, metrics, distances: Arc::new(()) }) })
     }
 
     /// The same, counting in `metrics`; to be called before anything is served.
     pub(crate) fn counting_in(mut self, metrics: DnsMetrics) -> Self {
         Arc::get_mut(&mut self.shared).expect("nobody has it yet").metrics = metrics;
+        self
+    }
+
+    /// The same, sorting by what `distances` knows; to be called before anything is served.
+    pub(crate) fn sorting_by(mut self, distances: Arc<dyn Distances>) -> Self {
+        Arc::get_mut(&mut self.shared).expect("nobody has it yet").distances = distances;
         self
     }
 
@@ -178,7 +186,7 @@ impl Shared {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         // Serial numbers wrap around. RFC 1982.
         let unix_seconds = u32::try_from(now & u64::from(u32::MAX)).unwrap_or_default();
-        let asked = Asked { from, by, seed, unix_seconds };
+        let asked = Asked { from, by, seed, unix_seconds, distances: &*self.distances };
         let reaction = respond(packet, &asked, &self.snapshots.load(), &self.zone, out);
         self.metrics.asked(by, &reaction);
         reaction

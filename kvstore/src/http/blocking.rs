@@ -179,12 +179,7 @@ pub(super) fn describe(headers: &mut HeaderMap, index: Index, consistency: Optio
     describe_without_index(headers);
     headers.insert(BACKEND, HeaderValue::from_static("blocking-query"));
     if let Some(consistency) = consistency {
-        let word = match consistency {
-            Consistency::Default => "leader",
-            Consistency::Consistent => "consistent",
-            Consistency::Stale => "stale",
-        };
-        headers.insert(CONSISTENCY, HeaderValue::from_static(word));
+        headers.insert(CONSISTENCY, HeaderValue::from_static(consistency.as_str()));
     }
 }
 

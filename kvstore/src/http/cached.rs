@@ -17,8 +17,13 @@ use hyper::{
 use super::{App, Body, Call, Route, error::ApiError};
 
 /// The endpoints that an agent caches.
-const CACHED: &[&str] =
-    &["/v1/catalog/services", "/v1/catalog/service/", "/v1/catalog/datacenters", "/v1/health/service/", "/v1/query/"];
+const CACHED: &[&str] = &[
+    "/v1/catalog/services",
+    "/v1/catalog/service/",
+    "/v1/catalog/datacenters",
+    "/v1/health/service/",
+    "/v1/query/*/execute",
+];
 
 /// So many different requests are remembered; then all are forgotten at once.
 const MAX_REMEMBERED: usize = 8192;
@@ -104,7 +109,7 @@ mod tests {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache_control));
         }
         let query = Query::parse(Some(query)).unwrap();
-        Call { rest: "web".into(), query, headers, body: bytes::Bytes::new() }
+        Call { rest: "web".into(), query, headers, body: bytes::Bytes::new(), from: None }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use hyper::{Response, StatusCode};
 use kvstore_client::types::Coordinate;
-use kvstore_core::names::NodeKey;
+use kvstore_core::{names::NodeKey, near};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::sleep_until;
@@ -130,7 +130,7 @@ impl Near {
     pub(super) fn sorted<T>(&self, rows: impl Iterator<Item = T>, node_of: impl Fn(&T) -> &NodeKey) -> Vec<T> {
         let mut rows = rows.collect();
         if let Some((coordinates, from)) = &self.0 {
-            coordinates.sort_by_distance(from, &mut rows, node_of);
+            near::sort(&**coordinates, from, &mut rows, node_of);
         }
         rows
     }

@@ -77,7 +77,7 @@ impl Harness {
     pub fn ask(&self, method: &str, uri: &str, body: impl Into<Bytes>) -> Option<Reply> {
         let uri: Uri = uri.parse().ok()?;
         let request = Request::builder().method(method).uri(uri).body(Either::Right(Full::new(body.into()))).ok()?;
-        let response = self.runtime.block_on(answer(&self.app, request));
+        let response = self.runtime.block_on(answer(&self.app, request, None));
         let status = response.status().as_u16();
         Some(Reply { status, body: response.body().whole().cloned().unwrap_or_default() })
     }

@@ -15,14 +15,19 @@ use super::harness::{Harness, endpoints};
 
 /// How the texts begin that Consul has for mistakes of clients that are a 500 there, and so here; clients match on some.
 const CONSULS: &[&str] = &[
+    "Bad evaluation: ",
+    "Bad limit: ",
     "Bad node ID: ",
     "Cannot modify non-existent prepared query",
     "Cannot provide tag filter without service filter",
     "CheckID ",
     "Connect must be enabled in order to use this endpoint",
+    "Error parsing 'connect' value",
     "Failed to create boolean expression evaluator: ",
     "Failed to join ",
+    "ID must be empty when creating a new prepared query",
     "Invalid ",
+    "Missing Query ID",
     "Must ",
     "Network segments are not supported",
     "No path to datacenter",
@@ -40,6 +45,8 @@ const CONSULS: &[&str] = &[
     "invalid ",
     "invalid coordinate",
     "line ",
+    "prepared query lookup failed: ",
+    "prepared query templates can only be resolved up by name, not by ID",
     "raft apply failed: ",
     "strconv.ParseUint: parsing ",
     "the check id ",

@@ -40,6 +40,7 @@ mod metrics;
 mod monitor;
 mod operator;
 mod path;
+mod prepared_query;
 mod query;
 mod register;
 mod serve;
@@ -70,7 +71,7 @@ use hyper::{
     body::Incoming,
     header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, VARY},
 };
-use kvstore_core::names::NodeKey;
+use kvstore_core::{names::NodeKey, near::Distances};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
@@ -115,6 +116,11 @@ impl App {
         let (saves, restores) = (Arc::new(Semaphore::new(snapshot::MAX_SAVES)), Semaphore::new(1));
         let coordinates = Arc::default();
         Self { store, about, shutdown, answers, asked, coordinates, events, logs, metrics, reload, saves, restores }
+    }
+
+    /// How far hosts are from each other.
+    pub(crate) fn distances(&self) -> Arc<dyn Distances> {
+        self.coordinates.clone()
     }
 
     /// Where DNS counts its questions, to be shown with the rest.
@@ -174,6 +180,8 @@ pub struct Call {
     query: Query,
     headers: HeaderMap,
     body: Bytes,
+    /// Whose connection it is; none over a unix socket.
+    from: Option<IpAddr>,
 }
 
 /// How an endpoint is carried out.
@@ -193,7 +201,7 @@ enum Handler {
 /// One endpoint with one method.
 struct Route {
     method: Method,
-    /// Ends in `/` if something follows; else the whole path.
+    /// Ends in `/` if something follows, which may stand as `*` inside too; else the whole path.
     path: &'static str,
     handler: Handler,
 }
@@ -239,7 +247,7 @@ const fn get_as_put(path: &'static str, handler: for<'a> fn(&'a App, Call) -> La
 }
 
 /// Every endpoint: these, and those of whole areas. Methods of one path stand together.
-static TABLES: &[&[Route]] = &[ROUTES, operator::ROUTES, acl::ROUTES, mesh::ROUTES];
+static TABLES: &[&[Route]] = &[ROUTES, prepared_query::ROUTES, operator::ROUTES, acl::ROUTES, mesh::ROUTES];
 
 static ROUTES: &[Route] = &[
     read("/v1/kv/", kv::get),
@@ -306,16 +314,25 @@ static ROUTES: &[Route] = &[
 
 /// The routes of each path. Whether something follows is part of the key: `/v1/acl/token` and `/v1/acl/token/` differ.
 static PATHS: LazyLock<HashMap<(&'static str, bool), Group>> = LazyLock::new(|| {
-    let groups = TABLES.iter().flat_map(|table| table.chunk_by(|a, b| a.path == b.path));
     let key = |path: &'static str| path.strip_suffix('/').map_or((path, false), |own| (own, true));
-    let mut first = 0;
-    let numbered = groups.map(|routes| {
-        let group = Group { first, routes };
-        first += routes.len();
-        (key(routes[0].path), group)
-    });
-    numbered.collect()
+    let plain = groups().filter(|group| !group.routes[0].path.contains('*'));
+    plain.map(|group| (key(group.routes[0].path), group)).collect()
 });
+
+/// The routes of each path with a `*`, by what is before and after it.
+static STARRED: LazyLock<Vec<(&'static str, &'static str, Group)>> = LazyLock::new(|| {
+    let split = |group: Group| group.routes[0].path.split_once('*').map(|(before, after)| (before, after, group));
+    groups().filter_map(split).collect()
+});
+
+fn groups() -> impl Iterator<Item = Group> {
+    let paths = TABLES.iter().flat_map(|table| table.chunk_by(|a, b| a.path == b.path));
+    paths.scan(0, |first, routes| {
+        let group = Group { first: *first, routes };
+        *first += routes.len();
+        Some(group)
+    })
+}
 
 /// The routes of one path, and the number of the first among all.
 #[derive(Clone, Copy)]
@@ -332,6 +349,12 @@ fn find(path: &str) -> Option<(Group, &str)> {
     if let Some(group) = PATHS.get(&(path, false)) {
         return Some((*group, ""));
     }
+    let inside = |(before, after, _): &&(&str, &str, _)| {
+        path.strip_prefix(before).is_some_and(|rest| rest.len() >= after.len() && rest.ends_with(after))
+    };
+    if let Some((before, after, group)) = STARRED.iter().find(inside) {
+        return Some((*group, &path[before.len()..path.len() - after.len()]));
+    }
     // `/v1/kv` is the same as `/v1/kv/`: nothing follows.
     let ends = path.match_indices('/').map(|(at, _)| at).take(MAX_PARTS).chain([path.len()]).collect::<Vec<_>>();
     let found = ends.into_iter().rev().find_map(|end| Some((end, PATHS.get(&(&path[..end], true))?)));
@@ -339,13 +362,13 @@ fn find(path: &str) -> Option<(Group, &str)> {
 }
 
 /// Answers one request; never fails: what goes wrong is an answer too.
-pub(crate) async fn answer(app: &Arc<App>, request: Request<Received>) -> Response<Body> {
+pub(crate) async fn answer(app: &Arc<App>, request: Request<Received>, from: Option<IpAddr>) -> Response<Body> {
     let api = request.uri().path().starts_with("/v1/");
     let gzip = compress::accepted(request.headers());
     // The path only: a parameter may be a token.
     let logged = tracing::enabled!(Level::DEBUG).then(|| (request.method().clone(), request.uri().path().to_owned()));
     let (started, mut seen) = (Instant::now(), Seen::default());
-    let mut response = route(app, request, &mut seen).await.unwrap_or_else(ApiError::into_response);
+    let mut response = route(app, request, from, &mut seen).await.unwrap_or_else(ApiError::into_response);
     if gzip {
         response = compress::worth_it(response).await;
     }
@@ -369,7 +392,7 @@ struct Seen {
     waited: bool,
 }
 
-async fn route(app: &App, request: Request<Received>, seen: &mut Seen) -> Answer {
+async fn route(app: &App, request: Request<Received>, from: Option<IpAddr>, seen: &mut Seen) -> Answer {
     let (head, incoming) = request.into_parts();
     let strict = app.about.strict_consul;
     let method = if head.method == Method::HEAD && !strict { Method::GET } else { head.method.clone() };
@@ -384,7 +407,7 @@ async fn route(app: &App, request: Request<Received>, seen: &mut Seen) -> Answer
         };
     };
     if method == Method::OPTIONS {
-        return Ok(allow(StatusCode::OK, strict, group.routes, Bytes::new()));
+        return Ok(options(strict, group.routes));
     }
     let taken = |route: &Route| route.method == method && !(strict && route.is_get_as_put());
     let Some(at) = group.routes.iter().position(taken) else {
@@ -399,7 +422,7 @@ async fn route(app: &App, request: Request<Received>, seen: &mut Seen) -> Answer
     if strict && let Some(extension) = strict::by_parameters(&method, route.path, &query) {
         return Err(extension.refused());
     }
-    let mut call = Call { rest, query, headers: head.headers, body: Bytes::new() };
+    let mut call = Call { rest, query, headers: head.headers, body: Bytes::new(), from };
     seen.waited = ["index", "hash"].into_iter().any(|name| call.query.get(name).is_some_and(|v| !v.is_empty()));
     let pretty = call.query.has("pretty");
     let cached = cached::asked(app, route, &call)?;
@@ -439,6 +462,17 @@ async fn read_body(body: Received, max_bytes: usize) -> Result<Bytes, ApiError> 
         Ok(Err(error)) => Err(ApiError::BrokenBody(error.to_string())),
         Err(_) => Err(ApiError::SlowBody),
     }
+}
+
+/// The methods of a path; for one query with a body, as Consul has it.
+fn options(strict: bool, routes: &[Route]) -> Response<Body> {
+    let is_query = routes.iter().any(|route| route.path.starts_with("/v1/query/"));
+    let body = if is_query { Bytes::from_static(b"{}") } else { Bytes::new() };
+    let mut response = allow(StatusCode::OK, strict, routes, body);
+    if is_query {
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    response
 }
 
 /// An answer that says which methods the path takes.
@@ -505,6 +539,14 @@ mod tests {
             ("/v1/agent/services", "/v1/agent/services", ""),
             ("/v1/catalog/services", "/v1/catalog/services", ""),
             ("/v1/catalog/service/web", "/v1/catalog/service/", "web"),
+            ("/v1/query", "/v1/query", ""),
+            ("/v1/query/", "/v1/query/", ""),
+            ("/v1/query/web", "/v1/query/", "web"),
+            ("/v1/query/web/execute", "/v1/query/*/execute", "web"),
+            ("/v1/query/a/b/explain", "/v1/query/*/explain", "a/b"),
+            ("/v1/query/*/execute", "/v1/query/*/execute", "*"),
+            ("/v1/query//execute", "/v1/query/*/execute", ""),
+            ("/v1/query/execute", "/v1/query/", "execute"),
         ] {
             assert_eq!(own(path), Some((route, rest.to_owned())), "{path}");
         }
@@ -517,7 +559,8 @@ mod tests {
     fn every_route_is_found_by_its_own_path() {
         for route in TABLES.iter().copied().flatten() {
             let (group, rest) = find(route.path).unwrap();
-            assert!(group.routes.iter().any(|r| std::ptr::eq(r, route)) && rest.is_empty(), "{} is hidden", route.path);
+            let rest_fits = if route.path.contains('*') { rest == "*" } else { rest.is_empty() };
+            assert!(group.routes.iter().any(|r| std::ptr::eq(r, route)) && rest_fits, "{} is hidden", route.path);
             let same = |other: &&Route| other.path == route.path && other.method == route.method;
             assert_eq!(TABLES.iter().copied().flatten().filter(same).count(), 1, "{} is there twice", route.path);
             assert!(route.path.matches('/').count() <= MAX_PARTS, "{} is never looked for", route.path);

@@ -31,6 +31,17 @@ pub(super) enum Consistency {
     Stale,
 }
 
+impl Consistency {
+    /// The word for it in answers.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Default => "leader",
+            Self::Consistent => "consistent",
+            Self::Stale => "stale",
+        }
+    }
+}
+
 impl Query {
     pub(super) fn parse(raw: Option<&str>) -> Result<Self, ApiError> {
         let Some(raw) = raw else { return Ok(Self::default()) };

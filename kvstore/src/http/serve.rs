@@ -1,6 +1,6 @@
 //! Listeners, connections and their limits.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::IpAddr, sync::Arc, time::Duration};
 
 use http_body_util::Either;
 use hyper::{server::conn::http1, service::service_fn};
@@ -83,7 +83,7 @@ pub async fn serve(listener: Listener, app: Arc<App>) {
             accepted = accept(&listener.socket) => accepted,
             () = app.shutdown.cancelled() => break,
         };
-        let stream = match accepted {
+        let (stream, from) = match accepted {
             Ok(stream) => stream,
             Err(error) => {
                 tracing::warn!(%error, address = %listener.address, "cannot accept a connection");
@@ -101,7 +101,7 @@ pub async fn serve(listener: Listener, app: Arc<App>) {
         let service = service_fn(move |request| {
             let app = app.clone();
             let request = request.map(Either::Left);
-            async move { Ok::<_, std::convert::Infallible>(answer(&app, request).await) }
+            async move { Ok::<_, std::convert::Infallible>(answer(&app, request, from).await) }
         });
         let connection = graceful.watch(builder.serve_connection(TokioIo::new(stream), service));
         tokio::spawn(async move {
@@ -123,13 +123,14 @@ pub async fn serve(listener: Listener, app: Arc<App>) {
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-async fn accept(socket: &Socket) -> io::Result<Box<dyn Stream>> {
+/// The next connection, and whose it is.
+async fn accept(socket: &Socket) -> io::Result<(Box<dyn Stream>, Option<IpAddr>)> {
     match socket {
         Socket::Tcp(listener) => {
-            let (stream, _) = listener.accept().await?;
+            let (stream, peer) = listener.accept().await?;
             stream.set_nodelay(true)?;
-            Ok(Box::new(stream))
+            Ok((Box::new(stream), Some(peer.ip().to_canonical())))
         }
-        Socket::Unix(listener) => Ok(Box::new(listener.accept().await?.0)),
+        Socket::Unix(listener) => Ok((Box::new(listener.accept().await?.0), None)),
     }
 }

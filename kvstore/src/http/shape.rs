@@ -160,7 +160,7 @@ pub(super) fn check(state: &State, check: &Stamped<row::Check>) -> HealthCheck {
         output: check.output.clone(),
         service_id: check.service.as_ref().map(ToString::to_string).unwrap_or_default(),
         service_name: instance.map(|i| i.service.clone()).unwrap_or_default(),
-        service_tags: instance.map(|i| i.tags.clone()).unwrap_or_default(),
+        service_tags: Some(instance.map(|i| i.tags.clone()).unwrap_or_default()),
         kind: check.kind.clone(),
         interval: check.interval.clone(),
         timeout: check.timeout.clone(),

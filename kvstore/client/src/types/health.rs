@@ -52,8 +52,7 @@ pub struct HealthCheck {
     #[serde(rename = "ServiceID")]
     pub service_id: String,
     pub service_name: String,
-    #[serde(deserialize_with = "null_as_default")]
-    pub service_tags: Vec<String>,
+    pub service_tags: Option<Vec<String>>,
     #[serde(rename = "Type")]
     pub kind: String,
     pub interval: String,

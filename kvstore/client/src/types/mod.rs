@@ -9,6 +9,7 @@ mod event;
 mod health;
 mod kv;
 mod member;
+mod query;
 mod session;
 
 pub use agent::{AgentCheck, AgentService, CheckRegistration, CheckUpdate, ServiceRegistration};
@@ -20,6 +21,10 @@ pub use event::UserEvent;
 pub use health::{CheckStatus, HealthCheck, ServiceEntry};
 pub use kv::{KvEntry, base64_or_null};
 pub use member::{Coordinate, Member, NodeCoordinate, RaftConfiguration, RaftServer};
+pub use query::{
+    PreparedQuery, QueryCreated, QueryDns, QueryExecution, QueryExplanation, QueryFailover, QueryFailoverTarget,
+    QueryMeta, QueryTemplate, ServiceQuery,
+};
 pub use session::{Session, SessionRequest, SessionServiceCheck};
 
 use std::collections::BTreeMap;

@@ -7,6 +7,7 @@ use crate::{
     Index, State,
     health::Status,
     names::{CheckId, InstanceId, Key, NodeKey, SessionId},
+    prepared_query::{PreparedQuery, QueryId},
     row::{Check, Instance, KvEntry, Node, Row, RowKey, RowRange, Session, Stamped},
 };
 
@@ -51,6 +52,11 @@ impl<'a> Draft<'a> {
     pub(super) fn session(&mut self, id: &SessionId) -> Option<Arc<Stamped<Session>>> {
         self.rely_on(RowKey::Session(id.clone()));
         self.state().session(id).cloned()
+    }
+
+    pub(super) fn query(&mut self, id: &QueryId) -> Option<Arc<Stamped<PreparedQuery>>> {
+        self.rely_on(RowKey::Query(id.clone()));
+        self.state().query(id).cloned()
     }
 
     pub(super) fn node(&mut self, key: &NodeKey) -> Option<Arc<Stamped<Node>>> {
@@ -121,6 +127,7 @@ impl<'a> Draft<'a> {
         let occupied = match range {
             RowRange::All => state.rows().next().is_some(),
             RowRange::Node(node) => state.node(node).is_some(),
+            RowRange::Queries => state.queries().next().is_some(),
             RowRange::KvPrefix(prefix) => state.keys(prefix).next().is_some(),
         };
         self.rely_on_range(range.clone());

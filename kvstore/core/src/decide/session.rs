@@ -31,7 +31,8 @@ impl Draft<'_> {
         self.session(id).ok_or_else(|| Refusal::UnknownSession(id.clone()))
     }
 
-    /// Gives back every lock that the session holds, by its own rule, and takes it away.
+    /// Gives back every lock that the session holds, by its own rule, and takes it away with the prepared queries that are
+    /// bound to it.
     pub(super) fn end_session(&mut self, id: &SessionId) {
         let Some(session) = self.session(id) else { return };
         let held: Vec<_> = self.state().held_by(id).cloned().collect();
@@ -43,6 +44,7 @@ impl Draft<'_> {
             }
             self.free(&key, session.lock_delay);
         }
+        self.end_queries_of(id);
         self.delete(&RowKey::Session(id.clone()));
     }
 

@@ -4,6 +4,7 @@
 //! (NODATA instead of NXDOMAIN, so that resolvers that walk a name label by label get on), the apex has the registry's
 //! addresses, and TXT of a service is its metadata.
 
+mod query;
 mod service;
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
@@ -49,6 +50,8 @@ pub struct Answer {
     pub authority: Vec<Record>,
     /// What the asker will want next. The first to go when space is short, from the end.
     pub additional: Vec<Record>,
+    /// Another asker may get another answer: resolvers may share this one inside the asker's subnet only.
+    pub for_subnet: bool,
 }
 
 impl Answer {
@@ -61,6 +64,7 @@ impl Answer {
             answers: Vec::new(),
             authority: Vec::new(),
             additional: Vec::new(),
+            for_subnet: false,
         }
     }
 
@@ -80,7 +84,7 @@ impl Answer {
 }
 
 /// The answer to `question`, which is about `lookup`; `None` if that is in other hands.
-pub fn answer(lookup: &Lookup, question: &Question, state: &State, zone: &Zone, asked: &Asked) -> Option<Answer> {
+pub fn answer(lookup: &Lookup, question: &Question, state: &State, zone: &Zone, asked: &Asked<'_>) -> Option<Answer> {
     if is_transfer(question.qtype) {
         return None;
     }
@@ -125,7 +129,7 @@ struct Asking<'a> {
     state: &'a State,
     zone: &'a Zone,
     names: &'a Names,
-    asked: &'a Asked,
+    asked: &'a Asked<'a>,
     name: &'a DnsName,
     qtype: Rtype,
     aliases_left: u8,
@@ -145,6 +149,7 @@ impl Asking<'_> {
             Lookup::NameServer => self.registry(false),
             Lookup::ServiceTypes => self.service_types(),
             Lookup::Service { service, tag } => self.service(service, tag.as_deref()),
+            Lookup::Query(name) => self.query(name),
             Lookup::Node(node) => self.node(node),
             Lookup::Address(ip) => self.address(*ip),
             Lookup::NoAddress => Answer::ours(self.zone),

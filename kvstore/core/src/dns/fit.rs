@@ -93,20 +93,21 @@ fn options<T: Composer>(opt: &mut OptBuilder<'_, T>, edns: &Edns, answer: &Answe
     opt.set_udp_payload_size(UDP_BYTES);
     opt.set_rcode(answer.rcode);
     opt.set_dnssec_ok(edns.dnssec_ok);
-    match subnet(edns) {
+    match subnet(edns, answer.for_subnet) {
         Some(subnet) => opt.push(&subnet),
         None => Ok(()),
     }
 }
 
-/// The asker's subnet, with scope 0: the answer is the same for all. RFC 7871 §7.2.1.
-fn subnet(edns: &Edns) -> Option<ClientSubnet> {
+/// The asker's subnet, with whom the answer may be shared: scope 0 is everybody. RFC 7871 §7.2.1.
+fn subnet(edns: &Edns, only_there: bool) -> Option<ClientSubnet> {
     let subnet = edns.subnet?;
-    Some(ClientSubnet::new(subnet.source_prefix_len(), 0, subnet.addr()))
+    let scope = if only_there { subnet.source_prefix_len() } else { 0 };
+    Some(ClientSubnet::new(subnet.source_prefix_len(), scope, subnet.addr()))
 }
 
 /// What [`options`] will take: a fixed header of 11 bytes, and the subnet with 8 of its own.
 fn opt_bytes(edns: Option<&Edns>) -> usize {
     let Some(edns) = edns else { return 0 };
-    11 + subnet(edns).map_or(0, |subnet| 8 + usize::from(subnet.source_prefix_len()).div_ceil(8))
+    11 + subnet(edns, false).map_or(0, |subnet| 8 + usize::from(subnet.source_prefix_len()).div_ceil(8))
 }

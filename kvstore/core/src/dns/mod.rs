@@ -13,7 +13,6 @@ mod fit;
 mod question;
 mod records;
 mod request;
-mod shuffle;
 
 use std::net::IpAddr;
 
@@ -26,7 +25,7 @@ pub use request::{Edns, Incoming, Request, read};
 
 use domain::base::iana::Rtype;
 
-use crate::State;
+use crate::{State, near::Distances};
 
 /// What carried the question, and so how long the reply may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +38,7 @@ pub enum Transport {
 
 /// What the shell knows about a question besides its bytes.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
+pub struct Asked<'a> {
     /// Who asks.
     pub from: IpAddr,
     /// By which transport.
@@ -48,6 +47,8 @@ pub struct Asked {
     pub seed: u64,
     /// Seconds since 1970: the serial number of the zone.
     pub unix_seconds: u32,
+    /// How far hosts are from each other, for prepared queries that sort by it.
+    pub distances: &'a dyn Distances,
 }
 
 /// What is to be done with a packet.
@@ -72,14 +73,17 @@ pub struct Forward {
 }
 
 /// Answers `packet` from `state`; a reply is written over `out`.
-pub fn respond(packet: &[u8], asked: &Asked, state: &State, zone: &Zone, out: &mut Vec<u8>) -> Reaction {
+pub fn respond(packet: &[u8], asked: &Asked<'_>, state: &State, zone: &Zone, out: &mut Vec<u8>) -> Reaction {
     let (request, question) = match read(packet) {
         Incoming::Ask(request, question) => (request, question),
         Incoming::Refuse(request, rcode) => return finish(&request, &Answer::error(rcode), asked.by, zone, out),
         Incoming::Ignore => return Reaction::Ignore,
     };
     let lookup = Lookup::of(&question, zone);
-    let known = answer::answer(&lookup, &question, state, zone, asked);
+    // A resolver that says for whom it asks is believed: the order of an answer is all that follows from it.
+    let subnet = request.edns.and_then(|edns| edns.subnet);
+    let on_behalf = Asked { from: subnet.map_or(asked.from, |subnet| subnet.addr()), ..*asked };
+    let known = answer::answer(&lookup, &question, state, zone, &on_behalf);
     if zone.config().recursion && request.recursion_desired && may_recurse(asked.from) {
         let abroad = match &known {
             None if is_transfer(question.qtype) => None,

@@ -48,6 +48,8 @@ pub enum Lookup {
         /// Only those with this tag; may have dots.
         tag: Option<String>,
     },
+    /// A prepared query, by its name or id in lower case; may have dots.
+    Query(String),
     /// A host.
     Node(NodeKey),
     /// `0a050001.addr.consul`: the address that is written in the name.
@@ -127,8 +129,19 @@ fn of_kind(kind: &str, labels: &[&str]) -> Lookup {
         ("node" | "addr" | "query", []) => Lookup::Step,
         ("service", labels) => of_service(labels),
         ("node", labels) => NodeKey::new(&labels.join(".")).map_or(Lookup::Missing, Lookup::Node),
+        ("query", labels) => Lookup::Query(of_query(labels).to_lowercase()),
         ("addr", [label]) => address(label).map_or(Lookup::NoAddress, Lookup::Address),
         _ => Lookup::Missing,
+    }
+}
+
+/// Names under `query`; `labels` is not empty. RFC 2782 names say the protocol too, which means nothing here.
+fn of_query(labels: &[&str]) -> String {
+    match labels {
+        [first, middle @ .., last] if first.starts_with('_') && last.starts_with('_') => {
+            [&[&first[1..]], middle].concat().join(".")
+        }
+        labels => labels.join("."),
     }
 }
 
@@ -223,6 +236,7 @@ mod tests {
     #[test]
     fn names_stand_for_what_their_form_says() {
         let node = |text| Lookup::Node(NodeKey::new(text).unwrap());
+        let query = |text: &str| Lookup::Query(text.into());
         let ip = |text: &str| Lookup::Address(text.parse().unwrap());
         let reverse = |text: &str| Lookup::Reverse(Some(text.parse().unwrap()));
         let cases = [
@@ -265,7 +279,13 @@ mod tests {
             ("zzzz.addr.consul", Lookup::NoAddress),
             ("+a050001.addr.consul", Lookup::NoAddress),
             ("x.0a050001.addr.consul", Lookup::Missing),
-            ("wq.query.consul", Lookup::Missing),
+            ("WQ.query.consul", query("wq")),
+            ("a.b.query.dc1.consul", query("a.b")),
+            ("_wq._tcp.query.consul", query("wq")),
+            ("_a.b._udp.query.consul", query("a.b")),
+            ("_wq.query.consul", query("_wq")),
+            ("_._tcp.query.consul", query("")),
+            ("wq.query.dc2.consul", Lookup::Missing),
             ("web.connect.consul", Lookup::Missing),
             ("connect.consul", Lookup::Missing),
             ("x.y.consul", Lookup::Missing),

@@ -2,6 +2,7 @@
 
 mod forms;
 mod hostile;
+mod queries;
 mod recorded;
 
 use hickory_proto::{
@@ -14,7 +15,7 @@ use super::{Asked, DnsConfig, Reaction, Transport, Zone, respond};
 use crate::{
     Command, Index, State, decide,
     names::NodeKey,
-    row::{Check, Instance, Node},
+    row::{Check, Instance, Node, Row, Stamped},
 };
 
 /// The state that registrations leave; separated by commas, each one of:
@@ -81,6 +82,14 @@ fn register(entry: &str, number: usize, state: &State) -> Command {
     command(node, Some(instance), Some(check))
 }
 
+/// Keeps a prepared query; `definition` has the fields of its row but the id.
+fn keep(state: &mut State, mut definition: Value) {
+    let number = state.queries().count();
+    definition["id"] = json!(format!("{number:08x}-0000-4000-8000-000000000000"));
+    let value = Row::Query(serde_json::from_value(definition).expect("a query"));
+    state.insert(Stamped { created: state.index(), modified: state.index(), value });
+}
+
 /// Registers rows given as JSON; the node's key is filled in.
 fn command(node: Value, instance: Option<Value>, check: Option<Value>) -> Command {
     let node: Node = serde_json::from_value(node).unwrap();
@@ -101,8 +110,8 @@ fn config() -> DnsConfig {
     }
 }
 
-fn asked(by: Transport) -> Asked {
-    Asked { from: "127.0.0.1".parse().unwrap(), by, seed: 1, unix_seconds: 1_700_000_000 }
+fn asked(by: Transport) -> Asked<'static> {
+    Asked { from: "127.0.0.1".parse().unwrap(), by, seed: 1, unix_seconds: 1_700_000_000, distances: &() }
 }
 
 /// A question such as `web.service.consul. A`.
@@ -125,7 +134,7 @@ fn with_edns(mut message: Message, bytes: u16) -> Message {
 }
 
 /// What comes back, and how many bytes it had; `None` if nothing does or the name is in other hands.
-fn reply(state: &State, config: DnsConfig, packet: &[u8], asked: &Asked) -> Option<(Message, usize)> {
+fn reply(state: &State, config: DnsConfig, packet: &[u8], asked: &Asked<'_>) -> Option<(Message, usize)> {
     let zone = Zone::new(config).unwrap();
     let mut out = b"left from before".to_vec();
     match respond(packet, asked, state, &zone, &mut out) {

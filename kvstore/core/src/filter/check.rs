@@ -5,10 +5,11 @@ use regex::Regex;
 use super::{
     MAX_PATTERNS,
     error::{Fault, Problem},
-    literal, pattern,
+    literal,
     schema::{Kind, Schema, select},
     syntax::{Comparison, Expression, Literal, Operator, Relation, Selector},
 };
+use crate::pattern;
 
 /// An expression that makes sense for rows of one schema.
 #[derive(Clone, Debug)]

@@ -19,7 +19,6 @@
 mod check;
 mod error;
 mod literal;
-mod pattern;
 mod record;
 mod schema;
 mod syntax;

@@ -8,6 +8,8 @@ use super::*;
 const NODE: &str = r#"{"created":1,"modified":2,"name":"n","address":"a"}"#;
 const INSTANCE: &str = r#"{"created":1,"modified":2,"node":"n","id":"i","service":"web"}"#;
 const CHECK: &str = r#"{"created":1,"modified":2,"node":"n","id":"c","status":"passing"}"#;
+const QUERY: &str =
+    r#"{"created":1,"modified":2,"id":"00000001-0000-4000-8000-00000000000a","service":{"service":"web"}}"#;
 const KV: &str = r#"{"created":1,"modified":2,"key":"a","value":"v"}"#;
 
 /// Encodes `row`, decodes it, and compares.
@@ -57,6 +59,21 @@ fn instance(node: &str, id: &str, service: &str, proxy: Value) -> Row {
     })
 }
 
+/// With a text in every field.
+fn query(text: &str) -> Row {
+    let (list, pairs) = (json!([text, ""]), json!({text: text}));
+    let failover = json!({"nearest_n": 3, "datacenters": list, "targets": [{"peer": text, "datacenter": text}]});
+    let service = json!({
+        "service": text, "failover": failover, "only_passing": true, "ignore_check_ids": list, "near": text, "tags": [],
+        "node_meta": pairs, "service_meta": {}, "connect": true, "peer": text,
+    });
+    let row = json!({
+        "id": "00000001-0000-4000-8000-00000000000a", "name": text, "session": text, "token": text, "service": service,
+        "template": {"kind": text, "regexp": text, "remove_empty_tags": true}, "dns_ttl": {"spelled": text, "seconds": u32::MAX},
+    });
+    Row::Query(serde_json::from_value(row).unwrap())
+}
+
 fn check(node: &str, id: &str, kind: Option<ProbeKind>) -> Row {
     let probe = |kind| Probe::new(kind, Duration::from_millis(1), Duration::from_secs(1 << 40));
     Row::Check(Check {
@@ -84,6 +101,7 @@ fn rows_survive_their_encoding() {
         round_trip(node(name, Some(Meta::from([(name.into(), name.into()), (String::new(), String::new())]))));
         round_trip(instance(name, name, name, json!([name, 1, -1, 1.5, null, {"created": name}])));
         round_trip(check(name, name, None));
+        round_trip(query(name));
         round_trip(entry(name, name.as_bytes(), 0));
     }
     let http = ProbeKind::Http {
@@ -227,6 +245,8 @@ fn what_is_no_row_is_an_error_that_names_it() {
         ("n/n/i/j", INSTANCE, "row \"n/n/i/i\" is stored as \"n/n/i/j\""),
         ("n/m/c/c", CHECK, "row \"n/n/c/c\" is stored as \"n/m/c/c\""),
         ("k/b", KV, "row \"k/a\" is stored as \"k/b\""),
+        ("q/x", QUERY, "row \"q/00000001-0000-4000-8000-00000000000a\" is stored as \"q/x\""),
+        ("q/x", &QUERY.replace("a\",", "A\","), "row \"q/x\" cannot be read"),
         ("n/n", KV, "row \"n/n\" cannot be read"),
         ("n/n/c/c", INSTANCE, "row \"n/n/c/c\" cannot be read"),
     ] {
@@ -237,7 +257,13 @@ fn what_is_no_row_is_an_error_that_names_it() {
 
 #[test]
 fn garbage_is_an_error_and_no_panic() {
-    let rows = [("n/n", NODE), ("n/n/i/i", INSTANCE), ("n/n/c/c", CHECK), ("k/a", KV)];
+    let rows = [
+        ("n/n", NODE),
+        ("n/n/i/i", INSTANCE),
+        ("n/n/c/c", CHECK),
+        ("q/00000001-0000-4000-8000-00000000000a", QUERY),
+        ("k/a", KV),
+    ];
     for seed in 0..5000 {
         let rng = &mut StdRng::seed_from_u64(seed);
         let (key, value) = rows[rng.random_range(0..rows.len())];

@@ -7,6 +7,7 @@ use kvstore_core::{
     Command, KvVerb, RowVerb, Target, TxnStep,
     health::Status,
     names::{CheckId, InstanceId, Key, NodeKey, SessionId},
+    prepared_query::{NAME_PREFIX_MATCH, PreparedQuery, QueryId},
     row::{Behavior, Check, Instance, Node, Owner, Probe, ProbeKind, ServiceCheck, Session, Weights},
 };
 use rand::{RngExt as _, rngs::StdRng};
@@ -19,6 +20,10 @@ pub(crate) const NODES: &[&str] = &["n1", "N1", "n", "n/1", "\u{c4}%"];
 pub(crate) const SERVICES: &[&str] = &["web", "Web", "db/1"];
 const INSTANCES: &[&str] = &["i1", "i/2"];
 const SESSIONS: &[&str] = &["s1", "s/2"];
+pub(crate) const QUERIES: &[&str] = &[QUERY, "0000000a-0000-4000-8000-000000000001"];
+const QUERY: &str = "0000000a-0000-4000-8000-000000000000";
+/// A name may look like an id, and be another's beginning.
+pub(crate) const QUERY_NAMES: &[&str] = &["", "q", "Q", "qu", "quer", "\u{c4}", QUERY];
 const CHECKS: &[&str] = &["serfHealth", "c1", "c/2"];
 
 fn pick<T: Clone>(rng: &mut StdRng, of: &[T]) -> T {
@@ -62,6 +67,22 @@ fn session_id(rng: &mut StdRng) -> SessionId {
     SessionId::new(pick(rng, SESSIONS)).unwrap()
 }
 
+fn query_id(rng: &mut StdRng) -> QueryId {
+    QueryId::new(pick(rng, QUERIES)).unwrap()
+}
+
+fn query(rng: &mut StdRng, naive: &Naive) -> Box<PreparedQuery> {
+    let live = naive.sessions.keys().map(SessionId::as_str);
+    let sessions: Vec<&str> = ["", "never"].into_iter().chain(live.clone()).chain(live).collect();
+    let kind = pick(rng, &["", "", NAME_PREFIX_MATCH, NAME_PREFIX_MATCH, "other"]);
+    let service = pick(rng, &["", "web", "web", "${name.full}|${name.suffix}"]);
+    let row = json!({
+        "id": query_id(rng), "name": pick(rng, QUERY_NAMES), "template": {"kind": kind}, "service": {"service": service},
+        "session": pick(rng, &sessions),
+    });
+    Box::new(serde_json::from_value(row).unwrap())
+}
+
 fn value(rng: &mut StdRng) -> Bytes {
     let values: [&'static [u8]; 4] = [b"", b"text", b"{\"base64\":\"\"}", &[0, 0xff, 0xfe]];
     Bytes::from_static(pick::<&[u8]>(rng, &values))
@@ -69,7 +90,10 @@ fn value(rng: &mut StdRng) -> Bytes {
 
 /// A command, sometimes one with a compare-and-set that matches.
 pub(crate) fn random(rng: &mut StdRng, naive: &Naive) -> Command {
-    match rng.random_range(0..130) {
+    match rng.random_range(0..160) {
+        130..142 => Command::CreateQuery { query: query(rng, naive) },
+        142..156 => Command::UpdateQuery { query: query(rng, naive) },
+        156..160 => Command::DeleteQuery { query: query_id(rng) },
         0..16 => {
             let (key, value) = (key(rng), value(rng));
             Command::KvPut {

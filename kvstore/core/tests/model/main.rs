@@ -87,6 +87,7 @@ impl Run {
             assert_eq!(holders, readings::holders_in_naive(&self.naive, address), "{address} after {command:?}");
         }
         assert_eq!(readings::held_in_state(&self.state), readings::held_in_naive(&self.naive), "{command:?}");
+        assert_eq!(readings::resolved_in_state(&self.state), readings::resolved_in_naive(&self.naive), "{command:?}");
         self.compare_with_a_loaded_state(&after);
     }
 

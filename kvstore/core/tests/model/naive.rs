@@ -6,9 +6,10 @@ use std::{
 };
 
 use kvstore_core::{
-    Command, Index, KvVerb, Outcome, Refusal, RowVerb, Target, TxnError, TxnStep,
+    Command, Index, KvVerb, Outcome, QueryRefusal, Refusal, RowVerb, Target, TxnError, TxnStep,
     health::Status,
     names::{CheckId, InstanceId, NodeKey, SessionId},
+    prepared_query::{InvalidQuery, InvalidTemplate, NAME_PREFIX_MATCH, PreparedQuery, QueryId},
     row::{Behavior, Check, Instance, KvEntry, Node, Owner, ProbeKind, Row, Session, Stamped},
 };
 
@@ -20,6 +21,7 @@ pub(crate) struct Naive {
     pub(crate) instances: BTreeMap<(NodeKey, InstanceId), Stamped<Instance>>,
     pub(crate) checks: BTreeMap<(NodeKey, CheckId), Stamped<Check>>,
     pub(crate) sessions: BTreeMap<SessionId, Stamped<Session>>,
+    pub(crate) queries: BTreeMap<QueryId, Stamped<PreparedQuery>>,
     pub(crate) kv: BTreeMap<String, Stamped<KvEntry>>,
     /// Whether steps of the last transaction changed one row twice, so that what the first did may be undone.
     pub(crate) twice: bool,
@@ -41,7 +43,8 @@ fn stamp<K: Ord, T: PartialEq>(table: &mut BTreeMap<K, Stamped<T>>, old: &BTreeM
 impl Naive {
     pub(crate) fn new(index: u64) -> Self {
         let (nodes, instances, checks) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
-        Self { index, nodes, instances, checks, sessions: BTreeMap::new(), kv: BTreeMap::new(), twice: false }
+        let (sessions, queries) = (BTreeMap::new(), BTreeMap::new());
+        Self { index, nodes, instances, checks, sessions, queries, kv: BTreeMap::new(), twice: false }
     }
 
     pub(crate) fn carry_out(&mut self, command: &Command) -> Result<Outcome, Refusal> {
@@ -70,6 +73,7 @@ impl Naive {
         stamp(&mut next.instances, &self.instances, now);
         stamp(&mut next.checks, &self.checks, now);
         stamp(&mut next.sessions, &self.sessions, now);
+        stamp(&mut next.queries, &self.queries, now);
         stamp(&mut next.kv, &self.kv, now);
         *self = next;
         Ok(done)
@@ -87,6 +91,7 @@ impl Naive {
 
     fn end_session(&mut self, id: &SessionId) {
         let Some(session) = self.sessions.remove(id) else { return };
+        self.queries.retain(|_, query| query.session != id.as_str());
         let held = |entry: &Stamped<KvEntry>| entry.session.as_ref() == Some(id);
         match session.behavior {
             Behavior::Delete => self.kv.retain(|_, entry| !held(entry)),
@@ -203,9 +208,61 @@ impl Naive {
         rows.extend(encode(&self.instances, Row::Instance));
         rows.extend(encode(&self.checks, Row::Check));
         rows.extend(encode(&self.sessions, Row::Session));
+        rows.extend(encode(&self.queries, Row::Query));
         rows.extend(encode(&self.kv, Row::Kv));
         rows.sort();
         rows
+    }
+
+    fn put_query(&mut self, query: &PreparedQuery) -> Result<(), QueryRefusal> {
+        let (name, kind) = (&query.name, query.template.kind.as_str());
+        if name.is_empty() && kind.is_empty() && query.session.is_empty() {
+            return Err(InvalidQuery::Unbound.into());
+        }
+        if query.service.service.is_empty() {
+            return Err(InvalidQuery::NoService.into());
+        }
+        let others = || self.queries.values().filter(|other| other.id != query.id);
+        if name.is_empty() && !kind.is_empty() && others().any(|other| other.name.is_empty() && other.is_template()) {
+            return Err(QueryRefusal::CatchAllTaken);
+        }
+        if !name.is_empty() && others().any(|other| other.name.to_lowercase() == name.to_lowercase()) {
+            return Err(QueryRefusal::NameTaken(name.clone()));
+        }
+        if self.queries.keys().any(|id| id.as_str() == name) {
+            return Err(QueryRefusal::NameIsId(name.clone()));
+        }
+        if !query.session.is_empty() && !self.sessions.keys().any(|id| id.as_str() == query.session) {
+            return Err(QueryRefusal::UnknownSession(query.session.clone()));
+        }
+        if !matches!(kind, "" | NAME_PREFIX_MATCH) {
+            return Err(InvalidTemplate::Kind(kind.into()).into());
+        }
+        self.queries.insert(query.id.clone(), unstamped(query.clone()));
+        Ok(())
+    }
+
+    /// The id of the query that a name means, and what it asks for; an error if it is the id of a template.
+    pub(crate) fn resolve(&self, asked: &str) -> Result<Option<(QueryId, String)>, ()> {
+        if let Some(query) = self.queries.values().find(|query| query.id.as_str() == asked) {
+            let found = (query.id.clone(), query.service.service.clone());
+            return if query.is_template() { Err(()) } else { Ok(Some(found)) };
+        }
+        let folded = asked.to_lowercase();
+        let fits = |query: &&Stamped<PreparedQuery>| {
+            let own = query.name.to_lowercase();
+            !own.is_empty() && own == folded || query.is_template() && folded.starts_with(&own)
+        };
+        let Some(query) = self.queries.values().filter(fits).max_by_key(|query| query.name.len()) else {
+            return Ok(None);
+        };
+        let service = if query.is_template() {
+            let suffix = &asked[query.name.len()..];
+            query.service.service.replace("${name.full}", asked).replace("${name.suffix}", suffix)
+        } else {
+            query.service.service.clone()
+        };
+        Ok(Some((query.id.clone(), service)))
     }
 
     fn change(&mut self, command: &Command) -> Result<Outcome, Refusal> {
@@ -221,6 +278,21 @@ impl Naive {
                 let entry =
                     KvEntry { key: key.clone(), value, flags: *flags, lock_index, session, ttl: Duration::ZERO };
                 self.kv.insert(key.as_str().into(), unstamped(entry));
+            }
+            Command::CreateQuery { query } => {
+                if self.queries.contains_key(&query.id) {
+                    return Err(Refusal::Conflict);
+                }
+                self.put_query(query)?;
+            }
+            Command::UpdateQuery { query } => {
+                if !self.queries.contains_key(&query.id) {
+                    return Err(QueryRefusal::Unknown(query.id.clone()).into());
+                }
+                self.put_query(query)?;
+            }
+            Command::DeleteQuery { query } => {
+                self.queries.remove(query).ok_or_else(|| QueryRefusal::Unknown(query.clone()))?;
             }
             Command::KvLock { key, value, flags, session, delayed } => {
                 if !self.sessions.contains_key(session) {

@@ -6,11 +6,12 @@ use std::fmt::Debug;
 use kvstore_core::{
     Index, State, WatchKey,
     names::{Key, NodeKey, ServiceKey},
+    prepared_query::QueryId,
     row::{Check, Instance, Node, Stamped},
 };
 
 use crate::{
-    commands::{KEYS, NODES, SERVICES},
+    commands::{KEYS, NODES, QUERIES, QUERY_NAMES, SERVICES},
     naive::Naive,
 };
 
@@ -19,7 +20,8 @@ pub(crate) type Reading = Vec<String>;
 
 /// Every key that a command of [`crate::commands`] could touch, and some that none does.
 pub(crate) fn watch_keys() -> Vec<WatchKey> {
-    let mut keys = vec![WatchKey::Services, WatchKey::Nodes, WatchKey::Checks, WatchKey::Sessions];
+    let mut keys = vec![WatchKey::Services, WatchKey::Nodes, WatchKey::Checks, WatchKey::Sessions, WatchKey::Queries];
+    keys.extend(QUERIES.iter().map(|id| WatchKey::Query(QueryId::new(id).unwrap())));
     keys.extend(KEYS.iter().chain(&["never"]).map(|key| WatchKey::Key(Key::new(key).unwrap())));
     keys.extend(["", "a", "a/", "a/b", "never"].map(|prefix| WatchKey::KeyPrefix(prefix.into())));
     for service in SERVICES.iter().chain(&["never"]) {
@@ -87,6 +89,8 @@ pub(crate) fn of_state(state: &State, key: &WatchKey) -> Reading {
         }
         WatchKey::NodeChecks(node) => state.checks_on(node).map(|c| check(c)).collect(),
         WatchKey::Checks => state.checks().map(|c| check(c)).collect(),
+        WatchKey::Queries => state.queries().map(line).collect(),
+        WatchKey::Query(id) => state.query(id).map(line).into_iter().collect(),
         WatchKey::Sessions => {
             let on_nodes = state.nodes().flat_map(|(node, _)| state.sessions_on(node));
             let mut on_nodes: Vec<_> = on_nodes.map(|session| (session.id.clone(), line(session))).collect();
@@ -135,6 +139,8 @@ pub(crate) fn of_naive(naive: &Naive, key: &WatchKey) -> Reading {
         WatchKey::NodeChecks(node) => naive.checks.values().filter(|c| c.node == *node).map(check).collect(),
         WatchKey::Checks => naive.checks.values().map(check).collect(),
         WatchKey::Sessions => naive.sessions.values().map(line).collect(),
+        WatchKey::Queries => naive.queries.values().map(line).collect(),
+        WatchKey::Query(id) => naive.queries.get(id).map(line).into_iter().collect(),
     }
 }
 
@@ -159,4 +165,26 @@ pub(crate) fn holders_in_naive(naive: &Naive, address: &str) -> Reading {
     let mut holders: Vec<_> = hosts.chain(instances.map(|((node, id), _)| (node, Some(id)))).collect();
     holders.sort();
     holders.into_iter().map(line).collect()
+}
+
+/// What names and ids mean as prepared queries.
+pub(crate) fn resolved_in_state(state: &State) -> Reading {
+    let meant = |name: &str| {
+        let found = state.resolve_query(name).map_err(|_| ())?;
+        Ok::<_, ()>(found.map(|found| (found.value.id.clone(), found.value.service.service.clone())))
+    };
+    asked_names().into_iter().map(|name| line((&name, meant(&name)))).collect()
+}
+
+pub(crate) fn resolved_in_naive(naive: &Naive) -> Reading {
+    asked_names().into_iter().map(|name| line((&name, naive.resolve(&name)))).collect()
+}
+
+/// Every name there may be, as it is and with more behind it.
+fn asked_names() -> Vec<String> {
+    let names = QUERY_NAMES.iter().chain(QUERIES).chain(&["never"]);
+    names
+        .flat_map(|name| [(*name).to_owned(), format!("{name}e"), format!("{name}-X")])
+        .filter(|n| !n.is_empty())
+        .collect()
 }

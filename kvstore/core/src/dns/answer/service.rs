@@ -1,10 +1,6 @@
 //! Instances of a service: which are offered, and as which records.
 
-use std::{
-    collections::{BTreeSet, HashSet},
-    net::IpAddr,
-    time::Duration,
-};
+use std::{collections::HashSet, net::IpAddr, time::Duration};
 
 use domain::base::iana::{OptRcode, Rtype};
 
@@ -12,21 +8,36 @@ use super::{
     Answer, Asking, by_family, meta_records, node_addresses,
     records::{DnsName, Record, address, name, record, srv},
 };
-use crate::{
-    InstanceView,
-    dns::{most, shuffle::Shuffle},
-    health::Status,
-    names::ServiceKey,
-};
+use crate::{InstanceView, dns::most, health::Status, names::ServiceKey, shuffle::Shuffle};
 
 /// An instance with a weight for its state.
 #[derive(Clone, Copy)]
-struct Offer<'a> {
+pub(super) struct Offer<'a> {
     view: InstanceView<'a>,
     weight: u16,
 }
 
-impl Offer<'_> {
+/// In which order instances are told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Order {
+    /// By chance, heavy ones first more often.
+    Chance,
+    /// As they come.
+    Given,
+}
+
+impl<'a> Offer<'a> {
+    /// With the weight for its state; a critical one has none.
+    pub(super) fn of(view: InstanceView<'a>) -> Self {
+        let weights = view.instance.weights;
+        let weight = match view.status() {
+            Status::Passing => weights.passing,
+            Status::Warning => weights.warning,
+            Status::Critical => 0,
+        };
+        Self { view, weight }
+    }
+
     /// Where it is reached, by family; empty if that is a host name.
     fn addresses(&self) -> Vec<IpAddr> {
         let instance = &self.view.instance;
@@ -43,10 +54,15 @@ impl<'a> Asking<'a> {
             return self.nobody(service, tag);
         }
         let ttl = self.zone.config().service_ttl.of(service.as_str());
+        self.offered(offers, Order::Chance, ttl)
+    }
+
+    /// The records of instances, of which there is one.
+    pub(super) fn offered(&self, offers: Vec<Offer>, order: Order, ttl: Duration) -> Answer {
         let mut answer = Answer::ours(self.zone);
         match self.qtype {
-            Rtype::SRV => self.service_srv(&offers, ttl, &mut answer),
-            _ => answer.answers = self.service_records(&offers, ttl),
+            Rtype::SRV => self.service_srv(offers, order, ttl, &mut answer),
+            _ => answer.answers = self.service_records(&offers, order, ttl),
         }
         self.or_nodata(answer)
     }
@@ -58,13 +74,9 @@ impl<'a> Asking<'a> {
             None => true,
         };
         let offer = |view: InstanceView<'a>| {
-            let weights = view.instance.weights;
-            let weight = match view.status() {
-                Status::Passing => weights.passing,
-                Status::Warning if !self.zone.config().only_passing => weights.warning,
-                Status::Warning | Status::Critical => return None,
-            };
-            Some(Offer { view, weight })
+            let (status, only_passing) = (view.status(), self.zone.config().only_passing);
+            let offered = status == Status::Passing || status == Status::Warning && !only_passing;
+            offered.then(|| Offer::of(view))
         };
         self.state.instances_of(service).filter(tagged).filter_map(offer).collect()
     }
@@ -81,8 +93,10 @@ impl<'a> Asking<'a> {
     }
 
     /// One record for each address there is; an alias if there is none but host names.
-    fn service_records(&self, offers: &[Offer], ttl: Duration) -> Vec<Record> {
-        let addresses: BTreeSet<IpAddr> = offers.iter().flat_map(|o| self.reached_at(o)).collect();
+    fn service_records(&self, offers: &[Offer], order: Order, ttl: Duration) -> Vec<Record> {
+        let mut seen = HashSet::new();
+        let addresses = offers.iter().flat_map(|o| self.reached_at(o)).filter(|ip| seen.insert(*ip));
+        let mut addresses: Vec<IpAddr> = addresses.collect();
         if addresses.is_empty() {
             let host = offers.iter().find_map(|offer| self.host(offer));
             return host.map(|host| self.alias(host, ttl)).unwrap_or_default();
@@ -90,8 +104,10 @@ impl<'a> Asking<'a> {
         if self.qtype == Rtype::TXT {
             return self.service_meta(offers, ttl);
         }
-        let mut addresses: Vec<_> = addresses.into_iter().filter(|ip| self.wants(*ip)).collect();
-        Shuffle::new(self.asked.seed).shuffle(&mut addresses);
+        addresses.retain(|ip| self.wants(*ip));
+        if order == Order::Chance {
+            Shuffle::new(self.asked.seed).shuffle(&mut addresses);
+        }
         addresses.truncate(most(self.zone.config().a_record_limit));
         addresses.into_iter().map(|ip| record(self.name, ttl, address(ip))).collect()
     }
@@ -123,10 +139,11 @@ impl<'a> Asking<'a> {
     }
 
     /// One SRV for each node, address and port, with the targets' addresses and the nodes' metadata.
-    fn service_srv(&self, offers: &[Offer], ttl: Duration, answer: &mut Answer) {
-        let mut offers = offers.to_vec();
-        // Heavy ones first more often, so that what is cut off for want of space is a fair sample.
-        Shuffle::new(self.asked.seed).by_weight(&mut offers, |offer| offer.weight);
+    fn service_srv(&self, mut offers: Vec<Offer>, order: Order, ttl: Duration, answer: &mut Answer) {
+        if order == Order::Chance {
+            // Heavy ones first more often, so that what is cut off for want of space is a fair sample.
+            Shuffle::new(self.asked.seed).by_weight(&mut offers, |offer| offer.weight);
+        }
         let (mut seen, mut targets, mut nodes) = (HashSet::new(), HashSet::new(), HashSet::new());
         let mut metas = Vec::new();
         for offer in &offers {

@@ -1,7 +1,7 @@
 //! Packets that nobody would send who means well: no panic, and a reply others can read or none.
 
 use super::*;
-use crate::dns::shuffle::Shuffle;
+use crate::shuffle::Shuffle;
 
 const ROWS: &str = "node a 10.0.0.1 rack=r1, web :80 passing @a #v1 team=b, web x.service.consul:81 passing @a, \
                     x web.service.consul:1 warning @a, db 2001:db8::1:2 passing, db 10.0.0.3:2 critical";

@@ -124,7 +124,7 @@ fn regular_expressions_are_re2s() {
             ("Output matches \"\"", true),
         ],
     );
-    let ascii = pattern::compile(r"^[\w\s\d]$").unwrap();
+    let ascii = crate::pattern::compile(r"^[\w\s\d]$").unwrap();
     assert!(
         ascii.is_match("a") && !ascii.is_match("\u{e4}") && !ascii.is_match("\u{a0}") && !ascii.is_match("\u{663}")
     );

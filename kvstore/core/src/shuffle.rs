@@ -1,10 +1,10 @@
 //! Orders by chance, from a seed: the same seed gives the same order.
 
 /// A source of chance that is quick rather than unpredictable: `SplitMix64`, by Sebastiano Vigna.
-pub(super) struct Shuffle(u64);
+pub(crate) struct Shuffle(u64);
 
 impl Shuffle {
-    pub(super) fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
@@ -16,14 +16,14 @@ impl Shuffle {
     }
 
     /// Any order as likely as any other.
-    pub(super) fn shuffle<T>(&mut self, items: &mut [T]) {
+    pub(crate) fn shuffle<T>(&mut self, items: &mut [T]) {
         for last in (1..items.len()).rev() {
             items.swap(last, self.below(last + 1));
         }
     }
 
     /// A number less than `end`, which is not 0.
-    pub(super) fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         let one = self.next() % (end as u64);
         usize::try_from(one).expect("it is less than a usize")
     }
@@ -31,7 +31,7 @@ impl Shuffle {
     /// Each place goes to one of those left in proportion to their weights; weight 0 comes last.
     ///
     /// Sorting by `-ln(u) / weight` does that: P. S. Efraimidis, P. G. Spirakis, Weighted random sampling, 2006.
-    pub(super) fn by_weight<T: Clone>(&mut self, items: &mut [T], weight: impl Fn(&T) -> u16) {
+    pub(crate) fn by_weight<T: Clone>(&mut self, items: &mut [T], weight: impl Fn(&T) -> u16) {
         self.shuffle(items);
         let mut keyed: Vec<(f64, T)> = items.iter().map(|item| (self.delay(weight(item)), item.clone())).collect();
         keyed.sort_by(|(a, _), (b, _)| a.total_cmp(b));
@@ -49,7 +49,7 @@ impl Shuffle {
 
 #[cfg(test)]
 impl Shuffle {
-    pub(super) fn byte(&mut self) -> u8 {
+    pub(crate) fn byte(&mut self) -> u8 {
         self.next().to_be_bytes()[0]
     }
 }

@@ -12,7 +12,7 @@ const MAX_COMPILED_BYTES: usize = 256 * 1024;
 const MAX_NESTING: u32 = 50;
 
 /// `re2`, ready to match; else why not, in a line.
-pub(super) fn compile(re2: &str) -> Result<Regex, String> {
+pub(crate) fn compile(re2: &str) -> Result<Regex, String> {
     RegexBuilder::new(&translate(re2))
         .size_limit(MAX_COMPILED_BYTES)
         .dfa_size_limit(MAX_COMPILED_BYTES)
