@@ -85,21 +85,49 @@ impl StoreMetrics {
 pub(crate) struct DnsMetrics {
     udp: Counter,
     tcp: Counter,
+    again: Counter,
     forwarded: Counter,
     ignored: Counter,
 }
 
-impl DnsMetrics {
-    /// A packet came and was dealt with so.
-    pub(crate) fn asked(&self, by: Transport, reaction: &Reaction) {
-        match by {
-            Transport::Udp => self.udp.inc(),
-            Transport::Tcp => self.tcp.inc(),
-        };
+/// How packets were dealt with that came together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct DnsCounts {
+    packets: u64,
+    /// By a reply that was at hand.
+    pub(crate) again: u64,
+    forwarded: u64,
+    ignored: u64,
+}
+
+impl DnsCounts {
+    /// One more.
+    pub(crate) fn add(&mut self, reaction: &Reaction) {
+        self.packets += 1;
         match reaction {
             Reaction::Reply => {}
-            Reaction::Forward(_) => drop(self.forwarded.inc()),
-            Reaction::Ignore => drop(self.ignored.inc()),
+            Reaction::Forward(_) => self.forwarded += 1,
+            Reaction::Ignore => self.ignored += 1,
+        }
+    }
+}
+
+impl DnsMetrics {
+    /// Packets came and were dealt with so.
+    pub(crate) fn count(&self, by: Transport, counts: DnsCounts) {
+        let packets = match by {
+            Transport::Udp => &self.udp,
+            Transport::Tcp => &self.tcp,
+        };
+        for (counter, count) in [
+            (packets, counts.packets),
+            (&self.again, counts.again),
+            (&self.forwarded, counts.forwarded),
+            (&self.ignored, counts.ignored),
+        ] {
+            if count > 0 {
+                counter.inc_by(count);
+            }
         }
     }
 }
@@ -174,6 +202,7 @@ impl Metrics {
         let dns = metrics.dns.clone();
         metrics.add("kvstore.dns.questions_udp", "Packets that came to DNS over UDP", dns.udp);
         metrics.add("kvstore.dns.questions_tcp", "Questions that came to DNS over TCP", dns.tcp);
+        metrics.add("kvstore.dns.again", "Questions answered by a reply that was at hand", dns.again);
         metrics.add("kvstore.dns.forwarded", "Questions that others were asked for an answer", dns.forwarded);
         metrics.add("kvstore.dns.ignored", "Packets that are no questions", dns.ignored);
         metrics.dotted.extend(live::NAMES.iter().map(|name| (underscored(name), *name)));

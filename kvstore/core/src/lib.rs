@@ -23,6 +23,7 @@ mod command;
 mod decide;
 pub mod dns;
 pub mod filter;
+pub mod generations;
 pub mod health;
 pub mod names;
 pub mod near;

@@ -215,7 +215,7 @@ impl State {
                 rows.chain(graves).fold(marks.graves_forgotten, Ord::max)
             }
             WatchKey::Service(service) => self.service_marks(service).any,
-            WatchKey::ServiceStatus(service) => self.service_marks(service).status,
+            WatchKey::ServiceStatus(service) => self.status_index(service),
             WatchKey::Services => marks.service_list,
             WatchKey::Nodes => marks.node_list,
             WatchKey::Node(node) => self.node_marks(node).services,
@@ -225,6 +225,11 @@ impl State {
             WatchKey::Queries => self.queries.changed(),
             WatchKey::Query(id) => self.queries.changed_last(id),
         }
+    }
+
+    /// The index of the last change to a service that answers about healthy instances show.
+    pub(crate) fn status_index(&self, service: &ServiceKey) -> Index {
+        self.service_marks(service).status
     }
 
     fn service_marks(&self, service: &ServiceKey) -> ServiceMarks {

@@ -2,6 +2,7 @@
 //!
 //! Answers come from the newest state in memory; nothing here waits for a writer.
 
+mod batch;
 mod forward;
 mod serve;
 mod tcp;

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use domain::base::iana::OptRcode;
 use kvstore_core::{
     State,
-    dns::{Answer, Asked, ConfigError, DnsConfig, Forward, Reaction, Transport, Zone, respond},
+    dns::{Answer, Asked, ConfigError, DnsConfig, Forward, Reaction, Replies, Transport, Zone, respond},
     near::Distances,
 };
 use socket2::Socket;
@@ -20,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{forward::Forwarder, tcp, udp};
-use crate::metrics::DnsMetrics;
+use crate::metrics::{DnsCounts, DnsMetrics};
 
 /// With port 0, how often another port is tried when UDP cannot have the one TCP got.
 const PORT_ATTEMPTS: usize = 16;
@@ -121,6 +121,7 @@ impl Dns {
         for (i, socket) in sockets.iter().enumerate() {
             let server = udp::Server {
                 socket: socket.clone(),
+                sockets: count,
                 shared: self.shared.clone(),
                 shutdown: stop.clone(),
                 runtime: tokio::runtime::Handle::current(),
@@ -181,15 +182,12 @@ fn bind(address: SocketAddr, count: usize) -> Result<(std::net::TcpListener, Vec
 }
 
 impl Shared {
-    /// Answers from the newest state; a reply is written over `out`.
-    pub(super) fn respond(&self, packet: &[u8], from: IpAddr, by: Transport, seed: u64, out: &mut Vec<u8>) -> Reaction {
+    /// Answers from the state that is the newest now.
+    pub(super) fn now(&self, by: Transport) -> Now<'_> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         // Serial numbers wrap around. RFC 1982.
         let unix_seconds = u32::try_from(now & u64::from(u32::MAX)).unwrap_or_default();
-        let asked = Asked { from, by, seed, unix_seconds, distances: &*self.distances };
-        let reaction = respond(packet, &asked, &self.snapshots.load(), &self.zone, out);
-        self.metrics.asked(by, &reaction);
-        reaction
+        Now { shared: self, state: self.snapshots.load(), by, unix_seconds, counts: DnsCounts::default() }
     }
 
     /// Who is asked about names that are not ours.
@@ -201,5 +199,49 @@ impl Shared {
     pub(super) fn finish(&self, forward: Forward, found: Option<Answer>, by: Transport, out: &mut Vec<u8>) -> Reaction {
         let found = found.unwrap_or_else(|| Answer::error(OptRcode::SERVFAIL));
         forward.finish(found, by, &self.zone, out)
+    }
+}
+
+/// One moment: questions that came together are answered from the same state.
+pub(super) struct Now<'a> {
+    shared: &'a Shared,
+    state: arc_swap::Guard<Arc<State>>,
+    by: Transport,
+    unix_seconds: u32,
+    counts: DnsCounts,
+}
+
+impl Now<'_> {
+    /// Answers a question; a reply is written over `out`.
+    pub(super) fn respond(&mut self, packet: &[u8], from: IpAddr, seed: u64, out: &mut Vec<u8>) -> Reaction {
+        let reaction = respond(packet, &self.asked(from, seed), &self.state, &self.shared.zone, out);
+        self.counts.add(&reaction);
+        reaction
+    }
+
+    /// The same, where one of `replies` will do.
+    pub(super) fn respond_again(
+        &mut self,
+        replies: &mut Replies,
+        packet: &[u8],
+        from: IpAddr,
+        seed: u64,
+        out: &mut Vec<u8>,
+    ) -> Reaction {
+        let reaction = replies.respond(packet, &self.asked(from, seed), &self.state, &self.shared.zone, out);
+        self.counts.add(&reaction);
+        self.counts.again += replies.take_hits();
+        reaction
+    }
+
+    fn asked(&self, from: IpAddr, seed: u64) -> Asked<'_> {
+        let (by, unix_seconds) = (self.by, self.unix_seconds);
+        Asked { from, by, seed, unix_seconds, distances: &*self.shared.distances }
+    }
+}
+
+impl Drop for Now<'_> {
+    fn drop(&mut self) {
+        self.shared.metrics.count(self.by, self.counts);
     }
 }

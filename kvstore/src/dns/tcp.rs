@@ -112,7 +112,8 @@ async fn next_question(mut read: OwnedReadHalf) -> Option<(Vec<u8>, OwnedReadHal
 
 async fn answer(packet: Vec<u8>, from: SocketAddr, shared: &Shared) -> Option<Vec<u8>> {
     let mut out = Vec::new();
-    let reaction = match shared.respond(&packet, from.ip(), Transport::Tcp, rand::random(), &mut out) {
+    let reaction = shared.now(Transport::Tcp).respond(&packet, from.ip(), rand::random(), &mut out);
+    let reaction = match reaction {
         Reaction::Forward(forward) => {
             let slot = shared.forwarder().and_then(|forwarder| Some((forwarder, forwarder.slot()?)));
             let found = match slot {

@@ -25,6 +25,7 @@ use super::{
     records::{
         self, Data, DnsName, Record, address, address_label, below, cname, meta_text, name, ns, ptr, record, txt,
     },
+    replies::Basis,
 };
 use crate::{
     State,
@@ -52,6 +53,8 @@ pub struct Answer {
     pub additional: Vec<Record>,
     /// Another asker may get another answer: resolvers may share this one inside the asker's subnet only.
     pub for_subnet: bool,
+    /// What it follows from.
+    pub basis: Basis,
 }
 
 impl Answer {
@@ -65,6 +68,7 @@ impl Answer {
             authority: Vec::new(),
             additional: Vec::new(),
             for_subnet: false,
+            basis: Basis::More,
         }
     }
 
@@ -75,7 +79,19 @@ impl Answer {
     }
 
     fn ours(zone: &Zone) -> Self {
-        Self { authoritative: true, recursion_available: zone.config().recursion, ..Self::error(OptRcode::NOERROR) }
+        Self {
+            authoritative: true,
+            recursion_available: zone.config().recursion,
+            basis: Basis::State,
+            ..Self::error(OptRcode::NOERROR)
+        }
+    }
+
+    /// Whether its answers may be told in any order: all are of the name asked for, and none is an alias.
+    pub(super) fn any_order(&self) -> bool {
+        let mut answers = self.answers.iter();
+        let alike = |r: &Record| matches!(r.rtype(), Rtype::A | Rtype::AAAA | Rtype::SRV);
+        answers.next().is_some_and(|first| alike(first) && answers.all(|r| alike(r) && r.owner() == first.owner()))
     }
 
     fn is_empty(&self) -> bool {
@@ -152,7 +168,7 @@ impl Asking<'_> {
             Lookup::Query(name) => self.query(name),
             Lookup::Node(node) => self.node(node),
             Lookup::Address(ip) => self.address(*ip),
-            Lookup::NoAddress => Answer::ours(self.zone),
+            Lookup::NoAddress => Answer { basis: Basis::More, ..Answer::ours(self.zone) },
         }
     }
 
@@ -283,7 +299,8 @@ impl Asking<'_> {
 
     /// The address in the name. Of the wrong family it is told aside, as Consul does.
     fn address(&self, ip: IpAddr) -> Answer {
-        let mut answer = Answer::ours(self.zone);
+        // There are more such names than could be kept.
+        let mut answer = Answer { basis: Basis::More, ..Answer::ours(self.zone) };
         let record = record(self.name, self.zone.config().node_ttl, address(ip));
         let section = if self.wants(ip) { &mut answer.answers } else { &mut answer.additional };
         section.push(record);

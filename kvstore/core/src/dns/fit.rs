@@ -41,17 +41,16 @@ pub struct Room {
 ///
 /// # Errors
 /// [`FitError::Question`] if even the question does not fit; `out` is then empty. RFC 2181 §9, RFC 6891 §6.2.3.
-pub fn fit(request: &Request, answer: &Answer, room: Room, out: &mut Vec<u8>) -> Result<(), FitError> {
-    match compose(request, answer, room, std::mem::take(out)) {
-        Some(message) => {
-            *out = message;
-            Ok(())
-        }
-        None => Err(FitError::Question),
-    }
+pub fn fit(request: &Request, answer: &Answer, room: Room, out: &mut Vec<u8>) -> Result<Borders, FitError> {
+    let (message, borders) = compose(request, answer, room, std::mem::take(out)).ok_or(FitError::Question)?;
+    *out = message;
+    Ok(borders)
 }
 
-fn compose(request: &Request, answer: &Answer, room: Room, out: Vec<u8>) -> Option<Vec<u8>> {
+/// Where the first answer begins in a message, and where it and each one after it ends.
+pub type Borders = Vec<u16>;
+
+fn compose(request: &Request, answer: &Answer, room: Room, out: Vec<u8>) -> Option<(Vec<u8>, Borders)> {
     let mut builder = MessageBuilder::from_target(HashCompressor::new(out)).ok()?;
     header(builder.header_mut(), request, answer);
     // The builder wants every record to end before its limit.
@@ -62,8 +61,14 @@ fn compose(request: &Request, answer: &Answer, room: Room, out: Vec<u8>) -> Opti
         questions.push(WireQuestion::new(&q.name, q.qtype, q.class)).ok()?;
     }
     let mut answers = questions.answer();
-    let mut left = answer.answers.iter().take(room.answers);
-    let cut = left.any(|record| answers.push(record).is_err()) || answer.answers.len() > room.answers;
+    let mut borders = vec![u16::try_from(answers.as_slice().len()).ok()?];
+    for record in answer.answers.iter().take(room.answers) {
+        if answers.push(record).is_err() {
+            break;
+        }
+        borders.push(u16::try_from(answers.as_slice().len()).ok()?);
+    }
+    let cut = borders.len() <= answer.answers.len();
     answers.header_mut().set_tc(cut && room.tell);
     let mut authority = answers.authority();
     let cut = cut || answer.authority.iter().any(|record| authority.push(record).is_err());
@@ -75,7 +80,7 @@ fn compose(request: &Request, answer: &Answer, room: Room, out: Vec<u8>) -> Opti
         additional.clear_push_limit();
         additional.opt(|opt| options(opt, edns, answer)).ok()?;
     }
-    Some(additional.finish().into_target())
+    Some((additional.finish().into_target(), borders))
 }
 
 fn header(header: &mut domain::base::Header, request: &Request, answer: &Answer) {

@@ -12,15 +12,17 @@ mod config;
 mod fit;
 mod question;
 mod records;
+mod replies;
 mod request;
 
 use std::net::IpAddr;
 
 pub use answer::Answer;
 pub use config::{ConfigError, DnsConfig, ServiceTtls, Soa, Zone};
-pub use fit::{FitError, Room, fit};
+pub use fit::{Borders, FitError, Room, fit};
 pub use question::{Lookup, Question};
 pub use records::{Data, DnsName, Record};
+pub use replies::{Basis, Replies};
 pub use request::{Edns, Incoming, Request, read};
 
 use domain::base::iana::Rtype;
@@ -74,10 +76,45 @@ pub struct Forward {
 
 /// Answers `packet` from `state`; a reply is written over `out`.
 pub fn respond(packet: &[u8], asked: &Asked<'_>, state: &State, zone: &Zone, out: &mut Vec<u8>) -> Reaction {
+    make(packet, asked, state, zone, out).0
+}
+
+impl Replies {
+    /// The same over UDP, where a reply that is at hand will do. `zone` must be the same each time.
+    pub fn respond(
+        &mut self,
+        packet: &[u8],
+        asked: &Asked<'_>,
+        state: &State,
+        zone: &Zone,
+        out: &mut Vec<u8>,
+    ) -> Reaction {
+        debug_assert_eq!(asked.by, Transport::Udp, "replies over TCP are longer");
+        if self.find(packet, state, asked.unix_seconds, out) {
+            return Reaction::Reply;
+        }
+        let (reaction, made) = make(packet, asked, state, zone, out);
+        if let (Reaction::Reply, Some((basis, borders))) = (&reaction, made) {
+            self.keep(packet, out, borders, basis, (state.index(), asked.unix_seconds));
+        }
+        reaction
+    }
+}
+
+/// With what the reply follows from, and where its answers are that may come in any order.
+fn make(
+    packet: &[u8],
+    asked: &Asked<'_>,
+    state: &State,
+    zone: &Zone,
+    out: &mut Vec<u8>,
+) -> (Reaction, Option<(Basis, Borders)>) {
     let (request, question) = match read(packet) {
         Incoming::Ask(request, question) => (request, question),
-        Incoming::Refuse(request, rcode) => return finish(&request, &Answer::error(rcode), asked.by, zone, out),
-        Incoming::Ignore => return Reaction::Ignore,
+        Incoming::Refuse(request, rcode) => {
+            return (finish(&request, &Answer::error(rcode), asked.by, zone, out).0, None);
+        }
+        Incoming::Ignore => return (Reaction::Ignore, None),
     };
     let lookup = Lookup::of(&question, zone);
     // A resolver that says for whom it asks is believed: the order of an answer is all that follows from it.
@@ -91,11 +128,13 @@ pub fn respond(packet: &[u8], asked: &Asked<'_>, state: &State, zone: &Zone, out
             Some(answer) => answer::leads_abroad(answer, &question, zone),
         };
         if let Some(question) = abroad {
-            return Reaction::Forward(Box::new(Forward { request, question, known }));
+            return (Reaction::Forward(Box::new(Forward { request, question, known })), None);
         }
     }
     let answer = known.unwrap_or_else(|| answer::not_ours(&lookup, &question, zone));
-    finish(&request, &answer, asked.by, zone, out)
+    let (reaction, borders) = finish(&request, &answer, asked.by, zone, out);
+    let borders = if answer.any_order() { borders } else { Borders::new() };
+    (reaction, Some((answer.basis, borders)))
 }
 
 impl Forward {
@@ -105,11 +144,11 @@ impl Forward {
             Some(known) => known.followed_by(found),
             None => Answer { recursion_available: true, ..found },
         };
-        finish(&self.request, &answer, by, zone, out)
+        finish(&self.request, &answer, by, zone, out).0
     }
 }
 
-fn finish(request: &Request, answer: &Answer, by: Transport, zone: &Zone, out: &mut Vec<u8>) -> Reaction {
+fn finish(request: &Request, answer: &Answer, by: Transport, zone: &Zone, out: &mut Vec<u8>) -> (Reaction, Borders) {
     let config = zone.config();
     let (bytes, limit) = match (by, &request.edns) {
         (Transport::Tcp, _) => (usize::from(u16::MAX), 0),
@@ -121,8 +160,8 @@ fn finish(request: &Request, answer: &Answer, by: Transport, zone: &Zone, out: &
     };
     let room = Room { bytes, answers: most(limit), tell: config.truncate };
     match fit(request, answer, room, out) {
-        Ok(()) => Reaction::Reply,
-        Err(FitError::Question) => Reaction::Ignore,
+        Ok(borders) => (Reaction::Reply, borders),
+        Err(FitError::Question) => (Reaction::Ignore, Borders::new()),
     }
 }
 

@@ -4,6 +4,7 @@ mod forms;
 mod hostile;
 mod queries;
 mod recorded;
+mod replies;
 
 use hickory_proto::{
     op::{Edns, Message, MessageType, Query},

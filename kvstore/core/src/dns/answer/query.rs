@@ -5,7 +5,7 @@ use std::time::Duration;
 use domain::base::iana::OptRcode;
 
 use super::{
-    Answer, Asking,
+    Answer, Asking, Basis,
     service::{Offer, Order},
 };
 use crate::{
@@ -15,7 +15,8 @@ use crate::{
 
 impl Asking<'_> {
     pub(super) fn query(&self, name: &str) -> Answer {
-        Answer { for_subnet: true, ..self.found_by_query(name) }
+        // By the asker's place, and by distances.
+        Answer { for_subnet: true, basis: Basis::More, ..self.found_by_query(name) }
     }
 
     fn found_by_query(&self, name: &str) -> Answer {

@@ -5,7 +5,7 @@ use std::{collections::HashSet, net::IpAddr, time::Duration};
 use domain::base::iana::{OptRcode, Rtype};
 
 use super::{
-    Answer, Asking, by_family, meta_records, node_addresses,
+    Answer, Asking, Basis, by_family, meta_records, node_addresses,
     records::{DnsName, Record, address, name, record, srv},
 };
 use crate::{InstanceView, dns::most, health::Status, names::ServiceKey, shuffle::Shuffle};
@@ -54,7 +54,10 @@ impl<'a> Asking<'a> {
             return self.nobody(service, tag);
         }
         let ttl = self.zone.config().service_ttl.of(service.as_str());
-        self.offered(offers, Order::Chance, ttl)
+        // A host name may lead to anything.
+        let hosts = offers.iter().any(|offer| self.host(offer).is_some());
+        let basis = if hosts { Basis::State } else { Basis::Service(service.clone()) };
+        Answer { basis, ..self.offered(offers, Order::Chance, ttl) }
     }
 
     /// The records of instances, of which there is one.
