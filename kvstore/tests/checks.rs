@@ -69,34 +69,61 @@ async fn an_output_alone_wakes_nobody_who_waits_on_status() {
     done(&agent, "/v1/agent/service/register", &json!({"Name": "api", "Check": http})).await;
     eventually(&agent, "/v1/agent/checks", |all| all["service:api"]["Output"] != "").await;
 
-    let mut on_status = Vec::new();
-    for path in ["/v1/health/service/web?passing", "/v1/catalog/service/web?", "/v1/health/service/api?passing"] {
-        on_status.push((path, watch(&agent, path, "60s").await));
+    let (mut on_status, mut on_output) = (Vec::new(), Vec::new());
+    for path in ON_STATUS.iter().chain(ON_LISTS) {
+        on_status.push((*path, watch(&agent, path, "60s").await));
     }
-    let on_output =
-        [watch(&agent, "/v1/health/service/web?", "60s").await, watch(&agent, "/v1/health/checks/api?", "60s").await];
+    for path in ON_OUTPUT {
+        on_output.push((*path, watch(&agent, path, "60s").await));
+    }
     let report = |status: &str, n: u32| json!({"Status": status, "Output": format!("report {n}")});
     for n in 0..20 {
         done(&agent, "/v1/agent/check/update/service:web", &report("passing", n)).await;
     }
-    for woken in on_output {
-        timeout(PATIENCE, woken).await.expect("an output wakes who reads it").unwrap();
+    for (path, woken) in on_output {
+        timeout(PATIENCE, woken).await.unwrap_or_else(|_| panic!("an output wakes {path}")).unwrap();
     }
     // Two more runs of the probe, each with another output.
-    let seen = get(&agent, "/v1/agent/checks").await["service:api"]["Output"].clone();
-    let next = eventually(&agent, "/v1/agent/checks", |all| all["service:api"]["Output"] != seen).await;
-    let seen = next["service:api"]["Output"].clone();
-    eventually(&agent, "/v1/agent/checks", |all| all["service:api"]["Output"] != seen).await;
+    for _ in 0..2 {
+        let seen = get(&agent, "/v1/agent/checks").await["service:api"]["Output"].clone();
+        eventually(&agent, "/v1/agent/checks", |all| all["service:api"]["Output"] != seen).await;
+    }
     for (path, woken) in &on_status {
         assert!(!woken.is_finished(), "{path}");
     }
+    let shown = &get(&agent, "/v1/health/checks/web").await[0]["Output"];
+    assert_eq!(shown, "report 19", "who looks sees what is said now");
     done(&agent, "/v1/agent/check/update/service:web", &report("critical", 20)).await;
     done(&agent, "/v1/agent/service/deregister/api", &Value::Null).await;
-    for (path, woken) in on_status.into_iter().filter(|(path, _)| !path.contains("catalog")) {
+    for (path, woken) in on_status.into_iter().filter(|(path, _)| ON_STATUS.contains(path)) {
         assert!(timeout(PATIENCE, woken).await.expect(path).unwrap() < PATIENCE, "a status wakes {path}");
     }
     agent.stop().await;
 }
+
+/// What is woken by states, of a service whose client reports and one that is probed.
+const ON_STATUS: &[&str] = &[
+    "/v1/health/service/web?passing",
+    "/v1/health/service/web?",
+    "/v1/health/service/api?passing",
+    "/v1/health/service/api?",
+    "/v1/health/checks/web?",
+    "/v1/health/checks/api?",
+    "/v1/health/state/any?",
+    "/v1/health/state/passing?",
+    "/v1/health/state/any?filter=Status+!=+maintenance",
+];
+
+/// What shows no state at all.
+const ON_LISTS: &[&str] = &["/v1/catalog/service/web?", "/v1/catalog/nodes?"];
+
+/// For who wants to see what is said as it is said.
+const ON_OUTPUT: &[&str] = &[
+    "/v1/health/node/n?",
+    "/v1/health/checks/web?filter=Output+!=+x",
+    "/v1/health/service/web?filter=Checks.Output+!=+x",
+    "/v1/health/state/any?filter=Output+!=+x",
+];
 
 /// Answers every request with another body; gives its address.
 async fn probed() -> std::net::SocketAddr {
@@ -203,4 +230,126 @@ async fn reports_are_cut_to_what_the_agent_and_the_check_allow() {
     assert_eq!(checks["wide"]["Output"], "0123456789 ... (captured 10 of 13 bytes)");
     assert_eq!(checks["narrow"]["Output"], "012 ... (captured 3 of 13 bytes)");
     agent.stop().await;
+}
+
+/// What clients said stays said while the agent is away, and silence counts from when it is back.
+#[tokio::test]
+async fn ttl_checks_keep_their_state_over_a_restart_and_lapse_after_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = || kvstore::config::Agent {
+        engine: kvstore::config::Engine::Embedded { data_dir: dir.path().into() },
+        ..common::settings("n")
+    };
+    let agent = Agent::with(settings()).await;
+    for (word, ttl) in [("pass", "3s"), ("warn", "1h"), ("fail", "1h")] {
+        done(&agent, "/v1/agent/check/register", &json!({"Name": word, "TTL": ttl})).await;
+        done(&agent, &format!("/v1/agent/check/{word}/{word}?note={word}ed"), &Value::Null).await;
+    }
+    let external = json!({"Node": "far", "Address": "10.0.0.9", "Check": {"CheckID": "alive", "Status": "passing",
+        "Definition": {"TTL": "3s"}}});
+    done(&agent, "/v1/catalog/register", &external).await;
+    let states = |checks: &Value| {
+        ["pass", "warn", "fail"].map(|id| format!("{} {}", checks[id]["Status"], checks[id]["Output"]).replace('"', ""))
+    };
+    let before = states(&get(&agent, "/v1/agent/checks").await);
+    assert_eq!(before, ["passing passed", "warning warned", "critical failed"]);
+    agent.stop().await;
+    // Longer than the silence that is left; nobody could report meanwhile.
+    sleep(Duration::from_millis(3200)).await;
+
+    let agent = Agent::with(settings()).await;
+    let back = Instant::now();
+    assert_eq!(states(&get(&agent, "/v1/agent/checks").await), before);
+    assert_eq!(get(&agent, "/v1/health/node/far").await[0]["Status"], "passing");
+    let lapsed = eventually(&agent, "/v1/agent/checks", |all| all["pass"]["Status"] == "critical").await;
+    let waited = back.elapsed();
+    assert!(waited > Duration::from_millis(2500), "it got its whole TTL, and not {waited:?}");
+    assert_eq!(lapsed["pass"]["Output"], "TTL expired (last output before timeout follows): passed");
+    assert_eq!(states(&lapsed)[1..], before[1..], "the others have an hour");
+    eventually(&agent, "/v1/health/node/far", |all| all[0]["Status"] == "critical").await;
+    done(&agent, "/v1/agent/check/pass/pass", &Value::Null).await;
+    done(&agent, "/v1/catalog/register", &external).await;
+    assert_eq!(get(&agent, "/v1/agent/checks").await["pass"]["Status"], "passing");
+    assert_eq!(get(&agent, "/v1/health/node/far").await[0]["Status"], "passing");
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn an_own_instance_goes_when_one_of_its_checks_stays_critical() {
+    let agent = Agent::start("n").await;
+    let refusing = closed_port().await;
+    let after = "DeregisterCriticalServiceAfter";
+    for (name, check) in [
+        ("silent", json!({"TTL": "1s", "Status": "passing", after: "1s"})),
+        ("refusing", json!({"TCP": refusing, "Interval": "1s", after: "1s"})),
+        ("stays", json!({"TCP": refusing, "Interval": "1s"})),
+        ("reports", json!({"TTL": "1h", "Status": "passing", after: "1s"})),
+    ] {
+        done(&agent, "/v1/agent/service/register", &json!({"Name": name, "Check": check})).await;
+    }
+    let names = |all: &Value| all.as_object().unwrap().keys().cloned().collect::<Vec<_>>().join(" ");
+    let left = eventually(&agent, "/v1/agent/services", |all| all.as_object().unwrap().len() <= 2).await;
+    assert_eq!(names(&left), "reports stays");
+    assert_eq!(names(&get(&agent, "/v1/agent/checks").await), "service:reports service:stays");
+    assert_eq!(names(&get(&agent, "/v1/catalog/services").await), "consul reports stays");
+    agent.stop().await;
+}
+
+/// Nobody listens there.
+async fn closed_port() -> String {
+    tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
+}
+
+/// Three results of one kind in a row, as registered, before the state follows; two before it warns.
+#[tokio::test]
+async fn a_state_follows_as_many_results_as_registered() {
+    let agent = Agent::start("n").await;
+    let (address, answers) = switched().await;
+    let check = json!({"CheckID": "c", "Name": "c", "HTTP": format!("http://{address}/"), "Interval": "1s",
+        "SuccessBeforePassing": 2, "FailuresBeforeWarning": 2, "FailuresBeforeCritical": 3});
+    done(&agent, "/v1/agent/check/register", &check).await;
+    let becomes = async |status: &'static str| {
+        let from = answers.asked();
+        eventually(&agent, "/v1/agent/checks", |all| all["c"]["Status"] == status).await;
+        answers.asked() - from
+    };
+    assert_eq!(becomes("passing").await, 1, "the first result counts whatever it is");
+    answers.well(false);
+    assert_eq!((becomes("warning").await, becomes("critical").await), (2, 1));
+    answers.well(true);
+    assert_eq!(becomes("passing").await, 2);
+    agent.stop().await;
+}
+
+/// A server that is well or not, and counts who asks.
+#[derive(Clone, Default)]
+struct Switched {
+    ill: std::sync::Arc<std::sync::atomic::AtomicBool>,
+    asked: std::sync::Arc<std::sync::atomic::AtomicUsize>,
+}
+
+impl Switched {
+    fn well(&self, well: bool) {
+        self.ill.store(!well, std::sync::atomic::Ordering::SeqCst);
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.load(std::sync::atomic::Ordering::SeqCst)
+    }
+}
+
+async fn switched() -> (std::net::SocketAddr, Switched) {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (address, switched) = (listener.local_addr().unwrap(), Switched::default());
+    let own = switched.clone();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let _ = stream.read(&mut [0; 1024]).await;
+            own.asked.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+            let word = if own.ill.load(std::sync::atomic::Ordering::SeqCst) { "503 x" } else { "200 OK" };
+            let _ = stream.write_all(format!("HTTP/1.1 {word}\r\nContent-Length: 0\r\n\r\n").as_bytes()).await;
+        }
+    });
+    (address, switched)
 }

@@ -146,7 +146,7 @@ impl Applying<'_> {
                 self.touch_node_list();
                 self.touch_node(&key);
                 if respelled {
-                    self.touch_node_checks(&key);
+                    self.touch_node_checks(&key, Part::Status);
                 }
             }
             Row::Instance(instance) => {
@@ -210,13 +210,13 @@ impl Applying<'_> {
                 }
             }
         }
-        self.touch_node_checks(&check.node);
+        self.touch_node_checks(&check.node, part);
     }
 
     /// Checks show the name and tags of their instance.
     fn touch_checks_of(&mut self, node: &NodeKey, id: &InstanceId) {
         if self.state.checks_of(node, Some(id)).next().is_some() {
-            self.touch_node_checks(node);
+            self.touch_node_checks(node, Part::Status);
         }
     }
 
@@ -252,9 +252,12 @@ impl Applying<'_> {
         self.node_marks(node).services = self.index;
     }
 
-    fn touch_node_checks(&mut self, node: &NodeKey) {
-        self.touched.insert(WatchKey::NodeChecks(node.clone()));
-        self.touched.insert(WatchKey::Checks);
+    fn touch_node_checks(&mut self, node: &NodeKey, part: Part) {
+        self.touched.extend([WatchKey::NodeChecks(node.clone()), WatchKey::Checks]);
+        if part == Part::Status {
+            self.touched.insert(WatchKey::CheckStatuses);
+            self.state.marks.check_statuses = self.index;
+        }
         self.node_marks(node).checks = self.index;
         self.state.marks.checks = self.index;
     }

@@ -28,6 +28,8 @@ pub enum WatchKey {
     NodeChecks(NodeKey),
     /// Any check.
     Checks,
+    /// The same without the output of checks.
+    CheckStatuses,
     /// Any session.
     Sessions,
     /// Any prepared query.

@@ -122,7 +122,7 @@ pub async fn run(store: Store, node: NodeKey, settings: Settings, shutdown: Canc
 
 /// The same for checks that nobody's agent runs, on all hosts: whoever put them says that they are critical.
 async fn reap_external(store: &Store) {
-    let mut changes = store.enlist(&[WatchKey::Checks]);
+    let mut changes = store.enlist(&[WatchKey::CheckStatuses]);
     let mut reaper = Reaper::default();
     loop {
         let state = store.state();

@@ -1,4 +1,8 @@
 //! `/v1/health`.
+//!
+//! Who waits here waits on states, and is shown the newest outputs with them: what thousands of checks say changes at
+//! every run, and would keep everybody awake. Outputs as they come are for who waits on `/v1/health/node`, or filters
+//! by them.
 
 use std::sync::Arc;
 
@@ -19,14 +23,13 @@ use super::{
     json, shape as shapes,
 };
 
-/// Instances with hosts and checks. Who asks for passing ones waits on states only, not on what checks say.
+/// Instances with hosts and checks.
 pub(super) fn service(app: &App, call: &Call) -> Result<Read, ApiError> {
     let service = ServiceKey::new(required(&call.rest, "Missing service name")?)?;
     let (shape, narrow, passing) = (shape(app), Narrow::of(call), call.query.flag("passing")?);
     let near = Near::of(app, call);
     let wanted = Wanted::of(app, call, filter::ENTRY)?;
-    let key = if passing && !wanted.reads_output() { WatchKey::ServiceStatus } else { WatchKey::Service };
-    let (waits_on, shows, sorts) = (key(service.clone()), WatchKey::Service(service.clone()), near.sorts());
+    let (waits_on, shows, sorts) = (key_of(&service, &wanted), WatchKey::Service(service.clone()), near.sorts());
     let read = Read::of([waits_on], move |state| {
         let rows = state
             .instances_of(&service)
@@ -39,6 +42,11 @@ pub(super) fn service(app: &App, call: &Call) -> Result<Read, ApiError> {
     Ok(read.shared_while([shows]).alone_if(sorts))
 }
 
+/// What is waited on for the checks of a service's instances.
+fn key_of(service: &ServiceKey, wanted: &Wanted) -> WatchKey {
+    if wanted.reads_output() { WatchKey::Service(service.clone()) } else { WatchKey::ServiceStatus(service.clone()) }
+}
+
 fn found<'a>(state: &State, wanted: &Wanted, checks: impl Iterator<Item = &'a Arc<Stamped<Check>>>) -> Found {
     let checks = checks.filter(|check| wanted.check(state, check));
     Found::Json(json::compact(&checks.map(|check| shapes::check(state, check)).collect::<Vec<_>>()))
@@ -49,14 +57,14 @@ pub(super) fn checks(app: &App, call: &Call) -> Result<Read, ApiError> {
     let service = ServiceKey::new(required(&call.rest, "Missing service name")?)?;
     let (narrow, near) = (Narrow::of(call), Near::of(app, call));
     let wanted = Wanted::of(app, call, filter::CHECK)?;
-    let sorts = near.sorts();
-    let read = Read::of([WatchKey::Service(service.clone())], move |state| {
+    let (waits_on, shows, sorts) = (key_of(&service, &wanted), WatchKey::Service(service.clone()), near.sorts());
+    let read = Read::of([waits_on], move |state| {
         let instances = state.instances_of(&service).filter(|view| narrow.takes(view));
         let instances = near.sorted(instances, |view| &view.instance.node).into_iter();
         let checks = instances.flat_map(|view| state.checks_of(&view.instance.node, Some(&view.instance.id)));
         found(state, &wanted, checks)
     });
-    Ok(read.shared().alone_if(sorts))
+    Ok(read.shared_while([shows]).alone_if(sorts))
 }
 
 pub(super) fn node(app: &App, call: &Call) -> Result<Read, ApiError> {
@@ -72,9 +80,11 @@ pub(super) fn state(app: &App, call: &Call) -> Result<Read, ApiError> {
     let word = required(&call.rest, "Missing check state")?.to_owned();
     let node_meta: Vec<String> = call.query.all("node-meta").map(ToOwned::to_owned).collect();
     let wanted = Wanted::of(app, call, filter::CHECK)?;
-    let mut keys = vec![WatchKey::Checks];
+    let waits_on = if wanted.reads_output() { WatchKey::Checks } else { WatchKey::CheckStatuses };
+    let (mut keys, mut shows) = (vec![waits_on], vec![WatchKey::Checks]);
     if !node_meta.is_empty() {
         keys.push(WatchKey::Nodes);
+        shows.push(WatchKey::Nodes);
     }
     let sorts = near.sorts();
     let read = Read::of(keys, move |state| {
@@ -84,5 +94,5 @@ pub(super) fn state(app: &App, call: &Call) -> Result<Read, ApiError> {
         let fits = |check: &&Arc<Stamped<Check>>| (word == "any" || status == Some(check.status)) && of_node(check);
         found(state, &wanted, near.sorted(state.checks().filter(fits), |check| &check.node).into_iter())
     });
-    Ok(read.shared().alone_if(sorts))
+    Ok(read.shared_while(shows).alone_if(sorts))
 }

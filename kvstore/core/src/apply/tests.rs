@@ -29,11 +29,15 @@ fn who_sees_a_change_is_woken_and_nobody_else() {
     let tagged = Instance { tags: vec!["v1".into()], ..instance("n", "d", "db") };
     let noted = Check { notes: "new".into(), ..tcp_check("n", "c", "w") };
     let (checks, services, nodes) = (WatchKey::Checks, WatchKey::Services, WatchKey::Nodes);
+    let statuses = || WatchKey::CheckStatuses;
     for (command, woken) in [
         (put("a/b", "1"), vec![WatchKey::Key(key("a/b"))]),
         (probed("n", "c", &probe, Passing, "open"), vec![service("web"), m(), checks.clone()]),
-        (probed("n", "c", &probe, Critical, ""), vec![service("web"), status("web"), m(), checks.clone()]),
-        (register(node("n", ""), None, vec![noted]), vec![service("web"), status("web"), m(), checks.clone()]),
+        (probed("n", "c", &probe, Critical, ""), vec![service("web"), status("web"), m(), checks.clone(), statuses()]),
+        (
+            register(node("n", ""), None, vec![noted]),
+            vec![service("web"), status("web"), m(), checks.clone(), statuses()],
+        ),
         (register(node("n", ""), Some(tagged), vec![]), vec![service("db"), status("db"), n(), services.clone()]),
         (
             register(node("n", "uuid"), None, vec![]),
@@ -41,9 +45,12 @@ fn who_sees_a_change_is_woken_and_nobody_else() {
         ),
         (
             register(node("n", ""), None, vec![check("n", "host", "")]),
-            vec![service("web"), status("web"), service("db"), status("db"), m(), checks.clone()],
+            vec![service("web"), status("web"), service("db"), status("db"), m(), checks.clone(), statuses()],
         ),
-        (deregister("n/i/w"), vec![service("web"), status("web"), n(), m(), checks.clone(), services.clone()]),
+        (
+            deregister("n/i/w"),
+            vec![service("web"), status("web"), n(), m(), checks.clone(), statuses(), services.clone()],
+        ),
         (host("other"), vec![WatchKey::Node(node_key("other")), nodes.clone()]),
     ] {
         let touched = carry_out(&mut two_services(), &command);
@@ -106,6 +113,7 @@ fn a_restore_takes_the_place_of_all_there_was_and_wakes_all_who_see_it() {
         WatchKey::Node(node_key("m")),
         WatchKey::NodeChecks(node_key("n")),
         WatchKey::Checks,
+        WatchKey::CheckStatuses,
     ];
     let before = keys.each_ref().map(|key| state.index_of(key));
     let command = Command::Restore { rows: rows.clone(), index: Index(5000) };

@@ -20,7 +20,14 @@ pub(crate) type Reading = Vec<String>;
 
 /// Every key that a command of [`crate::commands`] could touch, and some that none does.
 pub(crate) fn watch_keys() -> Vec<WatchKey> {
-    let mut keys = vec![WatchKey::Services, WatchKey::Nodes, WatchKey::Checks, WatchKey::Sessions, WatchKey::Queries];
+    let mut keys = vec![
+        WatchKey::Services,
+        WatchKey::Nodes,
+        WatchKey::Checks,
+        WatchKey::CheckStatuses,
+        WatchKey::Sessions,
+        WatchKey::Queries,
+    ];
     keys.extend(QUERIES.iter().map(|id| WatchKey::Query(QueryId::new(id).unwrap())));
     keys.extend(KEYS.iter().chain(&["never"]).map(|key| WatchKey::Key(Key::new(key).unwrap())));
     keys.extend(["", "a", "a/", "a/b", "never"].map(|prefix| WatchKey::KeyPrefix(prefix.into())));
@@ -89,6 +96,7 @@ pub(crate) fn of_state(state: &State, key: &WatchKey) -> Reading {
         }
         WatchKey::NodeChecks(node) => state.checks_on(node).map(|c| check(c)).collect(),
         WatchKey::Checks => state.checks().map(|c| check(c)).collect(),
+        WatchKey::CheckStatuses => state.checks().map(|c| check(&without_output(c))).collect(),
         WatchKey::Queries => state.queries().map(line).collect(),
         WatchKey::Query(id) => state.query(id).map(line).into_iter().collect(),
         WatchKey::Sessions => {
@@ -138,6 +146,7 @@ pub(crate) fn of_naive(naive: &Naive, key: &WatchKey) -> Reading {
         }
         WatchKey::NodeChecks(node) => naive.checks.values().filter(|c| c.node == *node).map(check).collect(),
         WatchKey::Checks => naive.checks.values().map(check).collect(),
+        WatchKey::CheckStatuses => naive.checks.values().map(|c| check(&without_output(c))).collect(),
         WatchKey::Sessions => naive.sessions.values().map(line).collect(),
         WatchKey::Queries => naive.queries.values().map(line).collect(),
         WatchKey::Query(id) => naive.queries.get(id).map(line).into_iter().collect(),
