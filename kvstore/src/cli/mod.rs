@@ -17,6 +17,7 @@ mod kv_transfer;
 mod lock;
 mod members;
 mod operate;
+mod query;
 mod registry;
 mod rtt;
 mod services;
@@ -72,6 +73,7 @@ enum Command {
     Services(services::Args),
     Lock(lock::Args),
     Session(session::Args),
+    Query(query::Args),
     Watch(watch::Args),
     Event(event::Args),
     Snapshot(snapshot::Args),
@@ -140,6 +142,7 @@ fn run(command: Command) -> Result<Vec<u8>, Failure> {
         Command::Info(args) => wait_for(info::run(args)),
         Command::Lock(args) => wait_for(lock::run(args)),
         Command::Session(args) => wait_for(session::run(args)),
+        Command::Query(args) => wait_for(query::run(args)),
         Command::Watch(args) => wait_for(watch::run(args)),
         Command::Event(args) => wait_for(event::run(args)),
         Command::Snapshot(args) => wait_for(snapshot::run(args)),

@@ -8,5 +8,6 @@ mod defined;
 mod harness;
 mod lock;
 mod operate;
+mod query;
 mod snapshot;
 mod watch;
