@@ -77,14 +77,18 @@ async fn one_index_a_command_and_none_for_an_identical_rewrite() {
 
 #[tokio::test]
 async fn a_failing_disk_refuses_writes_and_recovers() {
-    let failing = Arc::new(AtomicBool::new(true));
+    let failing = Arc::new(AtomicBool::new(false));
     let engine = Moody { memory: Memory::new(Index(1)), failing: failing.clone(), conflicts: 0 };
     let (store, _writer) = Store::start(Box::new(engine)).unwrap();
+    store.submit(put("before", "1")).await.unwrap();
+    let is_there = |key: &str| store.state().key(&Key::new(key).unwrap()).is_some();
+    failing.store(true, Ordering::SeqCst);
     let refused = store.submit(put("a", "1")).await;
     assert!(matches!(&refused, Err(WriteError::Unavailable(why)) if why.contains("no space left")), "{refused:?}");
-    assert!(store.state().key(&Key::new("a").unwrap()).is_none());
+    assert!(is_there("before") && !is_there("a"), "reads go on with what was written");
     failing.store(false, Ordering::SeqCst);
     store.submit(put("a", "1")).await.unwrap();
+    assert!(is_there("a"));
 }
 
 #[tokio::test]

@@ -36,6 +36,24 @@ fn rows_and_index_survive_a_restart() {
     }
 }
 
+/// What is written over is written over, and its room used again.
+#[test]
+fn a_store_does_not_grow_with_what_is_written_over() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut engine = Embedded::open(dir.path(), FRESH).unwrap();
+    engine.load().unwrap();
+    let mut written = |times: usize| {
+        for n in 0..times {
+            let value = format!("{n:01000}");
+            engine.commit((0..20).map(|key| put(&key.to_string(), &value)).collect()).unwrap();
+            engine.log();
+        }
+        fs::metadata(store_of(dir.path())).unwrap().len()
+    };
+    let (early, late) = (written(100), written(500));
+    assert!(late <= early * 2, "from {early} to {late} bytes");
+}
+
 #[test]
 fn only_the_own_user_may_read_the_store() {
     let dir = tempfile::tempdir().unwrap();
