@@ -84,6 +84,23 @@ pub struct Agent {
     pub warnings: Vec<String>,
 }
 
+impl Agent {
+    /// An agent on free ports of this host that keeps nothing, with Consul's defaults otherwise, whatever stands in the
+    /// environment: for the tests of what talks to one.
+    pub fn in_memory(node: &str) -> Self {
+        let layer = Layer {
+            dev: Some(true),
+            node_name: Some(node.into()),
+            node_id: Some("11111111-1111-4111-8111-111111111111".into()),
+            advertise: Some([127, 0, 0, 1].into()),
+            http_addr: vec![HttpAddr::Tcp(([127, 0, 0, 1], 0).into())],
+            dns_addr: vec![([127, 0, 0, 1], 0).into()],
+            ..Layer::default()
+        };
+        resolve::resolve(layer, &host::facts(), &mut Vec::new()).expect("it has no fault")
+    }
+}
+
 /// Where the state is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Engine {

@@ -2,7 +2,11 @@
 
 pub mod follow;
 
-use std::{net::IpAddr, time::Duration};
+use std::{
+    net::IpAddr,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use kvstore_client::{
     Client, Error, GoDuration,
@@ -12,6 +16,7 @@ use kvstore_client::{
     },
 };
 use tokio::sync::Notify;
+use tracing::warn;
 
 use crate::{
     address,
@@ -42,6 +47,8 @@ pub struct Registry {
     place: Place,
     /// This host's address, if it was configured.
     address: Option<IpAddr>,
+    /// Whether it was seen to refuse a TTL, as one does that keeps strictly to Consul.
+    keeps_no_time: AtomicBool,
     /// Set to have a view at once.
     pub look: Notify,
 }
@@ -64,7 +71,7 @@ enum Trouble {
 impl Registry {
     /// Nothing is sent yet.
     pub fn new(client: Client, place: Place, address: Option<IpAddr>) -> Self {
-        Self { client, place, address, look: Notify::new() }
+        Self { client, place, address, keeps_no_time: AtomicBool::new(false), look: Notify::new() }
     }
 
     /// Does `action` about `id`.
@@ -153,23 +160,18 @@ impl Registry {
     /// Says that this host lives.
     async fn announce(&self, mark: &Mark, address: IpAddr) -> Result<(), Error> {
         let Place::Node { name, ttl } = &self.place else { return Ok(()) };
-        let check = HealthCheck {
-            node: name.clone(),
-            check_id: NODE_CHECK.into(),
-            name: "Registrar".into(),
-            status: CheckStatus::Passing,
-            notes: mark.to_string(),
-            kind: "ttl".into(),
-            definition: CheckDefinition { ttl: Some(GoDuration(*ttl)), ..CheckDefinition::default() },
-            ..HealthCheck::default()
-        };
-        let registration = CatalogRegistration {
-            node: name.clone(),
-            address: address.to_string(),
-            check: Some(check),
-            ..CatalogRegistration::default()
-        };
-        self.client.catalog_register(&registration).await
+        let ttl = Some(*ttl).filter(|_| !self.keeps_no_time.load(Ordering::Relaxed));
+        let told = self.client.catalog_register(&word(name, ttl, mark, address)).await;
+        if !matches!(told, Err(Error::Status { status: 400, .. })) || ttl.is_none() {
+            return told;
+        }
+        self.client.catalog_register(&word(name, None, mark, address)).await?;
+        self.keeps_no_time.store(true, Ordering::Relaxed);
+        warn!(
+            node = name,
+            "the registry takes no TTL here; should this host vanish without a word, its node stays passing"
+        );
+        Ok(())
     }
 
     async fn own_address(&self) -> Result<IpAddr, Trouble> {
@@ -188,6 +190,26 @@ impl Registry {
                 Ok(agent["Config"]["NodeName"].as_str().unwrap_or_default().to_owned())
             }
         }
+    }
+}
+
+/// That the host is alive, for as long as `ttl` says, or until something else is said.
+fn word(node: &str, ttl: Option<Duration>, mark: &Mark, address: IpAddr) -> CatalogRegistration {
+    let check = HealthCheck {
+        node: node.into(),
+        check_id: NODE_CHECK.into(),
+        name: "Registrar".into(),
+        status: CheckStatus::Passing,
+        notes: mark.to_string(),
+        kind: "ttl".into(),
+        definition: CheckDefinition { ttl: ttl.map(GoDuration), ..CheckDefinition::default() },
+        ..HealthCheck::default()
+    };
+    CatalogRegistration {
+        node: node.into(),
+        address: address.to_string(),
+        check: Some(check),
+        ..CatalogRegistration::default()
     }
 }
 

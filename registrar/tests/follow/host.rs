@@ -11,14 +11,14 @@ use serde_json::json;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::{fake_docker::FakeDocker, fake_registry::FakeRegistry};
+use crate::{fake_docker::FakeDocker, registry::Registry};
 
 /// Longest wait for anything.
 const LIMIT: Duration = Duration::from_secs(10);
 
 pub(crate) struct Host {
     pub(crate) docker: FakeDocker,
-    pub(crate) registry: FakeRegistry,
+    pub(crate) registry: Registry,
     pub(crate) dir: TempDir,
     registrar: Option<Registrar>,
 }
@@ -63,8 +63,13 @@ impl Registrar {
 impl Host {
     /// Docker and registry, and no registrar yet.
     pub(crate) fn new() -> Self {
+        Self::with(Registry::start())
+    }
+
+    /// The same with another registry.
+    pub(crate) fn with(registry: Registry) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        Self { docker: FakeDocker::start(dir.path()), registry: FakeRegistry::start(), dir, registrar: None }
+        Self { docker: FakeDocker::start(dir.path()), registry, dir, registrar: None }
     }
 
     /// With a registrar that has seen everything.

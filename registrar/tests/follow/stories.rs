@@ -4,7 +4,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::host::{Host, eventually, eventually_equal};
+use crate::{
+    host::{Host, eventually, eventually_equal},
+    registry::Registry,
+};
 
 const WEB: &str = "vm:web:80";
 
@@ -225,7 +228,7 @@ fn a_host_under_its_own_node() {
     host.docker.run("web", 1, &json!({"State": {"Health": {"Status": "healthy"}}}));
     host.knows("web");
     let alive = |host: &Host| host.registry.node_check("box", "registrar");
-    eventually("the node is kept alive", || alive(&host).is_some_and(|check| check["Definition"]["TTL"] == "1s"));
+    eventually("the node is kept alive", || alive(&host).is_some_and(|check| check["Status"] == "passing"));
     assert!(host.registry.is_passing(WEB));
     host.docker.health("web", "unhealthy");
     eventually("its health is told", || !host.registry.is_passing(WEB));
@@ -233,8 +236,21 @@ fn a_host_under_its_own_node() {
     host.docker.kill("web", 15);
     eventually("it drains", || status(&host, "_draining:vm:web:80").is_some());
     host.registry.forget_writes();
-    let words = || host.registry.writes().iter().filter(|(_, write)| write.contains("\"TTL\"")).count();
+    let words = || host.registry.writes().iter().filter(|(_, write)| write.contains("\"registrar\"")).count();
     eventually("the word is repeated in time", || words() >= 3);
     host.stop();
     assert!(host.registry.ids().is_empty() && alive(&host).is_none());
+}
+
+#[test]
+fn a_host_that_vanishes_is_seen_to_where_the_registry_keeps_the_time() {
+    let mut host = Host::with(Registry::beyond_consul());
+    host.start(|s| (s.node, s.node_ttl) = (Some("box".into()), Some("1s".into())));
+    let alive = |host: &Host| host.registry.node_check("box", "registrar").unwrap_or_default();
+    eventually("the node is kept alive", || alive(&host)["Status"] == "passing");
+    assert_eq!(alive(&host)["Definition"]["TTL"], "1s");
+    std::thread::sleep(Duration::from_millis(1500));
+    assert_eq!(alive(&host)["Status"], "passing", "the word is repeated in time");
+    host.crash();
+    eventually("nobody speaks for it", || alive(&host)["Status"] == "critical");
 }
