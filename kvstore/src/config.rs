@@ -21,7 +21,10 @@ use std::{
 
 use kvstore_client::types::ServiceRegistration;
 
-use crate::agent::{Definitions, Outputs, Programs, Trust};
+use crate::{
+    agent::{Definitions, Outputs, Programs, Trust},
+    http::Guard,
+};
 
 pub(crate) use keys::Layer;
 pub use values::{EngineName, HttpAddr, LogFormat, Recursor};
@@ -74,6 +77,8 @@ pub struct Agent {
     pub definitions: Definitions,
     /// Refuse what Consul does not have.
     pub strict_consul: bool,
+    /// What of HTTP is closed to whom.
+    pub guard: Guard,
     /// For development: nothing is kept, JSON is pretty.
     pub dev: bool,
     /// What is logged, and how.

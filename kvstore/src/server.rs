@@ -209,6 +209,7 @@ pub(crate) fn about(config: &config::Agent, node: NodeKey) -> About {
         programs: config.programs,
         outputs: config.check_outputs,
         strict_consul: config.strict_consul,
+        guard: config.guard.clone(),
     }
 }
 

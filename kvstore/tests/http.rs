@@ -62,6 +62,28 @@ fn web(port: u16, status: &str) -> types::ServiceRegistration {
 }
 
 #[tokio::test]
+async fn what_the_owner_closed_is_refused_and_his_headers_are_on_every_answer() {
+    let mut settings = common::settings("n");
+    settings.guard.blocked = vec!["/v1/agent/maintenance".into()];
+    settings.guard.writers = vec!["192.0.2.0/24".parse().unwrap()];
+    settings.guard.headers.insert("x-frame-options", "DENY".parse().unwrap());
+    let agent = Agent::with(settings).await;
+    for (method, path, want, says) in [
+        ("PUT", "/v1/agent/maintenance?enable=true", 403, "Endpoint is blocked by agent configuration"),
+        ("PUT", "/v1/kv/a", 403, "Access is restricted"),
+        ("DELETE", "/v1/kv/a", 403, "Access is restricted"),
+        ("GET", "/v1/agent/check/pass/x", 403, "Access is restricted"),
+        ("GET", "/v1/kv/a", 404, ""),
+        ("GET", "/v1/agent/self", 200, "Config"),
+        ("GET", "/v1/nope", 404, "Invalid URL path"),
+    ] {
+        let (status, reply) = send(&agent, method, path, "").await;
+        assert_eq!(status, want, "{method} {path}: {reply}");
+        assert!(reply.contains(says) && reply.contains("x-frame-options: DENY"), "{method} {path}: {reply}");
+    }
+}
+
+#[tokio::test]
 async fn a_blocking_query_ends_with_the_change_it_waits_for() {
     let agent = Agent::start("n").await;
     let registry = client(&agent);

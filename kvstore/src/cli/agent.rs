@@ -45,7 +45,7 @@ once; 2 the command or the configuration is wrong.";
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Args {
-    /// A configuration file, or a directory of them (*.json, *.yaml, *.yml, in order of names). May be repeated.
+    /// A configuration file, or a directory of them (*.json, *.yaml, *.yml, *.hcl, in order of names). May be repeated.
     #[arg(
         long = "config",
         alias = "config-file",

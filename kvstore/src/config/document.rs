@@ -15,6 +15,8 @@ use super::Fault;
 pub(super) enum Format {
     Json,
     Yaml,
+    /// Of which places are not known once it is read.
+    Hcl,
 }
 
 /// A file's content.
@@ -41,6 +43,7 @@ impl Document {
             Format::Json => serde_json::from_str::<Value>(&text).map_err(|e| (e.line(), e.to_string())),
             Format::Yaml => serde_yaml::from_str::<Value>(&text)
                 .map_err(|e| (e.location().map_or(0, |at| at.line()), e.to_string())),
+            Format::Hcl => hcl::from_str::<Value>(&text).map_err(|e| (line_of_hcl(&e), e.to_string())),
         };
         let fault = |line, why| Fault { place: place(name, line), key: String::new(), why };
         let root = match parsed.map_err(|(line, why)| fault(line, why))? {
@@ -72,8 +75,13 @@ impl Document {
                 let found = seed.deserialize(serde_yaml::Deserializer::from_str(&self.text)).err();
                 found.and_then(|e| e.location()).map(|at| at.line())
             }
+            Format::Hcl => None,
         }
     }
+}
+
+fn line_of_hcl(error: &hcl::Error) -> usize {
+    if let hcl::Error::Parse(error) = error { error.location().line() } else { 0 }
 }
 
 fn place(name: &str, line: usize) -> String {
@@ -388,6 +396,22 @@ mod tests {
         }
         assert!(faults("a: [", Format::Yaml)[0].starts_with("f:"));
         assert!(faults("a: b: c", Format::Yaml)[0].starts_with("f:1"));
+    }
+
+    #[test]
+    fn hcl_says_the_same_without_the_lines_of_keys() {
+        let hcl = "# comment\nname = 1\nports {\n  dns = 1\n  http = \"x\"\n}\naddresses = [\"::1\", \"y\"]\n";
+        assert_eq!(
+            faults(hcl, Format::Hcl),
+            [
+                "f  name: invalid type: integer `1`, expected a string",
+                "f  ports.http: invalid type: string \"x\", expected u16",
+                "f  ports.dns: unknown key",
+                "f  addresses[1]: invalid IP address syntax",
+            ]
+        );
+        let broken = faults("name = \"a\"\nports {\n", Format::Hcl);
+        assert!(broken.len() == 1 && broken[0].starts_with("f:"), "{broken:?}");
     }
 
     #[test]

@@ -93,7 +93,7 @@ fn extension(path: &Path) -> &str {
 fn read_file(path: &Path) -> Result<Document, Fault> {
     let format = match extension(path) {
         "json" => Format::Json,
-        "hcl" => return Err(fault(path, "HCL is not read; write the same as JSON or YAML")),
+        "hcl" => Format::Hcl,
         _ => Format::Yaml,
     };
     let mut text = String::new();

@@ -17,6 +17,7 @@ use super::{
     document::Section,
     domain, http_addr, ip_address, log_level, node_name, recursor, uuid,
 };
+use crate::http::{Guard, guard};
 
 /// What one source says; what it does not say is `None` or empty.
 #[derive(Clone, Debug, Default)]
@@ -56,6 +57,7 @@ pub(crate) struct Layer {
     pub(crate) tls: TlsFiles,
     pub(crate) tls_for_checks: Option<bool>,
     pub(crate) strict_consul: Option<bool>,
+    pub(crate) guard: Guard,
     pub(crate) dev: Option<bool>,
     pub(crate) log_level: Option<String>,
     pub(crate) log_format: Option<LogFormat>,
@@ -134,6 +136,9 @@ impl Layer {
             self.recursors = over.recursors;
         }
         self.tls.overlay(over.tls);
+        self.guard.blocked.extend(over.guard.blocked);
+        self.guard.writers.extend(over.guard.writers);
+        self.guard.headers.extend(over.guard.headers);
         self.defined.services.extend(over.defined.services);
         self.defined.checks.extend(over.defined.checks);
         self.node_meta.extend(over.node_meta);
@@ -415,14 +420,17 @@ fn read_limits(limits: &mut Section<'_>, layer: &mut Layer) {
 }
 
 fn read_http(http: &mut Section<'_>, layer: &mut Layer) {
-    for key in ["block_endpoints", "allow_write_http_from"] {
-        let mut given: Option<Vec<String>> = None;
-        http.take(key, &mut given);
-        if given.is_some_and(|list| !list.is_empty()) {
-            http.fault(key, "not supported by this version, and ignoring it would open what it closes");
+    http.parse_list("block_endpoints", &mut layer.guard.blocked, guard::path_prefix);
+    http.parse_list("allow_write_http_from", &mut layer.guard.writers, guard::network);
+    let mut headers: Option<BTreeMap<String, String>> = None;
+    http.take("response_headers", &mut headers);
+    for (name, value) in headers.into_iter().flatten() {
+        match guard::header(&name, &value) {
+            Ok((name, value)) => drop(layer.guard.headers.insert(name, value)),
+            Err(why) => http.fault("response_headers", why),
         }
     }
-    http.ignore(&["response_headers", "use_cache", "max_header_bytes"], &mut layer.inactive);
+    http.ignore(&["use_cache", "max_header_bytes"], &mut layer.inactive);
 }
 
 /// Without an effect only while it is off: to serve openly what its owner believes guarded would be worse than to stop.

@@ -79,6 +79,7 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
         check_trust,
         definitions,
         strict_consul: layer.strict_consul.unwrap_or(false),
+        guard: layer.guard,
         dev: layer.dev.unwrap_or(false),
         log: Log { level: layer.log_level, format: layer.log_format.unwrap_or_default() },
         notes,

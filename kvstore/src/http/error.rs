@@ -48,6 +48,9 @@ pub(crate) enum ApiError {
     /// The body did not come in time.
     #[error("the body took too long to arrive")]
     SlowBody,
+    /// The agent's owner does not want it.
+    #[error("{0}")]
+    Forbidden(&'static str),
     /// As much is under way as may be.
     #[error("{0}; try again")]
     Busy(&'static str),
@@ -75,6 +78,7 @@ impl ApiError {
             Self::NoSuchPath(_) | Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::BadPath | Self::BadRequest(_) | Self::BrokenBody(_) => StatusCode::BAD_REQUEST,
             Self::BodyTooLarge { .. } | Self::TooManySteps { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::Rejected(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Write(WriteError::Refused(refusal)) => match refusal {

@@ -25,6 +25,7 @@ mod coordinate;
 mod error;
 mod event;
 mod filter;
+pub(crate) mod guard;
 #[cfg(any(test, fuzzing))]
 pub mod harness;
 mod health;
@@ -53,6 +54,7 @@ mod strict;
 mod txn;
 
 pub use body::Body;
+pub use guard::Guard;
 pub use serve::{Listener, serve};
 
 use std::{
@@ -158,6 +160,8 @@ pub struct About {
     pub outputs: Outputs,
     /// Whether what Consul does not have is refused.
     pub strict_consul: bool,
+    /// What is closed to whom.
+    pub guard: Guard,
 }
 
 /// Any other body has at most this many bytes: a registration with all its metadata is far below.
@@ -382,6 +386,9 @@ pub(crate) async fn answer(app: &Arc<App>, request: Request<Received>, from: Opt
         headers.insert("x-consul-default-acl-policy", HeaderValue::from_static("allow"));
         headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     }
+    for (name, value) in &app.about.guard.headers {
+        response.headers_mut().insert(name, value.clone());
+    }
     response
 }
 
@@ -399,6 +406,7 @@ async fn route(app: &App, request: Request<Received>, from: Option<IpAddr>, seen
     let Some(path) = path::canonical(head.uri.path(), &method, strict, |path| find(path).is_some()) else {
         return path::redirect(&head.uri);
     };
+    app.about.guard.check(&path, guard::writes(&head.method), from)?;
     let Some((group, rest)) = find(&path) else {
         return if path == "/" {
             Ok(text(StatusCode::OK, "kvstore: the API is at /v1/\n"))
@@ -415,6 +423,9 @@ async fn route(app: &App, request: Request<Received>, from: Option<IpAddr>, seen
         return Ok(allow(StatusCode::METHOD_NOT_ALLOWED, strict, group.routes, body.into()));
     };
     let route = &group.routes[at];
+    if route.is_get_as_put() {
+        app.about.guard.check(&path, true, from)?;
+    }
     seen.route = Some(group.first + at);
     let rest = query::decode(rest).filter(|rest| !rest.contains(char::is_control)).ok_or(ApiError::BadPath)?;
     let query = Query::parse(head.uri.query())?;

@@ -3,6 +3,7 @@
 use kvstore::{
     agent::{Definitions, Outputs, Programs, Trust},
     config::{self, DnsSettings, Engine, HttpAddr, Limits, Log},
+    http::Guard,
     server::{self, Running},
 };
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,7 @@ pub(crate) fn settings(node: &str) -> config::Agent {
         check_trust: Trust::default(),
         definitions: Definitions::default(),
         strict_consul: false,
+        guard: Guard::default(),
         dev: false,
         log: Log::default(),
         notes: Vec::new(),

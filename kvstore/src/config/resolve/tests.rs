@@ -163,6 +163,56 @@ fn everything_wrong_is_said_at_once_and_what_cannot_be_done_is_no_surprise_later
 }
 
 #[test]
+fn an_hcl_file_of_consul_is_taken() {
+    let text = r#"
+node_name  = "hcl-node"
+datacenter = "dc2"
+ports { http = 9500 }
+node_meta { rack = "r1" }
+service {
+  name = "web"
+  port = 80
+  tags = ["v1"]
+  check { ttl = "10s" }
+}
+service {
+  id   = "api-1"
+  name = "api"
+  checks = [{ ttl = "10s" }, { ttl = "20s" }]
+}
+"#;
+    let (mut faults, mut layer) = (Vec::new(), Layer::default());
+    let document = Document::parse("f.hcl", text.into(), Format::Hcl).expect("well-formed");
+    keys::read(document.section(&mut faults), &mut layer);
+    let agent = resolve(layer, &facts(), &mut faults).expect("complete");
+    assert_eq!(faults, []);
+    assert_eq!((&*agent.node_name, &*agent.datacenter, &*agent.node_meta["rack"]), ("hcl-node", "dc2", "r1"));
+    assert_eq!(agent.http[0].to_string(), "http://127.0.0.1:9500");
+    let services =
+        agent.definitions.services.iter().map(|s| (&*s.instance.service, s.checks.len())).collect::<Vec<_>>();
+    assert_eq!(services, [("web", 1), ("api", 2)]);
+}
+
+#[test]
+fn what_is_closed_is_told_or_refused() {
+    let agent = agent(
+        "http_config: {block_endpoints: [/v1/agent/force-leave], allow_write_http_from: [127.0.0.0/8, '::1'], \
+         response_headers: {X-Frame-Options: DENY}}",
+    );
+    assert_eq!(agent.guard.blocked, ["/v1/agent/force-leave"]);
+    assert_eq!(agent.guard.writers.iter().map(ToString::to_string).collect::<Vec<_>>(), ["127.0.0.0/8", "::1/128"]);
+    assert_eq!(agent.guard.headers["x-frame-options"], "DENY");
+    assert_eq!(
+        faults("http_config: {block_endpoints: v1/kv, allow_write_http_from: [local], response_headers: {'a b': c}}"),
+        [
+            "f:1  http_config.block_endpoints[0]: \"v1/kv\" is no path; they begin with /",
+            "f:1  http_config.allow_write_http_from[0]: \"local\" is no network; write it as 10.0.0.0/8 or fd00::/8",
+            "f:1  http_config.response_headers: \"a b\": \"c\" cannot be a header; names are letters, digits and hyphens",
+        ]
+    );
+}
+
+#[test]
 fn what_the_host_does_not_say_is_asked_for() {
     let mut faults = Vec::new();
     assert_eq!(resolve(Layer::default(), &Facts::default(), &mut faults), None);

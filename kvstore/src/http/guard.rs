@@ -1,0 +1,92 @@
+//! What this agent's owner closed, and what is added to every answer: Consul's `http_config`.
+
+use std::net::IpAddr;
+
+use hyper::{
+    Method,
+    header::{HeaderMap, HeaderName, HeaderValue},
+};
+use ipnet::IpNet;
+
+use super::error::ApiError;
+
+/// Guards every request, before it is looked at.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Guard {
+    /// Paths that begin with one of these are refused.
+    pub blocked: Vec<String>,
+    /// Who may write; empty: everybody. Who comes by a Unix socket may: the file's mode guards that.
+    pub writers: Vec<IpNet>,
+    /// Added to every answer.
+    pub headers: HeaderMap,
+}
+
+impl Guard {
+    /// Whether a request for the canonical `path` is let through. Old clients write by GET too: `writes` says so.
+    pub(super) fn check(&self, path: &str, writes: bool, from: Option<IpAddr>) -> Result<(), ApiError> {
+        if self.blocked.iter().any(|prefix| path.starts_with(prefix.as_str())) {
+            return Err(ApiError::Forbidden("Endpoint is blocked by agent configuration"));
+        }
+        let may_write = || match from {
+            Some(ip) => self.writers.iter().any(|net| net.contains(&ip.to_canonical())),
+            None => true,
+        };
+        if writes && !self.writers.is_empty() && !may_write() {
+            return Err(ApiError::Forbidden("Access is restricted"));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a request may change something, as far as its method tells.
+pub(super) fn writes(method: &Method) -> bool {
+    matches!(*method, Method::PUT | Method::POST | Method::DELETE | Method::PATCH)
+}
+
+/// The beginning of a path that is to be closed.
+pub(crate) fn path_prefix(text: &str) -> Result<String, String> {
+    if text.starts_with('/') { Ok(text.to_owned()) } else { Err(format!("{text:?} is no path; they begin with /")) }
+}
+
+/// A network such as `10.0.0.0/8`, or one address.
+pub(crate) fn network(text: &str) -> Result<IpNet, String> {
+    let one = || text.parse::<IpAddr>().map(IpNet::from);
+    let net = text.parse().or_else(|_| one());
+    net.map_err(|_| format!("{text:?} is no network; write it as 10.0.0.0/8 or fd00::/8"))
+}
+
+/// A header of an answer.
+pub(crate) fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), String> {
+    let parsed = HeaderName::try_from(name).ok().zip(HeaderValue::try_from(value).ok());
+    parsed.ok_or_else(|| format!("{name:?}: {value:?} cannot be a header; names are letters, digits and hyphens"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_closed_is_refused_and_nothing_else() {
+        let guard = Guard {
+            blocked: vec!["/v1/agent/".into(), "/v1/kv/secret".into()],
+            writers: vec![network("10.0.0.0/8").unwrap(), network("::1").unwrap()],
+            headers: HeaderMap::new(),
+        };
+        let (near, far) = ("10.1.2.3", "192.0.2.1");
+        for (path, writes, from, want) in [
+            ("/v1/agent/self", false, Some(near), Some("Endpoint is blocked by agent configuration")),
+            ("/v1/kv/secret/x", true, Some(near), Some("Endpoint is blocked by agent configuration")),
+            ("/v1/kv/other", true, Some(near), None),
+            ("/v1/kv/other", true, Some("::ffff:10.0.0.1"), None),
+            ("/v1/kv/other", true, Some("::1"), None),
+            ("/v1/kv/other", true, Some(far), Some("Access is restricted")),
+            ("/v1/kv/other", false, Some(far), None),
+            ("/v1/kv/other", true, None, None),
+        ] {
+            let from = from.map(|ip| ip.parse().unwrap());
+            let refused = guard.check(path, writes, from).err().map(|error| error.to_string());
+            assert_eq!(refused.as_deref(), want, "{path} {from:?}");
+        }
+        assert!(Guard::default().check("/v1/kv/other", true, Some(far.parse().unwrap())).is_ok());
+    }
+}
