@@ -93,11 +93,7 @@ pub async fn serve(listener: Listener, app: Arc<App>) {
         };
         let app = app.clone();
         let mut builder = http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(HEAD_DEADLINE)
-            .pipeline_flush(true)
-            .max_buf_size(MAX_HEAD_BYTES);
+        builder.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).max_buf_size(MAX_HEAD_BYTES);
         let service = service_fn(move |request| {
             let app = app.clone();
             let request = request.map(Either::Left);
