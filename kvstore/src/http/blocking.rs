@@ -15,7 +15,7 @@ use super::{
     error::ApiError,
     json_body,
     query::{Consistency, Waiting},
-    shared::{Print, Rendered, Shape},
+    shared::{Rendered, Shape},
 };
 
 /// What a read found.
@@ -95,46 +95,58 @@ struct Asked<'a> {
     shape: Option<Shape>,
 }
 
+/// What is answered, and the index that goes with it.
+type Answered = (Arc<Rendered>, Index);
+
 impl Asked<'_> {
     fn rendered(&self, state: &State) -> Arc<Rendered> {
+        let render = || (self.read.render)(state);
         match (&self.shape, &self.read.shows) {
-            (Some(shape), Some(shows)) => {
-                self.app.answers.get(shape, newest(shows, state), || (self.read.render)(state))
-            }
-            _ => Arc::new(Rendered::new((self.read.render)(state))),
+            (Some(shape), Some(shows)) => self.app.answers.get(shape, state.index(), || newest(shows, state), render),
+            _ => Arc::new(Rendered::new(render())),
         }
     }
 
-    /// What tells the answer from others; none where each change shows.
-    fn print(&self, state: &State) -> Option<Print> {
-        self.shape.as_ref().map(|_| self.rendered(state).print(&self.app.answers.hashers))
+    fn now(&self) -> Answered {
+        let state = self.app.store.state();
+        (self.rendered(&state), self.read.index(&state))
     }
 
-    /// The first state that is newer than `waiting.index` and shows something else, or the newest when patience ends.
+    /// The answer once it is newer than `waiting.index` and shows something else, or the newest when patience ends.
     ///
     /// What does not show is for instance the failure of an instance that the filter leaves out, or one more with tags
     /// that are listed already. The client keeps its older index then, which is right: nothing it has seen has changed
     /// since.
-    async fn newer(&self, waiting: Waiting) -> Arc<State> {
+    async fn newer(&self, waiting: Waiting) -> Answered {
         let app = self.app;
         let until = end_of(waiting.wait);
         let mut enlisted = app.store.enlist(&self.read.keys);
-        let mut state = app.store.state();
+        let state = app.store.state();
+        let index = self.read.index(&state);
         // An index ahead of everything is from another life of the registry: the client learns ours at once.
-        if self.read.index(&state).0 > waiting.index || waiting.index > state.index().0 {
-            return state;
+        if index.0 > waiting.index || waiting.index > state.index().0 {
+            return (self.rendered(&state), index);
         }
-        // Nothing that is waited on has changed since the client's index, so this is what it has.
-        let had = self.print(&state);
+        let print = |rendered: &Rendered| rendered.print(&app.answers.hashers);
+        // Nothing that is waited on has changed since the client's index, so this is what it has. What is not shared
+        // shows each change.
+        let had = self.shape.as_ref().map(|_| print(&self.rendered(&state)));
+        drop(state);
+        let end = tokio::time::sleep_until(until);
+        tokio::pin!(end);
         loop {
             tokio::select! {
                 () = enlisted.touched() => {}
-                () = tokio::time::sleep_until(until) => return app.store.state(),
-                () = app.shutdown.cancelled() => return app.store.state(),
+                () = &mut end => return self.now(),
+                () = app.shutdown.cancelled() => return self.now(),
             }
-            state = app.store.state();
-            if self.read.index(&state).0 > waiting.index && (had.is_none() || self.print(&state) != had) {
-                return state;
+            let state = app.store.state();
+            let index = self.read.index(&state);
+            if index.0 > waiting.index {
+                let rendered = self.rendered(&state);
+                if had.is_none_or(|had| print(&rendered) != had) {
+                    return (rendered, index);
+                }
             }
         }
     }
@@ -147,11 +159,10 @@ pub(super) async fn answer(app: &App, route: usize, call: Call, read: Read) -> A
     let shape = read.shows.is_some().then(|| Shape::of(route, call.rest, call.query));
     drop(call.headers);
     let asked = Asked { app, read, shape };
-    let state = match waiting {
-        None => app.store.state(),
+    let (rendered, index) = match waiting {
+        None => asked.now(),
         Some(waiting) => asked.newer(waiting).await,
     };
-    let rendered = asked.rendered(&state);
     let mut response = match &rendered.found {
         Found::Json(_) => json_body(Body::shared(&rendered)),
         Found::Raw(bytes) => raw(bytes.clone()),
@@ -161,8 +172,7 @@ pub(super) async fn answer(app: &App, route: usize, call: Call, read: Read) -> A
             response
         }
     };
-    let consistency = asked.read.tells_consistency.then_some(consistency);
-    describe(response.headers_mut(), asked.read.index(&state), consistency);
+    describe(response.headers_mut(), index, asked.read.tells_consistency.then_some(consistency));
     Ok(response)
 }
 
@@ -185,8 +195,10 @@ pub(super) fn describe(headers: &mut HeaderMap, index: Index, consistency: Optio
 
 /// What a read says that cannot be waited on.
 pub(super) fn describe_without_index(headers: &mut HeaderMap) {
-    headers.insert("x-consul-knownleader", HeaderValue::from_static("true"));
-    headers.insert("x-consul-lastcontact", HeaderValue::from_static("0"));
+    const KNOWN_LEADER: HeaderName = HeaderName::from_static("x-consul-knownleader");
+    const LAST_CONTACT: HeaderName = HeaderName::from_static("x-consul-lastcontact");
+    headers.insert(KNOWN_LEADER, HeaderValue::from_static("true"));
+    headers.insert(LAST_CONTACT, HeaderValue::from_static("0"));
 }
 
 /// A value as it is; a browser must neither guess its type nor run it.

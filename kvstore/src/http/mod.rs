@@ -71,7 +71,7 @@ use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use hyper::{
     Method, Request, Response, StatusCode,
     body::Incoming,
-    header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderValue, VARY},
+    header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, VARY},
 };
 use kvstore_core::{names::NodeKey, near::Distances};
 use tokio::sync::Semaphore;
@@ -382,8 +382,9 @@ pub(crate) async fn answer(app: &Arc<App>, request: Request<Received>, from: Opt
         tracing::debug!(%method, path, status, took = ?started.elapsed(), "request");
     }
     if api {
+        const ACL_POLICY: HeaderName = HeaderName::from_static("x-consul-default-acl-policy");
         let headers = response.headers_mut();
-        headers.insert("x-consul-default-acl-policy", HeaderValue::from_static("allow"));
+        headers.insert(ACL_POLICY, HeaderValue::from_static("allow"));
         headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     }
     for (name, value) in &app.about.guard.headers {
@@ -520,6 +521,8 @@ fn json_bytes(bytes: Bytes) -> Response<Body> {
 
 fn json_body(body: Body) -> Response<Body> {
     let mut response = Response::new(body);
+    // All that a read adds; else they would move once on the way.
+    response.headers_mut().reserve(12);
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     response
 }

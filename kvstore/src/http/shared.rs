@@ -8,7 +8,10 @@
 use std::{
     collections::HashMap,
     hash::BuildHasher,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -51,6 +54,8 @@ pub(super) struct Rendered {
     pub(super) found: Found,
     packed: OnceLock<Option<Bytes>>,
     print: OnceLock<Print>,
+    /// The newest index of a whole state in which this is known to hold; 0: none.
+    holds_at: AtomicU64,
 }
 
 /// Tells renderings apart.
@@ -59,7 +64,7 @@ pub(super) struct Print(u64, u64);
 
 impl Rendered {
     pub(super) fn new(found: Found) -> Self {
-        Self { found, packed: OnceLock::new(), print: OnceLock::new() }
+        Self { found, packed: OnceLock::new(), print: OnceLock::new(), holds_at: AtomicU64::new(0) }
     }
 
     /// What it has of bytes.
@@ -116,17 +121,32 @@ struct Kept {
 }
 
 impl Answers {
-    /// The answer of that shape where what it shows has that index; `render` makes it if nobody has yet.
-    pub(super) fn get(&self, shape: &Shape, index: Index, render: impl FnOnce() -> Found) -> Arc<Rendered> {
+    /// The answer of that shape in the state of the index `state`; `shown` is the index there of what it shows, `render`
+    /// makes it if nobody has yet.
+    pub(super) fn get(
+        &self,
+        shape: &Shape,
+        state: Index,
+        shown: impl FnOnce() -> Index,
+        render: impl FnOnce() -> Found,
+    ) -> Arc<Rendered> {
         let found = self.lock().find(shape);
-        if let Some(kept) = &found
-            && kept.index == index
-        {
+        let holds = |kept: &&Kept| kept.rendered.holds_at.load(Ordering::Relaxed) == state.0;
+        if let Some(kept) = found.as_ref().filter(holds) {
             return kept.rendered.clone();
         }
-        // Not under the lock: two who come at once may both render, and others do not wait for either.
-        let rendered = Arc::new(Rendered::new(render()));
-        self.lock().keep(shape.clone(), Kept { index, rendered: rendered.clone() });
+        let index = shown();
+        let rendered = match found {
+            Some(kept) if kept.index == index => kept.rendered,
+            _ => {
+                // Not under the lock: two who come at once may both render, and others do not wait for either.
+                let rendered = Arc::new(Rendered::new(render()));
+                self.lock().keep(shape.clone(), Kept { index, rendered: rendered.clone() });
+                rendered
+            }
+        };
+        // There is one state of each index, so whoever comes with the same one need not look what changed.
+        rendered.holds_at.fetch_max(state.0, Ordering::Relaxed);
         rendered
     }
 
@@ -178,20 +198,29 @@ mod tests {
         Shape::of(7, rest.into(), Query::parse(Some(query)).unwrap())
     }
 
+    /// The answer in the state of an index, where what it shows has changed last at that index too.
     fn get(answers: &Answers, shape: &Shape, index: u64, text: &str) -> String {
-        let rendered = answers.get(shape, Index(index), || Found::Json(Bytes::copy_from_slice(text.as_bytes())));
+        get_in(answers, shape, index, index, text)
+    }
+
+    fn get_in(answers: &Answers, shape: &Shape, state: u64, shown: u64, text: &str) -> String {
+        let render = || Found::Json(Bytes::copy_from_slice(text.as_bytes()));
+        let rendered = answers.get(shape, Index(state), || Index(shown), render);
         String::from_utf8(rendered.bytes().to_vec()).unwrap()
     }
 
     #[test]
     fn an_answer_is_given_out_only_at_its_own_index() {
         let (answers, web) = (Answers::default(), shape("web", ""));
-        assert_eq!(get(&answers, &web, 5, "at 5"), "at 5");
-        assert_eq!(get(&answers, &web, 5, "not made again"), "at 5");
-        assert_eq!(get(&answers, &web, 4, "older"), "older", "a reader of an older state");
-        assert_eq!(get(&answers, &web, 5, "not made again"), "at 5", "which replaces nothing");
-        assert_eq!(get(&answers, &web, 6, "newer"), "newer");
-        assert_eq!(get(&answers, &web, 5, "older"), "older");
+        assert_eq!(get_in(&answers, &web, 7, 5, "at 5"), "at 5");
+        assert_eq!(get_in(&answers, &web, 7, 5, "not made again"), "at 5", "the same state");
+        assert_eq!(get_in(&answers, &web, 9, 5, "not made again"), "at 5", "something else has changed");
+        assert_eq!(get_in(&answers, &web, 7, 5, "not made again"), "at 5", "an older state of the same");
+        assert_eq!(get_in(&answers, &web, 4, 4, "older"), "older", "a reader of an older state");
+        assert_eq!(get_in(&answers, &web, 9, 5, "not made again"), "at 5", "which replaces nothing");
+        assert_eq!(get_in(&answers, &web, 10, 10, "newer"), "newer");
+        assert_eq!(get_in(&answers, &web, 9, 5, "older"), "older");
+        assert_eq!(get_in(&answers, &web, 11, 10, "not made again"), "newer");
     }
 
     #[test]
