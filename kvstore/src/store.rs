@@ -14,13 +14,13 @@ use std::{
 
 use arc_swap::ArcSwap;
 use kvstore_client::with_causes;
-use kvstore_core::{Command, Index, Outcome, Refusal, State, Touched, WatchKey, decide, names::Key};
+use kvstore_core::{Changes, Command, Index, Outcome, Refusal, State, Touched, WatchKey, decide, names::Key};
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     deadlines::Deadlines,
-    engine::{Engine, EngineError, Proposal},
+    engine::{Commit, Conflict, Engine, EngineError, Proposal},
     metrics::StoreMetrics,
     waiters::{Enlisted, Waiters},
 };
@@ -182,6 +182,33 @@ struct Pending {
     attempts: usize,
 }
 
+/// The state with a whole batch, as decided; it is shown if the engine orders the batch just so.
+struct Draft {
+    state: State,
+    touched: Touched,
+    /// Of its changes, in order.
+    indexes: Vec<Index>,
+}
+
+impl Draft {
+    fn of(state: &State) -> Self {
+        Self { state: state.clone(), touched: Touched::default(), indexes: Vec::new() }
+    }
+
+    fn apply(&mut self, changes: &Changes) {
+        let index = changes.index_after(self.state.index());
+        self.touched.extend(self.state.apply(index, changes));
+        self.indexes.push(index);
+    }
+
+    /// Whether every proposal got the index that it was decided with, and nothing of others came in between.
+    fn is_what_came(&self, results: &[Result<Index, Conflict>], log: &[Commit]) -> bool {
+        let came = log.iter().map(|commit| commit.index);
+        let ours = results.iter().copied();
+        came.eq(self.indexes.iter().copied()) && ours.eq(self.indexes.iter().copied().map(Ok))
+    }
+}
+
 /// A command of the batch, decided.
 struct Decided {
     pending: Pending,
@@ -217,11 +244,11 @@ impl Worker {
 
     /// Decides, commits, applies, publishes, wakes and answers; gives back what must be decided anew.
     fn carry_out(&mut self, batch: Vec<Pending>) -> Vec<Pending> {
-        let (decided, proposals) = self.decide_all(batch);
+        let (decided, proposals, draft) = self.decide_all(batch);
         let (started, proposed) = (std::time::Instant::now(), proposals.len());
         let results = if proposals.is_empty() { Ok(Vec::new()) } else { self.engine.commit(proposals) };
         let took = started.elapsed();
-        let touched = self.publish_log();
+        let touched = self.publish_log(draft, results.as_deref().unwrap_or_default());
         self.shared.waiters.wake(&touched);
         match results {
             Ok(results) => {
@@ -241,23 +268,23 @@ impl Worker {
     }
 
     /// Decides each command on the state that those before it leave.
-    fn decide_all(&self, batch: Vec<Pending>) -> (Vec<Decided>, Vec<Proposal>) {
-        let mut draft = State::clone(&self.shared.current.load());
+    fn decide_all(&self, batch: Vec<Pending>) -> (Vec<Decided>, Vec<Proposal>, Draft) {
+        let mut draft = Draft::of(&self.shared.current.load());
         let mut proposals = Vec::with_capacity(batch.len());
         let mut decided = Vec::with_capacity(batch.len());
         let deadlines = &self.shared.deadlines;
         let (now, mut freed_here) = (Instant::now(), HashSet::new());
         for mut pending in batch {
             if deadlines.is_early(&pending.command, now) {
-                reply(pending, Ok((Outcome::Done, draft.index())));
+                reply(pending, Ok((Outcome::Done, draft.state.index())));
                 continue;
             }
             pending.command.delay_locks(|key| freed_here.contains(key) || deadlines.is_lock_delayed(key, now));
-            let (result, freed, proposed) = match decide(&draft, &pending.command) {
+            let (result, freed, proposed) = match decide(&draft.state, &pending.command) {
                 Ok(decision) => {
                     let proposed = !decision.changes.is_empty();
                     if proposed {
-                        draft.apply(decision.changes.index_after(draft.index()), &decision.changes);
+                        draft.apply(&decision.changes);
                         proposals.push(Proposal { changes: decision.changes, lazy: pending.command.is_lazy() });
                     }
                     (Ok(decision.outcome), decision.freed, proposed)
@@ -267,38 +294,42 @@ impl Worker {
             freed_here.extend(freed.iter().map(|(key, _)| key.clone()));
             decided.push(Decided { pending, result, freed, proposed });
         }
-        (decided, proposals)
+        (decided, proposals, draft)
     }
 
-    /// Applies what the engine has ordered to the current state and shows the result.
-    fn publish_log(&mut self) -> Touched {
+    /// Applies what the engine has ordered to the current state and shows the result. What came just as it was drafted
+    /// was applied then, and the same changes at the same indexes give the same state.
+    fn publish_log(&mut self, draft: Draft, results: &[Result<Index, Conflict>]) -> Touched {
         let log = self.engine.log();
-        let mut touched = Touched::default();
         if log.is_empty() {
-            return touched;
+            return Touched::default();
         }
-        let mut state = State::clone(&self.shared.current.load());
-        for commit in log {
-            touched.extend(state.apply(commit.index, &commit.changes));
-        }
+        let Draft { state, touched, .. } = if draft.is_what_came(results, &log) {
+            draft
+        } else {
+            let mut came = Draft::of(&self.shared.current.load());
+            for commit in &log {
+                came.touched.extend(came.state.apply(commit.index, &commit.changes));
+            }
+            came
+        };
         self.shared.current.store(Arc::new(state));
         touched
     }
 
-    fn answer(&self, decided: Vec<Decided>, results: Vec<Result<Index, crate::engine::Conflict>>) -> Vec<Pending> {
+    fn answer(&self, decided: Vec<Decided>, results: Vec<Result<Index, Conflict>>) -> Vec<Pending> {
         let state = self.shared.current.load();
         let now = Instant::now();
         let mut again = Vec::new();
         let mut results = results.into_iter();
         for Decided { mut pending, result, freed, proposed } in decided {
-            let committed =
-                if proposed { results.next().unwrap_or(Err(crate::engine::Conflict)) } else { Ok(state.index()) };
+            let committed = if proposed { results.next().unwrap_or(Err(Conflict)) } else { Ok(state.index()) };
             match (result, committed) {
-                (Ok(_), Err(crate::engine::Conflict)) if pending.attempts < MAX_ATTEMPTS => {
+                (Ok(_), Err(Conflict)) if pending.attempts < MAX_ATTEMPTS => {
                     pending.attempts += 1;
                     again.push(pending);
                 }
-                (Ok(_), Err(crate::engine::Conflict)) => reply(pending, Err(Refusal::Conflict.into())),
+                (Ok(_), Err(Conflict)) => reply(pending, Err(Refusal::Conflict.into())),
                 (Err(refusal), _) => {
                     self.shared.metrics.refused();
                     reply(pending, Err(refusal.into()));

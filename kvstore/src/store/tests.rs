@@ -41,6 +41,9 @@ impl Engine for Moody {
         }
         if self.conflicts > 0 {
             self.conflicts -= 1;
+            // Somebody else was faster, and has the index that the first of the batch was decided with.
+            let other = decide(&State::load(Index(1), []), &put("other", &self.conflicts.to_string())).unwrap();
+            self.memory.commit(vec![Proposal { changes: other.changes, lazy: false }])?;
             return Ok(batch.iter().map(|_| Err(Conflict)).collect());
         }
         self.memory.commit(batch)
@@ -97,6 +100,9 @@ async fn a_conflict_is_decided_anew_and_given_up_in_the_end() {
         let engine = Moody { memory: Memory::new(Index(1)), failing: Arc::default(), conflicts };
         let (store, _writer) = Store::start(Box::new(engine)).unwrap();
         assert_eq!(store.submit(put("a", "1")).await.is_ok(), held, "{conflicts} conflicts");
+        let state = store.state();
+        let keys: Vec<_> = state.keys("").map(|entry| entry.key.as_str()).collect();
+        assert_eq!(keys, if held { &["a", "other"][..] } else { &["other"] }, "only what the engine ordered is shown");
     }
 }
 
