@@ -19,7 +19,9 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use kvstore_client::types::ServiceRegistration;
+use kvstore_core::{names::NodeKey, version::Callers};
 
 use crate::{
     agent::{Definitions, Outputs, Programs, Trust},
@@ -29,7 +31,8 @@ use crate::{
 pub(crate) use keys::Layer;
 pub use values::{EngineName, HttpAddr, LogFormat, Recursor};
 pub(crate) use values::{
-    addresses, datacenter, dns_addr, domain, http_addr, ip_address, log_level, meta_pair, node_name, recursor, uuid,
+    addresses, datacenter, dns_addr, domain, http_addr, ip_address, log_level, meta_pair, network, node_name, recursor,
+    uuid,
 };
 
 /// Everything the agent needs to know to start; nothing in it is left to be decided.
@@ -53,6 +56,10 @@ pub struct Agent {
     pub dns: Vec<SocketAddr>,
     /// Who answers for other domains; empty: nobody.
     pub recursors: Vec<Recursor>,
+    /// Networks whose addresses mean the same on every host, such as an overlay's.
+    pub routable: Vec<IpNet>,
+    /// Resolvers that are believed when they say on whose behalf they ask.
+    pub trusted_resolvers: Vec<IpNet>,
     /// What DNS answers look like.
     pub dns_settings: DnsSettings,
     /// Where the state is kept.
@@ -103,6 +110,14 @@ impl Agent {
             ..Layer::default()
         };
         resolve::resolve(layer, &host::facts(), &mut Vec::new()).expect("it has no fault")
+    }
+}
+
+impl Agent {
+    /// Where callers are looked for; none where versions do not matter, as in Consul.
+    pub(crate) fn callers(&self) -> Option<Callers> {
+        let callers = Callers { here: NodeKey::new(&self.node_name).ok(), routable: self.routable.clone() };
+        (!self.strict_consul).then_some(callers)
     }
 }
 

@@ -210,6 +210,7 @@ pub(crate) fn about(config: &config::Agent, node: NodeKey) -> About {
         outputs: config.check_outputs,
         strict_consul: config.strict_consul,
         guard: config.guard.clone(),
+        callers: config.callers(),
     }
 }
 

@@ -290,3 +290,55 @@ async fn a_catalog_check_with_a_ttl_turns_critical_unless_it_is_put_again() {
     registry.catalog_register(&host).await.unwrap();
     assert_eq!(registry.health_node("host", None).await.unwrap().value[0].status, types::CheckStatus::Passing);
 }
+
+#[tokio::test]
+async fn a_caller_is_told_of_instances_of_its_own_version() {
+    let agent = Agent::start("n").await;
+    let registry = client(&agent);
+    let instance = |name: &str, id: &str, address: &str, version: &str| types::ServiceRegistration {
+        id: id.into(),
+        name: name.into(),
+        address: address.into(),
+        port: 80,
+        meta: [("version".to_owned(), version.to_owned())].into(),
+        ..types::ServiceRegistration::default()
+    };
+    for (name, id, address, version) in [
+        ("web", "web-1", "172.17.0.2", "v1"),
+        ("web", "web-2", "172.17.0.3", "v2"),
+        ("api", "api-1", "172.17.0.4", "v1"),
+        ("api", "api-2", "172.17.0.5", "v2"),
+    ] {
+        registry.register_service(&instance(name, id, address, version)).await.unwrap();
+    }
+    let ids = async |query: &str| {
+        let (status, reply) = send(&agent, "GET", &format!("/v1/health/service/api?passing{query}"), "").await;
+        assert_eq!(status, 200, "{reply}");
+        let ids = ["api-1", "api-2"].into_iter().filter(|id| reply.contains(&format!("\"ID\":\"{id}\"")));
+        ids.collect::<Vec<_>>().join(" ")
+    };
+    assert_eq!(ids("").await, "api-1 api-2");
+    assert_eq!(ids("&for=172.17.0.2").await, "api-1");
+    assert_eq!(ids("&for=172.17.0.3").await, "api-2");
+    assert_eq!(ids("&for=192.0.2.1").await, "api-1 api-2", "nobody's address");
+    assert_eq!(send(&agent, "GET", "/v1/health/service/api?for=web", "").await.0, 400);
+
+    // Who waits is woken by a release, and by the caller's own change.
+    let wait = async |from: &str| {
+        let url = format!("{}/v1/health/service/api?passing&for={from}", agent.base);
+        let index = reqwest::get(&url).await.unwrap().headers()["x-consul-index"].to_str().unwrap().to_owned();
+        let waiting = reqwest::get(format!("{url}&index={index}&wait=30s"));
+        let waiting = tokio::spawn(async move { waiting.await.unwrap().text().await.unwrap() });
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(!waiting.is_finished());
+        tokio::time::timeout(Duration::from_secs(10), waiting)
+    };
+    let stranger = wait("192.0.2.1").await;
+    put(&registry, "release/api", "v2").await;
+    let reply = stranger.await.expect("in time").unwrap();
+    assert!(reply.contains("api-2") && !reply.contains("api-1"), "{reply}");
+    let old = wait("172.17.0.2").await;
+    registry.register_service(&instance("web", "web-1", "172.17.0.2", "v2")).await.unwrap();
+    let reply = old.await.expect("in time").unwrap();
+    assert!(reply.contains("api-2") && !reply.contains("api-1"), "{reply}");
+}

@@ -35,6 +35,7 @@ mod state;
 #[cfg(test)]
 mod tests;
 mod txn;
+pub mod version;
 mod watch;
 
 pub use command::{Command, Target};

@@ -10,6 +10,7 @@ use crate::{
     names::{CheckId, InstanceId, Key, NodeKey, ServiceKey, SessionId},
     prepared_query::{PreparedQuery, QueryId, Resolved, Table, Unresolved},
     row::{Check, Instance, KvEntry, Node, Row, RowKey, Session, Stamped},
+    version,
 };
 
 /// So many deleted keys are remembered one by one; see [`State::remember_deletions`].
@@ -33,6 +34,8 @@ pub struct State {
     pub(crate) node_by_id: OrdMap<String, NodeKey>,
     /// Derived: who has an IP address; `None` stands for the host itself.
     by_address: OrdMap<IpAddr, OrdSet<(NodeKey, Option<InstanceId>)>>,
+    /// Derived: containers by their addresses on their networks.
+    by_network: OrdMap<IpAddr, OrdSet<(NodeKey, InstanceId)>>,
     /// Derived: sessions by host.
     sessions_on: OrdMap<NodeKey, OrdSet<SessionId>>,
     /// Derived: the keys whose lock a session holds.
@@ -174,6 +177,7 @@ impl State {
             checks_of: OrdMap::new(),
             node_by_id: OrdMap::new(),
             by_address: OrdMap::new(),
+            by_network: OrdMap::new(),
             sessions_on: OrdMap::new(),
             held_by: OrdMap::new(),
             marks: Marks::new(index),
@@ -205,10 +209,7 @@ impl State {
     pub fn index_of(&self, key: &WatchKey) -> Index {
         let marks = &self.marks;
         match key {
-            WatchKey::Key(key) => match self.kv.get(key) {
-                Some(entry) => entry.modified,
-                None => marks.graves.get(key).copied().unwrap_or(marks.graves_forgotten),
-            },
+            WatchKey::Key(key) => self.key_index(key),
             WatchKey::KeyPrefix(prefix) => {
                 let rows = self.keys(prefix).map(|entry| entry.modified);
                 let graves = from(&marks.graves, prefix)
@@ -233,6 +234,15 @@ impl State {
     /// The index of the last change to a service that answers about healthy instances show.
     pub(crate) fn status_index(&self, service: &ServiceKey) -> Index {
         self.service_marks(service).status
+    }
+
+    /// The index of the last change to a key, or of its deletion.
+    pub(crate) fn key_index(&self, key: &Key) -> Index {
+        let marks = &self.marks;
+        match self.kv.get(key) {
+            Some(entry) => entry.modified,
+            None => marks.graves.get(key).copied().unwrap_or(marks.graves_forgotten),
+        }
     }
 
     fn service_marks(&self, service: &ServiceKey) -> ServiceMarks {
@@ -354,6 +364,21 @@ impl State {
     pub fn holders_of(&self, address: IpAddr) -> impl Iterator<Item = (&NodeKey, Option<&InstanceId>)> {
         let found = self.by_address.get(&address);
         found.into_iter().flatten().map(|(node, id)| (node, id.as_ref()))
+    }
+
+    /// Who may ask from an address: containers by their networks' addresses, and what has no such addresses by the one it
+    /// is registered with.
+    pub(crate) fn callers_at(&self, address: IpAddr) -> impl Iterator<Item = &Instance> {
+        let containers = self.by_network.get(&address).into_iter().flatten();
+        let containers = containers.filter_map(|(node, id)| self.instance(node, id));
+        let registered = self.holders_of(address).flat_map(|(node, id)| {
+            let own = id.and_then(|id| self.instance(node, id));
+            // With an address of their own they are elsewhere.
+            let of_host = id.is_none().then(|| self.instances_on(node).filter(|i| i.address.is_empty()));
+            own.into_iter().chain(of_host.into_iter().flatten())
+        });
+        let elsewhere = |instance: &&Arc<Stamped<Instance>>| version::network_addresses(instance).next().is_none();
+        containers.chain(registered.filter(elsewhere)).map(|instance| &instance.value)
     }
 
     /// A check.
@@ -478,6 +503,9 @@ impl State {
                 self.remove_instance(&value.node, &value.id);
                 self.link_address(&value.address, &value.node, Some(&value.id));
                 let key = (value.node.clone(), value.id.clone());
+                for address in version::network_addresses(&value) {
+                    self.by_network.entry(address).or_default().insert(key.clone());
+                }
                 self.by_service.entry(value.service_key()).or_default().insert(key.clone());
                 self.instances.insert(key, Arc::new(Stamped { created, modified, value }));
             }
@@ -520,6 +548,9 @@ impl State {
         let key = (node.clone(), id.clone());
         let old = self.instances.remove(&key)?;
         self.unlink_address(&old.address, node, Some(id));
+        for address in version::network_addresses(&old) {
+            remove_member(&mut self.by_network, &address, &key);
+        }
         remove_member(&mut self.by_service, &old.service_key(), &key);
         Some(old)
     }

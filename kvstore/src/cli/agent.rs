@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use ipnet::IpNet;
 use kvstore_client::with_causes;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -121,6 +122,25 @@ pub(super) struct Args {
         value_parser = config::recursor
     )]
     recursor: Vec<Recursor>,
+    /// A network whose addresses mean the same on every host, such as an overlay's: who asks from there is known by
+    /// other hosts' instances too. May be repeated.
+    #[arg(
+        long,
+        value_name = "NETWORK",
+        env = "KVSTORE_ROUTABLE",
+        value_delimiter = ',',
+        value_parser = config::network
+    )]
+    routable: Vec<IpNet>,
+    /// Resolvers that are believed when they say on whose behalf they ask (EDNS Client Subnet). May be repeated.
+    #[arg(
+        long = "trusted-resolver",
+        value_name = "NETWORK",
+        env = "KVSTORE_TRUSTED_RESOLVER",
+        value_delimiter = ',',
+        value_parser = config::network
+    )]
+    trusted_resolvers: Vec<IpNet>,
     /// Refuse what Consul does not have: what runs against this agent runs against Consul.
     #[arg(long, env = "KVSTORE_STRICT_CONSUL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     strict_consul: Option<bool>,
@@ -222,6 +242,8 @@ impl Args {
             http_addr: self.http_addr,
             dns_addr: self.dns_addr,
             recursors: self.recursor,
+            routable: self.routable,
+            trusted_resolvers: self.trusted_resolvers,
             node_meta: self.node_meta.into_iter().collect(),
             script_checks: self.consul.enable_script_checks,
             local_script_checks: self.consul.enable_local_script_checks,

@@ -19,6 +19,7 @@ mod members;
 mod operate;
 mod query;
 mod registry;
+mod release;
 mod rtt;
 mod services;
 mod session;
@@ -74,6 +75,7 @@ enum Command {
     Lock(lock::Args),
     Session(session::Args),
     Query(query::Args),
+    Release(release::Args),
     Watch(watch::Args),
     Event(event::Args),
     Snapshot(snapshot::Args),
@@ -143,6 +145,7 @@ fn run(command: Command) -> Result<Vec<u8>, Failure> {
         Command::Lock(args) => wait_for(lock::run(args)),
         Command::Session(args) => wait_for(session::run(args)),
         Command::Query(args) => wait_for(query::run(args)),
+        Command::Release(args) => wait_for(release::run(args)),
         Command::Watch(args) => wait_for(watch::run(args)),
         Command::Event(args) => wait_for(event::run(args)),
         Command::Snapshot(args) => wait_for(snapshot::run(args)),

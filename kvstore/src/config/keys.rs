@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use ipnet::IpNet;
 use kvstore_client::GoDuration;
 use serde::de::IgnoredAny;
 
@@ -15,7 +16,7 @@ use super::{
     definitions::{self, Found},
     dns_addr,
     document::Section,
-    domain, http_addr, ip_address, log_level, node_name, recursor, uuid,
+    domain, http_addr, ip_address, log_level, network, node_name, recursor, uuid,
 };
 use crate::http::{Guard, guard};
 
@@ -43,6 +44,8 @@ pub(crate) struct Layer {
     pub(crate) http_addr: Vec<HttpAddr>,
     pub(crate) dns_addr: Vec<SocketAddr>,
     pub(crate) recursors: Vec<Recursor>,
+    pub(crate) routable: Vec<IpNet>,
+    pub(crate) trusted_resolvers: Vec<IpNet>,
     pub(crate) dns: Option<DnsSettings>,
     pub(crate) node_meta: BTreeMap<String, String>,
     pub(crate) kv_value_bytes: Option<usize>,
@@ -134,6 +137,12 @@ impl Layer {
         }
         if !over.recursors.is_empty() {
             self.recursors = over.recursors;
+        }
+        if !over.routable.is_empty() {
+            self.routable = over.routable;
+        }
+        if !over.trusted_resolvers.is_empty() {
+            self.trusted_resolvers = over.trusted_resolvers;
         }
         self.tls.overlay(over.tls);
         self.guard.blocked.extend(over.guard.blocked);
@@ -271,6 +280,8 @@ pub(super) fn read(mut top: Section<'_>, layer: &mut Layer) {
     top.parse_list("dns_addr", &mut layer.dns_addr, dns_addr);
     top.parse_list("recursor", &mut layer.recursors, recursor);
     top.parse_list("recursors", &mut layer.recursors, recursor);
+    top.parse_list("routable", &mut layer.routable, network);
+    top.parse_list("trusted_resolvers", &mut layer.trusted_resolvers, network);
     top.take("check_update_interval", &mut layer.check_output_interval);
     top.take("session_ttl_min", &mut layer.session_ttl_min);
     top.take("enable_script_checks", &mut layer.script_checks);
@@ -421,7 +432,7 @@ fn read_limits(limits: &mut Section<'_>, layer: &mut Layer) {
 
 fn read_http(http: &mut Section<'_>, layer: &mut Layer) {
     http.parse_list("block_endpoints", &mut layer.guard.blocked, guard::path_prefix);
-    http.parse_list("allow_write_http_from", &mut layer.guard.writers, guard::network);
+    http.parse_list("allow_write_http_from", &mut layer.guard.writers, network);
     let mut headers: Option<BTreeMap<String, String>> = None;
     http.take("response_headers", &mut headers);
     for (name, value) in headers.into_iter().flatten() {

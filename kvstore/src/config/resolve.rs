@@ -63,6 +63,8 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
         http,
         dns,
         recursors: layer.recursors,
+        routable: layer.routable,
+        trusted_resolvers: layer.trusted_resolvers,
         dns_settings: layer.dns.unwrap_or_default(),
         engine: engine?,
         node_meta: layer.node_meta,

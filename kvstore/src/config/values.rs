@@ -7,6 +7,7 @@ use std::{
     str::FromStr,
 };
 
+use ipnet::IpNet;
 use kvstore_core::names::NodeKey;
 
 /// The port of DNS, where an address stands without one.
@@ -95,6 +96,13 @@ pub(crate) fn recursor(text: &str) -> Result<Recursor, String> {
     let with_port = text.parse::<SocketAddr>().ok();
     let address = with_port.or_else(|| Some(SocketAddr::new(text.parse().ok()?, DNS_PORT)));
     address.map(Recursor::At).ok_or_else(|| format!("{text:?} is not IP, IP:PORT or \"auto\""))
+}
+
+/// A network such as `10.0.0.0/8`, or one address.
+pub(crate) fn network(text: &str) -> Result<IpNet, String> {
+    let one = || text.parse::<IpAddr>().map(IpNet::from);
+    let net = text.parse().or_else(|_| one());
+    net.map_err(|_| format!("{text:?} is no network; write it as 10.0.0.0/8 or fd00::/8"))
 }
 
 /// One IP address.

@@ -21,6 +21,7 @@ use super::{
     error::ApiError,
     filter::Wanted,
     json, shape as shapes,
+    version::For,
 };
 
 /// Instances with hosts and checks.
@@ -29,17 +30,22 @@ pub(super) fn service(app: &App, call: &Call) -> Result<Read, ApiError> {
     let (shape, narrow, passing) = (shape(app), Narrow::of(call), call.query.flag("passing")?);
     let near = Near::of(app, call);
     let wanted = Wanted::of(app, call, filter::ENTRY)?;
-    let (waits_on, shows, sorts) = (key_of(&service, &wanted), WatchKey::Service(service.clone()), near.sorts());
-    let read = Read::of([waits_on], move |state| {
+    let asked_for = For::of(app, call, &service)?;
+    let alone = near.sorts() || asked_for.is_somebody();
+    let mut keys = asked_for.keys(&app.store.state());
+    keys.push(key_of(&service, &wanted));
+    let shows = WatchKey::Service(service.clone());
+    let read = Read::of(keys, move |state| {
         let rows = state
             .instances_of(&service)
             .filter(|view| narrow.takes(view))
             .filter(|view| !passing || view.status() == Status::Passing)
             .filter(|view| wanted.entry(state, *view));
-        let rows = near.sorted(rows, |view| &view.instance.node).into_iter();
+        let rows = asked_for.choose(state, rows.collect());
+        let rows = near.sorted(rows.into_iter(), |view| &view.instance.node).into_iter();
         Found::Json(json::compact(&rows.map(|view| shape.entry(state, &view)).collect::<Vec<_>>()))
     });
-    Ok(read.shared_while([shows]).alone_if(sorts))
+    Ok(read.shared_while([shows]).alone_if(alone))
 }
 
 /// What is waited on for the checks of a service's instances.

@@ -52,6 +52,7 @@ mod snapshot;
 mod status;
 mod strict;
 mod txn;
+mod version;
 
 pub use body::Body;
 pub use guard::Guard;
@@ -73,7 +74,7 @@ use hyper::{
     body::Incoming,
     header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, VARY},
 };
-use kvstore_core::{names::NodeKey, near::Distances};
+use kvstore_core::{names::NodeKey, near::Distances, version::Callers};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
@@ -162,6 +163,8 @@ pub struct About {
     pub strict_consul: bool,
     /// What is closed to whom.
     pub guard: Guard,
+    /// Where callers are looked for, whose version matters.
+    pub callers: Option<Callers>,
 }
 
 /// Any other body has at most this many bytes: a registration with all its metadata is far below.

@@ -9,5 +9,6 @@ mod harness;
 mod lock;
 mod operate;
 mod query;
+mod release;
 mod snapshot;
 mod watch;

@@ -28,6 +28,8 @@ pub(crate) fn settings(node: &str) -> config::Agent {
         http: vec![HttpAddr::Tcp("127.0.0.1:0".parse().unwrap())],
         dns: vec!["127.0.0.1:0".parse().unwrap()],
         recursors: Vec::new(),
+        routable: Vec::new(),
+        trusted_resolvers: Vec::new(),
         dns_settings: DnsSettings::default(),
         engine: Engine::Memory,
         node_meta: [("wire".to_owned(), "yes".to_owned())].into(),

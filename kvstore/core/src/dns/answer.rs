@@ -99,14 +99,21 @@ impl Answer {
     }
 }
 
-/// The answer to `question`, which is about `lookup`; `None` if that is in other hands.
-pub fn answer(lookup: &Lookup, question: &Question, state: &State, zone: &Zone, asked: &Asked<'_>) -> Option<Answer> {
+/// The answer to `question`, which is about `lookup`, for `caller`; `None` if that is in other hands.
+pub fn answer(
+    lookup: &Lookup,
+    question: &Question,
+    state: &State,
+    zone: &Zone,
+    asked: &Asked<'_>,
+    caller: Option<IpAddr>,
+) -> Option<Answer> {
     if is_transfer(question.qtype) {
         return None;
     }
     let (name, qtype) = (&question.name, question.qtype);
     let names = zone.domain_of(name).unwrap_or(&zone.main);
-    let asking = Asking { state, zone, names, asked, name, qtype, aliases_left: MAX_ALIASES };
+    let asking = Asking { state, zone, names, asked, caller, name, qtype, aliases_left: MAX_ALIASES };
     match lookup {
         Lookup::Foreign => None,
         Lookup::Reverse(ip) => asking.reverse((*ip)?),
@@ -146,6 +153,8 @@ struct Asking<'a> {
     zone: &'a Zone,
     names: &'a Names,
     asked: &'a Asked<'a>,
+    /// The host that asks, where versions matter.
+    caller: Option<IpAddr>,
     name: &'a DnsName,
     qtype: Rtype,
     aliases_left: u8,

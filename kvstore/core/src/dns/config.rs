@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
+use ipnet::IpNet;
+
 use super::records::{DnsName, below, name};
+use crate::version::Callers;
 
 /// How the registry answers DNS questions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +41,10 @@ pub struct DnsConfig {
     pub max_udp_bytes: u16,
     /// Whether there are upstream resolvers for names that are not ours.
     pub recursion: bool,
+    /// Who is asked on behalf of, when versions matter; none: versions never matter.
+    pub callers: Option<Callers>,
+    /// Resolvers that are believed when they say on whose behalf they ask.
+    pub trusted_resolvers: Vec<IpNet>,
 }
 
 impl Default for DnsConfig {
@@ -59,6 +66,8 @@ impl Default for DnsConfig {
             // What most resolvers offer at most. Fragments beyond 1232 bytes are the asker's choice.
             max_udp_bytes: 4096,
             recursion: false,
+            callers: None,
+            trusted_resolvers: Vec::new(),
         }
     }
 }

@@ -22,10 +22,11 @@ pub use config::{ConfigError, DnsConfig, ServiceTtls, Soa, Zone};
 pub use fit::{Borders, FitError, Room, fit};
 pub use question::{Lookup, Question};
 pub use records::{Data, DnsName, Record};
+use replies::Made;
 pub use replies::{Basis, Replies};
 pub use request::{Edns, Incoming, Request, read};
 
-use domain::base::iana::Rtype;
+use domain::base::{iana::Rtype, opt::ClientSubnet};
 
 use crate::{State, near::Distances};
 
@@ -90,25 +91,20 @@ impl Replies {
         out: &mut Vec<u8>,
     ) -> Reaction {
         debug_assert_eq!(asked.by, Transport::Udp, "replies over TCP are longer");
-        if self.find(packet, state, asked.unix_seconds, out) {
+        let version = || zone.config().callers.as_ref()?.version(state, asked.from);
+        if self.find(packet, version, (state, asked.unix_seconds), out) {
             return Reaction::Reply;
         }
         let (reaction, made) = make(packet, asked, state, zone, out);
-        if let (Reaction::Reply, Some((basis, borders))) = (&reaction, made) {
-            self.keep(packet, out, borders, basis, (state.index(), asked.unix_seconds));
+        if let (Reaction::Reply, Some(made)) = (&reaction, made) {
+            self.keep(packet, out, made, version(), (state.index(), asked.unix_seconds));
         }
         reaction
     }
 }
 
-/// With what the reply follows from, and where its answers are that may come in any order.
-fn make(
-    packet: &[u8],
-    asked: &Asked<'_>,
-    state: &State,
-    zone: &Zone,
-    out: &mut Vec<u8>,
-) -> (Reaction, Option<(Basis, Borders)>) {
+/// With what the reply was made of.
+fn make(packet: &[u8], asked: &Asked<'_>, state: &State, zone: &Zone, out: &mut Vec<u8>) -> (Reaction, Option<Made>) {
     let (request, question) = match read(packet) {
         Incoming::Ask(request, question) => (request, question),
         Incoming::Refuse(request, rcode) => {
@@ -117,10 +113,11 @@ fn make(
         Incoming::Ignore => return (Reaction::Ignore, None),
     };
     let lookup = Lookup::of(&question, zone);
-    // A resolver that says for whom it asks is believed: the order of an answer is all that follows from it.
     let subnet = request.edns.and_then(|edns| edns.subnet);
+    // Any resolver that says for whom it asks is believed as far as the order of an answer goes.
     let on_behalf = Asked { from: subnet.map_or(asked.from, |subnet| subnet.addr()), ..*asked };
-    let known = answer::answer(&lookup, &question, state, zone, &on_behalf);
+    let caller = caller(asked.from, subnet, zone);
+    let known = answer::answer(&lookup, &question, state, zone, &on_behalf, caller);
     if zone.config().recursion && request.recursion_desired && may_recurse(asked.from) {
         let abroad = match &known {
             None if is_transfer(question.qtype) => None,
@@ -133,8 +130,20 @@ fn make(
     }
     let answer = known.unwrap_or_else(|| answer::not_ours(&lookup, &question, zone));
     let (reaction, borders) = finish(&request, &answer, asked.by, zone, out);
-    let borders = if answer.any_order() { borders } else { Borders::new() };
-    (reaction, Some((answer.basis, borders)))
+    let any_order = if answer.any_order() { borders } else { Borders::new() };
+    (reaction, Some(Made { basis: answer.basis, any_order }))
+}
+
+/// The one host that asks; none if that is not known.
+fn caller(from: IpAddr, subnet: Option<ClientSubnet>, zone: &Zone) -> Option<IpAddr> {
+    let trusted = || zone.config().trusted_resolvers.iter().any(|net| net.contains(&from.to_canonical()));
+    match subnet {
+        Some(subnet) if trusted() => {
+            let whole = if subnet.addr().is_ipv4() { 32 } else { 128 };
+            (subnet.source_prefix_len() == whole).then(|| subnet.addr())
+        }
+        _ => Some(from),
+    }
 }
 
 impl Forward {

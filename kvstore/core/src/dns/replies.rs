@@ -9,7 +9,7 @@ use super::Borders;
 use crate::{
     Index, State,
     generations::{Generations, Size},
-    names::ServiceKey,
+    names::{Key, ServiceKey},
 };
 
 /// What an entry takes beside its bytes, about.
@@ -26,6 +26,8 @@ const NAME: usize = 12;
 pub enum Basis {
     /// The rows of a service and of its hosts, but for the output of checks.
     Service(ServiceKey),
+    /// The same, what the key says about its live version, and the version of who asks.
+    Versions(ServiceKey, Key),
     /// Rows of any kind.
     State,
     /// Other things too. It is not given again.
@@ -37,6 +39,7 @@ impl Basis {
     fn index(&self, state: &State) -> Option<Index> {
         match self {
             Self::Service(service) => Some(state.status_index(service)),
+            Self::Versions(service, release) => Some(state.status_index(service).max(state.key_index(release))),
             Self::State => Some(state.index()),
             Self::More => None,
         }
@@ -53,8 +56,15 @@ pub struct Replies {
 }
 
 #[derive(Debug)]
-struct Kept {
-    reply: Box<[u8]>,
+enum Kept {
+    Reply(Reply),
+    /// There is one for each version of who asks, kept beside.
+    OfVersions,
+}
+
+#[derive(Debug)]
+struct Reply {
+    bytes: Box<[u8]>,
     /// Where answers begin and end that may come in any order; nothing if they may not.
     answers: Box<[u16]>,
     /// Which of them came first the last time.
@@ -67,7 +77,8 @@ struct Kept {
 
 impl Size for Kept {
     fn bytes(&self) -> usize {
-        self.reply.len() + self.answers.len() * 2 + OVERHEAD_BYTES
+        let own = if let Self::Reply(reply) = self { reply.bytes.len() + reply.answers.len() * 2 } else { 0 };
+        own + OVERHEAD_BYTES
     }
 }
 
@@ -88,39 +99,53 @@ impl Replies {
         std::mem::take(&mut self.hits)
     }
 
-    /// Writes the reply to `packet` over `out` if it is at hand and still right. Allocates nothing then.
-    pub(super) fn find(&mut self, packet: &[u8], state: &State, unix_seconds: u32, out: &mut Vec<u8>) -> bool {
+    /// Writes the reply to `packet` over `out` if it is at hand and still right; `version` tells that of who asks.
+    /// Allocates nothing then.
+    pub(super) fn find<'s>(
+        &mut self,
+        packet: &[u8],
+        version: impl FnOnce() -> Option<&'s str>,
+        (state, unix_seconds): (&State, u32),
+        out: &mut Vec<u8>,
+    ) -> bool {
         let Some(name_end) = end_of_name(packet) else { return false };
         self.set_key(packet, name_end);
-        let Some(kept) = self.kept.find(&self.key[..]) else { return false };
-        if !kept.is_right(state, unix_seconds) {
+        if let Some(Kept::OfVersions) = self.kept.find(&self.key[..]) {
+            self.add_version(version());
+        }
+        let Some(Kept::Reply(reply)) = self.kept.find(&self.key[..]) else { return false };
+        if !reply.is_right(state, unix_seconds) {
             return false;
         }
-        kept.write(out);
+        reply.write(out);
         self.hits += 1;
         out[..2].copy_from_slice(&packet[..2]);
         out[NAME..name_end].copy_from_slice(&packet[NAME..name_end]);
         true
     }
 
-    /// Keeps the reply to `packet`, made at an index and a time, if such questions are kept. `answers` may come in any
-    /// order.
+    /// Keeps the reply to `packet`, made at an index and a time for who has that version, if such questions are kept.
     pub(super) fn keep(
         &mut self,
         packet: &[u8],
-        reply: &[u8],
-        answers: Borders,
-        basis: Basis,
+        bytes: &[u8],
+        made: Made,
+        version: Option<&str>,
         (index, made_at): (Index, u32),
     ) {
         let Some(name_end) = end_of_name(packet) else { return };
+        let Made { basis, any_order } = made;
         // A name that does not exist, or a failure.
-        if basis == Basis::More || reply.get(3).is_none_or(|flags| flags & 0x0f != 0) {
+        if basis == Basis::More || bytes.get(3).is_none_or(|flags| flags & 0x0f != 0) {
             return;
         }
         self.set_key(packet, name_end);
-        let kept = Kept { reply: reply.into(), answers: answers.into(), turn: 0, basis, index, made_at };
-        self.kept.keep(self.key[..].into(), kept);
+        if let Basis::Versions(..) = basis {
+            self.kept.keep(self.key[..].into(), Kept::OfVersions);
+            self.add_version(version);
+        }
+        let reply = Reply { bytes: bytes.into(), answers: any_order.into(), turn: 0, basis, index, made_at };
+        self.kept.keep(self.key[..].into(), Kept::Reply(reply));
     }
 
     fn set_key(&mut self, packet: &[u8], name_end: usize) {
@@ -129,9 +154,22 @@ impl Replies {
         // Lengths of labels are below the letters.
         self.key[NAME - 2..name_end - 2].make_ascii_lowercase();
     }
+
+    fn add_version(&mut self, version: Option<&str>) {
+        self.key.push(u8::from(version.is_some()));
+        self.key.extend_from_slice(version.unwrap_or_default().as_bytes());
+    }
 }
 
-impl Kept {
+/// What a reply was made of.
+#[derive(Debug)]
+pub(super) struct Made {
+    pub(super) basis: Basis,
+    /// Where answers begin and end that may come in any order; nothing if they may not.
+    pub(super) any_order: Borders,
+}
+
+impl Reply {
     fn is_right(&mut self, state: &State, unix_seconds: u32) -> bool {
         if unix_seconds.wrapping_sub(self.made_at) >= MAX_AGE_SECONDS {
             return false;
@@ -148,14 +186,14 @@ impl Kept {
     fn write(&mut self, out: &mut Vec<u8>) {
         out.clear();
         let [first, .., end] = *self.answers else {
-            return out.extend_from_slice(&self.reply);
+            return out.extend_from_slice(&self.bytes);
         };
         self.turn = (self.turn + 1) % (self.answers.len() - 1);
         let [first, split, end] = [first, self.answers[self.turn], end].map(usize::from);
-        out.extend_from_slice(&self.reply[..first]);
-        out.extend_from_slice(&self.reply[split..end]);
-        out.extend_from_slice(&self.reply[first..split]);
-        out.extend_from_slice(&self.reply[end..]);
+        out.extend_from_slice(&self.bytes[..first]);
+        out.extend_from_slice(&self.bytes[split..end]);
+        out.extend_from_slice(&self.bytes[first..split]);
+        out.extend_from_slice(&self.bytes[end..]);
     }
 }
 

@@ -8,7 +8,7 @@ use kvstore_core::{
     health::Status,
     names::{CheckId, InstanceId, Key, NodeKey, SessionId},
     prepared_query::{NAME_PREFIX_MATCH, PreparedQuery, QueryId},
-    row::{Behavior, Check, Instance, Node, Owner, Probe, ProbeKind, ServiceCheck, Session, Weights},
+    row::{Behavior, Check, Instance, Node, Owner, Probe, ProbeKind, ServiceCheck, Session, TaggedAddress, Weights},
 };
 use rand::{RngExt as _, rngs::StdRng};
 use serde_json::{Value, json};
@@ -261,8 +261,15 @@ fn instance(rng: &mut StdRng, node: Option<&NodeKey>) -> Instance {
         address: pick(rng, &["", "10.0.0.2"]).into(),
         port: pick(rng, &[0, 80]),
         socket_path: String::new(),
-        tagged_addresses: BTreeMap::new(),
-        meta: None,
+        tagged_addresses: tagged(rng),
+        meta: pick(
+            rng,
+            &[
+                None,
+                Some(BTreeMap::from([("version".into(), "v1".into())])),
+                Some(BTreeMap::from([("version".into(), "v2".into())])),
+            ],
+        ),
         weights: Weights::default(),
         enable_tag_override: false,
         kind: String::new(),
@@ -271,6 +278,13 @@ fn instance(rng: &mut StdRng, node: Option<&NodeKey>) -> Instance {
         owner: owner(rng),
         from_file: rng.random_bool(0.3),
     }
+}
+
+/// Addresses, some of a container's networks.
+fn tagged(rng: &mut StdRng) -> BTreeMap<String, TaggedAddress> {
+    let address = |ip: &str| TaggedAddress { address: ip.into(), port: 80 };
+    let one = |tag: &str, ip| BTreeMap::from([(tag.to_owned(), address(ip))]);
+    pick(rng, &[BTreeMap::new(), one("lan_ipv4", "10.0.0.3"), one("net.a", "10.0.0.3"), one("net.a", "10.0.0.2")])
 }
 
 fn checks(rng: &mut StdRng, node: &NodeKey, of: Option<&InstanceId>, owner: Option<Owner>) -> Vec<Check> {

@@ -85,6 +85,13 @@ impl Run {
         for address in ["10.0.0.1", "10.0.0.2", "10.0.0.3"] {
             let holders = readings::holders_in_state(&self.state, address);
             assert_eq!(holders, readings::holders_in_naive(&self.naive, address), "{address} after {command:?}");
+            let nodes: Vec<_> = self.naive.nodes.keys().cloned().collect();
+            let versions = readings::versions_in_state(&self.state, address, &nodes);
+            assert_eq!(
+                versions,
+                readings::versions_in_naive(&self.naive, address, &nodes),
+                "{address} after {command:?}"
+            );
         }
         assert_eq!(readings::held_in_state(&self.state), readings::held_in_naive(&self.naive), "{command:?}");
         assert_eq!(readings::resolved_in_state(&self.state), readings::resolved_in_naive(&self.naive), "{command:?}");

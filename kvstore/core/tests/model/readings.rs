@@ -1,13 +1,14 @@
 //! What a reader of each watch key sees, rendered from the state by its indexes and from the model by looking at all
 //! rows.
 
-use std::fmt::Debug;
+use std::{collections::BTreeSet, fmt::Debug};
 
 use kvstore_core::{
     Index, State, WatchKey,
     names::{Key, NodeKey, ServiceKey},
     prepared_query::QueryId,
     row::{Check, Instance, Node, Stamped},
+    version::Callers,
 };
 
 use crate::{
@@ -174,6 +175,34 @@ pub(crate) fn holders_in_naive(naive: &Naive, address: &str) -> Reading {
     let mut holders: Vec<_> = hosts.chain(instances.map(|((node, id), _)| (node, Some(id)))).collect();
     holders.sort();
     holders.into_iter().map(line).collect()
+}
+
+/// Which version asks from an address, on each host and anywhere.
+pub(crate) fn versions_in_state(state: &State, address: &str, nodes: &[NodeKey]) -> Reading {
+    let from = address.parse().unwrap();
+    let here = nodes.iter().map(|node| Callers { here: Some(node.clone()), routable: vec![] });
+    let anywhere = Callers { here: None, routable: vec!["10.0.0.0/8".parse().unwrap()] };
+    here.chain([anywhere]).map(|callers| line(callers.version(state, from))).collect()
+}
+
+pub(crate) fn versions_in_naive(naive: &Naive, address: &str, nodes: &[NodeKey]) -> Reading {
+    let asks = |instance: &&Instance| {
+        let mut networks = instance.tagged_addresses.iter().filter(|(tag, _)| tag.starts_with("net.")).peekable();
+        if networks.peek().is_some() {
+            return networks.any(|(_, at)| at.address == address);
+        }
+        match &*instance.address {
+            "" => naive.nodes.get(&instance.node).is_some_and(|node| node.address == address),
+            own => own == address,
+        }
+    };
+    let asking: Vec<&Instance> = naive.instances.values().map(|row| &row.value).filter(asks).collect();
+    let version = |here: Option<&NodeKey>| {
+        let near = asking.iter().filter(|instance| here.is_none_or(|here| *here == instance.node));
+        let versions: BTreeSet<_> = near.map(|i| i.meta.as_ref().and_then(|meta| meta.get("version"))).collect();
+        if versions.len() == 1 { versions.into_iter().next().flatten().cloned() } else { None }
+    };
+    nodes.iter().map(Some).chain([None]).map(|here| line(version(here))).collect()
 }
 
 /// What names and ids mean as prepared queries.

@@ -8,7 +8,14 @@ use super::{
     Answer, Asking, Basis, by_family, meta_records, node_addresses,
     records::{DnsName, Record, address, name, record, srv},
 };
-use crate::{InstanceView, dns::most, health::Status, names::ServiceKey, shuffle::Shuffle};
+use crate::{
+    InstanceView,
+    dns::most,
+    health::Status,
+    names::ServiceKey,
+    shuffle::Shuffle,
+    version::{Callers, choose, release_key, version_of},
+};
 
 /// An instance with a weight for its state.
 #[derive(Clone, Copy)]
@@ -53,11 +60,26 @@ impl<'a> Asking<'a> {
         if offers.is_empty() {
             return self.nobody(service, tag);
         }
-        let ttl = self.zone.config().service_ttl.of(service.as_str());
         // A host name may lead to anything.
         let hosts = offers.iter().any(|offer| self.host(offer).is_some());
+        if let Some(callers) = &self.zone.config().callers
+            && offers.iter().any(|offer| version_of(offer.view.instance).is_some())
+        {
+            let answer = self.of_version(offers, callers, service);
+            let basis = if hosts { Basis::More } else { Basis::Versions(service.clone(), release_key(service)) };
+            return Answer { basis, for_subnet: true, ..answer };
+        }
+        let ttl = self.zone.config().service_ttl.of(service.as_str());
         let basis = if hosts { Basis::State } else { Basis::Service(service.clone()) };
         Answer { basis, ..self.offered(offers, Order::Chance, ttl) }
+    }
+
+    /// Of the version that is right for who asks; with TTL 0, or a cache between us would give it to others too.
+    fn of_version(&self, mut offers: Vec<Offer>, callers: &Callers, service: &ServiceKey) -> Answer {
+        let caller = self.caller.and_then(|caller| callers.version(self.state, caller));
+        let version = choose(self.state, service, offers.iter().map(|offer| offer.view), caller);
+        offers.retain(|offer| version.is_none() || version_of(offer.view.instance) == version);
+        self.offered(offers, Order::Chance, Duration::ZERO)
     }
 
     /// The records of instances, of which there is one.

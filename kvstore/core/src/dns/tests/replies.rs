@@ -69,7 +69,7 @@ fn what_is_given_again_is_what_would_be_made_anew() {
             }
             let packet = message.to_vec().unwrap();
             let asked = Asked { unix_seconds: 1_700_000_000 + u32::from(round) / 400, ..asked(Transport::Udp) };
-            hits += usize::from(replies.find(&packet, &state, asked.unix_seconds, &mut out));
+            hits += usize::from(replies.find(&packet, || None, (&state, asked.unix_seconds), &mut out));
             assert!(matches!(replies.respond(&packet, &asked, &state, &zone, &mut out), Reaction::Reply));
             let given = Message::from_vec(&out).expect("readable");
             let anew = reply(&state, config(), &packet, &asked).expect("a reply").0;
@@ -115,14 +115,18 @@ fn a_reply_ends_with_what_it_follows_from_and_with_nothing_else() {
         let (mut replies, mut out) = (Replies::new(1 << 20), Vec::new());
         let packet = question(text).to_vec().unwrap();
         let asked = asked(Transport::Udp);
-        assert!(!replies.find(&packet, &state, asked.unix_seconds, &mut out));
+        assert!(!replies.find(&packet, || None, (&state, asked.unix_seconds), &mut out));
         replies.respond(&packet, &asked, &state, &zone, &mut out);
-        assert!(replies.find(&packet, &state, asked.unix_seconds, &mut out), "{text}");
-        assert!(!replies.find(&packet, &state, asked.unix_seconds + 10, &mut out), "{text}: it grows old");
+        assert!(replies.find(&packet, || None, (&state, asked.unix_seconds), &mut out), "{text}");
+        assert!(!replies.find(&packet, || None, (&state, asked.unix_seconds + 10), &mut out), "{text}: it grows old");
         replies.respond(&packet, &asked, &state, &zone, &mut out);
         let command = register(change, 9, &state);
         apply(&mut state, &command);
-        assert_eq!(replies.find(&packet, &state, asked.unix_seconds, &mut out), stays, "{text} after {change}");
+        assert_eq!(
+            replies.find(&packet, || None, (&state, asked.unix_seconds), &mut out),
+            stays,
+            "{text} after {change}"
+        );
     }
 }
 
@@ -142,8 +146,8 @@ fn what_others_may_ask_otherwise_or_invent_is_not_kept() {
         let packet = message.to_vec().unwrap();
         for _ in 0..2 {
             replies.respond(&packet, &asked(Transport::Udp), &state, &zone, &mut out);
-            assert!(!replies.find(&packet, &state, 1_700_000_000, &mut out), "{:?}", message.queries);
+            assert!(!replies.find(&packet, || None, (&state, 1_700_000_000), &mut out), "{:?}", message.queries);
         }
     }
-    assert!(!replies.find(&[0; 5], &state, 1_700_000_000, &mut out));
+    assert!(!replies.find(&[0; 5], || None, (&state, 1_700_000_000), &mut out));
 }
