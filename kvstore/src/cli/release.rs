@@ -77,7 +77,8 @@ struct Release {
 #[serde(rename_all = "PascalCase")]
 struct Version {
     /// Empty: instances without one.
-    version: String,
+    #[serde(rename = "Version")]
+    name: String,
     instances: usize,
     passing: usize,
     live: bool,
@@ -108,7 +109,7 @@ pub(super) async fn run(args: Args) -> Result<Vec<u8>, Failure> {
 fn shown_versions(versions: &[Version]) -> String {
     let head = row(["Version", "Instances", "Passing", "Live"]);
     let shown = versions.iter().map(|version| {
-        let name = if version.version.is_empty() { "-" } else { &version.version };
+        let name = if version.name.is_empty() { "-" } else { &version.name };
         let live = if version.live { "yes" } else { "" };
         row([name, &version.instances.to_string(), &version.passing.to_string(), live])
     });
@@ -148,7 +149,7 @@ async fn versions(client: &Client, service: &str) -> Result<Vec<Version>, Failur
         let version = version_of(entry);
         let counted = versions.entry(version.clone()).or_insert_with(|| {
             let live = live.as_deref() == Some(&version);
-            Version { version, instances: 0, passing: 0, live }
+            Version { name: version, instances: 0, passing: 0, live }
         });
         counted.instances += 1;
         counted.passing += usize::from(entry.checks.iter().all(|check| check.status == CheckStatus::Passing));
@@ -180,7 +181,7 @@ async fn change(client: &Client, service: &str, version: Option<String>) -> Resu
         return Ok(format!("No version of {service} is live: who has none gets all\n").into());
     };
     client.kv_put(&key, version.clone(), KvPut::default()).await?;
-    let passing = there.iter().find(|other| other.version == version).map_or(0, |version| version.passing);
+    let passing = there.iter().find(|other| other.name == version).map_or(0, |version| version.passing);
     let note = match passing {
         0 => "; no instance of it passes yet, so until then all are given out".to_owned(),
         1 => ", one instance of it passes".to_owned(),
