@@ -324,21 +324,23 @@ async fn a_caller_is_told_of_instances_of_its_own_version() {
     assert_eq!(send(&agent, "GET", "/v1/health/service/api?for=web", "").await.0, 400);
 
     // Who waits is woken by a release, and by the caller's own change.
-    let wait = async |from: &str| {
-        let url = format!("{}/v1/health/service/api?passing&for={from}", agent.base);
-        let index = reqwest::get(&url).await.unwrap().headers()["x-consul-index"].to_str().unwrap().to_owned();
-        let waiting = reqwest::get(format!("{url}&index={index}&wait=30s"));
-        let waiting = tokio::spawn(async move { waiting.await.unwrap().text().await.unwrap() });
-        tokio::time::sleep(Duration::from_millis(200)).await;
-        assert!(!waiting.is_finished());
-        tokio::time::timeout(Duration::from_secs(10), waiting)
+    let index = async |url: &str| {
+        let headers = reqwest::get(url).await.unwrap().headers().clone();
+        headers["x-consul-index"].to_str().unwrap().to_owned()
     };
-    let stranger = wait("192.0.2.1").await;
+    let get = |url: String| tokio::spawn(async move { reqwest::get(url).await.unwrap().text().await.unwrap() });
+    let url = |from: &str| format!("{}/v1/health/service/api?passing&for={from}", agent.base);
+    let (stranger, old) = (url("192.0.2.1"), url("172.17.0.2"));
+    let (soon, a_moment) = (Duration::from_secs(10), Duration::from_millis(200));
+    let waiting = get(format!("{stranger}&index={}&wait=30s", index(&stranger).await));
+    tokio::time::sleep(a_moment).await;
     put(&registry, "release/api", "v2").await;
-    let reply = stranger.await.expect("in time").unwrap();
+    let reply = tokio::time::timeout(soon, waiting).await.expect("in time").unwrap();
     assert!(reply.contains("api-2") && !reply.contains("api-1"), "{reply}");
-    let old = wait("172.17.0.2").await;
+    let waiting = get(format!("{old}&index={}&wait=30s", index(&old).await));
+    tokio::time::sleep(a_moment).await;
+    assert!(!waiting.is_finished());
     registry.register_service(&instance("web", "web-1", "172.17.0.2", "v2")).await.unwrap();
-    let reply = old.await.expect("in time").unwrap();
+    let reply = tokio::time::timeout(soon, waiting).await.expect("in time").unwrap();
     assert!(reply.contains("api-2") && !reply.contains("api-1"), "{reply}");
 }
