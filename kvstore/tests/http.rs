@@ -220,7 +220,7 @@ async fn a_value_is_kept_to_the_bit() {
     for (key, value) in
         [("bin", &b"\x00\xff\r\n\"\\"[..]), ("a//b c/%2F?#", b"x"), ("\u{e4}\u{1f6a2}", "\u{fc}".as_bytes())]
     {
-        let put = KvPut { flags: u64::MAX, cas: Some(0) };
+        let put = KvPut { flags: u64::MAX, cas: Some(0), ..KvPut::default() };
         assert!(registry.kv_put(key, value.to_vec(), put).await.unwrap(), "{key}");
         assert!(!registry.kv_put(key, value.to_vec(), put).await.unwrap(), "{key} is there now");
         let got = registry.kv_get(key, None).await.unwrap().value.unwrap();

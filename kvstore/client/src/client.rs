@@ -82,6 +82,8 @@ pub struct KvPut {
     pub flags: u64,
     /// Compare-and-set: only if the key's `ModifyIndex` is this; 0: only if the key is absent.
     pub cas: Option<u64>,
+    /// The key goes when it is not put again in time. Not in Consul.
+    pub ttl: Option<GoDuration>,
 }
 
 /// A position to wait behind: ends when the thing read changes after `index`, or after `wait`.
@@ -429,6 +431,9 @@ impl Client {
         }
         if let Some(cas) = put.cas {
             call = call.with("cas", cas.to_string());
+        }
+        if let Some(ttl) = put.ttl {
+            call = call.with("ttl", ttl.to_string());
         }
         call.body = Some(value.into());
         Ok(self.read(call).await?.value)

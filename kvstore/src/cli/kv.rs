@@ -6,7 +6,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use kvstore_client::{Client, KvPut, types::KvEntry};
+use kvstore_client::{Client, GoDuration, KvPut, types::KvEntry};
 
 use super::{
     failure::Failure,
@@ -24,7 +24,7 @@ Examples:
   kvstore kv delete --recurse config/
   kvstore kv export > backup.json && kvstore kv import @backup.json
 
-Exit codes: 0 done; 1 there is no such key, it has changed since --modify-index, or no answer; 2 the command is wrong.";
+Exit codes: 0 done; 1 there is no such key, it has changed since --modify-index, it is locked, or no answer; 2 the command is wrong.";
 
 /// Reads and writes keys.
 #[derive(Debug, clap::Args)]
@@ -84,7 +84,10 @@ Examples:
   kvstore kv put config/colour blue
   kvstore kv put config/file @local.conf      the content of a file
   date | kvstore kv put config/date -         standard input
-  kvstore kv put --cas --modify-index=0 lock me   only if the key does not exist")]
+  kvstore kv put --cas --modify-index=0 lock me   only if the key does not exist
+  kvstore kv put --acquire --session 5a5b6a1c-... lock me
+  kvstore kv put --ttl 30s hosts/a up             it goes unless it is put again; not in Consul")]
+#[allow(clippy::struct_excessive_bools)] // each is a flag of its own
 pub(super) struct PutArgs {
     /// The key.
     key: String,
@@ -103,6 +106,18 @@ pub(super) struct PutArgs {
     /// The index for --cas; 0: only if the key does not exist.
     #[arg(long, default_value_t = 0, hide_default_value = true, requires = "cas", value_name = "INDEX")]
     modify_index: u64,
+    /// Lock the key for --session.
+    #[arg(long, requires = "session", conflicts_with_all = ["release", "cas", "ttl"])]
+    acquire: bool,
+    /// Give the lock back that --session has on the key.
+    #[arg(long, requires = "session", conflicts_with_all = ["cas", "ttl"])]
+    release: bool,
+    /// The session's id, for --acquire and --release.
+    #[arg(long, value_name = "ID")]
+    session: Option<String>,
+    /// The key goes when it is not put again for this long.
+    #[arg(long, value_name = "DURATION")]
+    ttl: Option<GoDuration>,
 }
 
 /// Deletes a key; succeeds also if there is none.
@@ -214,11 +229,41 @@ async fn put(client: &Client, args: PutArgs) -> Result<Vec<u8>, Failure> {
     if args.base64 {
         value = STANDARD.decode(value.trim_ascii()).map_err(|e| Failure::usage("VALUE is not base64").because(&e))?;
     }
-    let put = KvPut { flags: args.flags, cas: args.cas.then_some(args.modify_index) };
+    match args.session {
+        Some(session) if args.acquire => return lock(client, key, value, args.flags, Lock::Acquire(&session)).await,
+        Some(session) if args.release => return lock(client, key, value, args.flags, Lock::Release(&session)).await,
+        Some(_) => return Err(Failure::usage("--session says whose lock it is; give --acquire or --release, too")),
+        None => {}
+    }
+    let put = KvPut { flags: args.flags, cas: args.cas.then_some(args.modify_index), ttl: args.ttl };
     if !client.kv_put(key, value, put).await? {
         return Err(not_matched("written", key));
     }
     Ok(format!("Success! Data written to: {key}\n").into())
+}
+
+/// What a session does with a key.
+enum Lock<'a> {
+    Acquire(&'a str),
+    Release(&'a str),
+}
+
+async fn lock(client: &Client, key: &str, value: Vec<u8>, flags: u64, lock: Lock<'_>) -> Result<Vec<u8>, Failure> {
+    let (done, what, why) = match lock {
+        Lock::Acquire(session) => {
+            let why = "another session holds it, or its holder was cut off too lately";
+            (client.kv_acquire(key, value, flags, session).await?, "acquired", why)
+        }
+        Lock::Release(session) => {
+            let done = client.kv_release(key, value, flags, session).await?;
+            (done, "released", "that session does not hold it")
+        }
+    };
+    if done {
+        return Ok(format!("Success! Lock {what} on: {key}\n").into());
+    }
+    let hint = format!("kvstore kv get --detailed {key:?}");
+    Err(Failure::new(format!("the lock on {key:?} was not {what}: {why}")).hint(hint))
 }
 
 fn not_matched(done: &str, key: &str) -> Failure {

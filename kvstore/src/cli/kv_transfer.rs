@@ -58,7 +58,7 @@ pub(super) async fn import(client: &Client, args: ImportArgs) -> Result<Vec<u8>,
     let total = entries.len();
     for (n, (key, flags, value)) in entries.into_iter().enumerate() {
         let key = args.prefix.clone() + &key;
-        let written = client.kv_put(&key, value, KvPut { flags, cas: None }).await;
+        let written = client.kv_put(&key, value, KvPut { flags, ..KvPut::default() }).await;
         written.map_err(|e| Failure::new(format!("imported {n} of {total} keys; {key:?} failed")).because(&e))?;
         out.extend(format!("Imported: {key}\n").into_bytes());
     }

@@ -241,6 +241,25 @@ fn a_lock_for_several_lets_so_many_in() {
 }
 
 #[test]
+fn a_key_is_locked_and_given_back_by_hand() {
+    let agent = Agent::dev();
+    let session = || agent.ok(&["session", "create", "-lock-delay=0s"]).trim().to_owned();
+    let (one, other) = (session(), session());
+    let put = |what: &str, of: &str| agent.run(&["kv", "put", what, "-session", of, "k", "v"]);
+    assert_eq!(text(&put("-acquire", &one).stdout), "Success! Lock acquired on: k\n");
+    assert_eq!(holder(&agent, "k"), one);
+    refused(&put("-acquire", &other), 1, &["the lock on \"k\" was not acquired", "another session"]);
+    refused(&put("-release", &other), 1, &["the lock on \"k\" was not released"]);
+    assert_eq!(text(&put("-release", &one).stdout), "Success! Lock released on: k\n");
+    assert_eq!(holder(&agent, "k"), "");
+    refused(&agent.run(&["kv", "put", "-acquire", "k", "v"]), 2, &["--session"]);
+    refused(&put("-cas", &one), 2, &["--acquire or --release"]);
+    refused(&agent.run(&["kv", "put", "-acquire", "-session", "x", "k", "v"]), 1, &["x"]);
+    agent.ok(&["kv", "put", "-ttl=1s", "short", "v"]);
+    eventually("it goes", || !agent.run(&["kv", "get", "short"]).status.success());
+}
+
+#[test]
 fn sessions_are_made_shown_renewed_and_ended() {
     let agent = Agent::dev();
     let options = ["session", "create", "-name=s", "-ttl=30s", "-behavior=delete", "-lock-delay=2s"];

@@ -105,7 +105,7 @@ impl Place {
                     self.client.kv_acquire(&self.key(), Bytes::new(), LOCK_FLAGS, &self.session).await?
                 }
                 Ok(Step::Write(places, index)) => {
-                    let put = KvPut { flags: SLOT_FLAGS, cas: Some(index) };
+                    let put = KvPut { flags: SLOT_FLAGS, cas: Some(index), ..KvPut::default() };
                     self.client.kv_put(&self.key(), places.encode(), put).await?
                 }
             };
@@ -162,7 +162,7 @@ impl Place {
         for _ in 0..MAX_RACES {
             let entries = self.read(None).await?.value;
             let Ok(Some((places, index))) = step::without(&self.key(), &entries, &self.session) else { break };
-            let put = KvPut { flags: SLOT_FLAGS, cas: Some(index) };
+            let put = KvPut { flags: SLOT_FLAGS, cas: Some(index), ..KvPut::default() };
             if self.client.kv_put(&self.key(), places.encode(), put).await? {
                 break;
             }
