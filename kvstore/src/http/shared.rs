@@ -6,7 +6,6 @@
 //! bytes: what was not asked for lately goes first.
 
 use std::{
-    collections::HashMap,
     hash::BuildHasher,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
@@ -15,7 +14,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use kvstore_core::Index;
+use kvstore_core::{
+    Index,
+    generations::{Generations, Size},
+};
 
 use super::{blocking::Found, query::Query};
 
@@ -41,7 +43,9 @@ impl Shape {
     pub(super) fn of(route: usize, rest: String, query: Query) -> Self {
         Self { route, rest, pairs: query.into_pairs_without(NOT_SHAPING) }
     }
+}
 
+impl Size for Shape {
     fn bytes(&self) -> usize {
         self.rest.len() + self.pairs.iter().map(|(name, value)| name.len() + value.len() + 64).sum::<usize>()
     }
@@ -98,19 +102,11 @@ impl Rendered {
 pub(super) struct Hashers(std::hash::RandomState, std::hash::RandomState);
 
 /// The answers at hand.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Answers {
-    kept: Mutex<Generations>,
+    kept: Mutex<Generations<Shape, Kept>>,
     /// For [`Rendered::print`].
     pub(super) hashers: Hashers,
-}
-
-/// What was asked for since the last change of generations, and what was before.
-#[derive(Debug, Default)]
-struct Generations {
-    young: HashMap<Shape, Kept>,
-    young_bytes: usize,
-    old: HashMap<Shape, Kept>,
 }
 
 #[derive(Clone, Debug)]
@@ -118,6 +114,18 @@ struct Kept {
     /// Of what it shows, in the state it was rendered from.
     index: Index,
     rendered: Arc<Rendered>,
+}
+
+impl Size for Kept {
+    fn bytes(&self) -> usize {
+        self.rendered.bytes().len() + OVERHEAD_BYTES
+    }
+}
+
+impl Default for Answers {
+    fn default() -> Self {
+        Self { kept: Mutex::new(Generations::new(MAX_GENERATION_BYTES)), hashers: Hashers::default() }
+    }
 }
 
 impl Answers {
@@ -130,7 +138,7 @@ impl Answers {
         shown: impl FnOnce() -> Index,
         render: impl FnOnce() -> Found,
     ) -> Arc<Rendered> {
-        let found = self.lock().find(shape);
+        let found = self.lock().find(shape).cloned();
         let holds = |kept: &&Kept| kept.rendered.holds_at.load(Ordering::Relaxed) == state.0;
         if let Some(kept) = found.as_ref().filter(holds) {
             return kept.rendered.clone();
@@ -141,7 +149,7 @@ impl Answers {
             _ => {
                 // Not under the lock: two who come at once may both render, and others do not wait for either.
                 let rendered = Arc::new(Rendered::new(render()));
-                self.lock().keep(shape.clone(), Kept { index, rendered: rendered.clone() });
+                self.keep(shape.clone(), Kept { index, rendered: rendered.clone() });
                 rendered
             }
         };
@@ -150,43 +158,17 @@ impl Answers {
         rendered
     }
 
-    fn lock(&self) -> MutexGuard<'_, Generations> {
+    fn keep(&self, shape: Shape, kept: Kept) {
+        let mut all = self.lock();
+        // Who reads an older state than somebody else does not put it in the newer one's place.
+        if all.find(&shape).is_none_or(|present| present.index <= kept.index) {
+            all.keep(shape, kept);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Generations<Shape, Kept>> {
         // Each answer is whole before it is put in.
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Generations {
-    fn find(&mut self, shape: &Shape) -> Option<Kept> {
-        if let Some(kept) = self.young.get(shape) {
-            return Some(kept.clone());
-        }
-        let (shape, kept) = self.old.remove_entry(shape)?;
-        self.keep(shape, kept.clone());
-        Some(kept)
-    }
-
-    fn keep(&mut self, shape: Shape, kept: Kept) {
-        let size = |shape: &Shape, kept: &Kept| shape.bytes() + kept.rendered.bytes().len() + OVERHEAD_BYTES;
-        let bytes = size(&shape, &kept);
-        if let Some(present) = self.young.get(&shape) {
-            // Who reads an older state than somebody else does not put it in the newer one's place.
-            if present.index > kept.index {
-                return;
-            }
-            self.young_bytes -= size(&shape, present);
-            self.young.remove(&shape);
-        }
-        if bytes > MAX_GENERATION_BYTES {
-            return;
-        }
-        if self.young_bytes + bytes > MAX_GENERATION_BYTES {
-            self.old = std::mem::take(&mut self.young);
-            self.young_bytes = 0;
-        }
-        self.old.remove(&shape);
-        self.young_bytes += bytes;
-        self.young.insert(shape, kept);
     }
 }
 
@@ -253,8 +235,7 @@ mod tests {
             get(&answers, &shape(&n.to_string(), ""), 1, &big);
             assert_eq!(get(&answers, &wanted, 1, "made again"), "kept");
             let kept = answers.lock();
-            let held: usize = kept.young.values().chain(kept.old.values()).map(|k| k.rendered.bytes().len()).sum();
-            assert!(held <= 2 * MAX_GENERATION_BYTES && kept.young_bytes <= MAX_GENERATION_BYTES);
+            assert!(kept.bytes() <= 2 * MAX_GENERATION_BYTES);
         }
         assert_eq!(get(&answers, &shape("0", ""), 1, "made again"), "made again");
         let huge = "x".repeat(MAX_GENERATION_BYTES + 1);
@@ -269,7 +250,7 @@ mod tests {
             get(&answers, &web, index, "same length");
         }
         let kept = answers.lock();
-        assert_eq!((kept.young.len(), kept.young_bytes), (1, web.bytes() + 11 + OVERHEAD_BYTES));
+        assert_eq!(kept.bytes(), web.bytes() + 11 + OVERHEAD_BYTES);
     }
 
     #[test]
