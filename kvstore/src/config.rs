@@ -31,8 +31,8 @@ use crate::{
 pub(crate) use keys::Layer;
 pub use values::{EngineName, HttpAddr, LogFormat, Recursor};
 pub(crate) use values::{
-    addresses, datacenter, dns_addr, domain, http_addr, ip_address, log_level, meta_pair, network, node_name, recursor,
-    uuid,
+    addresses, alias, datacenter, dns_addr, domain, http_addr, ip_address, log_level, meta_pair, network, node_name,
+    recursor, uuid,
 };
 
 /// Everything the agent needs to know to start; nothing in it is left to be decided.
@@ -60,6 +60,8 @@ pub struct Agent {
     pub routable: Vec<IpNet>,
     /// Resolvers that are believed when they say on whose behalf they ask.
     pub trusted_resolvers: Vec<IpNet>,
+    /// Names of other domains that stand for a service, `*.` for all below.
+    pub aliases: BTreeMap<String, String>,
     /// What DNS answers look like.
     pub dns_settings: DnsSettings,
     /// Where the state is kept.

@@ -122,6 +122,16 @@ pub(super) struct Args {
         value_parser = config::recursor
     )]
     recursor: Vec<Recursor>,
+    /// A name of another domain, or `*.` and a domain for all names below, and the service whose passing instances it
+    /// stands for. May be repeated.
+    #[arg(
+        long = "alias",
+        value_name = "NAME=SERVICE",
+        env = "KVSTORE_ALIAS",
+        value_delimiter = ',',
+        value_parser = config::alias
+    )]
+    aliases: Vec<(String, String)>,
     /// A network whose addresses mean the same on every host, such as an overlay's: who asks from there is known by
     /// other hosts' instances too. May be repeated.
     #[arg(
@@ -242,6 +252,7 @@ impl Args {
             http_addr: self.http_addr,
             dns_addr: self.dns_addr,
             recursors: self.recursor,
+            aliases: self.aliases.into_iter().collect(),
             routable: self.routable,
             trusted_resolvers: self.trusted_resolvers,
             node_meta: self.node_meta.into_iter().collect(),

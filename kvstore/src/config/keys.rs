@@ -44,6 +44,7 @@ pub(crate) struct Layer {
     pub(crate) http_addr: Vec<HttpAddr>,
     pub(crate) dns_addr: Vec<SocketAddr>,
     pub(crate) recursors: Vec<Recursor>,
+    pub(crate) aliases: BTreeMap<String, String>,
     pub(crate) routable: Vec<IpNet>,
     pub(crate) trusted_resolvers: Vec<IpNet>,
     pub(crate) dns: Option<DnsSettings>,
@@ -151,6 +152,7 @@ impl Layer {
         self.defined.services.extend(over.defined.services);
         self.defined.checks.extend(over.defined.checks);
         self.node_meta.extend(over.node_meta);
+        self.aliases.extend(over.aliases);
         self.cluster_only.extend(over.cluster_only);
         self.inactive.extend(over.inactive);
         self.faults.extend(over.faults);
@@ -280,6 +282,9 @@ pub(super) fn read(mut top: Section<'_>, layer: &mut Layer) {
     top.parse_list("dns_addr", &mut layer.dns_addr, dns_addr);
     top.parse_list("recursor", &mut layer.recursors, recursor);
     top.parse_list("recursors", &mut layer.recursors, recursor);
+    let mut aliases: Option<BTreeMap<String, String>> = None;
+    top.take("aliases", &mut aliases);
+    layer.aliases.extend(aliases.unwrap_or_default());
     top.parse_list("routable", &mut layer.routable, network);
     top.parse_list("trusted_resolvers", &mut layer.trusted_resolvers, network);
     top.take("check_update_interval", &mut layer.check_output_interval);

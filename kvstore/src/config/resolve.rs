@@ -63,6 +63,7 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
         http,
         dns,
         recursors: layer.recursors,
+        aliases: layer.aliases,
         routable: layer.routable,
         trusted_resolvers: layer.trusted_resolvers,
         dns_settings: layer.dns.unwrap_or_default(),

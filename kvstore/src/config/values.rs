@@ -105,6 +105,15 @@ pub(crate) fn network(text: &str) -> Result<IpNet, String> {
     net.map_err(|_| format!("{text:?} is no network; write it as 10.0.0.0/8 or fd00::/8"))
 }
 
+/// `NAME=SERVICE`, where the name may begin with `*.`.
+pub(crate) fn alias(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=').map(|(name, service)| (name.trim(), service.trim()));
+    let parts = parts.filter(|(name, service)| !name.is_empty() && !service.is_empty());
+    let (name, service) =
+        parts.ok_or_else(|| format!("{text:?} is not NAME=SERVICE, such as *.apps.example=haproxy"))?;
+    Ok((name.to_lowercase(), service.to_lowercase()))
+}
+
 /// One IP address.
 pub(crate) fn ip_address(text: &str) -> Result<IpAddr, String> {
     if text.contains("{{") {

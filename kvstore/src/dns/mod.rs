@@ -92,6 +92,7 @@ fn zone_of(config: &config::Agent) -> DnsConfig {
         a_record_limit: settings.a_record_limit,
         udp_answer_limit: settings.udp_answer_limit,
         truncate: settings.truncate,
+        aliases: config.aliases.clone(),
         callers: config.callers(),
         trusted_resolvers: config.trusted_resolvers.clone(),
         ..DnsConfig::default()

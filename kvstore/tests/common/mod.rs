@@ -28,6 +28,7 @@ pub(crate) fn settings(node: &str) -> config::Agent {
         http: vec![HttpAddr::Tcp("127.0.0.1:0".parse().unwrap())],
         dns: vec!["127.0.0.1:0".parse().unwrap()],
         recursors: Vec::new(),
+        aliases: std::collections::BTreeMap::new(),
         routable: Vec::new(),
         trusted_resolvers: Vec::new(),
         dns_settings: DnsSettings::default(),

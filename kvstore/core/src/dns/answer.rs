@@ -112,7 +112,7 @@ pub fn answer(
         return None;
     }
     let (name, qtype) = (&question.name, question.qtype);
-    let names = zone.domain_of(name).unwrap_or(&zone.main);
+    let names = zone.answers_for(name).unwrap_or(&zone.main);
     let asking = Asking { state, zone, names, asked, caller, name, qtype, aliases_left: MAX_ALIASES };
     match lookup {
         Lookup::Foreign => None,
@@ -142,7 +142,7 @@ pub fn not_ours(lookup: &Lookup, question: &Question, zone: &Zone) -> Answer {
 pub(super) fn leads_abroad(answer: &Answer, question: &Question, zone: &Zone) -> Option<Question> {
     let Data::Cname(alias) = answer.answers.last()?.data() else { return None };
     let target = Question { name: alias.cname().clone(), ..question.clone() };
-    let foreign = zone.domain_of(&target.name).is_none() && question.qtype != Rtype::CNAME;
+    let foreign = zone.answers_for(&target.name).is_none() && question.qtype != Rtype::CNAME;
     foreign.then_some(target)
 }
 
@@ -174,6 +174,7 @@ impl Asking<'_> {
             Lookup::NameServer => self.registry(false),
             Lookup::ServiceTypes => self.service_types(),
             Lookup::Service { service, tag } => self.service(service, tag.as_deref()),
+            Lookup::Alias(service) => self.standing_for(service),
             Lookup::Query(name) => self.query(name),
             Lookup::Node(node) => self.node(node),
             Lookup::Address(ip) => self.address(*ip),
@@ -355,7 +356,7 @@ impl Asking<'_> {
         };
         let question = Question { name: target.clone(), qtype, class: domain::base::iana::Class::IN };
         let lookup = Lookup::of(&question, self.zone);
-        let Some(names) = self.zone.domain_of(target) else {
+        let Some(names) = self.zone.answers_for(target) else {
             return Vec::new();
         };
         let asking = Asking { names, name: target, qtype, aliases_left, ..*self };

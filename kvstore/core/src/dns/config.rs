@@ -4,8 +4,11 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use ipnet::IpNet;
 
-use super::records::{DnsName, below, name};
-use crate::version::Callers;
+use super::{
+    question::Lookup,
+    records::{DnsName, below, name},
+};
+use crate::{names::ServiceKey, version::Callers};
 
 /// How the registry answers DNS questions.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +48,8 @@ pub struct DnsConfig {
     pub callers: Option<Callers>,
     /// Resolvers that are believed when they say on whose behalf they ask.
     pub trusted_resolvers: Vec<IpNet>,
+    /// Names of other domains that stand for a service: `www.example`, or `*.apps.example` for all names below.
+    pub aliases: BTreeMap<String, String>,
 }
 
 impl Default for DnsConfig {
@@ -68,6 +73,7 @@ impl Default for DnsConfig {
             recursion: false,
             callers: None,
             trusted_resolvers: Vec::new(),
+            aliases: BTreeMap::new(),
         }
     }
 }
@@ -112,7 +118,7 @@ impl Default for Soa {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{setting} {value:?} cannot be part of a DNS name; use letters, digits and hyphens, 63 at most between dots")]
 pub struct ConfigError {
-    /// `domain`, `alt_domain` or `datacenter`.
+    /// `domain`, `alt_domain`, `datacenter` or `aliases`.
     pub setting: &'static str,
     /// What was given.
     pub value: String,
@@ -124,6 +130,22 @@ pub struct Zone {
     config: DnsConfig,
     pub(super) main: Names,
     alternative: Option<Names>,
+    aliases: Vec<Alias>,
+}
+
+/// Names outside of our domains that stand for a service.
+#[derive(Clone, Debug)]
+struct Alias {
+    /// Of the name, or of the one below which all names are meant.
+    names: Names,
+    below: bool,
+    service: ServiceKey,
+}
+
+impl Alias {
+    fn has(&self, name: &DnsName) -> bool {
+        if self.below { name.ends_with(&self.names.apex) } else { *name == self.names.apex }
+    }
 }
 
 /// The fixed names of one domain.
@@ -153,7 +175,14 @@ impl Zone {
         let main = Names::new("domain", &config.domain, &config.datacenter)?;
         let alternative = config.alt_domain.as_deref();
         let alternative = alternative.map(|domain| Names::new("alt_domain", domain, &config.datacenter));
-        Ok(Self { main, alternative: alternative.transpose()?, config })
+        let aliases = config.aliases.iter().map(|(name, service)| {
+            let (domain, below) = name.strip_prefix("*.").map_or((name.as_str(), false), |domain| (domain, true));
+            let wrong = || ConfigError { setting: "aliases", value: service.clone() };
+            let service = ServiceKey::new(service).map_err(|_| wrong())?;
+            Ok(Alias { names: Names::new("aliases", domain, &config.datacenter)?, below, service })
+        });
+        let aliases = aliases.collect::<Result<_, _>>()?;
+        Ok(Self { main, alternative: alternative.transpose()?, aliases, config })
     }
 
     /// What it was made of.
@@ -166,6 +195,24 @@ impl Zone {
         let both = [Some(&self.main), self.alternative.as_ref()].into_iter().flatten();
         let fitting = both.filter(|names| name.ends_with(&names.apex));
         fitting.max_by_key(|names| names.apex.label_count())
+    }
+
+    /// The domain that answers for `name`, be it ours or one with an alias.
+    pub(super) fn answers_for(&self, name: &DnsName) -> Option<&Names> {
+        self.domain_of(name).or_else(|| self.alias_of(name).map(|alias| &alias.names))
+    }
+
+    /// What `name` stands for if it is an alias, or the name below which aliases are.
+    pub(super) fn stands_for(&self, name: &DnsName) -> Option<Lookup> {
+        let alias = self.alias_of(name)?;
+        let leads_on = alias.below && *name == alias.names.apex;
+        Some(if leads_on { Lookup::Step } else { Lookup::Alias(alias.service.clone()) })
+    }
+
+    /// The most exact one.
+    fn alias_of(&self, name: &DnsName) -> Option<&Alias> {
+        let fitting = self.aliases.iter().filter(|alias| alias.has(name));
+        fitting.max_by_key(|alias| (alias.names.apex.label_count(), !alias.below))
     }
 }
 

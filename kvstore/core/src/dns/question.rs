@@ -48,6 +48,8 @@ pub enum Lookup {
         /// Only those with this tag; may have dots.
         tag: Option<String>,
     },
+    /// A name of another domain that stands for a service.
+    Alias(ServiceKey),
     /// A prepared query, by its name or id in lower case; may have dots.
     Query(String),
     /// A host.
@@ -72,6 +74,9 @@ impl Lookup {
             let Some(labels) = labels else { return Self::Missing };
             let own = labels.len() + 1 - domain.apex.label_count();
             return Place { zone }.of_zone(&labels[..own], question.qtype);
+        }
+        if let Some(alias) = zone.stands_for(&question.name) {
+            return alias;
         }
         match labels.as_deref() {
             Some([.., last]) if last.eq_ignore_ascii_case("arpa") => {

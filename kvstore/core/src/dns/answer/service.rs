@@ -60,6 +60,18 @@ impl<'a> Asking<'a> {
         if offers.is_empty() {
             return self.nobody(service, tag);
         }
+        self.told(offers, service, self.zone.config().service_ttl.of(service.as_str()))
+    }
+
+    /// A name of another domain, which exists whether anybody is there or not.
+    pub(super) fn standing_for(&self, service: &ServiceKey) -> Answer {
+        let mut offers = self.offers(service, None);
+        offers.retain(|offer| offer.view.status() == Status::Passing);
+        if offers.is_empty() { self.nodata() } else { self.told(offers, service, Duration::ZERO) }
+    }
+
+    /// Instances of a service, of which there is one, as far as who asks gets them.
+    fn told(&self, offers: Vec<Offer>, service: &ServiceKey, ttl: Duration) -> Answer {
         // A host name may lead to anything.
         let hosts = offers.iter().any(|offer| self.host(offer).is_some());
         if let Some(callers) = &self.zone.config().callers
@@ -69,7 +81,6 @@ impl<'a> Asking<'a> {
             let basis = if hosts { Basis::More } else { Basis::Versions(service.clone(), release_key(service)) };
             return Answer { basis, for_subnet: true, ..answer };
         }
-        let ttl = self.zone.config().service_ttl.of(service.as_str());
         let basis = if hosts { Basis::State } else { Basis::Service(service.clone()) };
         Answer { basis, ..self.offered(offers, Order::Chance, ttl) }
     }
@@ -92,12 +103,20 @@ impl<'a> Asking<'a> {
         self.or_nodata(answer)
     }
 
-    /// The instances that are in order and have the tag.
+    /// The instances that are in order and have the tag; if nobody has one with dots, those that have all its parts.
     fn offers(&self, service: &ServiceKey, tag: Option<&str>) -> Vec<Offer<'a>> {
-        let tagged = |view: &InstanceView| match tag {
-            Some(tag) => view.instance.tags.iter().any(|own| own.eq_ignore_ascii_case(tag)),
-            None => true,
-        };
+        let found = self.offers_with(service, tag.as_slice());
+        match tag {
+            Some(tag) if found.is_empty() && tag.contains('.') => {
+                self.offers_with(service, &tag.split('.').collect::<Vec<_>>())
+            }
+            _ => found,
+        }
+    }
+
+    fn offers_with(&self, service: &ServiceKey, tags: &[&str]) -> Vec<Offer<'a>> {
+        let has = |view: &InstanceView, tag: &str| view.instance.tags.iter().any(|own| own.eq_ignore_ascii_case(tag));
+        let tagged = |view: &InstanceView| tags.iter().all(|tag| has(view, tag));
         let offer = |view: InstanceView<'a>| {
             let (status, only_passing) = (view.status(), self.zone.config().only_passing);
             let offered = status == Status::Passing || status == Status::Warning && !only_passing;

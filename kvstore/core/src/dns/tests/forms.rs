@@ -46,6 +46,42 @@ fn show(reply: &Message, with_additional: bool) -> String {
 }
 
 #[test]
+fn several_tags_are_all_wanted_unless_one_has_such_a_name() {
+    let web = "web 10.0.0.1:80 passing #a #b, web 10.0.0.2:80 passing #a, web 10.0.0.3:80 passing #c.d #a";
+    check(web, "a.b.web.service.consul. A", "10.0.0.1");
+    check(web, "B.A.web.service.consul. SRV", "1 1 80 n1.node.dc1.consul.");
+    check(web, "c.d.web.service.consul. A", "10.0.0.3");
+    check(web, "a.d.web.service.consul. A", "NXDomain");
+}
+
+#[test]
+fn names_of_other_domains_stand_for_services() {
+    let of = |asked: &str, want: &str| {
+        let pairs = [("*.apps.example", "Proxy"), ("www.example.com", "web"), ("*.deep.apps.example", "web")];
+        let aliases = pairs.map(|(name, service)| (name.to_owned(), service.to_owned())).into();
+        let service_ttl = ServiceTtls([("*".to_owned(), Duration::from_secs(9))].into());
+        let config = DnsConfig { service_ttl, aliases, ..config() };
+        let rows =
+            "proxy 10.0.0.1:80 passing, proxy 10.0.0.2:80 warning, web 10.0.0.3:80 passing, x 10.0.0.4:80 passing";
+        let reply = ask(&catalog(rows), config, asked);
+        assert_eq!(show(&reply, false), want, "{asked}");
+        assert!(reply.answers.iter().all(|record| record.ttl == 0), "{asked}");
+        reply
+    };
+    of("shop.apps.example. A", "10.0.0.1");
+    of("a.shop.APPS.example. A", "10.0.0.1");
+    of("shop.apps.example. AAAA", "NODATA");
+    of("x.deep.apps.example. A", "10.0.0.3");
+    of("www.example.com. A", "10.0.0.3");
+    of("x.www.example.com. A", "Refused");
+    of("example. A", "Refused");
+    let apex = of("apps.example. A", "NODATA");
+    assert_eq!(apex.authorities[0].name.to_ascii(), "apps.example.", "who negates is in the domain");
+    let gone = DnsConfig { aliases: [("www.example.com".to_owned(), "gone".to_owned())].into(), ..config() };
+    check_with(gone, "", "www.example.com. A", "NODATA");
+}
+
+#[test]
 fn services_by_health() {
     let two = "web 10.0.0.1:80 passing, web 10.0.0.2:80 critical";
     check(two, "web.service.consul. A", "10.0.0.1");
