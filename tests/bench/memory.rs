@@ -29,8 +29,8 @@ pub(crate) async fn resident() -> Vec<Row> {
     let what = format!("{} services, {} instances", catalog::SERVICES, catalog::INSTANCES);
     vec![
         row("resident memory with the catalog", filled).note(what),
-        row("  once every service was read", read),
         row("  once it was started again", restarted),
+        Row::told("  with the answers to a read of each service", &format!("{read:.1} MiB")),
         Row::told("  empty", &format!("{empty:.1} MiB")),
     ]
 }

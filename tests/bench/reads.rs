@@ -8,7 +8,7 @@ use crate::{
     figures::Row,
     peers::Nginx,
     reference::Reference,
-    wrk::{self, in_turns},
+    wrk::{self, Rates},
 };
 
 async fn body(url: &str) -> String {
@@ -20,11 +20,11 @@ async fn beside_nginx(what: &'static str, url: &str, least: f64) -> Vec<Row> {
     let nginx = Nginx::start().await;
     let body = body(url).await;
     let file = nginx.serve("file", &body).await;
-    let rates = in_turns(&[&file, url]).await;
+    let rates = Rates::in_turns(&[file.as_str(), url], wrk::get).await;
     vec![
-        Row::ratio(what, rates[1] / rates[0], "nginx", least),
-        Row::rate("  kvstore, requests a second", rates[1]),
-        Row::rate("  nginx, a file of the same size", rates[0]).note(format!("{} bytes", body.len())),
+        Row::ratio(what, rates.ratio(1, 0), "nginx", least),
+        Row::rate("  kvstore, requests a second", rates.of(1)),
+        Row::rate("  nginx, a file of the same size", rates.of(0)).note(format!("{} bytes", body.len())),
     ]
 }
 
@@ -54,19 +54,12 @@ pub(crate) async fn services() -> Vec<Row> {
     let list = body(&url).await;
     assert_eq!(list, body(&reference.url).await, "the reference answers the same");
     let file = nginx.serve("file", &list).await;
-    let rates = in_turns(&[&file, &url, &reference.url]).await;
+    let rates = Rates::in_turns(&[file.as_str(), &url, &reference.url], wrk::get).await;
     vec![
-        Row::ratio("list of 1,003 services", rates[1] / rates[2], "made for each request", 20.0),
-        Row::ratio("  and", rates[1] / rates[0], "nginx", 0.3),
-        Row::rate("  kvstore, requests a second", rates[1]),
-        Row::rate("  made for each request", rates[2]),
-        Row::rate("  nginx, a file of the same size", rates[0]).note(format!("{} bytes", list.len())),
+        Row::ratio("list of 1,003 services", rates.ratio(1, 2), "made for each request", 20.0),
+        Row::ratio("  and", rates.ratio(1, 0), "nginx", 0.3),
+        Row::rate("  kvstore, requests a second", rates.of(1)),
+        Row::rate("  made for each request", rates.of(2)),
+        Row::rate("  nginx, a file of the same size", rates.of(0)).note(format!("{} bytes", list.len())),
     ]
-}
-
-/// What nginx serves of one small file: the machine's rate for a request.
-pub(crate) async fn nginx_rate(bytes: usize) -> f64 {
-    let nginx = Nginx::start().await;
-    let file = nginx.serve("file", &"x".repeat(bytes)).await;
-    wrk::get(&file).await
 }

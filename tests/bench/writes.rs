@@ -1,45 +1,70 @@
 //! Durable writes over 32 connections, beside etcd's, in turns; and what the disk allows.
 
+use std::cell::Cell;
+
 use flotilla_tests::{registry::Registry, web};
 
 use crate::{
     figures::Row,
-    floor, peers, reads,
-    wrk::{self, CONNECTIONS, TURNS, median},
+    floor,
+    peers::{self, Etcd, Nginx},
+    wrk::{self, CONNECTIONS, Rates},
 };
+
+/// About as long as a value that is written.
+const FILE_BYTES: usize = 100;
 
 /// One key's row as stored, about.
 const ROW_BYTES: usize = 200;
 
+#[derive(Clone, Copy)]
+enum Server {
+    Ours,
+    Etcd,
+    Nginx,
+    /// As many rows in a commit as ours had.
+    Redb,
+    Append,
+}
+
 pub(crate) async fn keys() -> Vec<Row> {
     let dir = peers::dir();
-    let (registry, etcd) = (Registry::on_disk_in(dir.path()).await, peers::Etcd::start().await);
-    let script = peers::file("put.lua");
-    let (mut ours, mut theirs, mut nginx) = (Vec::new(), Vec::new(), Vec::new());
-    let mut batch = 0.0;
-    for _ in 0..TURNS {
-        theirs.push(wrk::scripted(&script, &etcd.url, "etcd").await);
-        let before = Batches::read(&registry).await;
-        ours.push(wrk::scripted(&script, &registry.url(), "kvstore").await);
-        batch = Batches::read(&registry).await.mean_since(&before);
-        nginx.push(reads::nginx_rate(100).await);
-    }
-    drop((etcd, registry));
-    let (ours, theirs, nginx) = (median(ours), median(theirs), median(nginx));
-    let rows = batch.round().max(1.0);
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // between 1 and the number of connections
-    let count = rows as usize;
-    let rate = |median: std::time::Duration| rows / median.as_secs_f64();
-    let (redb, append) = (floor::commits(count), floor::appends(count * ROW_BYTES));
+    let (registry, etcd, nginx) = (Registry::on_disk_in(dir.path()).await, Etcd::start().await, Nginx::start().await);
+    let (script, file) = (peers::file("put.lua"), nginx.serve("file", &"x".repeat(FILE_BYTES)).await);
+    let (redb, append) = (floor::Redb::create(), floor::Appends::create());
+    let batch = Cell::new(1.0);
+    let rate = async |server| match server {
+        Server::Ours => {
+            let before = Batches::read(&registry).await;
+            let rate = wrk::scripted(&script, &registry.url(), "kvstore").await;
+            batch.set(Batches::read(&registry).await.mean_since(&before));
+            rate
+        }
+        Server::Etcd => wrk::scripted(&script, &etcd.url, "etcd").await,
+        Server::Nginx => wrk::get(&file).await,
+        Server::Redb => redb.rate(rows(batch.get())),
+        Server::Append => append.rate(rows(batch.get()), ROW_BYTES),
+    };
+    let servers = [Server::Ours, Server::Etcd, Server::Nginx, Server::Redb, Server::Append];
+    let rates = Rates::in_turns(&servers, rate).await;
+    let of = |server: Server| rates.of(server as usize);
+    let to = |server: Server| rates.ratio(Server::Ours as usize, server as usize);
     vec![
-        Row::ratio("durable KV PUT, 32 connections", ours / theirs, "etcd", 2.0),
-        Row::ratio("  and", ours / nginx, "nginx, a file of 100 bytes", 0.25),
-        Row::rate("  kvstore, writes a second", ours).note(format!("{batch:.1} of {CONNECTIONS} in one commit")),
-        Row::rate("  etcd", theirs),
-        Row::rate("  nginx, a file of 100 bytes", nginx),
-        Row::rate("  bare redb, as many in one commit", rate(redb.median())),
-        Row::rate("  append and fdatasync of as many", rate(append.median())),
+        Row::ratio("durable KV PUT, 32 connections", to(Server::Etcd), "etcd", 2.0),
+        Row::ratio("  and", to(Server::Nginx), "nginx, a file of 100 bytes", 0.25),
+        Row::rate("  kvstore, writes a second", of(Server::Ours))
+            .note(format!("{:.1} of {CONNECTIONS} in one commit", batch.get())),
+        Row::rate("  etcd", of(Server::Etcd)),
+        Row::rate("  nginx, a file of 100 bytes", of(Server::Nginx)),
+        Row::rate("  bare redb, as many in one commit", of(Server::Redb)),
+        Row::rate("  append and fdatasync of as many", of(Server::Append)),
     ]
+}
+
+/// A mean size of batches as a number of rows.
+#[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // between 1 and the number of connections
+fn rows(batch: f64) -> usize {
+    batch.round().max(1.0) as usize
 }
 
 /// How many batches the registry has carried out, and how many commands in them.

@@ -6,8 +6,8 @@ use flotilla_tests::program::Launch;
 
 /// Connections of every run.
 pub(crate) const CONNECTIONS: usize = 32;
-/// How often each of the servers compared has its turn; the median counts.
-pub(crate) const TURNS: usize = 3;
+/// How often each of the servers compared has its turn.
+const TURNS: usize = 7;
 const LIMIT: Duration = Duration::from_mins(1);
 
 /// Requests a second for `GET url`.
@@ -22,25 +22,55 @@ pub(crate) async fn scripted(script: &Path, url: &str, word: &str) -> f64 {
 
 async fn run(args: &[OsString]) -> f64 {
     let connections = format!("-c{CONNECTIONS}");
-    let ran = Launch::new("wrk").args(["-t2", &connections, "-d4s"]).args(args).run(LIMIT).await;
+    let ran = Launch::new("wrk").args(["-t2", &connections, "-d2s"]).args(args).run(LIMIT).await;
     let text = ran.ok().unwrap_or_else(|e| panic!("wrk: {e}"));
     assert!(!text.contains("Non-2xx") && !text.contains("Socket errors"), "{text}");
     let figure = text.lines().find_map(|l| l.strip_prefix("Requests/sec:")?.trim().parse().ok());
     figure.unwrap_or_else(|| panic!("wrk said nothing of requests: {text}"))
 }
 
-/// The rates of several servers that take turns.
-pub(crate) async fn in_turns(urls: &[&str]) -> Vec<f64> {
-    let mut rates = vec![Vec::new(); urls.len()];
-    for _ in 0..TURNS {
-        for (url, rates) in urls.iter().zip(&mut rates) {
-            rates.push(get(url).await);
+/// Rates of servers that took turns: of each turn, those of all, in their order.
+pub(crate) struct Rates(Vec<Vec<f64>>);
+
+impl Rates {
+    /// What `of` counts of each of `servers` in turn, again and again.
+    pub(crate) async fn in_turns<S: Copy>(servers: &[S], of: impl AsyncFn(S) -> f64) -> Self {
+        let mut turns = Vec::new();
+        for _ in 0..TURNS {
+            let mut rates = Vec::new();
+            for server in servers {
+                rates.push(of(*server).await);
+            }
+            turns.push(rates);
         }
+        Self(turns)
     }
-    rates.into_iter().map(median).collect()
+
+    /// The median rate of one of them.
+    pub(crate) fn of(&self, one: usize) -> f64 {
+        median(self.0.iter().map(|rates| rates[one]).collect())
+    }
+
+    /// How many times the rate of `other` that of `one` was: the median of the turns, so that what slowed both of a turn
+    /// counts for neither.
+    pub(crate) fn ratio(&self, one: usize, other: usize) -> f64 {
+        median(self.0.iter().map(|rates| rates[one] / rates[other]).collect())
+    }
 }
 
-pub(crate) fn median(mut figures: Vec<f64>) -> f64 {
+fn median(mut figures: Vec<f64>) -> f64 {
     figures.sort_by(f64::total_cmp);
     figures[figures.len() / 2]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_that_was_slow_for_both_changes_no_ratio() {
+        let rates = Rates(vec![vec![90.0, 100.0], vec![9.0, 10.0], vec![45.0, 50.0]]);
+        assert!((rates.ratio(0, 1) - 0.9).abs() < 1e-9);
+        assert!((rates.of(1) - 50.0).abs() < 1e-9);
+    }
 }
