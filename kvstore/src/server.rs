@@ -176,7 +176,12 @@ async fn start_on(
         outputs: config.check_outputs,
         trust: config.check_trust.clone(),
     };
-    parts.spawn(agent::run(store.clone(), node, settings, shutdown.clone()));
+    let checks = agent::run_apart(store.clone(), node, settings, shutdown.clone());
+    parts.spawn(async move {
+        if let Err(error) = checks.await {
+            tracing::error!(error = with_causes(&error), "this node's health checks are not run");
+        }
+    });
     tracing::info!(node = config.node_name, datacenter = config.datacenter, index = %store.state().index(), "ready");
     Ok((addresses, dns, parts))
 }

@@ -9,6 +9,7 @@
 
 mod catalog;
 mod change;
+mod checks;
 mod figures;
 mod floor;
 mod herd;
@@ -106,6 +107,13 @@ const FIGURES: &[Figure] = &[
         programs: &[],
         docker: false,
         measure: || Box::pin(memory::resident()),
+    },
+    Figure {
+        name: "checks",
+        what: "2,000 HTTP checks",
+        programs: &[],
+        docker: false,
+        measure: || Box::pin(checks::run()),
     },
 ];
 

@@ -1,7 +1,8 @@
 //! What the node's own agent does: takes registrations and runs the checks it owns.
 //!
-//! [`run`] looks at the node's rows whenever one of its checks changes and starts and stops probes accordingly. Each
-//! probe is a task of its own: wait, run, and write what is new; an alias check waits for its target's rows instead.
+//! [`run`] looks at the node's rows whenever a check changes in more than its output, and starts and stops probes
+//! accordingly. Each probe is a task of its own: wait, run, and write what is new; an alias check waits for its target's
+//! rows instead.
 //! TTL checks are not probed; they lapse by the store's deadlines. Instances whose check stays critical are reaped.
 
 mod alias;
@@ -13,10 +14,12 @@ pub mod registration;
 
 use std::{
     collections::HashMap,
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -27,7 +30,8 @@ use kvstore_core::{
     row::{Check, Owner, Probe, ProbeKind},
 };
 use tokio::{
-    sync::Notify,
+    runtime::Builder,
+    sync::{Notify, oneshot},
     time::{Instant, sleep, sleep_until},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -85,19 +89,39 @@ impl Programs {
     }
 }
 
+/// [`run`] on a thread of its own, until `shutdown` or until this is dropped. Thousands of probes are small steps that
+/// wait on each other's sockets: one thread takes them one after the other, where several would wake each other for
+/// each, and who asks the registry for something does not wait behind them.
+///
+/// # Errors
+/// The thread, or what it needs to wait, cannot be made; or it ended in a panic.
+pub async fn run_apart(store: Store, node: NodeKey, settings: Settings, shutdown: CancellationToken) -> io::Result<()> {
+    let stop = shutdown.child_token();
+    let (_dropped, (ended, end)) = (stop.clone().drop_guard(), oneshot::channel());
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let work = move || {
+        runtime.block_on(run(store, node, settings, stop));
+        let _ = ended.send(());
+    };
+    thread::Builder::new().name("checks".into()).spawn(work)?;
+    end.await.map_err(|_| io::Error::other("the thread that runs checks has ended"))
+}
+
 /// Runs the checks that the agent of `node` owns, as they come and go, until `shutdown`; no probe outlives it. A check's
 /// new status is written at once.
 pub async fn run(store: Store, node: NodeKey, settings: Settings, shutdown: CancellationToken) {
     let Settings { output_every, programs, outputs, trust } = settings;
     let (prober, judged) = (Prober::new(trust, outputs), Notify::new());
-    let shared = Arc::new(Shared { prober, store: store.clone(), output_every, programs, judged });
+    let start = Instant::now();
+    let shared = Arc::new(Shared { prober, store: store.clone(), output_every, programs, start, judged });
     let mut probes = Probes {
         shared: shared.clone(),
         running: HashMap::new(),
         tasks: TaskTracker::new(),
         stop: shutdown.child_token(),
     };
-    let mut changes = store.enlist(&[WatchKey::NodeChecks(node.clone())]);
+    // Not the checks of the node: what they say changes all the time, and starts and stops nothing.
+    let mut changes = store.enlist(&[WatchKey::CheckStatuses]);
     let mut reaper = Reaper::default();
     let follow = async {
         loop {
@@ -176,6 +200,8 @@ struct Shared {
     store: Store,
     output_every: Duration,
     programs: Programs,
+    /// What the times of all probes count from.
+    start: Instant,
     /// Told when a probe has its first result.
     judged: Notify,
 }
@@ -295,12 +321,12 @@ impl Task {
     }
 
     async fn repeat(mut self) {
-        let (start, interval) = (Instant::now(), self.probe.interval);
-        sleep(schedule::first(Duration::ZERO, interval, rand::random())).await;
+        let (start, interval) = (self.shared.start, self.probe.interval);
+        sleep_until(start + schedule::together(schedule::first(start.elapsed(), interval, rand::random()))).await;
         self.once().await;
         let mut due = schedule::second(start.elapsed(), interval, rand::random());
         loop {
-            sleep_until(start + due).await;
+            sleep_until(start + schedule::together(due)).await;
             self.once().await;
             due = schedule::next(due, start.elapsed(), interval);
         }

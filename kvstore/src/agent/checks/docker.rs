@@ -128,3 +128,6 @@ async fn run(
     }
     Ok(api.inspect_exec(&id).await?.exit_code)
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,7 @@
 //!
 //! Each run makes its own connection: one kept open would not notice that nobody listens any more.
 
-use std::{io, time::Duration};
+use std::{io, pin::pin, time::Duration};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
@@ -21,8 +21,7 @@ use kvstore_core::{
     row::{ProbeKind, ProbeTls},
 };
 use percent_encoding::percent_decode_str;
-use tokio::time::{Instant, timeout_at};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::time::{Instant, error::Elapsed, timeout_at};
 use url::Url;
 
 use super::{
@@ -48,16 +47,16 @@ pub(super) async fn probe(tls: &Tls, kind: &ProbeKind, max: usize, what: &str, w
         return Finding::NotTried("this is no HTTP probe".into());
     };
     let how = ProbeTls { skip_verify: *tls_skip_verify, server_name: tls_server_name.clone() };
-    let exchange = Exchange { tls, how, redirects: if *no_redirects { 0 } else { MAX_REDIRECTS } };
+    let (until, redirects) = (Instant::now() + within, if *no_redirects { 0 } else { MAX_REDIRECTS });
+    let exchange = Exchange { tls, how, redirects, max, until };
     let asked = match Asked::of(kind) {
         Ok(asked) => asked,
         Err(why) => return critical(what, &why),
     };
-    let until = Instant::now() + within;
-    match timeout_at(until, exchange.run(asked)).await {
-        Ok(Ok((response, _connection))) => judge(response, max, what, until).await,
-        Ok(Err(error)) => failed(what, &error),
-        Err(_) => silent(what, within),
+    match exchange.run(asked).await {
+        Ok((code, body)) => judge(code, &body, what),
+        Err(Failure::Late) => silent(what, within),
+        Err(Failure::Io(error)) => failed(what, &error),
     }
 }
 
@@ -126,41 +125,96 @@ impl Asked {
     }
 }
 
-/// Kept as long as the answer is read.
-type Driving = AbortOnDropHandle<hyper::Result<()>>;
+/// Why there is no answer.
+enum Failure {
+    Late,
+    Io(io::Error),
+}
+
+impl From<Elapsed> for Failure {
+    fn from(_: Elapsed) -> Self {
+        Self::Late
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl Failure {
+    fn other(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::Io(io::Error::other(error))
+    }
+}
+
+/// What an answer is: the status and the beginning of the body, or where to ask instead.
+enum Answer {
+    Here(StatusCode, Vec<u8>),
+    Elsewhere(Box<Asked>),
+}
 
 struct Exchange<'a> {
     tls: &'a Tls,
     how: ProbeTls,
     redirects: usize,
+    max: usize,
+    until: Instant,
 }
 
 impl Exchange<'_> {
-    async fn run(&self, mut asked: Asked) -> io::Result<(Response<Incoming>, Driving)> {
-        for _ in 0..self.redirects {
-            let (response, driving) = self.once(asked.clone()).await?;
-            match asked.redirected(&response).map_err(io::Error::other)? {
-                Some(next) => asked = next,
-                None => return Ok((response, driving)),
+    async fn run(&self, mut asked: Asked) -> Result<(StatusCode, Vec<u8>), Failure> {
+        for _ in 0..self.redirects.max(1) {
+            match self.once(asked).await? {
+                Answer::Here(code, body) => return Ok((code, body)),
+                Answer::Elsewhere(next) => asked = *next,
             }
         }
-        if self.redirects > 0 {
-            return Err(io::Error::other(format!("stopped after {} redirects", self.redirects)));
-        }
-        self.once(asked).await
+        Err(Failure::other(format!("stopped after {} redirects", self.redirects)))
     }
 
-    async fn once(&self, asked: Asked) -> io::Result<(Response<Incoming>, Driving)> {
+    async fn once(&self, asked: Asked) -> Result<Answer, Failure> {
         let (host, port) = (asked.url.host_str().unwrap_or_default(), asked.url.port_or_known_default().unwrap_or(80));
-        let how = (asked.url.scheme() == "https").then_some(&self.how);
-        let stream = dial::with(self.tls, &format!("{host}:{port}"), how, Speaks::Http1).await?;
+        let (address, how) = (format!("{host}:{port}"), (asked.url.scheme() == "https").then_some(&self.how));
+        let stream = timeout_at(self.until, dial::with(self.tls, &address, how, Speaks::Http1)).await??;
         let mut builder = http1::Builder::new();
         builder.max_buf_size(MAX_HEAD_BYTES);
-        let (mut requests, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        let driving = AbortOnDropHandle::new(tokio::spawn(connection));
-        let request = asked.into_request().map_err(io::Error::other)?;
-        let response = requests.send_request(request).await.map_err(io::Error::other)?;
-        Ok((response, driving))
+        let (mut requests, connection) = builder.handshake(TokioIo::new(stream)).await.map_err(Failure::other)?;
+        let exchange = async {
+            let request = asked.clone().into_request().map_err(Failure::other)?;
+            let response = timeout_at(self.until, requests.send_request(request)).await?.map_err(Failure::other)?;
+            let next = if self.redirects > 0 { asked.redirected(&response).map_err(Failure::other)? } else { None };
+            Ok(match next {
+                Some(next) => Answer::Elsewhere(Box::new(next)),
+                None => Answer::Here(response.status(), self.beginning(response.into_body()).await),
+            })
+        };
+        driven(connection, exchange).await
+    }
+
+    /// As much of the body as is kept; the rest is not read. Whatever ends the reading, what had come by then is it.
+    async fn beginning(&self, mut body: Incoming) -> Vec<u8> {
+        let mut kept = Vec::new();
+        while kept.len() < self.max
+            && let Ok(Some(Ok(frame))) = timeout_at(self.until, body.frame()).await
+        {
+            if let Ok(chunk) = frame.into_data() {
+                kept.extend_from_slice(&chunk[..chunk.len().min(self.max - kept.len())]);
+            }
+        }
+        kept
+    }
+}
+
+/// Lets `connection` go on as long as `exchange` needs it, in one task: another one would double the wake-ups.
+async fn driven<T>(connection: impl Future, exchange: impl Future<Output = T>) -> T {
+    let (connection, mut exchange) = (pin!(connection), pin!(exchange));
+    tokio::select! {
+        biased;
+        done = &mut exchange => done,
+        // What had come, and what went wrong, the exchange is told.
+        _ = connection => exchange.await,
     }
 }
 
@@ -196,30 +250,14 @@ fn put(headers: &mut HeaderMap, name: &str, values: &[String]) -> Result<(), Str
 }
 
 /// The status counts as soon as it is there; a body that breaks off or takes too long only spoils the output.
-async fn judge(response: Response<Incoming>, max: usize, what: &str, until: Instant) -> Finding {
-    let code = response.status();
+fn judge(code: StatusCode, body: &[u8], what: &str) -> Finding {
     let status = match code {
         _ if code.is_success() => Status::Passing,
         StatusCode::TOO_MANY_REQUESTS => Status::Warning,
         _ => Status::Critical,
     };
-    let mut body = Vec::new();
-    // Whatever ended the reading, what had come by then is shown.
-    let _ = timeout_at(until, beginning(response.into_body(), max, &mut body)).await;
     let reason = code.canonical_reason().unwrap_or_default();
-    found(status, format!("{what}: {} {reason} Output: {}", code.as_u16(), String::from_utf8_lossy(&body)))
-}
-
-/// As much of the body as is kept; the rest is not read.
-async fn beginning(mut body: Incoming, max: usize, kept: &mut Vec<u8>) -> Result<(), hyper::Error> {
-    while kept.len() < max
-        && let Some(frame) = body.frame().await
-    {
-        if let Ok(chunk) = frame?.into_data() {
-            kept.extend_from_slice(&chunk[..chunk.len().min(max - kept.len())]);
-        }
-    }
-    Ok(())
+    found(status, format!("{what}: {} {reason} Output: {}", code.as_u16(), String::from_utf8_lossy(body)))
 }
 
 /// The URL for people: a password in it is not theirs to see.

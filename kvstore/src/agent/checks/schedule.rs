@@ -7,6 +7,9 @@ use kvstore_core::health::Status;
 /// A new check's first run comes within this, however long its interval: who starts a container waits for it.
 const FIRST_WITHIN: Duration = Duration::from_secs(1);
 
+/// How far apart the moments are at which probes begin.
+const MOMENT: Duration = Duration::from_millis(50);
+
 /// The first run of a check that appeared at `now`; `random` is in 0..1.
 pub(in crate::agent) fn first(now: Duration, interval: Duration, random: f64) -> Duration {
     now + interval.min(FIRST_WITHIN).mul_f64(random)
@@ -23,6 +26,13 @@ pub(in crate::agent) fn next(due: Duration, now: Duration, interval: Duration) -
     let late = now.saturating_sub(due);
     let missed = late.as_nanos() / interval.as_nanos().max(1);
     due + interval * u32::try_from(missed).unwrap_or(u32::MAX - 1).saturating_add(1)
+}
+
+/// When what is due at `due` is begun: at the next of a few moments a second, the same for all checks. So a host with
+/// thousands of checks wakes for some of them together, connects for all of those, and writes their results together.
+pub(in crate::agent) fn together(due: Duration) -> Duration {
+    let missing = due.as_nanos().next_multiple_of(MOMENT.as_nanos()) - due.as_nanos();
+    due + Duration::from_nanos(u64::try_from(missing).unwrap_or(0))
 }
 
 /// Whether a result is written: a new status at once; a new output alone at most every `every`.
@@ -70,6 +80,15 @@ mod tests {
             assert_eq!(next(s(due), s(now), s(interval)), s(expected), "{due} {now}");
         }
         assert!(next(s(1), s(2), Duration::ZERO) >= s(1));
+    }
+
+    #[test]
+    fn what_is_due_about_the_same_time_begins_together() {
+        for (due, begun) in [(0, 0), (1, 50), (49, 50), (50, 50), (51, 100), (100_000_001, 100_000_050)] {
+            assert_eq!(together(Duration::from_millis(due)), Duration::from_millis(begun), "{due}");
+        }
+        assert_eq!(together(Duration::from_nanos(1)), MOMENT);
+        assert!(together(s(u64::MAX / 2)) >= s(u64::MAX / 2));
     }
 
     #[test]
