@@ -40,6 +40,10 @@ bench: ## print how fast it is, beside what it is compared with (ONLY="put herd"
 hostile: ## send random requests to every endpoint for a minute (SECONDS=n: for longer; SEED=n: the same again)
 	HOSTILE_SECONDS=$(or $(SECONDS),60) $(CARGO) test --release --locked -p kvstore --lib hostile -- --nocapture
 
+# Wants nightly and cargo-fuzz, and says so. What `make test` has of it: tests of random bytes beside each of the parsers.
+fuzz: ## have the coverage lead to bytes that break something, ten minutes each (SECONDS=n, TARGETS="row request")
+	kvstore/fuzz/run.sh $(or $(SECONDS),600) $(TARGETS)
+
 audit: ## licences, advisories and unused dependencies; for a developer's machine, not for CI
 	@command -v cargo-deny >/dev/null || { echo 'first: cargo install --locked cargo-deny'; exit 1; }
 	@command -v cargo-machete >/dev/null || { echo 'first: cargo install --locked cargo-machete'; exit 1; }

@@ -38,6 +38,22 @@ pub struct Reply {
     pub body: Bytes,
 }
 
+impl Reply {
+    /// What is wrong with it as the answer to `uri`, whatever was sent: a 500 that is ours.
+    pub fn fault(&self, uri: &str) -> Option<String> {
+        let text = String::from_utf8_lossy(&self.body);
+        match self.status {
+            0..500 | 501 => None,
+            // What the next request interrupted makes room a moment later.
+            503 if uri.contains("/v1/snapshot") => None,
+            // The health of an instance as a status.
+            503 if uri.contains("/agent/health/") => None,
+            500 if CONSULS.iter().any(|known| text.starts_with(known)) => None,
+            status => Some(format!("{status} {text}")),
+        }
+    }
+}
+
 /// Method and path of every endpoint but those that end the agent. What follows a path goes after its last `/`.
 pub fn endpoints() -> Vec<(&'static str, &'static str)> {
     let all = TABLES.iter().copied().flatten().map(|route| (route.method.as_str(), route.path));
@@ -107,6 +123,52 @@ impl Drop for Harness {
     }
 }
 
+/// How the texts begin that Consul has for mistakes of clients that are a 500 there, and so here; clients match on some.
+const CONSULS: &[&str] = &[
+    "Bad evaluation: ",
+    "Bad limit: ",
+    "Bad node ID: ",
+    "Cannot modify non-existent prepared query",
+    "Cannot provide tag filter without service filter",
+    "CheckID ",
+    "Connect must be enabled in order to use this endpoint",
+    "Error parsing 'connect' value",
+    "Failed to create boolean expression evaluator: ",
+    "Failed to join ",
+    "ID must be empty when creating a new prepared query",
+    "Invalid ",
+    "Missing Query ID",
+    "Must ",
+    "Network segments are not supported",
+    "No path to datacenter",
+    "Node ",
+    "Node name ",
+    "ServiceID ",
+    "Session TTL ",
+    "Session id ",
+    "Unknown ",
+    "agent: No node found with name ",
+    "apply failed: ",
+    "failed checking integrity of snapshot: ",
+    "failed to ",
+    "incompatible coordinate",
+    "invalid ",
+    "invalid coordinate",
+    "line ",
+    "prepared query lookup failed: ",
+    "prepared query templates can only be resolved up by name, not by ID",
+    "raft apply failed: ",
+    "strconv.ParseUint: parsing ",
+    "the check id ",
+    "the node name ",
+    "the service id ",
+    "the service name ",
+    "the state in this snapshot ",
+    "there are ",
+    "this agent has no configuration to read again",
+    "user event exceeds ",
+];
+
 /// Rows as they are stored, one of each table and more.
 const ROWS: &[(&str, &str)] = &[
     (
@@ -129,6 +191,21 @@ const ROWS: &[(&str, &str)] = &[
     ("n/ext/c/c", r#"{"created":1,"modified":1,"node":"ext","id":"c","status":"critical","service":"db"}"#),
     ("k/a", r#"{"created":1,"modified":1,"key":"a","value":"1"}"#),
     ("k/a/b", r#"{"created":1,"modified":1,"key":"a/b","value":{"base64":"/wA="},"flags":7}"#),
+    (
+        "s/11111111-1111-4111-8111-000000000001",
+        r#"{"created":1,"modified":1,"id":"11111111-1111-4111-8111-000000000001","name":"s","node":"n"}"#,
+    ),
+    (
+        "k/lock",
+        r#"{"created":1,"modified":1,"key":"lock","value":"","lock_index":1,
+            "session":"11111111-1111-4111-8111-000000000001"}"#,
+    ),
+    (
+        "q/00000001-0000-4000-8000-00000000000a",
+        r#"{"created":1,"modified":1,"id":"00000001-0000-4000-8000-00000000000a","name":"geo-",
+            "template":{"kind":"name_prefix_match","regexp":"^geo-(.*?)-?([^-]*)$","remove_empty_tags":true},
+            "service":{"service":"${match(1)}","tags":["${match(2)}","!old"],"near":"_agent"}}"#,
+    ),
 ];
 
 fn initial() -> State {

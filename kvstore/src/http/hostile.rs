@@ -13,52 +13,6 @@ use serde_json::{Value, json};
 
 use super::harness::{Harness, endpoints};
 
-/// How the texts begin that Consul has for mistakes of clients that are a 500 there, and so here; clients match on some.
-const CONSULS: &[&str] = &[
-    "Bad evaluation: ",
-    "Bad limit: ",
-    "Bad node ID: ",
-    "Cannot modify non-existent prepared query",
-    "Cannot provide tag filter without service filter",
-    "CheckID ",
-    "Connect must be enabled in order to use this endpoint",
-    "Error parsing 'connect' value",
-    "Failed to create boolean expression evaluator: ",
-    "Failed to join ",
-    "ID must be empty when creating a new prepared query",
-    "Invalid ",
-    "Missing Query ID",
-    "Must ",
-    "Network segments are not supported",
-    "No path to datacenter",
-    "Node ",
-    "Node name ",
-    "ServiceID ",
-    "Session TTL ",
-    "Session id ",
-    "Unknown ",
-    "agent: No node found with name ",
-    "apply failed: ",
-    "failed checking integrity of snapshot: ",
-    "failed to ",
-    "incompatible coordinate",
-    "invalid ",
-    "invalid coordinate",
-    "line ",
-    "prepared query lookup failed: ",
-    "prepared query templates can only be resolved up by name, not by ID",
-    "raft apply failed: ",
-    "strconv.ParseUint: parsing ",
-    "the check id ",
-    "the node name ",
-    "the service id ",
-    "the service name ",
-    "the state in this snapshot ",
-    "there are ",
-    "this agent has no configuration to read again",
-    "user event exceeds ",
-];
-
 #[derive(Clone, Debug)]
 struct Request {
     method: String,
@@ -298,17 +252,10 @@ fn fault(harness: &Harness, request: &Request) -> Option<String> {
     let reply = catch_unwind(AssertUnwindSafe(|| harness.ask(&request.method, &request.uri, request.body.clone())));
     let Ok(reply) = reply else { return Some("a panic".into()) };
     let reply = reply?;
-    let text = String::from_utf8_lossy(&reply.body);
-    match reply.status {
-        0..500 | 501 => None,
-        // What the next request interrupted makes room a moment later.
-        503 if request.uri.contains("/v1/snapshot") => None,
-        // The health of an instance as a status.
-        503 if request.uri.contains("/agent/health/") => None,
-        500 if text.contains("panicked") => Some("a panic, told".into()),
-        500 if CONSULS.iter().any(|known| text.starts_with(known)) => None,
-        status => Some(format!("{status} {text}")),
+    if reply.status == 500 && String::from_utf8_lossy(&reply.body).contains("panicked") {
+        return Some("a panic in another thread, told".into());
     }
+    reply.fault(&request.uri)
 }
 
 /// Requests for `time`, from `seed`; gives how many, and the first with each fault.
