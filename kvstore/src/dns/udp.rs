@@ -106,6 +106,8 @@ impl Server {
                 Reaction::Forward(forward) => self.forward(*forward, asker, out),
             }
         }
+        // Who has a reply sees it counted.
+        drop(now);
         if let Err((lost, error)) = batch.send(&self.socket, count) {
             tracing::debug!(lost, %error, "cannot send DNS replies");
         }

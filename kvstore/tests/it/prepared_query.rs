@@ -1,7 +1,5 @@
 //! Prepared queries from outside: kept, refused, resolved, executed, waited for, and what strangers make of them.
 
-mod common;
-
 use std::time::Duration;
 
 use kvstore_client::{Client, ClientConfig, ExecuteQuery, Wait, types};
@@ -9,7 +7,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng, seq::IndexedRandom as _}
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use common::Agent;
+use crate::common::Agent;
 
 fn client(agent: &Agent) -> Client {
     Client::new(&ClientConfig { addresses: vec![agent.base.clone()], ..ClientConfig::default() }).unwrap()
@@ -461,7 +459,7 @@ fn random_body(rng: &mut StdRng) -> String {
     }
     let mut text = body.to_string();
     if rng.random_bool(0.1) {
-        text.truncate(rng.random_range(0..=text.len().min(20)));
+        text = text.chars().take(rng.random_range(0..=20)).collect();
     }
     text
 }

@@ -1,7 +1,5 @@
 //! The API from outside: waiting, refusing, and what a hostile client gets.
 
-mod common;
-
 use std::time::{Duration, Instant};
 
 use kvstore_client::{Client, ClientConfig, KvPut, Wait, types};
@@ -10,7 +8,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use common::Agent;
+use crate::common::{Agent, settings};
 
 fn client(agent: &Agent) -> Client {
     Client::new(&ClientConfig { addresses: vec![agent.base.clone()], ..ClientConfig::default() }).unwrap()
@@ -63,7 +61,7 @@ fn web(port: u16, status: &str) -> types::ServiceRegistration {
 
 #[tokio::test]
 async fn what_the_owner_closed_is_refused_and_his_headers_are_on_every_answer() {
-    let mut settings = common::settings("n");
+    let mut settings = settings("n");
     settings.guard.blocked = vec!["/v1/agent/maintenance".into()];
     settings.guard.writers = vec!["192.0.2.0/24".parse().unwrap()];
     settings.guard.headers.insert("x-frame-options", "DENY".parse().unwrap());
@@ -232,7 +230,7 @@ async fn a_value_is_kept_to_the_bit() {
 async fn a_unix_socket_serves_the_same_api() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("api.sock");
-    let mut settings = common::settings("n");
+    let mut settings = settings("n");
     settings.http.push(kvstore::config::HttpAddr::Unix(path.clone()));
     let agent = Agent::with(settings).await;
     let addresses = vec![format!("unix://{}", path.display())];
@@ -246,7 +244,7 @@ async fn a_unix_socket_serves_the_same_api() {
 #[tokio::test]
 async fn a_host_that_lost_its_id_takes_over_its_name_and_keeps_its_services() {
     let dir = tempfile::tempdir().unwrap();
-    let mut settings = common::settings("n");
+    let mut settings = settings("n");
     settings.engine = kvstore::config::Engine::Embedded { data_dir: dir.path().into() };
     let first = Agent::with(settings.clone()).await;
     client(&first).register_service(&web(80, "passing")).await.unwrap();

@@ -51,7 +51,6 @@ pub(crate) fn settings(node: &str) -> config::Agent {
     }
 }
 
-#[allow(dead_code)] // not every test that shares this file uses all of it
 impl Agent {
     /// An agent with nothing kept.
     pub(crate) async fn start(node: &str) -> Self {

@@ -1,13 +1,11 @@
 //! The agent's own endpoints from outside: what they do, and what they say when asked for nonsense.
 
-mod common;
-
 use std::time::{Duration, Instant};
 
 use reqwest::{Method, StatusCode, header::HeaderMap};
 use serde_json::{Value, json};
 
-use common::Agent;
+use crate::common::Agent;
 
 /// An answer: status, headers, body.
 struct Reply {

@@ -1,19 +1,16 @@
 //! Sessions, locks, keys that end and transactions, as clients use them.
 
-mod common;
-
 use std::time::{Duration, Instant};
 
 use kvstore_client::{Client, ClientConfig, GoDuration, KvPut, Wait, types};
 use serde_json::{Value, json};
 
-use common::Agent;
+use crate::common::{Agent, settings};
 
 /// An agent that takes sessions as short as a test.
 async fn agent() -> (Agent, Client) {
     let agent =
-        Agent::with(kvstore::config::Agent { session_ttl_min: Duration::from_millis(100), ..common::settings("here") })
-            .await;
+        Agent::with(kvstore::config::Agent { session_ttl_min: Duration::from_millis(100), ..settings("here") }).await;
     let client = client(&agent);
     (agent, client)
 }
@@ -212,7 +209,7 @@ async fn locks_and_what_ends_outlive_a_restart() {
     let settings = || kvstore::config::Agent {
         engine: kvstore::config::Engine::Embedded { data_dir: dir.path().into() },
         session_ttl_min: Duration::from_millis(100),
-        ..common::settings("here")
+        ..settings("here")
     };
     let agent = Agent::with(settings()).await;
     let first = client(&agent);

@@ -1,13 +1,11 @@
 //! Snapshots over HTTP: all that was there comes back, in one step, and damage changes nothing.
 
-mod common;
-
 use std::time::{Duration, Instant};
 
 use kvstore::config::Engine;
 use serde_json::{Value, json};
 
-use common::Agent;
+use crate::common::{Agent, settings};
 
 /// A stack of every table: what is put, and the path of each list it shows in.
 const PUTS: &[(&str, &str)] = &[
@@ -94,7 +92,7 @@ async fn shown(agent: &Agent) -> Vec<(&'static str, Value)> {
 }
 
 fn kept(dir: &tempfile::TempDir) -> kvstore::config::Agent {
-    let mut settings = common::settings("n");
+    let mut settings = settings("n");
     settings.engine = Engine::Embedded { data_dir: dir.path().into() };
     settings
 }
@@ -136,7 +134,7 @@ async fn a_snapshot_brings_back_every_table_and_survives_a_restart() {
 #[tokio::test]
 async fn this_node_is_there_again_and_its_checks_run_after_a_restore() {
     let empty = get(&Agent::start("elsewhere").await, "/v1/snapshot").await.body;
-    let mut settings = common::settings("n");
+    let mut settings = settings("n");
     settings.node_id = "22222222-2222-4222-8222-222222222222".into();
     let agent = Agent::with(settings).await;
     let lapsing = json!({"Name": "lapsing", "Check": {"CheckID": "t", "TTL": "1s", "Status": "passing"}});
@@ -201,7 +199,7 @@ async fn a_restore_wakes_who_waits() {
 
 #[tokio::test]
 async fn a_damaged_snapshot_changes_nothing() {
-    let mut settings = common::settings("n");
+    let mut settings = settings("n");
     settings.limits.snapshot_bytes = 64 << 10;
     let agent = Agent::with(settings).await;
     fill(&agent).await;

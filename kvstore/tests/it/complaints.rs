@@ -1,13 +1,11 @@
 //! What users of Consul complain about, tried here: README's "Compared with Consul" lists these and more.
 
-mod common;
-
 use std::{path::Path, time::Duration};
 
 use kvstore::config::Engine;
 use serde_json::Value;
 
-use common::Agent;
+use crate::common::{Agent, settings};
 
 async fn put(agent: &Agent, path: &str, body: &str) {
     let request = reqwest::Client::new().put(format!("{}{path}", agent.base)).body(body.to_owned());
@@ -21,7 +19,7 @@ async fn get(agent: &Agent, path: &str) -> Value {
 }
 
 fn kept(dir: &tempfile::TempDir) -> kvstore::config::Agent {
-    let mut settings = common::settings("n");
+    let mut settings = settings("n");
     settings.engine = Engine::Embedded { data_dir: dir.path().into() };
     settings
 }

@@ -1,8 +1,6 @@
 //! `--strict-consul`: each extension of ours is taken without it and refused with it.
 
-mod common;
-
-use common::Agent;
+use crate::common::{Agent, settings};
 
 const CATALOG_TTL: &str = r#"{"Node": "host", "Address": "10.0.0.1",
     "Checks": [{"CheckID": "alive", "Name": "alive", "Status": "passing", "Definition": {"TTL": "15s"}}]}"#;
@@ -35,7 +33,7 @@ async fn send(agent: &Agent, method: &str, path: &str, body: &'static str) -> (u
 #[tokio::test]
 async fn each_extension_is_taken_unless_consul_is_meant_strictly() {
     for strict in [false, true] {
-        let mut settings = common::settings("n");
+        let mut settings = settings("n");
         settings.strict_consul = strict;
         let agent = Agent::with(settings).await;
         let check = r#"{"CheckID": "t", "Name": "t", "TTL": "1h"}"#;
@@ -59,7 +57,7 @@ async fn a_quick_deregistration_is_raised_to_consul_s_minute() {
     let body =
         r#"{"Name": "web", "Check": {"TTL": "1h", "DeregisterCriticalServiceAfter": "1s", "Status": "critical"}}"#;
     for (strict, stays) in [(false, false), (true, true)] {
-        let mut settings = common::settings("n");
+        let mut settings = settings("n");
         settings.strict_consul = strict;
         let agent = Agent::with(settings).await;
         assert_eq!(send(&agent, "PUT", "/v1/agent/service/register", body).await.0, 200);

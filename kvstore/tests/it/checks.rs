@@ -1,10 +1,8 @@
 //! Health checks from outside: whom a change of one wakes, who owns it, and what becomes of its instance.
 
-mod common;
-
 use std::time::{Duration, Instant};
 
-use common::Agent;
+use crate::common::{Agent, settings};
 use kvstore::agent::Outputs;
 use reqwest::{Client, Response};
 use serde_json::{Value, json};
@@ -60,7 +58,7 @@ async fn watch(agent: &Agent, path: &str, wait: &str) -> tokio::task::JoinHandle
 /// Outputs are written at once here, so that only the watch itself can keep them from waking anybody.
 #[tokio::test]
 async fn an_output_alone_wakes_nobody_who_waits_on_status() {
-    let settings = kvstore::config::Agent { check_output_interval: Duration::ZERO, ..common::settings("n") };
+    let settings = kvstore::config::Agent { check_output_interval: Duration::ZERO, ..settings("n") };
     let agent = Agent::with(settings).await;
     done(&agent, "/v1/agent/service/register", &json!({"Name": "web", "Check": {"TTL": "1h", "Status": "passing"}}))
         .await;
@@ -186,7 +184,7 @@ async fn an_external_instance_goes_when_its_check_stays_critical() {
 
 #[tokio::test]
 async fn strictly_an_external_instance_stays() {
-    let agent = Agent::with(kvstore::config::Agent { strict_consul: true, ..common::settings("n") }).await;
+    let agent = Agent::with(kvstore::config::Agent { strict_consul: true, ..settings("n") }).await;
     let body = json!({"Node": "far", "Address": "10.0.0.9", "Service": {"Service": "dead"}, "Check": {
         "CheckID": "c", "ServiceID": "dead", "Definition": {"DeregisterCriticalServiceAfter": "1s"}}});
     done(&agent, "/v1/catalog/register", &body).await;
@@ -220,7 +218,7 @@ async fn fields_of_newer_clients_are_taken() {
 #[tokio::test]
 async fn reports_are_cut_to_what_the_agent_and_the_check_allow() {
     let outputs = Outputs { max_bytes: 10, discard: false };
-    let agent = Agent::with(kvstore::config::Agent { check_outputs: outputs, ..common::settings("n") }).await;
+    let agent = Agent::with(kvstore::config::Agent { check_outputs: outputs, ..settings("n") }).await;
     done(&agent, "/v1/agent/check/register", &json!({"Name": "wide", "TTL": "1h"})).await;
     done(&agent, "/v1/agent/check/register", &json!({"Name": "narrow", "TTL": "1h", "OutputMaxSize": 3})).await;
     for check in ["wide", "narrow"] {
@@ -238,7 +236,7 @@ async fn ttl_checks_keep_their_state_over_a_restart_and_lapse_after_it() {
     let dir = tempfile::tempdir().unwrap();
     let settings = || kvstore::config::Agent {
         engine: kvstore::config::Engine::Embedded { data_dir: dir.path().into() },
-        ..common::settings("n")
+        ..settings("n")
     };
     let agent = Agent::with(settings()).await;
     for (word, ttl) in [("pass", "3s"), ("warn", "1h"), ("fail", "1h")] {

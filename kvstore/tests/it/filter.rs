@@ -1,12 +1,10 @@
 //! `?filter=` from outside: on every list, in waits, and when it is wrong.
 
-mod common;
-
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use common::Agent;
+use crate::common::Agent;
 
 async fn put(agent: &Agent, path: &str, body: Value) {
     let response = reqwest::Client::new().put(format!("{}{path}", agent.base)).body(body.to_string()).send().await;

@@ -3,10 +3,7 @@
 //! Numbers under `*Index` count as equal if both or neither are 0; UUIDs count as equal if the same ones are equal in
 //! both runs. The texts of errors are not compared: ours may be clearer.
 
-mod common;
-#[path = "wire/keys.rs"]
 mod keys;
-#[path = "wire/renaming.rs"]
 mod renaming;
 
 use std::{collections::HashMap, path::Path};
@@ -14,6 +11,8 @@ use std::{collections::HashMap, path::Path};
 use rand::{SeedableRng as _, rngs::StdRng};
 use renaming::Renaming;
 use serde_json::Value;
+
+use crate::common::Agent;
 
 /// Steps that this version does not answer as recorded, each with the reason. A step that does is to be taken off.
 const NOT_YET: &[(&str, &[usize], &str)] = &[
@@ -175,7 +174,7 @@ async fn play(base: &str, file: &Path, renaming: &Renaming) -> (usize, Vec<Strin
 
 /// Plays all recordings one after the other; gives the number of steps and what was not as recorded.
 async fn play_all(renaming: &Renaming) -> (usize, Vec<String>) {
-    let agent = common::Agent::start(&renaming.name("wire-node")).await;
+    let agent = Agent::start(&renaming.name("wire-node")).await;
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/consul/http");
     let mut files: Vec<_> = std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
@@ -213,7 +212,7 @@ async fn recorded_exchanges_are_answered_whatever_the_names_ids_and_values() {
 #[tokio::test]
 async fn random_requests_on_keys_are_answered_as_a_model_says() {
     for seed in seeds(4) {
-        let agent = common::Agent::start("n").await;
+        let agent = Agent::start("n").await;
         println!("SEED={seed}");
         keys::play(&agent.base, &mut StdRng::seed_from_u64(seed), 250).await;
     }

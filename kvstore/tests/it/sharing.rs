@@ -1,8 +1,6 @@
 //! Answers are shared between those who ask the same, and a wait ends only with a change that shows; from outside:
 //! never with bytes of other rows, and never without a change that the client should have seen.
 
-mod common;
-
 use std::time::{Duration, Instant};
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
@@ -10,7 +8,7 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use common::Agent;
+use crate::common::Agent;
 
 const STEPS: usize = 120;
 

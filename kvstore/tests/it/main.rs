@@ -1,0 +1,14 @@
+//! An agent in this process, and what speaks to it from outside: one binary, as each that links the agent is large.
+
+mod agent_api;
+mod checks;
+mod common;
+mod complaints;
+mod filter;
+mod http;
+mod locks;
+mod prepared_query;
+mod sharing;
+mod snapshot;
+mod strict;
+mod wire;
