@@ -38,13 +38,13 @@ fn every_fault_of_all_files_is_said_at_once() {
     let path = |name: &str| dir.path().join(name).display().to_string();
     fs::write(path("a.yaml"), "node: n1\ndata_dri: /x\n").unwrap();
     fs::write(path("b.json"), "{\n \"ports\": {\"http\": \"x\"}\n}").unwrap();
-    fs::write(path("c.hcl"), "node_name = \"x\"").unwrap();
+    fs::write(path("c.hcl"), "node_nmae = \"x\"").unwrap();
     fs::write(path("notes.txt"), "not read").unwrap();
     let all = [
         "3 faults",
         "a.yaml:2  data_dri: unknown key; did you mean \"data_dir\"?",
         "b.json:2  ports.http:",
-        "c.hcl  HCL is not read",
+        "c.hcl  node_nmae: unknown key; did you mean \"node_name\"?",
     ];
     let directory = dir.path().display().to_string();
     refused(&run(&["agent", "--dev", "--config", &directory]), 2, &all);
