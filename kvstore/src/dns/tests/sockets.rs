@@ -188,7 +188,8 @@ async fn an_address_that_is_taken_is_told_with_the_way_out() {
         Dns::new(DnsConfig::default(), snapshots, None).unwrap()
     };
     let tcp = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+    // A port that is free for TCP, which other tests take ports for too.
+    let udp = UdpSocket::bind(std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()).unwrap();
     let first = start("127.0.0.1:0", 1);
     for (address, transport) in
         [(tcp.local_addr().unwrap(), "TCP"), (udp.local_addr().unwrap(), "UDP"), (first.address, "TCP")]
