@@ -113,9 +113,7 @@ impl Agent {
         };
         resolve::resolve(layer, &host::facts(), &mut Vec::new()).expect("it has no fault")
     }
-}
 
-impl Agent {
     /// Where callers are looked for; none where versions do not matter, as in Consul.
     pub(crate) fn callers(&self) -> Option<Callers> {
         let callers = Callers { here: NodeKey::new(&self.node_name).ok(), routable: self.routable.clone() };

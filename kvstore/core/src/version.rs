@@ -16,7 +16,10 @@ use crate::{
 };
 
 /// The metadata that names an instance's version.
-const META: &str = "version";
+pub const META: &str = "version";
+
+/// Keys that say which version of a service is live begin so.
+pub const RELEASES: &str = "release/";
 
 /// Tagged addresses of this prefix are a container's own, one a network.
 const NETWORK_TAG: &str = "net.";
@@ -54,7 +57,7 @@ impl Callers {
 /// The key that says which version of a service is live.
 #[allow(clippy::missing_panics_doc)] // it is not empty
 pub fn release_key(service: &ServiceKey) -> Key {
-    Key::new(&format!("release/{service}")).expect("not empty")
+    Key::new(&format!("{RELEASES}{service}")).expect("not empty")
 }
 
 /// The version that an instance says it has.

@@ -6,6 +6,7 @@ use kvstore_client::{
     Client, KvPut,
     types::{CheckStatus, ServiceEntry},
 };
+use kvstore_core::version::{META, RELEASES};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -14,9 +15,6 @@ use super::{
     registry::RegistryArgs,
     table::{columns, row},
 };
-
-/// The key that the registry reads: the version that is live.
-const LIVE: &str = "release/";
 
 /// What was live when: a list, newest first.
 const HISTORY: &str = "release-history/";
@@ -124,16 +122,16 @@ fn shown_history(releases: &[Release]) -> String {
 
 /// The live version of each service that has one.
 async fn all(client: &Client) -> Result<BTreeMap<String, String>, Failure> {
-    let entries = client.kv_list(LIVE, None).await?.value;
+    let entries = client.kv_list(RELEASES, None).await?.value;
     let live = entries.into_iter().map(|entry| {
-        let service = entry.key.strip_prefix(LIVE).unwrap_or(&entry.key).to_owned();
+        let service = entry.key.strip_prefix(RELEASES).unwrap_or(&entry.key).to_owned();
         (service, text(&entry.value))
     });
     Ok(live.collect())
 }
 
 async fn live(client: &Client, service: &str) -> Result<Option<String>, Failure> {
-    let entry = client.kv_get(&format!("{LIVE}{service}"), None).await?.value;
+    let entry = client.kv_get(&format!("{RELEASES}{service}"), None).await?.value;
     Ok(entry.map(|entry| text(&entry.value)))
 }
 
@@ -158,7 +156,7 @@ async fn versions(client: &Client, service: &str) -> Result<Vec<Version>, Failur
 }
 
 fn version_of(entry: &ServiceEntry) -> String {
-    entry.service.meta.as_ref().and_then(|meta| meta.get("version")).cloned().unwrap_or_default()
+    entry.service.meta.as_ref().and_then(|meta| meta.get(META)).cloned().unwrap_or_default()
 }
 
 /// The index of the history's key, 0 without one, and what it says.
@@ -175,7 +173,7 @@ async fn history(client: &Client, service: &str) -> Result<(u64, Vec<Release>), 
 async fn change(client: &Client, service: &str, version: Option<String>) -> Result<Vec<u8>, Failure> {
     let there = versions(client, service).await?;
     remember(client, service, version.clone()).await?;
-    let key = format!("{LIVE}{service}");
+    let key = format!("{RELEASES}{service}");
     let Some(version) = version else {
         client.kv_delete(&key, false, None).await?;
         return Ok(format!("No version of {service} is live: who has none gets all\n").into());

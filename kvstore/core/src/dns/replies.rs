@@ -110,10 +110,12 @@ impl Replies {
     ) -> bool {
         let Some(name_end) = end_of_name(packet) else { return false };
         self.set_key(packet, name_end);
-        if let Some(Kept::OfVersions) = self.kept.find(&self.key[..]) {
+        let mut kept = self.kept.find(&self.key[..]);
+        if let Some(Kept::OfVersions) = kept {
             self.add_version(version());
+            kept = self.kept.find(&self.key[..]);
         }
-        let Some(Kept::Reply(reply)) = self.kept.find(&self.key[..]) else { return false };
+        let Some(Kept::Reply(reply)) = kept else { return false };
         if !reply.is_right(state, unix_seconds) {
             return false;
         }
