@@ -21,7 +21,13 @@ pub(super) fn follow(app: &App, call: &Call) -> Answer {
     tracing::info!(%level, "a client follows the log");
     let next = move |state| async move {
         let (mut follower, shutdown): (crate::logging::Follower, tokio_util::sync::CancellationToken) = state?;
-        match shutdown.run_until_cancelled(follower.next()).await.flatten()? {
+        // What was written before the stop is told first: the reason for it is.
+        let line = tokio::select! {
+            biased;
+            line = follower.next() => line,
+            () = shutdown.cancelled() => None,
+        };
+        match line? {
             Ok(line) => {
                 let shown = if as_json { line.json() } else { line.text() };
                 Some((Bytes::from(shown), Some((follower, shutdown))))
