@@ -162,11 +162,6 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// IPv4 if there is one.
-    pub fn address(&self) -> Option<IpAddr> {
-        self.ipv4.map(IpAddr::V4).or(self.ipv6.map(IpAddr::V6))
-    }
-
     /// Docker's spelling, where an empty text is no address.
     pub fn from_docker(settings: &EndpointSettings) -> Self {
         Self { ipv4: address(settings.ip_address.as_deref()), ipv6: address(settings.global_ipv6_address.as_deref()) }
@@ -370,7 +365,7 @@ pub(crate) mod tests {
         assert_eq!(got.exposed, BTreeSet::from([port]));
         let text: Vec<_> = got.bindings[&port].iter().map(|b| format!("{} {}", b.port, b.address)).collect();
         assert_eq!(text, ["18080 0.0.0.0", "18080 ::"]);
-        assert_eq!(got.networks["bridge"].address(), Some("172.17.0.2".parse().unwrap()));
+        assert_eq!(got.networks["bridge"].ipv4, Some("172.17.0.2".parse().unwrap()));
         assert!(got.env.is_empty() && got.problems.is_empty());
     }
 
@@ -397,7 +392,7 @@ pub(crate) mod tests {
         assert_eq!(got.problems.len(), 6, "{:?}", got.problems);
         assert_eq!(got.exposed.len(), 1);
         assert_eq!(got.bindings[&"81".parse().unwrap()].len(), 1);
-        assert_eq!(got.networks["odd"].address(), None);
+        assert_eq!(got.networks["odd"], Endpoint::default());
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! `registrar list` and `registrar explain`: what would be registered, and why not. Asks Docker once, and the registry
 //! nothing.
 
-use std::{fmt::Write, net::IpAddr};
+use std::fmt::Write;
 
 use serde::Serialize;
 
 use crate::{
-    Error, address, checks,
+    Error, checks,
     config::Config,
     container::Container,
     docker::Connection,
@@ -44,13 +44,11 @@ struct Line {
 /// [`Error::Docker`], [`Error::Address`], [`Error::NoContainer`]
 pub async fn explain(config: &Config, name: Option<&str>) -> Result<Vec<Explanation>, Error> {
     let (docker, identity) = Connection::open(&config.docker).await?;
-    let address = match config.address {
-        Some(address) => address,
-        None => route(&config.registry.addresses).await.map_err(Error::Address)?,
-    };
+    let registry = config.registry.addresses.first().map(String::as_str).unwrap_or_default();
+    let address = config.address.resolve(config.policy.family, registry).await.map_err(Error::Address)?;
     let mark = Mark { docker: identity.id.clone(), state: "-".into() };
     let mut world = World::default();
-    world.set_policy(config.policy.policy(&identity, address, config.address.is_some(), mark));
+    world.set_policy(config.policy.policy(&identity, address, config.address.is_forced(), mark));
     for listed in docker.list().await? {
         let Some(id) = listed.id else { continue };
         if let Some(container) = docker.inspect(&id).await?.and_then(|answer| Container::from_docker(answer).ok()) {
@@ -66,11 +64,6 @@ pub async fn explain(config: &Config, name: Option<&str>) -> Result<Vec<Explanat
         Some(name) if all.is_empty() => Err(Error::NoContainer(name.to_owned())),
         _ => Ok(all),
     }
-}
-
-async fn route(registries: &[String]) -> std::io::Result<IpAddr> {
-    let first = registries.first().map(String::as_str).unwrap_or_default();
-    address::toward(first).await
 }
 
 impl World {

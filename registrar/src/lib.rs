@@ -37,7 +37,7 @@ pub enum Error {
     #[error(transparent)]
     Docker(#[from] docker::Error),
     /// This host's address is not known; only for commands that ask once.
-    #[error("cannot tell this host's address on the way to the registry; give it by --ip")]
+    #[error("cannot tell this host's address, also not on the way to the registry; give it by --ip")]
     Address(#[source] std::io::Error),
     /// There is no such container.
     #[error("no running container is named {0:?}; docker ps shows the names")]

@@ -12,11 +12,13 @@ use kvstore_client::types::{CheckStatus, ServiceRegistration, Weights};
 use serde::Serialize;
 
 use crate::{
+    address::Family,
     checks,
     container::{Container, Port, Protocol},
     plan::Mark,
     variables::{Variables, list},
 };
+use meta::{COMPOSE_SERVICE, SWARM_SERVICE};
 use ports::{Candidate, candidates};
 
 /// Of names, ids and tags: above this nobody can have meant it.
@@ -30,6 +32,8 @@ pub struct Policy {
     pub host: String,
     /// Where published ports are reached.
     pub address: IpAddr,
+    /// Where those of the other family reach them.
+    pub other_address: Option<IpAddr>,
     /// `address` was configured, so it also stands for ports published on another address of the host.
     pub address_is_forced: bool,
     /// Register container address and container port instead of the published ones.
@@ -38,8 +42,16 @@ pub struct Policy {
     pub explicit: bool,
     /// With `internal`: the network whose address counts.
     pub network: Option<String>,
+    /// Which of a container's own addresses count.
+    pub family: Family,
+    /// The label whose value is the address of a container's ports.
+    pub ip_label: Option<String>,
     /// Where a name comes from when there is no `SERVICE_NAME`.
     pub name_from: NameFrom,
+    /// Whether the port is part of the name where several are registered.
+    pub port_suffix: bool,
+    /// The tag of the image stands for a missing `SERVICE_VERSION`.
+    pub version_from_tag: bool,
     /// Added to every instance.
     pub tags: Vec<String>,
     /// The registry runs no probes for us (`--node`).
@@ -51,14 +63,14 @@ pub struct Policy {
 /// The name of a service when no `SERVICE_NAME` gives it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum NameFrom {
-    /// The last part of the image's name, without its tag.
+    /// The last part of the image's name, without its tag; of a swarm's task, the swarm's service.
     #[default]
     Image,
     /// `docker run -h NAME`; the image where none was given.
     Hostname,
     /// The container's name.
     Container,
-    /// Compose's service; the image outside of a compose project.
+    /// Compose's or the swarm's service; the image elsewhere.
     ComposeService,
 }
 
@@ -122,7 +134,7 @@ pub fn map(container: &Container, network: Network<'_>, policy: &Policy) -> Mapp
             }
         })
         .collect();
-    let several = wanted.len() > 1;
+    let several = wanted.len() > 1 && policy.port_suffix;
     for (candidate, variables) in wanted {
         let port = candidate.port;
         match instance(container, policy, candidate, &variables, several, &mut mapped.warnings) {
@@ -227,10 +239,13 @@ fn service_name(
 
 fn default_name(container: &Container, from: NameFrom) -> String {
     let found = match from {
-        NameFrom::Image => None,
+        // the image of a task says less than the swarm's own name for it
+        NameFrom::Image => container.labels.get(SWARM_SERVICE).cloned(),
         NameFrom::Hostname => container.hostname.clone(),
         NameFrom::Container => Some(container.name.clone()),
-        NameFrom::ComposeService => container.labels.get("com.docker.compose.service").cloned(),
+        NameFrom::ComposeService => {
+            container.labels.get(COMPOSE_SERVICE).or(container.labels.get(SWARM_SERVICE)).cloned()
+        }
     };
     found.unwrap_or_else(|| {
         let last = container.image.rsplit('/').next().unwrap_or_default();

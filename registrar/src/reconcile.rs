@@ -3,7 +3,6 @@
 
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -18,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
+    address::HostAddress,
     config::{Config, PolicySettings},
     container::Container,
     docker::{
@@ -54,7 +54,7 @@ pub async fn run(config: &Config, registry: Registry, state: String, stop: Cance
     let mut reconciler = Reconciler {
         registry,
         settings: config.policy.clone(),
-        address_is_forced: config.address.is_some(),
+        address_is_forced: config.address.is_forced(),
         state,
         mark,
         identity: None,
@@ -84,7 +84,7 @@ struct Reconciler {
     state: String,
     mark: watch::Sender<Option<Mark>>,
     identity: Option<Identity>,
-    address: Option<IpAddr>,
+    address: Option<HostAddress>,
     world: World,
     ledger: Ledger,
     calls: FuturesUnordered<BoxFuture<'static, (Call, Result<(), Error>)>>,
@@ -121,7 +121,7 @@ impl Reconciler {
         while let Some(call) = self.ledger.next(&self.world, Instant::now()) {
             let registry = self.registry.clone();
             self.calls.push(Box::pin(async move {
-                let result = registry.perform(&call.id, &call.action, address).await;
+                let result = registry.perform(&call.id, &call.action, address.main).await;
                 (call, result)
             }));
         }
@@ -286,7 +286,7 @@ impl Reconciler {
         let ids: Touched = ours.map(|(id, _)| id.clone()).collect();
         info!(instances = ids.len(), "removing everything of this host from the registry");
         for id in ids {
-            if let Err(error) = self.registry.perform(&id, &Action::Deregister, address).await {
+            if let Err(error) = self.registry.perform(&id, &Action::Deregister, address.main).await {
                 warn!(id, "cannot be removed: {}", with_causes(&error));
             }
         }
@@ -338,16 +338,21 @@ fn say_done(call: &Call, container: Option<&Container>, was: Option<&str>) {
 
 impl PolicySettings {
     /// What follows for a certain Docker and address.
-    pub fn policy(&self, identity: &Identity, address: IpAddr, address_is_forced: bool, mark: Mark) -> Policy {
+    pub fn policy(&self, identity: &Identity, address: HostAddress, address_is_forced: bool, mark: Mark) -> Policy {
         let host = self.host_id.clone().unwrap_or_else(|| identity.host.clone());
         Policy {
             host: if host.is_empty() { "localhost".into() } else { host },
-            address,
+            address: address.main,
+            other_address: address.other,
             address_is_forced,
             internal: self.internal,
             explicit: self.explicit,
             network: self.network.clone(),
+            family: self.family,
+            ip_label: self.ip_label.clone(),
             name_from: self.name_from,
+            port_suffix: self.port_suffix,
+            version_from_tag: self.version_from_tag,
             tags: self.tags.clone(),
             probes_are_run: matches!(self.place, Place::Agent),
             mark,

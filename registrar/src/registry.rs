@@ -19,7 +19,7 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 use crate::{
-    address,
+    address::{Family, HostAddress, Source},
     checks::docker_check_id,
     plan::{Action, Actual, Mark, Registered, registered},
 };
@@ -45,8 +45,9 @@ pub enum Place {
 pub struct Registry {
     client: Client,
     place: Place,
-    /// This host's address, if it was configured.
-    address: Option<IpAddr>,
+    /// Where this host's address comes from, and of which family it is.
+    source: Source,
+    family: Family,
     /// Whether it was seen to refuse a TTL, as one does that keeps strictly to Consul.
     keeps_no_time: AtomicBool,
     /// Set to have a view at once.
@@ -60,7 +61,7 @@ enum Trouble {
     Call(#[from] Error),
     #[error("node {node} is kept by another registrar, {other}; this one is {ours} and waits until that one is gone")]
     Rival { node: String, other: String, ours: String },
-    #[error("cannot tell this host's address on the way to the registry at {registry}; give it by --ip")]
+    #[error("cannot tell this host's address, also not on the way to the registry at {registry}; give it by --ip")]
     Address {
         registry: String,
         #[source]
@@ -70,8 +71,8 @@ enum Trouble {
 
 impl Registry {
     /// Nothing is sent yet.
-    pub fn new(client: Client, place: Place, address: Option<IpAddr>) -> Self {
-        Self { client, place, address, keeps_no_time: AtomicBool::new(false), look: Notify::new() }
+    pub fn new(client: Client, place: Place, source: Source, family: Family) -> Self {
+        Self { client, place, source, family, keeps_no_time: AtomicBool::new(false), look: Notify::new() }
     }
 
     /// Does `action` about `id`.
@@ -174,12 +175,10 @@ impl Registry {
         Ok(())
     }
 
-    async fn own_address(&self) -> Result<IpAddr, Trouble> {
-        if let Some(address) = self.address {
-            return Ok(address);
-        }
+    async fn own_address(&self) -> Result<HostAddress, Trouble> {
         let registry = self.client.address();
-        address::toward(registry).await.map_err(|source| Trouble::Address { registry: registry.to_owned(), source })
+        let found = self.source.resolve(self.family, registry).await;
+        found.map_err(|source| Trouble::Address { registry: registry.to_owned(), source })
     }
 
     async fn node_name(&self) -> Result<String, Error> {

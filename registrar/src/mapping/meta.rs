@@ -16,6 +16,18 @@ const MAX_META_PAIRS: usize = 64;
 const MAX_META_KEY_BYTES: usize = 128;
 const MAX_META_VALUE_BYTES: usize = 512;
 
+pub(super) const COMPOSE_SERVICE: &str = "com.docker.compose.service";
+pub(super) const SWARM_SERVICE: &str = "com.docker.swarm.service.name";
+/// Labels of Docker's own tools, and what they are called in the metadata.
+const TOOLS: [(&str, &str); 6] = [
+    ("com.docker.compose.project", "compose-project"),
+    (COMPOSE_SERVICE, "compose-service"),
+    ("com.docker.stack.namespace", "swarm-stack"),
+    (SWARM_SERVICE, "swarm-service"),
+    ("com.docker.swarm.task.name", "swarm-task"),
+    ("com.docker.swarm.node.id", "swarm-node"),
+];
+
 /// Keys that are settings, not facts for others.
 fn is_setting(key: &str) -> bool {
     ["name", "id", "tags", "ignore", "ports", "network", "weight", "warning_weight"].contains(&key)
@@ -36,6 +48,14 @@ pub(super) fn meta(
     if !probes.is_empty() {
         meta.insert(META_CHECKS.into(), fingerprint(probes));
     }
+    for (label, key) in TOOLS {
+        if let Some(value) = container.labels.get(label) {
+            meta.insert(key.into(), meta_value(key, value, warnings));
+        }
+    }
+    if let (true, None, Some(tag)) = (policy.version_from_tag, variables.get("version"), tag(&container.image)) {
+        meta.insert("version".into(), meta_value("version", tag, warnings));
+    }
     for (key, value) in variables.iter().filter(|(key, _)| !is_setting(key)) {
         let key = meta_key(key, warnings);
         if key.is_empty() || meta.contains_key(&key) {
@@ -48,6 +68,13 @@ pub(super) fn meta(
         }
     }
     meta
+}
+
+/// The version that an image's name tells: `latest` and a digest are none.
+fn tag(image: &str) -> Option<&str> {
+    let image = image.split('@').next()?;
+    let (_, tag) = image.rsplit('/').next()?.split_once(':')?;
+    (!tag.is_empty() && tag != "latest" && !image.starts_with("sha256:")).then_some(tag)
 }
 
 fn meta_key(key: &str, warnings: &mut Vec<String>) -> String {

@@ -8,11 +8,15 @@ use std::{
 
 use kvstore_client::types::ServiceAddress;
 
-use super::{Mapped, Network, Policy};
+use super::{Mapped, Network, Policy, meta::SWARM_SERVICE};
 use crate::{
+    address::Family,
     container::{Binding, Container, Endpoint, NetworkMode, Port},
     variables::{Variables, list},
 };
+
+/// The network of a swarm's own load balancing: an address on it serves nobody else.
+const INGRESS: &str = "ingress";
 
 /// A port with the address it answers on.
 pub(super) struct Candidate {
@@ -20,6 +24,12 @@ pub(super) struct Candidate {
     pub(super) address: SocketAddr,
     pub(super) tagged: BTreeMap<String, ServiceAddress>,
     pub(super) extra_meta: Vec<(&'static str, String)>,
+}
+
+impl Candidate {
+    fn new(port: Port, address: SocketAddr) -> Self {
+        Self { port, address, tagged: BTreeMap::new(), extra_meta: Vec::new() }
+    }
 }
 
 /// Every port that could be registered, lowest first.
@@ -54,21 +64,51 @@ pub(super) fn candidates(
             mapped.skip("-", format!("it uses the network of container {name}, which does not run"));
             Vec::new()
         }
-        NetworkMode::Host => of_host(&exposed, policy, mapped),
+        NetworkMode::Host => of_host(container, &exposed, policy, mapped),
         NetworkMode::Networks if policy.internal => of_network(container, home, exposed, &general, policy, mapped),
+        NetworkMode::Networks if is_task(container) => of_task(container, home, exposed, &general, policy, mapped),
         NetworkMode::Networks => published(container, home, &exposed, policy, mapped),
     }
 }
 
-fn of_host(exposed: &BTreeSet<Port>, policy: &Policy, mapped: &mut Mapped) -> Vec<Candidate> {
+fn is_task(container: &Container) -> bool {
+    container.labels.contains_key(SWARM_SERVICE)
+}
+
+/// A task is reached at the ports that it publishes on its host, and at the others on its overlay network: what the swarm
+/// publishes for it leads to any task.
+fn of_task(
+    container: &Container,
+    home: &Container,
+    mut ports: BTreeSet<Port>,
+    general: &Variables,
+    policy: &Policy,
+    mapped: &mut Mapped,
+) -> Vec<Candidate> {
+    let is_bound = |port: &Port| home.bindings.get(port).is_some_and(|bindings| !bindings.is_empty());
+    let bound: BTreeSet<Port> = ports.iter().copied().filter(is_bound).collect();
+    ports.retain(|port| !bound.contains(port));
+    let mut all = if home.bindings.keys().any(is_bound) {
+        published(container, home, &bound, policy, mapped)
+    } else {
+        Vec::new()
+    };
+    if !ports.is_empty() || all.is_empty() {
+        all.extend(of_network(container, home, ports, general, policy, mapped));
+    }
+    all.sort_by_key(|candidate| candidate.port);
+    all
+}
+
+fn of_host(container: &Container, exposed: &BTreeSet<Port>, policy: &Policy, mapped: &mut Mapped) -> Vec<Candidate> {
     if exposed.is_empty() {
         mapped.skip("-", "host network, and no port is exposed: name them with EXPOSE or SERVICE_PORTS");
     }
+    let beside = |port: Port| policy.other_address.map(|other| (lan(other), service_address(other, port.number)));
+    let address = labelled(container, policy, mapped).unwrap_or(policy.address);
     let at_host = |port: &Port| Candidate {
-        port: *port,
-        address: SocketAddr::new(policy.address, port.number),
-        tagged: BTreeMap::new(),
-        extra_meta: Vec::new(),
+        tagged: beside(*port).into_iter().collect(),
+        ..Candidate::new(*port, SocketAddr::new(address, port.number))
     };
     exposed.iter().map(at_host).collect()
 }
@@ -81,11 +121,15 @@ fn of_network(
     policy: &Policy,
     mapped: &mut Mapped,
 ) -> Vec<Candidate> {
-    if std::ptr::eq(container, home) {
+    if std::ptr::eq(container, home) && policy.internal {
         ports.extend(home.bindings.keys());
     }
+    if let Some(address) = labelled(container, policy, mapped) {
+        let at = |port: Port| Candidate::new(port, SocketAddr::new(address, port.number));
+        return ports.into_iter().map(at).collect();
+    }
     let wanted = general.get("network").or(policy.network.as_deref());
-    let endpoint = match choose(&home.networks, wanted) {
+    let endpoint = match choose(&home.networks, wanted, policy.family) {
         Ok(endpoint) => endpoint,
         Err(why) => {
             mapped.skip("-", why);
@@ -96,34 +140,52 @@ fn of_network(
         mapped.skip("-", "no port is exposed");
     }
     let reach = |port: Port| {
-        let mut tagged = on_networks(home, port);
-        if let (Some(_), Some(v6)) = (endpoint.ipv4, endpoint.ipv6) {
-            tagged.insert("lan_ipv6".into(), service_address(v6.into(), port));
+        let address = SocketAddr::new(address_of(endpoint, policy.family)?, port.number);
+        let mut tagged = on_networks(home, port, policy.family);
+        if let (Some(_), Some(v6), Family::Both) = (endpoint.ipv4, endpoint.ipv6, policy.family) {
+            tagged.insert("lan_ipv6".into(), service_address(v6.into(), port.number));
         }
-        Some(Candidate {
-            port,
-            address: SocketAddr::new(endpoint.address()?, port.number),
-            tagged,
-            extra_meta: Vec::new(),
-        })
+        Some(Candidate { tagged, ..Candidate::new(port, address) })
     };
     ports.into_iter().filter_map(reach).collect()
 }
 
-/// The network that was asked for; else Docker's default one; else the first by name.
-fn choose<'a>(networks: &'a BTreeMap<String, Endpoint>, wanted: Option<&str>) -> Result<&'a Endpoint, String> {
+/// The network that was asked for; else Docker's default one; else the first by name, but not the one where a swarm
+/// balances by itself.
+fn choose<'a>(
+    networks: &'a BTreeMap<String, Endpoint>,
+    wanted: Option<&str>,
+    family: Family,
+) -> Result<&'a Endpoint, String> {
     if let Some(name) = wanted {
         let endpoint = networks.get(name).ok_or_else(|| {
             let all = networks.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
             format!("it is not on network {name}, but on: {all}")
         })?;
         let unready = || format!("it has no address on network {name}");
-        return endpoint.address().map(|_| endpoint).ok_or_else(unready);
+        return address_of(endpoint, family).map(|_| endpoint).ok_or_else(unready);
     }
-    let usable = |name: &&String| networks[*name].address().is_some();
+    let usable = |name: &&String| address_of(&networks[*name], family).is_some() && *name != INGRESS;
     let default = networks.get_key_value("bridge").map(|(name, _)| name).filter(usable);
     let name = default.or_else(|| networks.keys().find(usable));
     name.map(|name| &networks[name]).ok_or_else(|| "it has no address on any network".into())
+}
+
+/// IPv4 if there is one and it is wanted.
+fn address_of(endpoint: &Endpoint, family: Family) -> Option<IpAddr> {
+    let all = [endpoint.ipv4.map(IpAddr::V4), endpoint.ipv6.map(IpAddr::V6)];
+    all.into_iter().flatten().find(|address| family.has(*address))
+}
+
+/// The address that a label of the container gives, with or without a prefix length.
+fn labelled(container: &Container, policy: &Policy, mapped: &mut Mapped) -> Option<IpAddr> {
+    let label = policy.ip_label.as_ref()?;
+    let text = container.labels.get(label)?.trim();
+    let address = text.split('/').next().and_then(|ip| ip.parse().ok());
+    if address.is_none() {
+        mapped.warnings.push(format!("label {label}: {text:?} is no address; ignored"));
+    }
+    address
 }
 
 /// Published ports, at the host's address.
@@ -144,12 +206,19 @@ fn published(
         mapped.skip("-", "it publishes no port");
     }
     let bound = home.bindings.iter().filter(|(port, _)| own || exposed.contains(*port));
-    bound.filter_map(|(port, bindings)| at_binding(home, *port, bindings, policy)).collect()
+    let labelled = labelled(container, policy, mapped);
+    bound.filter_map(|(port, bindings)| at_binding(home, *port, bindings, labelled, policy)).collect()
 }
 
 /// The lowest host port of those that others can best reach: Docker may give IPv4 and IPv6 different ports, and a port
 /// on loopback is worth little beside another one.
-fn at_binding(home: &Container, port: Port, bindings: &[Binding], policy: &Policy) -> Option<Candidate> {
+fn at_binding(
+    home: &Container,
+    port: Port,
+    bindings: &[Binding],
+    labelled: Option<IpAddr>,
+    policy: &Policy,
+) -> Option<Candidate> {
     let farness = |b: &Binding| (b.address.is_ipv4() != policy.address.is_ipv4(), b.address.is_loopback());
     let best = bindings.iter().map(farness).min()?;
     let usable: Vec<_> = bindings.iter().filter(|b| farness(b) == best).collect();
@@ -167,17 +236,33 @@ fn at_binding(home: &Container, port: Port, bindings: &[Binding], policy: &Polic
     let everywhere = first.address.is_unspecified();
     let moved = policy.address_is_forced && !first.address.is_loopback();
     let address = if everywhere || moved { policy.address } else { first.address };
-    Some(Candidate { port, address: SocketAddr::new(address, first.port), tagged: on_networks(home, port), extra_meta })
+    let mut tagged = on_networks(home, port, policy.family);
+    tagged.extend(of_other_family(bindings, policy));
+    let address = SocketAddr::new(labelled.unwrap_or(address), first.port);
+    Some(Candidate { tagged, extra_meta, ..Candidate::new(port, address) })
+}
+
+/// Where those of the other family reach a port that is published for them, too.
+fn of_other_family(bindings: &[Binding], policy: &Policy) -> Option<(String, ServiceAddress)> {
+    let other = policy.other_address?;
+    let fits =
+        |b: &&Binding| b.address.is_ipv4() == other.is_ipv4() && (b.address.is_unspecified() || b.address == other);
+    bindings.iter().find(fits).map(|binding| (lan(other), service_address(other, binding.port)))
+}
+
+/// The name of an address for those in reach, as registries have it.
+fn lan(address: IpAddr) -> String {
+    if address.is_ipv4() { "lan_ipv4".into() } else { "lan_ipv6".into() }
 }
 
 /// The container's own addresses, as `net.NAME`: who shares a network can go there directly.
-fn on_networks(home: &Container, port: Port) -> BTreeMap<String, ServiceAddress> {
+fn on_networks(home: &Container, port: Port, family: Family) -> BTreeMap<String, ServiceAddress> {
     let reach = |(name, endpoint): (&String, &Endpoint)| {
-        Some((format!("net.{name}"), service_address(endpoint.address()?, port)))
+        Some((format!("net.{name}"), service_address(address_of(endpoint, family)?, port.number)))
     };
     home.networks.iter().filter_map(reach).collect()
 }
 
-fn service_address(address: IpAddr, port: Port) -> ServiceAddress {
-    ServiceAddress { address: address.to_string(), port: port.number }
+fn service_address(address: IpAddr, port: u16) -> ServiceAddress {
+    ServiceAddress { address: address.to_string(), port }
 }

@@ -6,11 +6,16 @@ pub(crate) fn policy() -> Policy {
     Policy {
         host: "vm".into(),
         address: "10.0.0.1".parse().unwrap(),
+        other_address: None,
         address_is_forced: false,
         internal: false,
         explicit: false,
         network: None,
+        family: Family::Both,
+        ip_label: None,
         name_from: NameFrom::Image,
+        port_suffix: true,
+        version_from_tag: false,
         tags: Vec::new(),
         probes_are_run: true,
         mark: Mark { docker: "DOCK:ER".into(), state: "uuid".into() },
@@ -339,4 +344,105 @@ fn metadata_has_limits() {
         &policy(),
     );
     assert_eq!(cut.instances[0].service.meta["n"].len(), 512);
+}
+
+#[test]
+fn registrator_added_the_port_though_nobody_wanted_it() {
+    let patch =
+        json!({"NetworkSettings": {"Ports": ports(&[("80/tcp", &[("0.0.0.0", 1)]), ("443/tcp", &[("0.0.0.0", 2)])])}});
+    let policy = Policy { port_suffix: false, ..policy() };
+    check(&policy, &patch, &["vm:web:80 hello 10.0.0.1:1", "vm:web:443 hello 10.0.0.1:2"]);
+}
+
+#[test]
+fn one_family_or_both() {
+    let both = json!({"NetworkSettings": {"Ports": ports(&[("80/tcp", &[("0.0.0.0", 32773), ("::", 32772)])]),
+        "Networks": {"bridge": {"GlobalIPv6Address": "fd00::2"}}}});
+    let of = |family, policy: Policy| Policy { family, ..policy };
+    let mapped = check(&of(Family::Ipv4, internal()), &both, &["vm:web:80 hello 172.17.0.2:80"]);
+    assert!(!mapped.instances[0].service.tagged_addresses.contains_key("lan_ipv6"));
+    let mapped = check(&of(Family::Ipv6, internal()), &both, &["vm:web:80 hello fd00::2:80"]);
+    assert_eq!(mapped.instances[0].service.tagged_addresses["net.bridge"].address, "fd00::2");
+    check(&of(Family::Ipv6, internal()), &json!({}), &[]);
+    let other = Policy { other_address: "fd00::1".parse().ok(), ..policy() };
+    let mapped = check(&other, &both, &["vm:web:80 hello 10.0.0.1:32773"]);
+    let beside = &mapped.instances[0].service.tagged_addresses["lan_ipv6"];
+    assert_eq!((beside.address.as_str(), beside.port), ("fd00::1", 32772));
+    let v4_only = json!({"NetworkSettings": {"Ports": ports(&[("80/tcp", &[("0.0.0.0", 1)])])}});
+    let mapped = check(&other, &v4_only, &["vm:web:80 hello 10.0.0.1:1"]);
+    assert!(!mapped.instances[0].service.tagged_addresses.contains_key("lan_ipv6"), "nobody listens there");
+    let host = json!({"HostConfig": {"NetworkMode": "host"}, "NetworkSettings": {"Networks": {"bridge": null}}});
+    let mapped = check(&other, &host, &["vm:web:80 hello 10.0.0.1:80"]);
+    assert_eq!(mapped.instances[0].service.tagged_addresses["lan_ipv6"].address, "fd00::1");
+}
+
+#[test]
+fn the_address_from_a_label() {
+    let policy = |internal| Policy { ip_label: Some("net.ip".into()), internal, ..policy() };
+    let patch = |ip: &str| json!({"Config": {"Labels": {"net.ip": ip}}});
+    check(&policy(false), &patch("10.42.0.7/16"), &["vm:web:80 hello 10.42.0.7:18080"]);
+    check(&policy(true), &patch("10.42.0.7/16"), &["vm:web:80 hello 10.42.0.7:80"]);
+    check(&policy(true), &json!({}), &["vm:web:80 hello 172.17.0.2:80"]);
+    let mapped = check(&policy(true), &patch("nowhere"), &["vm:web:80 hello 172.17.0.2:80"]);
+    assert!(mapped.warnings[0].contains("net.ip"), "{:?}", mapped.warnings);
+    // a network that Docker knows nothing of
+    let foreign =
+        json!({"Config": {"Labels": {"net.ip": "10.42.0.7"}}, "NetworkSettings": {"Networks": {"bridge": null}}});
+    check(&policy(true), &foreign, &["vm:web:80 hello 10.42.0.7:80"]);
+}
+
+#[test]
+fn the_version_from_the_tag_of_the_image() {
+    let policy = Policy { version_from_tag: true, ..policy() };
+    for (image, env, version) in [
+        ("reg.example:5000/acme/web:2.1", "A=b", Some("2.1")),
+        ("acme/web:2.1@sha256:abc", "A=b", Some("2.1")),
+        ("reg.example:5000/acme/web", "A=b", None),
+        ("web:latest", "A=b", None),
+        ("sha256:0123", "A=b", None),
+        ("web@sha256:0123", "A=b", None),
+        ("web:2.1", "SERVICE_VERSION=3", Some("3")),
+    ] {
+        let mapped = map(&container(&json!({"Config": {"Image": image, "Env": [env]}})), Network::Own, &policy);
+        let found = mapped.instances[0].service.meta.get("version").map(String::as_str);
+        assert_eq!(found, version, "{image} {env}");
+    }
+    let mapped =
+        check(&super::tests::policy(), &json!({"Config": {"Image": "web:2.1"}}), &["vm:web:80 web 10.0.0.1:18080"]);
+    assert!(!mapped.instances[0].service.meta.contains_key("version"));
+}
+
+#[test]
+fn what_compose_says_is_metadata() {
+    let patch = json!({"Config": {"Labels": {"com.docker.compose.project": "shop", "com.docker.compose.service": "front",
+        "com.docker.compose.oneoff": "False"}}});
+    let mapped = check(&policy(), &patch, &["vm:web:80 hello 10.0.0.1:18080"]);
+    let own: Vec<_> = mapped.instances[0].service.meta.iter().filter(|(k, _)| !k.starts_with("registrar")).collect();
+    assert_eq!(format!("{own:?}"), r#"[("compose-project", "shop"), ("compose-service", "front")]"#);
+}
+
+#[test]
+fn registrator_did_not_see_the_tasks_of_a_swarm() {
+    let task = |patch: &Value| {
+        let mut task = json!({"Name": "/shop_web.1.x7", "Config": {"Labels": {"com.docker.swarm.service.name": "shop_web",
+            "com.docker.swarm.task.name": "shop_web.1.x7", "com.docker.stack.namespace": "shop"}},
+            "NetworkSettings": {"Ports": {"80/tcp": null}, "Networks": {"bridge": null,
+                "ingress": {"IPAddress": "10.0.0.5"}, "shop_front": {"IPAddress": "10.0.1.5"}}}});
+        crate::container::tests::merge(&mut task, patch);
+        task
+    };
+    for policy in [policy(), internal()] {
+        let mapped = check(&policy, &task(&json!({})), &["vm:shop_web.1.x7:80 shop_web 10.0.1.5:80"]);
+        let meta = &mapped.instances[0].service.meta;
+        assert_eq!((meta["swarm-service"].as_str(), meta["swarm-stack"].as_str()), ("shop_web", "shop"));
+    }
+    let on_host = json!({"NetworkSettings": {"Ports": {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]}}});
+    check(&policy(), &task(&on_host), &["vm:shop_web.1.x7:80 shop_web 10.0.0.1:8080"]);
+    let balanced_only = json!({"NetworkSettings": {"Networks": {"shop_front": null}}});
+    check(&policy(), &task(&balanced_only), &[]);
+    check(
+        &policy(),
+        &task(&json!({"Config": {"Env": ["SERVICE_NAME=shop"]}})),
+        &["vm:shop_web.1.x7:80 shop 10.0.1.5:80"],
+    );
 }

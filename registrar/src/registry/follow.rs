@@ -2,7 +2,6 @@
 //! Keeps the host's own node alive meanwhile.
 
 use std::{
-    net::IpAddr,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -15,7 +14,10 @@ use tokio::{
 use tracing::{debug, info, warn};
 
 use super::{Place, Registry, Trouble};
-use crate::plan::{Mark, Registered};
+use crate::{
+    address::HostAddress,
+    plan::{Mark, Registered},
+};
 
 /// Longest single wait for a change.
 const WATCH: Duration = Duration::from_mins(1);
@@ -33,8 +35,8 @@ pub struct View {
     pub registered: Registered,
     /// When it was asked for.
     pub asked: Instant,
-    /// This host's address on the way to the registry.
-    pub address: IpAddr,
+    /// This host's address.
+    pub address: HostAddress,
     /// What made us look.
     pub cause: &'static str,
 }
@@ -90,7 +92,7 @@ struct Follower {
 /// With what the last view was asked for and announced.
 struct Said<'a> {
     mark: &'a Mark,
-    address: IpAddr,
+    address: HostAddress,
     asked: Instant,
 }
 
@@ -110,7 +112,7 @@ impl Follower {
             let registered = registry.view(&mark).await?;
             let address = registry.own_address().await?;
             if cause == "start" {
-                registry.announce(&mark, address).await?;
+                registry.announce(&mark, address.main).await?;
                 beat.reset();
             }
             backoff.reset();
@@ -167,7 +169,7 @@ impl Follower {
                 () = &mut resync, if found.is_none() => found = Some("resync"),
                 () = &mut gap, if found.is_some() => return Ok(found.unwrap_or_default()),
                 () = registry.look.notified() => return Ok("trouble"),
-                _ = beat.tick() => registry.announce(last.mark, last.address).await?,
+                _ = beat.tick() => registry.announce(last.mark, last.address.main).await?,
                 () = self.views.closed() => return Ok("end"),
             }
         }

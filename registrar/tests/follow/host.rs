@@ -84,7 +84,7 @@ impl Host {
             registry: vec![self.registry.address()],
             docker: Some(self.docker.address()),
             state_dir: Some(state_dir.to_owned()),
-            ip: Some("10.0.0.1".into()),
+            ip: vec!["10.0.0.1".into()],
             ..Settings::default()
         }
     }

@@ -1,0 +1,46 @@
+//! A YAML or JSON file -> [`Settings`]; every fault with its line.
+
+use super::Settings;
+
+/// Key by key, so that one fault does not hide another.
+pub(super) fn read_file(name: &str, text: &str, faults: &mut Vec<String>) -> Settings {
+    let all: serde_yaml::Value = match serde_yaml::from_str(text) {
+        Ok(all) => all,
+        Err(error) => {
+            let line = error.location().map_or(String::new(), |at| format!(":{}", at.line()));
+            faults.push(format!("{name}{line}: this is no YAML or JSON: {error}"));
+            return Settings::default();
+        }
+    };
+    let keys = match all {
+        serde_yaml::Value::Mapping(keys) => keys,
+        serde_yaml::Value::Null => return Settings::default(),
+        _ => {
+            faults.push(format!("{name}: it is no list of keys and values"));
+            return Settings::default();
+        }
+    };
+    let mut settings = Settings::default();
+    for (key, value) in keys {
+        let key = key.as_str().unwrap_or_default().to_owned();
+        let one = serde_yaml::Mapping::from_iter([(key.clone().into(), value)]);
+        match serde_yaml::from_value::<Settings>(one.into()) {
+            Ok(one) => settings = settings.over(one),
+            Err(error) => {
+                let error = error.to_string();
+                let why = error.strip_prefix(&format!("{key}: ")).unwrap_or(&error);
+                faults.push(format!("{name}{}: {key}: {why}", line_of(text, &key)));
+            }
+        }
+    }
+    settings
+}
+
+/// `:LINE` of a key at the top level; nothing if it is written in a way that we do not find.
+fn line_of(text: &str, key: &str) -> String {
+    let starts = |line: &str| {
+        let line = line.trim_start_matches([' ', '{', '\t', '"', '\'', ',']);
+        line.strip_prefix(key).is_some_and(|rest| rest.trim_start_matches(['"', '\'']).trim_start().starts_with(':'))
+    };
+    text.lines().position(starts).map_or(String::new(), |at| format!(":{}", at + 1))
+}
