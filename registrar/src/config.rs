@@ -15,6 +15,7 @@ use crate::{
     docker,
     mapping::NameFrom,
     registry::{Place, Registry},
+    world::{DEFAULT_REAP, Lives},
 };
 
 /// For one call to the registry.
@@ -35,6 +36,8 @@ pub struct Config {
     pub address: Source,
     /// `None` for never.
     pub resync: Option<Duration>,
+    /// When containers take work, and how long their entries stay.
+    pub lives: Lives,
     /// Take everything out at the end.
     pub deregister_on_exit: bool,
     /// The state directory, if it was given.
@@ -136,6 +139,11 @@ fn check(settings: Settings, faults: &mut Vec<String>) -> Config {
         docker,
         address,
         resync: Some(resync).filter(|every| !every.is_zero()),
+        lives: Lives {
+            min_uptime: duration("min-uptime", settings.min_uptime, faults).unwrap_or_default(),
+            deregister: choice("deregister", settings.deregister, faults),
+            reap: duration("reap", settings.reap, faults).unwrap_or(DEFAULT_REAP),
+        },
         deregister_on_exit: settings.deregister_on_exit,
         state_dir: settings.state_dir,
         log_format: choice("log-format", settings.log_format, faults),

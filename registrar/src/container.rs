@@ -38,6 +38,12 @@ pub struct Container {
     pub paused: bool,
     /// Start of the present life, in nanoseconds since 1970 by Docker's clock; 0 if unknown.
     pub started: i64,
+    /// End of the last life, likewise; 0 if there was none.
+    pub finished: i64,
+    /// What the last process ended with; 128 more than the signal if one ended it.
+    pub exit_code: i64,
+    /// The kernel ended it for want of memory.
+    pub out_of_memory: bool,
     /// Only with a HEALTHCHECK.
     pub health: Option<Health>,
     /// Sent by `docker stop`.
@@ -210,6 +216,9 @@ impl Container {
             running: flag(state.running) && !flag(state.restarting) && !flag(state.dead),
             paused: flag(state.paused),
             started: state.started_at.as_deref().map_or(0, nanoseconds),
+            finished: state.finished_at.as_deref().map_or(0, nanoseconds),
+            exit_code: state.exit_code.unwrap_or(0),
+            out_of_memory: flag(state.oom_killed),
             health: state.health.and_then(health),
             stop_signal: config.stop_signal.as_deref().and_then(signal).unwrap_or(Signal::SIGTERM as i32),
             stop_timeout: config
@@ -228,8 +237,13 @@ impl Container {
 
     /// As `docker ps` shows it.
     pub fn short_id(&self) -> &str {
-        self.id.get(..12).unwrap_or(&self.id)
+        short_id(&self.id)
     }
+}
+
+/// The beginning of an id, as `docker ps` shows it.
+pub fn short_id(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
 }
 
 fn or_note<T>(read: Result<T, String>, problems: &mut Vec<String>) -> Option<T> {

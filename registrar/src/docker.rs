@@ -7,7 +7,7 @@ use std::{collections::HashMap, future::Future, time::Duration};
 use bollard::{
     API_DEFAULT_VERSION, Docker,
     models::{ContainerInspectResponse, ContainerSummary, EventMessage},
-    query_parameters::{EventsOptionsBuilder, InspectContainerOptions, ListContainersOptions},
+    query_parameters::{EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder},
 };
 use futures_util::Stream;
 use tokio::time::timeout;
@@ -104,12 +104,12 @@ impl Connection {
         }
     }
 
-    /// Running containers, the paused and the restarting among them.
+    /// Running containers, the paused and the restarting among them; with `ended` those that do not run any more, too.
     ///
     /// # Errors
     /// [`Error`]
-    pub async fn list(&self) -> Result<Vec<ContainerSummary>, Error> {
-        let call = self.docker.list_containers(None::<ListContainersOptions>);
+    pub async fn list(&self, ended: bool) -> Result<Vec<ContainerSummary>, Error> {
+        let call = self.docker.list_containers(Some(ListContainersOptionsBuilder::default().all(ended).build()));
         self.limited("list the containers", call).await
     }
 

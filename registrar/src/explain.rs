@@ -1,7 +1,7 @@
 //! `registrar list` and `registrar explain`: what would be registered, and why not. Asks Docker once, and the registry
 //! nothing.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Instant};
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ use crate::{
     docker::Connection,
     mapping::{Instance, Mapped, Skipped, map},
     plan::Mark,
-    world::World,
+    world::{Moment, World},
 };
 
 /// One container, for people and for `--format json`.
@@ -49,10 +49,10 @@ pub async fn explain(config: &Config, name: Option<&str>) -> Result<Vec<Explanat
     let mark = Mark { docker: identity.id.clone(), state: "-".into() };
     let mut world = World::default();
     world.set_policy(config.policy.policy(&identity, address, config.address.is_forced(), mark));
-    for listed in docker.list().await? {
+    for listed in docker.list(false).await? {
         let Some(id) = listed.id else { continue };
         if let Some(container) = docker.inspect(&id).await?.and_then(|answer| Container::from_docker(answer).ok()) {
-            world.observe(container);
+            world.observe(container, Moment { at: Instant::now(), docker: identity.time });
         }
     }
     let wanted = |container: &&Container| {

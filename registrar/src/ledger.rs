@@ -12,7 +12,7 @@ use kvstore_client::{Backoff, Error};
 
 use crate::{
     checks::MESSENGER_TTL,
-    plan::{self, Action, Circumstances, META_CONTAINER, Mark, Registered, Step, step},
+    plan::{self, Action, Actual, Circumstances, META_CONTAINER, Mark, Registered, Step, step},
     world::World,
 };
 
@@ -88,6 +88,13 @@ impl Ledger {
         }
     }
 
+    /// The container with this short id is not what it was: look at all that was registered for it.
+    pub fn touch_container(&mut self, short_id: &str, cause: &'static str) {
+        let of = |actual: &Actual| actual.meta.get(META_CONTAINER).is_some_and(|id| id == short_id);
+        let ids: Vec<_> = self.registered.iter().filter(|(_, a)| of(a)).map(|(id, _)| id.clone()).collect();
+        self.touch(ids, cause);
+    }
+
     /// All that the registry held when it was asked at `asked`.
     pub fn view(&mut self, mut seen: Registered, asked: Instant, world: &World, cause: &'static str) {
         if self.lost_at.is_some_and(|lost| lost >= asked) {
@@ -161,7 +168,8 @@ impl Ledger {
         if desired.as_ref().is_some_and(|desired| desired.health.is_some()) {
             self.renew_at.entry(id.to_owned()).or_insert_with(|| now + spread(id));
         }
-        let circumstances = Circumstances { mark, all_seen: world.all_seen(), renew: self.renew.contains(id) };
+        let kept = container.is_some_and(|id| world.is_kept(id));
+        let circumstances = Circumstances { mark, all_seen: world.all_seen(), kept, renew: self.renew.contains(id) };
         step(id, desired.as_ref(), actual, circumstances)
     }
 

@@ -70,16 +70,19 @@ pub enum Hold {
     Draining,
     /// Its processes are frozen.
     Paused,
+    /// Its process has ended, and the entry is kept to show that.
+    Exited,
 }
 
 impl Hold {
-    const ALL: [Self; 2] = [Self::Draining, Self::Paused];
+    const ALL: [Self; 3] = [Self::Draining, Self::Paused, Self::Exited];
 
     /// The check that keeps `service_id` out of use, on a genuine Consul too.
     pub fn check_id(self, service_id: &str) -> String {
         match self {
             Self::Draining => format!("_draining:{service_id}"),
             Self::Paused => format!("_paused:{service_id}"),
+            Self::Exited => format!("_exited:{service_id}"),
         }
     }
 
@@ -88,6 +91,7 @@ impl Hold {
         match self {
             Self::Draining => "draining",
             Self::Paused => "paused",
+            Self::Exited => "exited",
         }
     }
 
@@ -96,6 +100,7 @@ impl Hold {
         let (name, notes) = match self {
             Self::Draining => ("Draining", "The container was told to stop."),
             Self::Paused => ("Paused", "The container is paused."),
+            Self::Exited => ("Exited", "The container's process has ended."),
         };
         CheckRegistration {
             check_id: self.check_id(service_id),
@@ -212,6 +217,8 @@ pub struct Circumstances<'a> {
     pub mark: &'a Mark,
     /// Every container has been seen, so what is missing is gone.
     pub all_seen: bool,
+    /// The container that the id was registered for has ended, and the entry is to stay for a while.
+    pub kept: bool,
     /// It is time to repeat what a HEALTHCHECK says, lest the registry forgets it.
     pub renew: bool,
 }
@@ -219,6 +226,10 @@ pub struct Circumstances<'a> {
 /// The next step for `id`.
 pub fn step(id: &str, desired: Option<&Desired<'_>>, actual: Option<&Actual>, now: Circumstances<'_>) -> Step {
     match (desired, actual) {
+        (None, Some(actual)) if now.kept && now.mark.judge(&actual.meta) == Owner::Us => {
+            let known = actual.checks.contains_key(&Hold::Exited.check_id(id));
+            if known { Step::Settled } else { Step::Do(Action::Hold(Hold::Exited)) }
+        }
         (None, Some(actual)) if now.all_seen && now.mark.judge(&actual.meta) == Owner::Us => {
             Step::Do(Action::Deregister)
         }

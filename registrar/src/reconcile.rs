@@ -19,16 +19,16 @@ use tracing::{debug, info, warn};
 use crate::{
     address::HostAddress,
     config::{Config, PolicySettings},
-    container::Container,
+    container::short_id,
     docker::{
         Identity,
-        follow::{News, follow},
+        follow::{Looks, News, follow},
     },
     ledger::{Call, Ledger, Outcome},
     mapping::Policy,
-    plan::{Action, Hold, Mark, Owner},
+    plan::{Action, Hold, META_CONTAINER, Mark, Owner},
     registry::{Place, Registry, follow::View},
-    world::{Change, Touched, World},
+    world::{Change, Deregister, Moment, Touched, World},
 };
 
 /// News of Docker that may wait for the loop, which handles one in microseconds; Docker's own buffer is behind it.
@@ -43,8 +43,9 @@ pub async fn run(config: &Config, registry: Registry, state: String, stop: Cance
     let (views_in, views) = mpsc::channel(1);
     let (mark, mark_seen) = watch::channel(None);
     let docker = {
-        let (address, resync) = (config.docker.clone(), config.resync);
-        let following = async move { follow(&address, resync, news_in).await };
+        let address = config.docker.clone();
+        let looks = Looks { resync: config.resync, at_the_ended: config.lives.deregister != Deregister::Always };
+        let following = async move { follow(&address, looks, news_in).await };
         tokio::spawn(stop.clone().run_until_cancelled_owned(following))
     };
     let follower = {
@@ -59,7 +60,7 @@ pub async fn run(config: &Config, registry: Registry, state: String, stop: Cance
         mark,
         identity: None,
         address: None,
-        world: World::default(),
+        world: World::new(config.lives),
         ledger: Ledger::default(),
         calls: FuturesUnordered::new(),
         complaints: BTreeMap::new(),
@@ -133,16 +134,19 @@ impl Reconciler {
                 self.identity = Some(identity);
                 self.set_policy();
             }
-            News::Seen { container, cause } => {
-                let change = self.world.observe(*container);
+            News::Seen { container, cause, clock } => {
+                let short = (!container.running).then(|| container.short_id().to_owned());
+                let change = self.world.observe(*container, Moment { at: Instant::now(), docker: clock });
                 self.changed(change, cause);
+                short.into_iter().for_each(|short| self.ledger.touch_container(&short, cause));
             }
             News::Gone { id, cause } => {
                 let change = self.world.gone(&id);
                 self.changed(change, cause);
+                self.ledger.touch_container(short_id(&id), cause);
             }
             News::Died { id, time } => {
-                let change = self.world.died(&id, time);
+                let change = self.world.died(&id, time, Instant::now());
                 self.changed(change, "die");
             }
             News::Killed { id, signal, time } => {
@@ -229,8 +233,9 @@ impl Reconciler {
         let known = self.ledger.registered().get(&call.id).cloned();
         match self.ledger.done(call, result, Instant::now()) {
             Outcome::Done => {
-                let container = self.world.desired(&call.id).map(|(_, container)| container);
-                say_done(call, container, known.map(|actual| actual.name).as_deref());
+                let name = self.world.desired(&call.id).map(|(_, container)| container.name.clone());
+                let (service, gone) = known.map(|mut a| (a.name, a.meta.remove(META_CONTAINER))).unzip();
+                say_done(call, name.or(gone.flatten()).as_deref(), service.as_deref());
             }
             Outcome::Lost(error) => {
                 debug!("{}", with_causes(&error));
@@ -253,11 +258,15 @@ impl Reconciler {
     fn tick(&mut self) {
         let now = Instant::now();
         self.ledger.renew(now);
-        let (touched, names) = self.world.give_up_drains(now);
-        for name in names {
+        let passed = self.world.pass(now);
+        for name in passed.did_not_stop {
             info!(container = name, "was told to stop and did not; it is back in service");
         }
-        self.ledger.touch(touched, "did not stop");
+        self.ledger.touch(passed.back, "did not stop");
+        self.ledger.touch(passed.grown, "old enough");
+        for short in passed.reaped {
+            self.ledger.touch_container(&short, "reaped");
+        }
     }
 
     /// Says once what keeps an id from being as it should be.
@@ -318,9 +327,8 @@ fn hint(error: &Error) -> &'static str {
 }
 
 /// One line per change.
-fn say_done(call: &Call, container: Option<&Container>, was: Option<&str>) {
+fn say_done(call: &Call, container: Option<&str>, was: Option<&str>) {
     let Call { id, action, cause } = call;
-    let container = container.map(|container| container.name.as_str());
     let service = was.unwrap_or_default();
     match action {
         Action::Register(new) => {
@@ -331,6 +339,7 @@ fn say_done(call: &Call, container: Option<&Container>, was: Option<&str>) {
         Action::Report(update) => info!(container, service, id, status = update.status, cause, "health reported"),
         Action::Hold(Hold::Draining) => info!(container, service, id, cause, "draining"),
         Action::Hold(Hold::Paused) => info!(container, service, id, cause, "paused"),
+        Action::Hold(Hold::Exited) => info!(container, service, id, cause, "has ended; its entry is kept as critical"),
         Action::DropCheck(check) => info!(container, service, id, check, cause, "check removed"),
         Action::Deregister => info!(container, service, id, cause, "deregistered"),
     }

@@ -1,16 +1,20 @@
 //! Everything known about this host's containers, and what follows from it for each id of the registry. Pure: facts
 //! and times come in as arguments; every change answers with the ids that may have changed.
 
+mod lives;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
 
+pub use lives::{DEFAULT_REAP, Deregister, Lives, Moment};
+
 use kvstore_client::types::{CheckStatus, CheckUpdate};
 use nix::sys::signal::Signal;
 
 use crate::{
-    container::{Container, HealthState, NetworkMode},
+    container::{Container, HealthState, NetworkMode, short_id},
     mapping::{Instance, Mapped, Network, Policy, map},
     plan::{Desired, Hold, Owner, Registered},
 };
@@ -39,9 +43,23 @@ impl Change {
     }
 }
 
+/// What has come to its time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Passed {
+    /// Ids of containers that have run for long enough to take work.
+    pub grown: Touched,
+    /// Ids of containers that were told to stop and did not; they are back in service.
+    pub back: Touched,
+    /// The names of those containers.
+    pub did_not_stop: Vec<String>,
+    /// Short ids of containers whose entries have been kept for long enough after their end.
+    pub reaped: Vec<String>,
+}
+
 /// The running containers of this host.
 #[derive(Debug, Default)]
 pub struct World {
+    lives: Lives,
     policy: Option<Policy>,
     containers: BTreeMap<String, Entry>,
     /// Which containers want an id of the registry; usually one.
@@ -50,6 +68,8 @@ pub struct World {
     early_stops: BTreeMap<String, Stop>,
     /// Short ids of containers about which Docker said what cannot be read: their entries stay.
     unreadable: BTreeSet<String>,
+    /// Short ids of containers that have ended and whose entries stay until then.
+    ended: BTreeMap<String, Instant>,
     all_seen: bool,
 }
 
@@ -61,6 +81,8 @@ struct Entry {
     home: Option<String>,
     /// Set from the stop signal on.
     drain: Option<Instant>,
+    /// Until then it has not run for long enough to take work.
+    young: Option<Instant>,
 }
 
 /// A stop signal, on its way.
@@ -72,6 +94,11 @@ struct Stop {
 }
 
 impl World {
+    /// A host that treats beginnings and ends this way.
+    pub fn new(lives: Lives) -> Self {
+        Self { lives, ..Self::default() }
+    }
+
     /// Under which policy containers are registered; changes what follows from every one of them.
     pub fn set_policy(&mut self, policy: Policy) -> Change {
         let mut change = Change::default();
@@ -99,17 +126,27 @@ impl World {
         self.all_seen
     }
 
-    /// Docker's word on one container.
-    pub fn observe(&mut self, container: Container) -> Change {
+    /// Docker's word on one container, as it is `now`.
+    pub fn observe(&mut self, container: Container, now: Moment) -> Change {
+        let (id, short) = (container.id.clone(), container.short_id().to_owned());
         if !container.running {
-            return self.gone(&container.id);
+            let change = self.gone(&id);
+            self.ended.extend(self.lives.kept_until(&container, now).map(|until| (short, until)));
+            return change;
         }
-        let id = container.id.clone();
-        self.unreadable.remove(container.short_id());
+        self.unreadable.remove(&short);
         let old = self.containers.remove(&id);
-        let drain = old.as_ref().and_then(|old| old.drain.filter(|_| old.container.started == container.started));
+        let same_life = old.as_ref().filter(|old| old.container.started == container.started);
+        let (drain, young) = match same_life {
+            Some(old) => (old.drain, old.young),
+            None => (None, self.lives.young_until(&container, now)),
+        };
+        if young.is_none() {
+            self.ended.remove(&short);
+        }
         let early = self.early_stops.remove(&id);
-        let entry = Entry { container, mapped: old.map(|old| old.mapped).unwrap_or_default(), home: None, drain };
+        let entry =
+            Entry { container, mapped: old.map(|old| old.mapped).unwrap_or_default(), home: None, drain, young };
         self.containers.insert(id.clone(), entry);
         let mut change = self.remap(&id);
         change.touched.extend(self.ids_of(&id)); // its health, pause or drain may be new
@@ -123,7 +160,8 @@ impl World {
     /// The container does not run, or is no more.
     pub fn gone(&mut self, id: &str) -> Change {
         self.early_stops.remove(id);
-        self.unreadable.remove(short(id));
+        self.ended.remove(short_id(id));
+        self.unreadable.remove(short_id(id));
         let mut change = Change::default();
         if let Some(entry) = self.containers.remove(id) {
             change.touched = ids(&entry.mapped);
@@ -133,11 +171,17 @@ impl World {
         change
     }
 
-    /// Docker's event: a process ended at `time`. News of a former life are none.
-    pub fn died(&mut self, id: &str, time: i64) -> Change {
-        match self.containers.get(id) {
-            Some(entry) if entry.container.started <= time => self.gone(id),
-            _ => Change::default(),
+    /// Docker's event: a process ended at `time`. News of a former life are none. Whether its entries stay is seen with
+    /// the next look at it; until then they are out of use.
+    pub fn died(&mut self, id: &str, time: i64, now: Instant) -> Change {
+        match self.containers.get_mut(id) {
+            Some(entry) if entry.container.started > time => Change::default(),
+            Some(_) if self.lives.deregister == Deregister::Always => self.gone(id),
+            Some(entry) => {
+                entry.drain.get_or_insert(now + DRAIN_GRACE);
+                Change { touched: ids(&entry.mapped), ..Change::default() }
+            }
+            None => Change::default(),
         }
     }
 
@@ -162,12 +206,17 @@ impl World {
 
     /// Docker's word on a container makes no sense: what is registered for it stays as it is.
     pub fn unreadable(&mut self, id: &str) {
-        self.unreadable.insert(short(id).to_owned());
+        self.unreadable.insert(short_id(id).to_owned());
     }
 
     /// Whether the container with this short id could not be read.
     pub fn is_unreadable(&self, short_id: &str) -> bool {
         self.unreadable.contains(short_id)
+    }
+
+    /// Whether what is registered for the container with this short id stays although it has ended.
+    pub fn is_kept(&self, short_id: &str) -> bool {
+        self.ended.contains_key(short_id)
     }
 
     /// Takes over the drains of a former run of this program.
@@ -188,20 +237,30 @@ impl World {
         touched
     }
 
-    /// When [`World::give_up_drains`] has something to do next.
+    /// When [`World::pass`] has something to do next.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.containers.values().filter_map(|entry| entry.drain).min()
+        let of_entry = |entry: &Entry| entry.drain.into_iter().chain(entry.young).min();
+        self.containers.values().filter_map(of_entry).chain(self.ended.values().copied()).min()
     }
 
-    /// Containers that were told to stop and did not are back in service; their names come along.
-    pub fn give_up_drains(&mut self, now: Instant) -> (Touched, Vec<String>) {
-        let (mut touched, mut names) = (Touched::new(), Vec::new());
-        for entry in self.containers.values_mut().filter(|e| e.drain.is_some_and(|until| until <= now)) {
-            entry.drain = None;
-            touched.extend(ids(&entry.mapped));
-            names.push(entry.container.name.clone());
+    /// What time alone brings by `now`.
+    pub fn pass(&mut self, now: Instant) -> Passed {
+        let mut passed = Passed::default();
+        let is_over = |until: Option<Instant>| until.is_some_and(|until| until <= now);
+        for entry in self.containers.values_mut() {
+            if is_over(entry.young) {
+                entry.young = None;
+                self.ended.remove(entry.container.short_id());
+                passed.grown.extend(ids(&entry.mapped));
+            }
+            if is_over(entry.drain) {
+                entry.drain = None;
+                passed.back.extend(ids(&entry.mapped));
+                passed.did_not_stop.push(entry.container.name.clone());
+            }
         }
-        (touched, names)
+        passed.reaped = self.ended.extract_if(.., |_, until| *until <= now).map(|(id, _)| id).collect();
+        passed
     }
 
     /// All running containers.
@@ -217,7 +276,8 @@ impl World {
     /// What `id` should be, and which container wants it. Of several the one that takes work, then the oldest, wins.
     pub fn desired(&self, id: &str) -> Option<(Desired<'_>, &Container)> {
         let rank = |entry: &&Entry| (entry.drain.is_some(), entry.container.started, entry.container.id.clone());
-        let entry = self.claims.get(id)?.iter().filter_map(|c| self.containers.get(c)).min_by_key(rank)?;
+        let claims = self.claims.get(id)?.iter().filter_map(|c| self.containers.get(c));
+        let entry = claims.filter(|entry| entry.young.is_none()).min_by_key(rank)?;
         let instance = entry.mapped.instances.iter().find(|instance| instance.service.id == id)?;
         let desired = Desired { instance, health: health(instance, &entry.container), hold: hold(entry) };
         Some((desired, &entry.container))
@@ -300,10 +360,6 @@ impl World {
         let entry = by_id.or_else(|| self.containers.values().find(|entry| entry.container.name == name));
         entry.map(|entry| &entry.container)
     }
-}
-
-fn short(id: &str) -> &str {
-    id.get(..12).unwrap_or(id)
 }
 
 fn ids(mapped: &Mapped) -> Touched {

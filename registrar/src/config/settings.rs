@@ -56,6 +56,15 @@ pub struct Settings {
     /// How often everything is compared though nothing happened; 0 for never [default: 1m]
     #[arg(long, env = "REGISTRAR_RESYNC", value_name = "DURATION", global = true)]
     pub resync: Option<String>,
+    /// When a container has ended, its entries go: always, on-success or never; what stays is critical [default: always]
+    #[arg(long, env = "REGISTRAR_DEREGISTER", value_name = "WHEN", global = true)]
+    pub deregister: Option<String>,
+    /// With --deregister: how long what stays does so, unless the container is removed or starts again [default: 72h]
+    #[arg(long, env = "REGISTRAR_REAP", value_name = "DURATION", global = true)]
+    pub reap: Option<String>,
+    /// How long a container must have run before it is registered, so that one that crashes again and again never is
+    #[arg(long, env = "REGISTRAR_MIN_UPTIME", value_name = "DURATION", global = true)]
+    pub min_uptime: Option<String>,
     /// Take everything of this host out of the registry at the end
     #[arg(long, env = "REGISTRAR_DEREGISTER_ON_EXIT", global = true)]
     pub deregister_on_exit: bool,
@@ -113,6 +122,9 @@ impl Settings {
             node: self.node.or(file.node),
             node_ttl: self.node_ttl.or(file.node_ttl),
             resync: self.resync.or(file.resync),
+            deregister: self.deregister.or(file.deregister),
+            reap: self.reap.or(file.reap),
+            min_uptime: self.min_uptime.or(file.min_uptime),
             deregister_on_exit: self.deregister_on_exit || file.deregister_on_exit,
             name_from: self.name_from.or(file.name_from),
             no_port_suffix: self.no_port_suffix || file.no_port_suffix,

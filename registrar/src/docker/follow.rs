@@ -40,14 +40,16 @@ const MAX_BACKOFF: Duration = Duration::from_secs(2);
 pub enum News {
     /// It answers.
     Up(Identity),
-    /// A running container, as it is now.
+    /// A container, as it is now.
     Seen {
         /// The facts.
         container: Box<Container>,
         /// What made us look.
         cause: &'static str,
+        /// Docker's clock, in nanoseconds since 1970.
+        clock: i64,
     },
-    /// It does not run, or is no more.
+    /// It is no more.
     Gone {
         /// Its id.
         id: String,
@@ -79,9 +81,20 @@ pub enum News {
     AllSeen,
 }
 
+/// What is asked of Docker besides its events.
+#[derive(Clone, Copy, Debug)]
+pub struct Looks {
+    /// How often the list is compared; `None` for never.
+    pub resync: Option<Duration>,
+    /// At the first look, containers that have ended are looked at as well.
+    pub at_the_ended: bool,
+}
+
 /// Tells `news` about the Docker at `address` for as long as somebody listens.
-pub async fn follow(address: &str, resync: Option<Duration>, news: mpsc::Sender<News>) {
-    let mut follower = Follower { news, resync, known: BTreeMap::new(), since: None, complained: BTreeSet::new() };
+pub async fn follow(address: &str, looks: Looks, news: mpsc::Sender<News>) {
+    let (known, complained) = (BTreeMap::new(), BTreeSet::new());
+    let clock = Clock { at: Instant::now(), time: 0 };
+    let mut follower = Follower { news, looks, known, newest: 0, clock, complained };
     let mut backoff = Backoff::between(Duration::from_millis(100), MAX_BACKOFF);
     let mut lost = false;
     loop {
@@ -113,13 +126,29 @@ pub async fn follow(address: &str, resync: Option<Duration>, news: mpsc::Sender<
 /// What lasts longer than a connection.
 struct Follower {
     news: mpsc::Sender<News>,
-    resync: Option<Duration>,
+    looks: Looks,
     /// Running containers that were told about.
     known: BTreeMap<String, Brief>,
-    /// The moment after the last event.
-    since: Option<i64>,
+    /// The latest time of an event; 0 for none. It never goes back, though Docker's clock may: so the order of events
+    /// stays that in which they came.
+    newest: i64,
+    clock: Clock,
     /// Containers whose unreadable facts were complained of.
     complained: BTreeSet<String>,
+}
+
+/// What Docker's clock showed at a moment of ours.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    at: Instant,
+    time: i64,
+}
+
+impl Clock {
+    fn now(self) -> i64 {
+        let passed = i64::try_from(self.at.elapsed().as_nanos()).unwrap_or(i64::MAX);
+        if self.time == 0 { 0 } else { self.time.saturating_add(passed) }
+    }
 }
 
 /// The facts that a list tells, too.
@@ -150,11 +179,18 @@ impl Brief {
                 && networks.iter().all(|(name, e)| self.networks.get(name) == Some(&Endpoint::from_docker(e)))
         };
         let paused = listed.state.map(|state| state == ContainerSummaryStateEnum::PAUSED);
-        listed.names.as_ref().is_none_or(|names| names.contains(&name))
+        !has_ended(listed)
+            && listed.names.as_ref().is_none_or(|names| names.contains(&name))
             && paused.is_none_or(|paused| paused == self.paused)
             && networks.is_none_or(same_networks)
             && listed.status.as_deref().is_none_or(|status| self.health == listed_health(status))
     }
+}
+
+/// No process of it is there, and none is about to be.
+fn has_ended(listed: &ContainerSummary) -> bool {
+    use ContainerSummaryStateEnum as State;
+    matches!(listed.state, Some(State::CREATED | State::EXITED | State::DEAD | State::REMOVING))
 }
 
 /// `Up 5 minutes (healthy)`
@@ -213,11 +249,22 @@ impl From<Error> for End {
 }
 
 impl Follower {
+    /// When `event` happened, or the latest moment known if that is later.
+    fn time_of(&mut self, event: &EventMessage) -> i64 {
+        let time = event.time_nano.unwrap_or(0);
+        if time > self.clock.now() {
+            self.clock = Clock { at: Instant::now(), time };
+        }
+        self.newest = self.newest.max(time);
+        self.newest
+    }
+
     /// Until the connection breaks or nobody listens any more.
     async fn session(&mut self, connection: &Connection, identity: Identity) -> End {
         // Subscribing happens with the first poll below, beside the list; whatever happens in between is sent again,
         // since it is later than this moment.
-        let since = self.since.unwrap_or(identity.time);
+        let since = if self.newest > 0 { self.newest + 1 } else { identity.time };
+        self.clock = Clock { at: Instant::now(), time: identity.time };
         let mut events = Box::pin(connection.events(since));
         if self.news.send(News::Up(identity)).await.is_err() {
             return End::Unheard;
@@ -233,7 +280,8 @@ impl Follower {
 
 impl<'a> Session<'a> {
     fn new(follower: &'a mut Follower, connection: &'a Connection) -> Self {
-        let list_at = follower.resync.map(|every| Instant::now() + every);
+        let list_at = follower.looks.resync.map(|every| Instant::now() + every);
+        let listing: Listing<'a> = Box::pin(connection.list(follower.looks.at_the_ended));
         Self {
             follower,
             connection,
@@ -241,7 +289,7 @@ impl<'a> Session<'a> {
             causes: BTreeMap::new(),
             looking: BTreeMap::new(),
             looks: FuturesUnordered::new(),
-            listing: Some(Box::pin(connection.list())),
+            listing: Some(listing),
             list_is_full: true,
             unseen: None,
             burst: 0,
@@ -279,7 +327,7 @@ impl<'a> Session<'a> {
             Some(Ok(event)) => self.event(event).await,
             Some(Err(error)) => {
                 // Were it sent again, it would break the next stream too.
-                self.follower.since = None;
+                self.follower.newest = 0;
                 Err(End::Broken(Error::Call { what: "read events", address, source: error }))
             }
             None => Err(End::Broken(Error::Ended { address })),
@@ -325,8 +373,7 @@ impl<'a> Session<'a> {
     }
 
     async fn event(&mut self, event: EventMessage) -> Result<(), End> {
-        let time = event.time_nano.unwrap_or(0);
-        self.follower.since = Some(time + 1).filter(|t| *t > 1).or(self.follower.since);
+        let time = self.follower.time_of(&event);
         let Some(actor) = event.actor else { return Ok(()) };
         let attributes = actor.attributes.unwrap_or_default();
         let of_network = event.typ == Some(EventMessageTypeEnum::NETWORK);
@@ -352,6 +399,7 @@ impl<'a> Session<'a> {
                     self.tell(News::Killed { id, signal, time }).await?;
                 }
             }
+            "destroy" => self.gone(&id, "destroy").await?,
             other => self.look_if_running(&id, other),
         }
         Ok(())
@@ -363,7 +411,6 @@ impl<'a> Session<'a> {
             "pause" => "pause",
             "unpause" => "unpause",
             "rename" => "rename",
-            "destroy" => "destroy",
             "health_status" => "health",
             "connect" | "disconnect" => "network",
             _ => return,
@@ -383,8 +430,7 @@ impl<'a> Session<'a> {
         match answer {
             Ok(_) if stale => return Ok(()),
             Ok(Some(answer)) => match Container::from_docker(answer) {
-                Ok(container) if container.running => self.seen(container, cause).await?,
-                Ok(_) => self.gone(&id, cause).await?,
+                Ok(container) => self.seen(container, cause).await?,
                 Err(why) => self.unreadable(&id, why).await?,
             },
             Ok(None) => self.gone(&id, cause).await?,
@@ -400,11 +446,15 @@ impl<'a> Session<'a> {
 
     async fn seen(&mut self, container: Container, cause: &'static str) -> Result<(), End> {
         self.follower.complained.remove(&container.id);
-        let old = self.follower.known.insert(container.id.clone(), Brief::of(&container));
+        let known = &mut self.follower.known;
+        let old = known.remove(&container.id);
+        if container.running {
+            known.insert(container.id.clone(), Brief::of(&container));
+        }
         // A look at a container that is just starting waits inside of Docker until it runs.
-        let cause = if old.is_none() && cause != "list" { "start" } else { cause };
-        let container = Box::new(container);
-        self.tell(News::Seen { container, cause }).await
+        let cause = if old.is_none() && container.running && cause != "list" { "start" } else { cause };
+        let (container, clock) = (Box::new(container), self.follower.clock.now());
+        self.tell(News::Seen { container, cause, clock }).await
     }
 
     async fn gone(&mut self, id: &str, cause: &'static str) -> Result<(), End> {
@@ -439,7 +489,7 @@ impl<'a> Session<'a> {
     fn start_list(&mut self, full: bool) {
         self.list_is_full |= full;
         if self.listing.is_none() {
-            self.listing = Some(Box::pin(self.connection.list()));
+            self.listing = Some(Box::pin(self.connection.list(self.follower.looks.at_the_ended)));
         }
     }
 
@@ -450,7 +500,8 @@ impl<'a> Session<'a> {
         let missing = self.follower.known.keys().filter(|id| !listed.contains_key(*id));
         let same = |id: &String, listed| {
             let on_its_way = self.causes.contains_key(id) || self.looking.contains_key(id);
-            on_its_way || self.follower.known.get(id).is_some_and(|known| known.fits(listed))
+            let known = self.follower.known.get(id);
+            on_its_way || known.map_or_else(|| has_ended(listed), |known| known.fits(listed))
         };
         let differing = listed.iter().filter(|(id, c)| full || !same(id, c));
         let ids: BTreeSet<String> = missing.chain(differing.map(|(id, _)| id)).cloned().collect();
@@ -477,7 +528,7 @@ impl<'a> Session<'a> {
             }
         }
         if self.list_at.is_some_and(|at| at <= now) {
-            self.list_at = self.follower.resync.map(|every| now + every);
+            self.list_at = self.follower.looks.resync.map(|every| now + every);
             self.start_list(false);
         }
     }

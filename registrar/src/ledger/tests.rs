@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     checks::docker_check_id,
     plan::Actual,
-    world::tests::{id, named, world},
+    world::tests::{id, named, see, world},
 };
 use kvstore_client::types::CheckStatus;
 use serde_json::json;
@@ -12,7 +12,7 @@ const A: &str = "vm:a:80";
 fn host(names: &[&str]) -> World {
     let mut world = world();
     for (n, name) in (1..).zip(names) {
-        world.observe(named(name, n, &json!({})));
+        see(&mut world, named(name, n, &json!({})));
     }
     world.set_all_seen();
     world
@@ -174,10 +174,10 @@ fn what_is_gone_already_counts_as_removed() {
 fn a_missing_check_asks_for_a_new_view() {
     let mut world = host(&[]);
     let healthy = |status: &str| named("a", 1, &json!({"State": {"Health": {"Status": status}}}));
-    world.observe(healthy("starting"));
+    see(&mut world, healthy("starting"));
     let (mut ledger, now) = online(&world);
     run(&mut ledger, &world, now);
-    ledger.touch(world.observe(healthy("healthy")).touched, "health_status");
+    ledger.touch(see(&mut world, healthy("healthy")).touched, "health_status");
     let call = ledger.next(&world, now).unwrap();
     assert!(matches!(ledger.done(&call, Err(refusal(404)), now), Outcome::Surprise));
     let later = now + Duration::from_secs(2);
@@ -189,7 +189,7 @@ fn a_missing_check_asks_for_a_new_view() {
 #[test]
 fn the_word_about_a_healthcheck_is_renewed() {
     let mut world = host(&[]);
-    world.observe(named("a", 1, &json!({"State": {"Health": {"Status": "healthy"}}})));
+    see(&mut world, named("a", 1, &json!({"State": {"Health": {"Status": "healthy"}}})));
     let (mut ledger, now) = online(&world);
     run(&mut ledger, &world, now);
     let due = ledger.next_deadline().unwrap();
@@ -207,7 +207,7 @@ fn the_word_about_a_healthcheck_is_renewed() {
 #[test]
 fn a_renewal_that_is_refused_does_not_spin() {
     let mut world = host(&[]);
-    world.observe(named("a", 1, &json!({"State": {"Health": {"Status": "healthy"}}})));
+    see(&mut world, named("a", 1, &json!({"State": {"Health": {"Status": "healthy"}}})));
     let (mut ledger, now) = online(&world);
     run(&mut ledger, &world, now);
     let due = ledger.next_deadline().unwrap();
@@ -220,7 +220,7 @@ fn a_renewal_that_is_refused_does_not_spin() {
 #[test]
 fn ids_of_others_are_left_and_named_until_they_are_free() {
     let mut world = host(&[]);
-    world.observe(named("a", 1, &json!({"Config": {"Env": ["SERVICE_ID=mine"]}})));
+    see(&mut world, named("a", 1, &json!({"Config": {"Env": ["SERVICE_ID=mine"]}})));
     let (mut ledger, now) = online(&world);
     let foreign: Registered = [("mine".to_owned(), Actual::default())].into();
     ledger.view(foreign, now, &world, "view");

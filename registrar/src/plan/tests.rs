@@ -28,7 +28,7 @@ struct Case<'a> {
 impl Case<'_> {
     fn step(&self, renew: bool) -> Step {
         let mark = policy().mark;
-        let now = Circumstances { mark: &mark, all_seen: self.all_seen, renew };
+        let now = Circumstances { mark: &mark, all_seen: self.all_seen, kept: false, renew };
         step(ID, self.desired.as_ref(), self.registered.get(ID), now)
     }
 
