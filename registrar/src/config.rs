@@ -3,10 +3,16 @@
 mod file;
 mod settings;
 
-use std::{collections::BTreeSet, fmt, net::IpAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fmt,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
 use clap::ValueEnum;
-use kvstore_client::{Client, ClientConfig, GoDuration};
+use kvstore_client::{Client, ClientConfig, GoDuration, with_causes};
 
 pub use settings::Settings;
 
@@ -30,8 +36,8 @@ const DEFAULT_NODE_TTL: Duration = Duration::from_secs(15);
 pub struct Config {
     /// How to reach the registry.
     pub registry: ClientConfig,
-    /// Docker's address.
-    pub docker: String,
+    /// Where Docker is.
+    pub docker: docker::Target,
     /// Where this host's address comes from.
     pub address: Source,
     /// `None` for never.
@@ -42,6 +48,8 @@ pub struct Config {
     pub deregister_on_exit: bool,
     /// The state directory, if it was given.
     pub state_dir: Option<PathBuf>,
+    /// Where health and metrics are told, if anywhere.
+    pub http: Option<SocketAddr>,
     /// How to log.
     pub log_format: LogFormat,
     /// How containers are registered.
@@ -50,7 +58,7 @@ pub struct Config {
 
 /// The part of a [`Policy`](crate::mapping::Policy) that is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs)] // see Policy
+#[allow(missing_docs, clippy::struct_excessive_bools)] // see Policy
 pub struct PolicySettings {
     pub place: Place,
     pub host_id: Option<String>,
@@ -117,10 +125,7 @@ fn check(settings: Settings, faults: &mut Vec<String>) -> Config {
         timeout: CALL_LIMIT,
         ..ClientConfig::default()
     };
-    let docker = settings.docker.unwrap_or_else(|| DEFAULT_DOCKER.into());
-    if let Err(error) = docker::check_address(&docker) {
-        faults.push(format!("docker: {error}"));
-    }
+    let docker = docker(settings.docker, settings.docker_tls, settings.docker_cert_path, faults);
     let family = choice("family", settings.family, faults);
     let address = source(&settings.ip, settings.ip_from_interface, family, faults);
     let ttl = duration("node-ttl", settings.node_ttl, faults).unwrap_or(DEFAULT_NODE_TTL);
@@ -146,6 +151,9 @@ fn check(settings: Settings, faults: &mut Vec<String>) -> Config {
         },
         deregister_on_exit: settings.deregister_on_exit,
         state_dir: settings.state_dir,
+        http: settings
+            .http_addr
+            .and_then(|text| or_fault(text.parse().map_err(|_| format!("http-addr: {text:?} is no IP:PORT")), faults)),
         log_format: choice("log-format", settings.log_format, faults),
         policy: PolicySettings {
             place,
@@ -161,6 +169,18 @@ fn check(settings: Settings, faults: &mut Vec<String>) -> Config {
             tags: settings.tags,
         },
     }
+}
+
+/// As Docker's own client has it: TLS for `tcp://` has to be asked for, and its files are at home unless told otherwise.
+fn docker(address: Option<String>, tls: bool, dir: Option<PathBuf>, faults: &mut Vec<String>) -> docker::Target {
+    let address = address.unwrap_or_else(|| DEFAULT_DOCKER.into());
+    let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker"));
+    let secure = tls || address.starts_with("https://");
+    let target = docker::Target { certificates: if secure { dir.or_else(home) } else { None }, address };
+    if let Err(error) = docker::check(&target) {
+        faults.push(format!("docker: {}", with_causes(&error)));
+    }
+    target
 }
 
 fn source(given: &[String], interface: Option<String>, family: Family, faults: &mut Vec<String>) -> Source {

@@ -2,17 +2,25 @@
 
 pub mod follow;
 
-use std::{collections::HashMap, future::Future, time::Duration};
+use std::{
+    collections::HashMap,
+    future::Future,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bollard::{
     API_DEFAULT_VERSION, Docker,
-    models::{ContainerInspectResponse, ContainerSummary, EventMessage},
+    models::{ContainerInspectResponse, ContainerSummary, EventMessage, SystemVersion},
     query_parameters::{EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder},
 };
 use futures_util::Stream;
 use tokio::time::timeout;
 
-use crate::container::nanoseconds;
+use crate::{
+    container::{Container, nanoseconds},
+    plan::Mark,
+};
 
 /// Until the head of an answer, and for a whole answer.
 const CALL_SECONDS: u64 = 10;
@@ -21,12 +29,21 @@ const CALL_LIMIT: Duration = Duration::from_secs(15);
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The configured address cannot be used.
-    #[error("{address:?} is no address of Docker: {why}; use unix:///PATH or tcp://HOST:PORT")]
+    #[error("{address:?} is no address of Docker: {why}; use unix:///PATH, tcp://HOST:PORT or https://HOST:PORT")]
     Address {
         /// As configured.
         address: String,
         /// What is wrong with it.
         why: String,
+    },
+    /// The certificates for TLS cannot be used.
+    #[error("cannot use ca.pem, cert.pem and key.pem in {} for Docker; give their directory by --docker-cert-path", dir.display())]
+    Certificates {
+        /// Where they should be.
+        dir: PathBuf,
+        /// The cause.
+        #[source]
+        source: bollard::errors::Error,
     },
     /// A call failed.
     #[error("Docker at {address}: cannot {what}")]
@@ -58,12 +75,29 @@ pub enum Error {
 /// Which Docker this is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Its own ID.
+    /// Its own ID; empty if it keeps none.
     pub id: String,
     /// Its host's name.
     pub host: String,
     /// Its clock, in nanoseconds since 1970.
     pub time: i64,
+}
+
+impl Identity {
+    /// The mark of what is registered for this Docker by the registrar whose own state is `state`.
+    pub fn mark(&self, state: &str) -> Mark {
+        let docker = if self.id.is_empty() { &self.host } else { &self.id };
+        Mark { docker: docker.clone(), state: state.to_owned() }
+    }
+}
+
+/// Where Docker is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// `unix:///PATH`, `tcp://HOST:PORT` or `https://HOST:PORT`.
+    pub address: String,
+    /// TLS is spoken, with `ca.pem`, `cert.pem` and `key.pem` from here.
+    pub certificates: Option<PathBuf>,
 }
 
 /// A Docker at an address.
@@ -77,15 +111,16 @@ impl Connection {
     ///
     /// # Errors
     /// [`Error`], if that does not work just now or never will.
-    pub async fn open(address: &str) -> Result<(Self, Identity), Error> {
-        let docker = client(address)?;
-        let connection = |docker| Self { docker, address: address.to_owned() };
+    pub async fn open(target: &Target) -> Result<(Self, Identity), Error> {
+        let docker = client(target)?;
+        let connection = |docker| Self { docker, address: target.address.clone() };
         let asking = connection(docker.clone());
         let docker = asking.limited("agree on a version", docker.negotiate_version()).await?;
         let connection = connection(docker);
+        let version = connection.limited("ask for its version", connection.docker.version()).await?;
         let info = connection.limited("ask who it is", connection.docker.info()).await?;
         let identity = Identity {
-            id: info.id.unwrap_or_default(),
+            id: info.id.filter(|_| !is_podman(&version)).unwrap_or_default(),
             host: info.name.unwrap_or_default(),
             time: info.system_time.as_deref().map_or(0, nanoseconds),
         };
@@ -126,10 +161,30 @@ impl Connection {
         }
     }
 
+    /// All containers that can be read, as [`Connection::list`] says.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn containers(&self, ended: bool) -> Result<Vec<Container>, Error> {
+        let mut all = Vec::new();
+        for id in self.list(ended).await?.into_iter().filter_map(|listed| listed.id) {
+            all.extend(self.inspect(&id).await?.and_then(|answer| Container::from_docker(answer).ok()));
+        }
+        Ok(all)
+    }
+
+    /// The running container that is called `name`, or whose id begins with it.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn find(&self, name: &str) -> Result<Option<Container>, Error> {
+        let answer = if name.is_empty() { None } else { self.inspect(name).await? };
+        Ok(answer.and_then(|answer| Container::from_docker(answer).ok()).filter(|container| container.running))
+    }
+
     fn events(&self, since: i64) -> impl Stream<Item = Result<EventMessage, bollard::errors::Error>> {
-        let actions =
-            ["start", "die", "kill", "pause", "unpause", "rename", "destroy", "health_status", "connect", "disconnect"];
-        let filters = HashMap::from([("type", vec!["container", "network"]), ("event", actions.to_vec())]);
+        let actions = "start die kill pause unpause rename destroy remove health_status connect disconnect";
+        let filters = HashMap::from([("type", vec!["container", "network"]), ("event", actions.split(' ').collect())]);
         let mut options = EventsOptionsBuilder::default().filters(&filters);
         if since > 0 {
             options = options.since(&format!("{}.{:09}", since / 1_000_000_000, since % 1_000_000_000));
@@ -138,31 +193,43 @@ impl Connection {
     }
 }
 
-/// Checks an address without connecting.
+/// Checks an address, and the certificates if there are any, without connecting.
 ///
 /// # Errors
-/// [`Error::Address`]
-pub fn check_address(address: &str) -> Result<(), Error> {
-    match client(address) {
-        Err(error @ Error::Address { .. }) => Err(error),
+/// [`Error::Address`], [`Error::Certificates`]
+pub fn check(target: &Target) -> Result<(), Error> {
+    match client(target) {
+        Err(error @ (Error::Address { .. } | Error::Certificates { .. })) => Err(error),
         _ => Ok(()),
     }
 }
 
-fn client(address: &str) -> Result<Docker, Error> {
-    let bad = |why: &str| Error::Address { address: address.to_owned(), why: why.to_owned() };
-    let built = match address.split_once("://") {
-        Some(("unix", path)) if path.starts_with('/') => {
+fn client(target: &Target) -> Result<Docker, Error> {
+    let address = &target.address;
+    let bad = |why: &str| Error::Address { address: address.clone(), why: why.to_owned() };
+    let built = match (address.split_once("://"), &target.certificates) {
+        (Some(("unix", path)), _) if path.starts_with('/') => {
             Docker::connect_with_unix(path, CALL_SECONDS, API_DEFAULT_VERSION)
         }
-        Some(("unix", _)) => return Err(bad("the path is not absolute")),
-        Some(("tcp" | "http", place)) if !place.is_empty() => {
-            Docker::connect_with_http(place, CALL_SECONDS, API_DEFAULT_VERSION)
-        }
-        Some(("https", _)) => return Err(bad("TLS is not spoken")),
+        (Some(("unix", _)), _) => return Err(bad("the path is not absolute")),
+        (Some((_, "")), _) => return Err(bad("it names no host")),
+        (Some(("tcp" | "https", place)), Some(dir)) => return over_tls(place, dir),
+        (Some(("https", _)), None) => return Err(bad("certificates are needed for it: --docker-cert-path")),
+        (Some(("tcp" | "http", place)), _) => Docker::connect_with_http(place, CALL_SECONDS, API_DEFAULT_VERSION),
         _ => return Err(bad("it has no scheme that is known")),
     };
-    built.map_err(|source| Error::Call { what: "open the socket", address: address.to_owned(), source })
+    built.map_err(|source| Error::Call { what: "open the socket", address: address.clone(), source })
+}
+
+/// Podman answers as Docker does, but makes up another ID for each answer.
+fn is_podman(version: &SystemVersion) -> bool {
+    version.components.iter().flatten().any(|component| component.name == "Podman Engine")
+}
+
+fn over_tls(place: &str, dir: &Path) -> Result<Docker, Error> {
+    let [key, cert, ca] = ["key.pem", "cert.pem", "ca.pem"].map(|name| dir.join(name));
+    let built = Docker::connect_with_ssl(place, &key, &cert, &ca, CALL_SECONDS, API_DEFAULT_VERSION);
+    built.map_err(|source| Error::Certificates { dir: dir.to_owned(), source })
 }
 
 fn status(error: &bollard::errors::Error) -> Option<u16> {
@@ -183,6 +250,10 @@ fn is_nonsense(error: &Error) -> bool {
 mod tests {
     use super::*;
 
+    fn at(address: &str, certificates: Option<&Path>) -> Target {
+        Target { address: address.to_owned(), certificates: certificates.map(Path::to_owned) }
+    }
+
     #[test]
     fn addresses() {
         for (address, good) in [
@@ -196,7 +267,22 @@ mod tests {
             ("tcp://", false),
             ("", false),
         ] {
-            assert_eq!(check_address(address).is_ok(), good, "{address}");
+            assert_eq!(check(&at(address, None)).is_ok(), good, "{address}");
+        }
+    }
+
+    #[test]
+    fn certificates_are_read_at_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = check(&at("tcp://h:2376", Some(dir.path()))).unwrap_err();
+        assert!(error.to_string().contains(dir.path().to_str().unwrap()), "{error}");
+        let rcgen::CertifiedKey { cert, signing_key } = rcgen::generate_simple_self_signed(vec!["h".into()]).unwrap();
+        for name in ["ca.pem", "cert.pem"] {
+            std::fs::write(dir.path().join(name), cert.pem()).unwrap();
+        }
+        std::fs::write(dir.path().join("key.pem"), signing_key.serialize_pem()).unwrap();
+        for address in ["tcp://h:2376", "https://h:2376"] {
+            check(&at(address, Some(dir.path()))).unwrap();
         }
     }
 }

@@ -11,7 +11,6 @@ use crate::{
     container::Container,
     docker::Connection,
     mapping::{Instance, Mapped, Skipped, map},
-    plan::Mark,
     world::{Moment, World},
 };
 
@@ -46,14 +45,12 @@ pub async fn explain(config: &Config, name: Option<&str>) -> Result<Vec<Explanat
     let (docker, identity) = Connection::open(&config.docker).await?;
     let registry = config.registry.addresses.first().map(String::as_str).unwrap_or_default();
     let address = config.address.resolve(config.policy.family, registry).await.map_err(Error::Address)?;
-    let mark = Mark { docker: identity.id.clone(), state: "-".into() };
+    let mark = identity.mark("-");
     let mut world = World::default();
     world.set_policy(config.policy.policy(&identity, address, config.address.is_forced(), mark));
-    for listed in docker.list(false).await? {
-        let Some(id) = listed.id else { continue };
-        if let Some(container) = docker.inspect(&id).await?.and_then(|answer| Container::from_docker(answer).ok()) {
-            world.observe(container, Moment { at: Instant::now(), docker: identity.time });
-        }
+    let now = Moment { at: Instant::now(), docker: identity.time };
+    for container in docker.containers(false).await? {
+        world.observe(container, now);
     }
     let wanted = |container: &&Container| {
         name.is_none_or(|name| container.name == name || !name.is_empty() && container.id.starts_with(name))

@@ -51,6 +51,18 @@ pub enum Outcome {
     Surprise,
 }
 
+impl Outcome {
+    /// For those who count.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Lost(_) => "lost",
+            Self::Unwilling(_) | Self::Refused(_) => "refused",
+            Self::Surprise => "surprise",
+        }
+    }
+}
+
 /// Our side of the registry.
 #[derive(Debug, Default)]
 pub struct Ledger {

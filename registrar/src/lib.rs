@@ -9,6 +9,8 @@ pub mod checks;
 pub mod config;
 pub mod container;
 pub mod docker;
+pub mod drain;
+pub mod dry_run;
 pub mod explain;
 pub mod ledger;
 pub mod mapping;
@@ -16,13 +18,18 @@ pub mod plan;
 pub mod reconcile;
 pub mod registry;
 pub mod state;
+pub mod status;
 pub mod variables;
 pub mod world;
 
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
+use tracing::{info, warn};
 
 use config::Config;
+use status::Status;
 
 /// Why the registrar cannot start. Once it runs, nothing ends it but its shutdown.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +46,21 @@ pub enum Error {
     /// This host's address is not known; only for commands that ask once.
     #[error("cannot tell this host's address, also not on the way to the registry; give it by --ip")]
     Address(#[source] std::io::Error),
+    /// The registry could not be asked; only for commands that ask once.
+    #[error(transparent)]
+    View(#[from] registry::Trouble),
+    /// No place for health and metrics.
+    #[error("cannot listen at {address}; give another --http-addr, or none")]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Nothing to drain.
+    #[error("nothing is registered for container {0}; registrar explain {0} tells what would be, and why not")]
+    NothingRegistered(String),
     /// There is no such container.
     #[error("no running container is named {0:?}; docker ps shows the names")]
     NoContainer(String),
@@ -61,6 +83,19 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
             "-".into()
         }),
     };
-    reconcile::run(&config, registry, state, shutdown).await;
+    let status = Arc::new(Status::default());
+    let serving = match config.http {
+        Some(address) => {
+            let failed = |source| Error::Listen { address, source };
+            let listener = TcpListener::bind(address).await.map_err(failed)?;
+            info!("health and metrics at http://{}", listener.local_addr().map_err(failed)?);
+            Some(tokio::spawn(shutdown.clone().run_until_cancelled_owned(status::serve(listener, status.clone()))))
+        }
+        None => None,
+    };
+    reconcile::run(&config, registry, state, status, shutdown).await;
+    if let Some(serving) = serving {
+        let _ = serving.await;
+    }
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! `registrar`: arguments -> run -> exit code.
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode, str::FromStr};
 
 use clap::{Parser, Subcommand, ValueEnum, error::ErrorKind};
-use kvstore_client::with_causes;
+use kvstore_client::{GoDuration, with_causes};
 use nix::sys::signal::Signal;
 use registrar::{
     config::{Config, LogFormat, Settings},
@@ -21,6 +21,8 @@ Examples:
                                                        with one registry for several hosts
   registrar --internal --network front                 for clients on the network `front`
   registrar explain web                                what would be registered for container `web`, and why
+  registrar --dry-run                                  what would be changed in the registry just now
+  registrar drain web --wait 10s && docker stop web    for programs that close at once when they are told to stop
 
 A container says by SERVICE_NAME, SERVICE_TAGS, SERVICE_80_NAME, SERVICE_CHECK_HTTP=/health, SERVICE_IGNORE=yes and the
 like, as environment or as label, how it wants to be known. Its HEALTHCHECK becomes a check by itself.
@@ -35,6 +37,9 @@ struct Arguments {
     config: Option<PathBuf>,
     #[command(flatten)]
     settings: Settings,
+    /// Show what would be changed in the registry just now, and change nothing
+    #[arg(long)]
+    dry_run: bool,
     #[command(subcommand)]
     command: Option<Command>,
 }
@@ -54,6 +59,17 @@ enum Command {
         /// text or json
         #[arg(long, default_value = "text")]
         format: Format,
+    },
+    /// Has a container take no new work, as at a stop signal, until it ends; then, with --wait, stop it
+    Drain {
+        /// Its name, or the beginning of its id
+        name: String,
+        /// Give proxies time to see it, and what is being served time to finish; less if the container ends before
+        #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = GoDuration::from_str)]
+        wait: GoDuration,
+        /// Have it take work again
+        #[arg(long, conflicts_with = "wait")]
+        undo: bool,
     },
     /// Prints the version
     Version,
@@ -110,6 +126,8 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
         let done = match arguments.command {
             Some(Command::List { format }) => show(&config, None, format).await,
             Some(Command::Explain { name, format }) => show(&config, Some(&name), format).await,
+            Some(Command::Drain { name, wait, undo }) => drain(&config, &name, wait, undo).await,
+            None if arguments.dry_run => dry_run(&config).await,
             Some(Command::Version) | None => registrar::run(config, until_signal()?).await,
         };
         done.map_err(|error| Failure(1, with_causes(&error)))
@@ -121,6 +139,24 @@ async fn show(config: &Config, name: Option<&str>, format: Format) -> Result<(),
     match format {
         Format::Json => println!("{}", serde_json::to_string_pretty(&all).expect("plain data")),
         Format::Text => all.iter().for_each(|one| print!("{}", one.text())),
+    }
+    Ok(())
+}
+
+async fn drain(config: &Config, name: &str, wait: GoDuration, undo: bool) -> Result<(), registrar::Error> {
+    let asked = registrar::drain::ask(config, name, undo).await?;
+    let what = if undo { "takes work again" } else { "draining" };
+    asked.instances.iter().for_each(|id| println!("{id}: {what}"));
+    asked.wait(wait.0).await
+}
+
+async fn dry_run(config: &Config) -> Result<(), registrar::Error> {
+    let lines = registrar::dry_run::dry_run(config).await?;
+    for line in &lines {
+        println!("{line}");
+    }
+    if lines.is_empty() {
+        println!("nothing: the registry says what runs here");
     }
     Ok(())
 }

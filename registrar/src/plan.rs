@@ -1,6 +1,10 @@
 //! Desired against registered -> the next thing to do about one id, and only on what is ours. Pure.
 
+mod hold;
+
 use std::{collections::BTreeMap, fmt};
+
+pub use hold::{Hold, asked_check, asked_check_id};
 
 use kvstore_client::types::{
     AgentService, CheckRegistration, CheckStatus, CheckUpdate, HealthCheck, Meta, NodeService, ServiceAddress,
@@ -61,55 +65,6 @@ pub enum Owner {
     Nobody,
     /// A registrar of another Docker.
     Other,
-}
-
-/// Why an instance takes no work although nothing is wrong with it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Hold {
-    /// It was told to stop and still serves what it has.
-    Draining,
-    /// Its processes are frozen.
-    Paused,
-    /// Its process has ended, and the entry is kept to show that.
-    Exited,
-}
-
-impl Hold {
-    const ALL: [Self; 3] = [Self::Draining, Self::Paused, Self::Exited];
-
-    /// The check that keeps `service_id` out of use, on a genuine Consul too.
-    pub fn check_id(self, service_id: &str) -> String {
-        match self {
-            Self::Draining => format!("_draining:{service_id}"),
-            Self::Paused => format!("_paused:{service_id}"),
-            Self::Exited => format!("_exited:{service_id}"),
-        }
-    }
-
-    /// For people.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Draining => "draining",
-            Self::Paused => "paused",
-            Self::Exited => "exited",
-        }
-    }
-
-    /// The body of its check: critical from the first moment.
-    pub fn check(self, service_id: &str) -> CheckRegistration {
-        let (name, notes) = match self {
-            Self::Draining => ("Draining", "The container was told to stop."),
-            Self::Paused => ("Paused", "The container is paused."),
-            Self::Exited => ("Exited", "The container's process has ended."),
-        };
-        CheckRegistration {
-            check_id: self.check_id(service_id),
-            name: name.into(),
-            service_id: service_id.into(),
-            notes: notes.into(),
-            ..CheckRegistration::ttl(MESSENGER_TTL).starting_as(CheckStatus::Critical)
-        }
-    }
 }
 
 /// What an id should be.
@@ -193,10 +148,25 @@ pub enum Action {
     Report(CheckUpdate),
     /// Keeps the instance out of use.
     Hold(Hold),
+    /// Keeps the instance out of use for as long as the container with this short id lives: somebody asked for it.
+    Ask(String),
     /// Removes a check of ours that should no longer be there.
     DropCheck(String),
     /// Removes the instance and its checks.
     Deregister,
+}
+
+impl Action {
+    /// For those who count.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Register(_) => "register",
+            Self::Report(_) => "report",
+            Self::Hold(_) | Self::Ask(_) => "hold",
+            Self::DropCheck(_) => "release",
+            Self::Deregister => "deregister",
+        }
+    }
 }
 
 /// What is to be done about an id.
@@ -260,7 +230,8 @@ fn correction(id: &str, desired: &Desired<'_>, actual: &Actual, renew: bool) -> 
         return Some(Action::Hold(hold));
     }
     let draining = desired.hold == Some(Hold::Draining);
-    let wanted = body(id, desired);
+    let mut wanted = body(id, desired);
+    wanted.checks.extend(still_asked(id, &wanted, actual));
     if !draining && !matches(&wanted, actual) {
         return Some(Action::Register(Box::new(wanted)));
     }
@@ -271,13 +242,15 @@ fn correction(id: &str, desired: &Desired<'_>, actual: &Actual, renew: bool) -> 
         }
     }
     let is_wanted = |check: &String| wanted.checks.iter().any(|w| w.check_id == *check);
-    let stray = actual.checks.keys().find(|check| is_ours(id, check) && !is_wanted(check));
+    let stray = actual.checks.keys().find(|check| hold::is_ours(id, check) && !is_wanted(check));
     stray.filter(|_| !draining).map(|check| Action::DropCheck(check.clone()))
 }
 
-/// Checks whose ids only we choose.
-fn is_ours(id: &str, check: &str) -> bool {
-    check == docker_check_id(id) || Hold::ALL.iter().any(|hold| check == hold.check_id(id))
+/// What somebody asked for stays until the end of that life of the container.
+fn still_asked(id: &str, wanted: &ServiceRegistration, actual: &Actual) -> Option<CheckRegistration> {
+    let check = asked_check(id, wanted.meta.get(META_CONTAINER)?);
+    let new_life = actual.checks.contains_key(&Hold::Exited.check_id(id));
+    (actual.checks.contains_key(&check.check_id) && !new_life).then_some(check)
 }
 
 /// The whole registration: the instance, its probes, what Docker says, and why it is kept out of use.
@@ -319,6 +292,7 @@ pub fn apply(id: &str, action: &Action, registered: &mut Registered) {
         Action::Deregister => drop(registered.remove(id)),
         Action::Report(update) => set_check(id, docker_check_id(id), Some(parse_status(&update.status)), registered),
         Action::Hold(hold) => set_check(id, hold.check_id(id), Some(CheckStatus::Critical), registered),
+        Action::Ask(container) => set_check(id, asked_check_id(id, container), Some(CheckStatus::Critical), registered),
         Action::DropCheck(check) => set_check(id, check.clone(), None, registered),
     }
 }

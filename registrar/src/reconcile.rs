@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -28,6 +28,7 @@ use crate::{
     mapping::Policy,
     plan::{Action, Hold, META_CONTAINER, Mark, Owner},
     registry::{Place, Registry, follow::View},
+    status::Status,
     world::{Change, Deregister, Moment, Touched, World},
 };
 
@@ -37,23 +38,25 @@ const NEWS: usize = 256;
 const LAST_CALLS: Duration = Duration::from_secs(10);
 
 /// Keeps the registry equal to what Docker runs until `stop`.
-pub async fn run(config: &Config, registry: Registry, state: String, stop: CancellationToken) {
+pub async fn run(config: &Config, registry: Registry, state: String, status: Arc<Status>, stop: CancellationToken) {
     let registry = Arc::new(registry);
     let (news_in, news) = mpsc::channel(NEWS);
     let (views_in, views) = mpsc::channel(1);
     let (mark, mark_seen) = watch::channel(None);
     let docker = {
-        let address = config.docker.clone();
+        let target = config.docker.clone();
         let looks = Looks { resync: config.resync, at_the_ended: config.lives.deregister != Deregister::Always };
-        let following = async move { follow(&address, looks, news_in).await };
+        let status = status.clone();
+        let following = async move { follow(&target, looks, &status, news_in).await };
         tokio::spawn(stop.clone().run_until_cancelled_owned(following))
     };
     let follower = {
-        let following = registry.clone().follow(config.resync, mark_seen, views_in);
+        let following = registry.clone().follow(config.resync, status.clone(), mark_seen, views_in);
         tokio::spawn(stop.clone().run_until_cancelled_owned(following))
     };
     let mut reconciler = Reconciler {
         registry,
+        status,
         settings: config.policy.clone(),
         address_is_forced: config.address.is_forced(),
         state,
@@ -80,6 +83,7 @@ pub async fn run(config: &Config, registry: Registry, state: String, stop: Cance
 
 struct Reconciler {
     registry: Arc<Registry>,
+    status: Arc<Status>,
     settings: PolicySettings,
     address_is_forced: bool,
     state: String,
@@ -105,6 +109,7 @@ impl Reconciler {
         loop {
             self.start_calls();
             self.complain();
+            self.tell_status();
             let deadline = self.world.next_deadline().into_iter().chain(self.ledger.next_deadline()).min();
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -138,7 +143,9 @@ impl Reconciler {
                 let short = (!container.running).then(|| container.short_id().to_owned());
                 let change = self.world.observe(*container, Moment { at: Instant::now(), docker: clock });
                 self.changed(change, cause);
-                short.into_iter().for_each(|short| self.ledger.touch_container(&short, cause));
+                if let Some(short) = short {
+                    self.ledger.touch_container(&short, cause);
+                }
             }
             News::Gone { id, cause } => {
                 let change = self.world.gone(&id);
@@ -181,7 +188,7 @@ impl Reconciler {
         self.ledger.touch(touched, "drain of a former run");
         if self.world.all_seen() && self.address.is_some() {
             self.starting = false;
-            let (containers, instances) = (self.world.containers().count(), self.world.wanted_ids().count());
+            let (containers, instances) = (self.world.containers().len(), self.world.wanted_ids().len());
             info!(containers, instances, "following Docker and the registry");
         }
     }
@@ -217,10 +224,7 @@ impl Reconciler {
     }
 
     fn announced(&self, identity: &Identity) -> Mark {
-        Mark {
-            docker: if identity.id.is_empty() { identity.host.clone() } else { identity.id.clone() },
-            state: self.state.clone(),
-        }
+        identity.mark(&self.state)
     }
 
     fn announce_mark(&self) {
@@ -231,7 +235,9 @@ impl Reconciler {
 
     fn called(&mut self, call: &Call, result: Result<(), Error>) {
         let known = self.ledger.registered().get(&call.id).cloned();
-        match self.ledger.done(call, result, Instant::now()) {
+        let outcome = self.ledger.done(call, result, Instant::now());
+        self.status.count_call(call.action.as_str(), outcome.as_str());
+        match outcome {
             Outcome::Done => {
                 let name = self.world.desired(&call.id).map(|(_, container)| container.name.clone());
                 let (service, gone) = known.map(|mut a| (a.name, a.meta.remove(META_CONTAINER))).unzip();
@@ -283,6 +289,15 @@ impl Reconciler {
                 self.complaints.insert(id.clone(), why.clone());
             }
         }
+    }
+
+    fn tell_status(&self) {
+        let status = &self.status;
+        status.started.store(!self.starting, Relaxed);
+        status.containers.store(self.world.containers().len(), Relaxed);
+        status.wanted.store(self.world.wanted_ids().len(), Relaxed);
+        status.registered.store(self.ledger.registered().len(), Relaxed);
+        status.taken.store(self.ledger.taken().len(), Relaxed);
     }
 
     /// Waits for the calls under way, and takes everything out of the registry if that was asked for.
@@ -340,6 +355,7 @@ fn say_done(call: &Call, container: Option<&str>, was: Option<&str>) {
         Action::Hold(Hold::Draining) => info!(container, service, id, cause, "draining"),
         Action::Hold(Hold::Paused) => info!(container, service, id, cause, "paused"),
         Action::Hold(Hold::Exited) => info!(container, service, id, cause, "has ended; its entry is kept as critical"),
+        Action::Ask(_) => info!(container, service, id, cause, "draining, as was asked for"),
         Action::DropCheck(check) => info!(container, service, id, check, cause, "check removed"),
         Action::Deregister => info!(container, service, id, cause, "deregistered"),
     }

@@ -21,7 +21,7 @@ use tracing::warn;
 use crate::{
     address::{Family, HostAddress, Source},
     checks::docker_check_id,
-    plan::{Action, Actual, Mark, Registered, registered},
+    plan::{Action, Actual, Mark, Registered, asked_check, registered},
 };
 
 /// The check that says whether a host's registrar lives.
@@ -56,7 +56,8 @@ pub struct Registry {
 
 /// Why there is no view.
 #[derive(Debug, thiserror::Error)]
-enum Trouble {
+#[allow(missing_docs)] // the messages say it
+pub enum Trouble {
     #[error(transparent)]
     Call(#[from] Error),
     #[error("node {node} is kept by another registrar, {other}; this one is {ours} and waits until that one is gone")]
@@ -91,6 +92,7 @@ impl Registry {
             Action::Register(service) => self.client.register_service(service).await,
             Action::Report(update) => self.client.update_check(&docker_check_id(id), update).await,
             Action::Hold(hold) => self.client.register_check(&hold.check(id)).await,
+            Action::Ask(container) => self.client.register_check(&asked_check(id, container)).await,
             Action::DropCheck(check) => self.client.deregister_check(check).await,
             Action::Deregister => self.client.deregister_service(id).await,
         }
@@ -112,6 +114,10 @@ impl Registry {
             }
             Action::Hold(hold) => {
                 let check = Some(catalog_check(node, id, &hold.check(id)));
+                self.client.catalog_register(&CatalogRegistration { check, ..put }).await
+            }
+            Action::Ask(container) => {
+                let check = Some(catalog_check(node, id, &asked_check(id, container)));
                 self.client.catalog_register(&CatalogRegistration { check, ..put }).await
             }
             Action::DropCheck(check) => {
@@ -138,7 +144,11 @@ impl Registry {
         self.client.catalog_deregister(&CatalogDeregistration { node, check_id, ..Default::default() }).await
     }
 
-    async fn view(&self, mark: &Mark) -> Result<Registered, Trouble> {
+    /// All that it holds for this host, of any owner.
+    ///
+    /// # Errors
+    /// [`Trouble`]
+    pub async fn view(&self, mark: &Mark) -> Result<Registered, Trouble> {
         match &self.place {
             Place::Agent => {
                 let (services, checks) = tokio::try_join!(self.client.agent_services(), self.client.agent_checks())?;
@@ -175,7 +185,11 @@ impl Registry {
         Ok(())
     }
 
-    async fn own_address(&self) -> Result<HostAddress, Trouble> {
+    /// This host's address just now.
+    ///
+    /// # Errors
+    /// [`Trouble::Address`]
+    pub async fn own_address(&self) -> Result<HostAddress, Trouble> {
         let registry = self.client.address();
         let found = self.source.resolve(self.family, registry).await;
         found.map_err(|source| Trouble::Address { registry: registry.to_owned(), source })

@@ -33,19 +33,36 @@ pub enum Error {
     },
 }
 
+/// The identity that [`load`] would find in `dir`, or else [`load_default`]; `-` if none was made yet.
+///
+/// # Errors
+/// [`Error::NotAnId`]
+pub fn known(dir: Option<&Path>) -> Result<String, Error> {
+    let dirs = dir.map_or_else(default_dirs, |dir| vec![dir.to_owned()]);
+    let path = dirs.iter().map(|dir| dir.join(FILE)).find(|path| path.exists());
+    path.and_then(|path| read(&path).transpose()).unwrap_or_else(|| Ok("-".into()))
+}
+
 /// The identity kept in `dir`, made now if there is none.
 ///
 /// # Errors
 /// [`Error`]; nothing was changed.
 pub fn load(dir: &Path) -> Result<String, Error> {
     let path = dir.join(FILE);
-    let failed = |source| Error::Io { path: path.clone(), source };
-    match fs::read_to_string(&path) {
+    match read(&path)? {
+        Some(id) => Ok(id),
+        None => create(dir, &path).map_err(|source| Error::Io { path, source }),
+    }
+}
+
+fn read(path: &Path) -> Result<Option<String>, Error> {
+    match fs::read_to_string(path) {
         Ok(text) => {
-            Uuid::parse_str(text.trim()).map(|id| id.to_string()).map_err(|_| Error::NotAnId { path: path.clone() })
+            let id = Uuid::parse_str(text.trim()).map_err(|_| Error::NotAnId { path: path.to_owned() })?;
+            Ok(Some(id.to_string()))
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => create(dir, &path).map_err(failed),
-        Err(error) => Err(failed(error)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(Error::Io { path: path.to_owned(), source }),
     }
 }
 
@@ -71,12 +88,22 @@ fn create(dir: &Path, path: &Path) -> io::Result<String> {
 /// # Errors
 /// [`Error`] for the last place tried.
 pub fn load_default() -> Result<String, Error> {
+    let dirs = default_dirs();
+    let (last, first) = dirs.split_last().expect("never empty");
+    for dir in first {
+        match load(dir) {
+            Err(Error::Io { .. }) => {}
+            found => return found,
+        }
+    }
+    load(last)
+}
+
+/// Where the identity may be, the best place first.
+fn default_dirs() -> Vec<PathBuf> {
     let home = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from);
     let home = home.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state")));
-    match (load(Path::new(DEFAULT_DIR)), home) {
-        (Err(Error::Io { .. }), Some(home)) => load(&home.join("registrar")),
-        (found, _) => found,
-    }
+    [PathBuf::from(DEFAULT_DIR)].into_iter().chain(home.map(|home| home.join("registrar"))).collect()
 }
 
 #[cfg(test)]
@@ -88,6 +115,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let first = load(&dir.path().join("a/b")).unwrap();
         assert_eq!(load(&dir.path().join("a/b")).unwrap(), first);
+        assert_eq!(known(Some(&dir.path().join("a/b"))).unwrap(), first);
+        assert_eq!(known(Some(&dir.path().join("nothing"))).unwrap(), "-");
+        assert!(!dir.path().join("nothing").exists(), "who only asks leaves nothing behind");
         assert_ne!(load(&dir.path().join("c")).unwrap(), first);
         assert_eq!(fs::read_dir(dir.path().join("c")).unwrap().count(), 1, "nothing else is left");
     }

@@ -264,12 +264,12 @@ impl World {
     }
 
     /// All running containers.
-    pub fn containers(&self) -> impl Iterator<Item = &Container> {
+    pub fn containers(&self) -> impl ExactSizeIterator<Item = &Container> {
         self.containers.values().map(|entry| &entry.container)
     }
 
     /// All ids that any container wants.
-    pub fn wanted_ids(&self) -> impl Iterator<Item = &String> {
+    pub fn wanted_ids(&self) -> impl ExactSizeIterator<Item = &String> {
         self.claims.keys()
     }
 

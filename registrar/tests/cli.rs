@@ -2,15 +2,22 @@
 
 use std::{
     fs,
-    process::{Command, Output},
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    process::{Child, Command, Output, Stdio},
 };
 
-fn registrar(arguments: &[&str]) -> Output {
+fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_registrar"));
     for name in ["CONSUL_HTTP_ADDR", "CONSUL_HTTP_TOKEN", "CONSUL_HTTP_TOKEN_FILE", "DOCKER_HOST", "REGISTRAR_CONFIG"] {
         command.env_remove(name);
     }
-    command.args(arguments).output().unwrap()
+    command.args(arguments);
+    command
+}
+
+fn registrar(arguments: &[&str]) -> Output {
+    command(arguments).output().unwrap()
 }
 
 /// Fails with `code`, and says every one of `words`.
@@ -96,4 +103,56 @@ fn a_token_is_never_shown() {
     let output = registrar(&["--token", "very-secret", "--ip", "bad"]);
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(!said.contains("very-secret"), "{said}");
+}
+
+/// A program that ends with its test.
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn health_and_metrics_are_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (nowhere, state) = ("unix:///nonexistent.sock", dir.path().to_str().unwrap());
+    let arguments = [
+        "--http-addr",
+        "127.0.0.1:0",
+        "--docker",
+        nowhere,
+        "--registry",
+        nowhere,
+        "--state-dir",
+        state,
+        "--ip",
+        "127.0.0.1",
+    ];
+    let mut running = Running(command(&arguments).stderr(Stdio::piped()).spawn().unwrap());
+    let mut log = BufReader::new(running.0.stderr.take().unwrap()).lines();
+    let address = log.find_map(|line| Some(line.unwrap().split_once("metrics at http://")?.1.trim().to_owned()));
+    let address = address.expect("it says where it listens");
+    let get = |path: &str| {
+        let mut stream = TcpStream::connect(&address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer
+    };
+    let health = get("/healthz");
+    assert!(health.starts_with("HTTP/1.1 503") && health.contains("Docker does not answer"), "{health}");
+    assert!(get("/metrics").contains("registrar_up{side=\"docker\"} 0"));
+    assert!(get("/").starts_with("HTTP/1.1 404"));
+    check(&["--http-addr", &address], 1, &["cannot listen at", &address]);
+    check(&["--http-addr", "nowhere"], 2, &["http-addr: \"nowhere\""]);
+}
+
+#[test]
+fn drain_and_dry_run_without_docker_say_so() {
+    check(&["drain", "web", "--docker", "unix:///nonexistent.sock"], 1, &["/nonexistent.sock"]);
+    check(&["--dry-run", "--docker", "unix:///nonexistent.sock"], 1, &["/nonexistent.sock"]);
+    check(&["drain", "web", "--wait", "soon"], 2, &["--wait"]);
 }

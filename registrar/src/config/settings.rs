@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::Args;
+use clap::{Args, builder::FalseyValueParser};
 use serde::{Deserialize, Deserializer};
 
 /// What can be set, as text; the same keys in flags, environment and file.
@@ -21,9 +21,15 @@ pub struct Settings {
     /// File with the token for the registry
     #[arg(long, env = "CONSUL_HTTP_TOKEN_FILE", value_name = "FILE", global = true)]
     pub token_file: Option<PathBuf>,
-    /// Docker: unix:///PATH or tcp://HOST:PORT [default: unix:///var/run/docker.sock]
+    /// Docker: unix:///PATH, tcp://HOST:PORT or https://HOST:PORT [default: unix:///var/run/docker.sock]
     #[arg(long, env = "DOCKER_HOST", value_name = "URL", global = true)]
     pub docker: Option<String>,
+    /// Speak TLS with Docker at tcp://
+    #[arg(long, env = "DOCKER_TLS_VERIFY", global = true, value_parser = FalseyValueParser::new())]
+    pub docker_tls: bool,
+    /// Directory with the ca.pem, cert.pem and key.pem for Docker [default: ~/.docker]
+    #[arg(long, env = "DOCKER_CERT_PATH", value_name = "DIR", global = true)]
+    pub docker_cert_path: Option<PathBuf>,
     /// Address of published ports, or one of each family [default: this host's on the way to the registry]
     #[arg(long, env = "REGISTRAR_IP", value_name = "ADDRESS", value_delimiter = ',', global = true)]
     #[serde(deserialize_with = "one_or_many")]
@@ -38,10 +44,10 @@ pub struct Settings {
     #[arg(long, env = "REGISTRAR_FAMILY", value_name = "FAMILY", global = true)]
     pub family: Option<String>,
     /// Register the containers' own addresses and ports instead of the published ones
-    #[arg(long, env = "REGISTRAR_INTERNAL", global = true)]
+    #[arg(long, env = "REGISTRAR_INTERNAL", global = true, value_parser = FalseyValueParser::new())]
     pub internal: bool,
     /// Register only containers that have a SERVICE_NAME
-    #[arg(long, env = "REGISTRAR_EXPLICIT", global = true)]
+    #[arg(long, env = "REGISTRAR_EXPLICIT", global = true, value_parser = FalseyValueParser::new())]
     pub explicit: bool,
     /// With --internal: the network whose address is registered; SERVICE_NETWORK says it for one container
     #[arg(long, env = "REGISTRAR_NETWORK", value_name = "NAME", global = true)]
@@ -66,16 +72,16 @@ pub struct Settings {
     #[arg(long, env = "REGISTRAR_MIN_UPTIME", value_name = "DURATION", global = true)]
     pub min_uptime: Option<String>,
     /// Take everything of this host out of the registry at the end
-    #[arg(long, env = "REGISTRAR_DEREGISTER_ON_EXIT", global = true)]
+    #[arg(long, env = "REGISTRAR_DEREGISTER_ON_EXIT", global = true, value_parser = FalseyValueParser::new())]
     pub deregister_on_exit: bool,
     /// Where the name comes from without a SERVICE_NAME: image, hostname, container or compose-service [default: image]
     #[arg(long, env = "REGISTRAR_NAME_FROM", value_name = "SOURCE", global = true)]
     pub name_from: Option<String>,
     /// Do not add the port to the name of a service that has several
-    #[arg(long, env = "REGISTRAR_NO_PORT_SUFFIX", global = true)]
+    #[arg(long, env = "REGISTRAR_NO_PORT_SUFFIX", global = true, value_parser = FalseyValueParser::new())]
     pub no_port_suffix: bool,
     /// Without a SERVICE_VERSION, the tag of the image is the version
-    #[arg(long, env = "REGISTRAR_VERSION_FROM_TAG", global = true)]
+    #[arg(long, env = "REGISTRAR_VERSION_FROM_TAG", global = true, value_parser = FalseyValueParser::new())]
     pub version_from_tag: bool,
     /// Tags of every instance
     #[arg(long, env = "REGISTRAR_TAGS", value_name = "TAG", value_delimiter = ',', global = true)]
@@ -88,6 +94,9 @@ pub struct Settings {
     /// or ~/.local/state/registrar]
     #[arg(long, env = "REGISTRAR_STATE_DIR", value_name = "DIR", global = true)]
     pub state_dir: Option<PathBuf>,
+    /// Answer /healthz and /metrics at this address
+    #[arg(long, env = "REGISTRAR_HTTP_ADDR", value_name = "IP:PORT", global = true)]
+    pub http_addr: Option<String>,
     /// text or json [default: text]
     #[arg(long, env = "REGISTRAR_LOG_FORMAT", value_name = "FORMAT", global = true)]
     pub log_format: Option<String>,
@@ -112,6 +121,8 @@ impl Settings {
             token,
             token_file,
             docker: self.docker.or(file.docker),
+            docker_tls: self.docker_tls || file.docker_tls,
+            docker_cert_path: self.docker_cert_path.or(file.docker_cert_path),
             ip,
             ip_from_interface,
             ip_from_label: self.ip_from_label.or(file.ip_from_label),
@@ -132,6 +143,7 @@ impl Settings {
             tags: list(self.tags, file.tags),
             host_id: self.host_id.or(file.host_id),
             state_dir: self.state_dir.or(file.state_dir),
+            http_addr: self.http_addr.or(file.http_addr),
             log_format: self.log_format.or(file.log_format),
         }
     }

@@ -8,7 +8,7 @@ fn file(text: &str) -> Result<Config, Faults> {
 fn defaults() {
     let config = Config::new(Settings::default(), None).unwrap();
     assert_eq!(config.registry.addresses, [DEFAULT_REGISTRY]);
-    assert_eq!((config.docker.as_str(), config.resync), (DEFAULT_DOCKER, Some(DEFAULT_RESYNC)));
+    assert_eq!((config.docker.address.as_str(), config.resync), (DEFAULT_DOCKER, Some(DEFAULT_RESYNC)));
     assert_eq!(config.policy.place, Place::Agent);
     assert!(file("").is_ok() && file("{}").is_ok());
 }

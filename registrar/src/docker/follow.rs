@@ -8,6 +8,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     future::Future,
     pin::Pin,
+    sync::atomic::Ordering::Relaxed,
     time::Duration,
 };
 
@@ -22,8 +23,11 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{Connection, Error, Identity, is_nonsense, status};
-use crate::container::{Container, Endpoint, HealthState, signal};
+use super::{Connection, Error, Identity, Target, is_nonsense, status as status_of};
+use crate::{
+    container::{Container, Endpoint, HealthState, signal},
+    status::Status,
+};
 
 /// Inspections at the same time: more would only wait inside of Docker.
 const MAX_LOOKS: usize = 8;
@@ -90,15 +94,15 @@ pub struct Looks {
     pub at_the_ended: bool,
 }
 
-/// Tells `news` about the Docker at `address` for as long as somebody listens.
-pub async fn follow(address: &str, looks: Looks, news: mpsc::Sender<News>) {
+/// Tells `news` about the Docker at `target` for as long as somebody listens.
+pub async fn follow(target: &Target, looks: Looks, status: &Status, news: mpsc::Sender<News>) {
     let (known, complained) = (BTreeMap::new(), BTreeSet::new());
     let clock = Clock { at: Instant::now(), time: 0 };
-    let mut follower = Follower { news, looks, known, newest: 0, clock, complained };
+    let mut follower = Follower { news, looks, status, known, newest: 0, clock, complained };
     let mut backoff = Backoff::between(Duration::from_millis(100), MAX_BACKOFF);
-    let mut lost = false;
+    let (mut lost, address) = (false, &target.address);
     loop {
-        let error = match Connection::open(address).await {
+        let error = match Connection::open(target).await {
             Ok((connection, identity)) => {
                 if std::mem::take(&mut lost) {
                     info!("Docker at {address} is back");
@@ -106,6 +110,7 @@ pub async fn follow(address: &str, looks: Looks, news: mpsc::Sender<News>) {
                     debug!("connected to Docker at {address}");
                 }
                 backoff.reset();
+                status.docker.store(true, Relaxed);
                 match follower.session(&connection, identity).await {
                     End::Unheard => return,
                     End::Broken(error) => error,
@@ -113,6 +118,7 @@ pub async fn follow(address: &str, looks: Looks, news: mpsc::Sender<News>) {
             }
             Err(error) => error,
         };
+        status.docker.store(false, Relaxed);
         if !std::mem::replace(&mut lost, true) {
             warn!("{}; what is registered stays, and Docker is asked again until it answers", with_causes(&error));
         }
@@ -124,9 +130,10 @@ pub async fn follow(address: &str, looks: Looks, news: mpsc::Sender<News>) {
 }
 
 /// What lasts longer than a connection.
-struct Follower {
+struct Follower<'a> {
     news: mpsc::Sender<News>,
     looks: Looks,
+    status: &'a Status,
     /// Running containers that were told about.
     known: BTreeMap<String, Brief>,
     /// The latest time of an event; 0 for none. It never goes back, though Docker's clock may: so the order of events
@@ -208,8 +215,8 @@ type Look<'a> = Pin<Box<dyn Future<Output = (String, Result<Option<ContainerInsp
 type Listing<'a> = Pin<Box<dyn Future<Output = Result<Vec<ContainerSummary>, Error>> + Send + 'a>>;
 
 /// One connection.
-struct Session<'a> {
-    follower: &'a mut Follower,
+struct Session<'a, 'b> {
+    follower: &'a mut Follower<'b>,
     connection: &'a Connection,
     /// Containers to look at, in the order of the news about them, each once.
     queue: VecDeque<String>,
@@ -248,7 +255,7 @@ impl From<Error> for End {
     }
 }
 
-impl Follower {
+impl Follower<'_> {
     /// When `event` happened, or the latest moment known if that is later.
     fn time_of(&mut self, event: &EventMessage) -> i64 {
         let time = event.time_nano.unwrap_or(0);
@@ -278,8 +285,8 @@ impl Follower {
     }
 }
 
-impl<'a> Session<'a> {
-    fn new(follower: &'a mut Follower, connection: &'a Connection) -> Self {
+impl<'a, 'b> Session<'a, 'b> {
+    fn new(follower: &'a mut Follower<'b>, connection: &'a Connection) -> Self {
         let list_at = follower.looks.resync.map(|every| Instant::now() + every);
         let listing: Listing<'a> = Box::pin(connection.list(follower.looks.at_the_ended));
         Self {
@@ -373,6 +380,7 @@ impl<'a> Session<'a> {
     }
 
     async fn event(&mut self, event: EventMessage) -> Result<(), End> {
+        self.follower.status.events.fetch_add(1, Relaxed);
         let time = self.follower.time_of(&event);
         let Some(actor) = event.actor else { return Ok(()) };
         let attributes = actor.attributes.unwrap_or_default();
@@ -399,7 +407,8 @@ impl<'a> Session<'a> {
                     self.tell(News::Killed { id, signal, time }).await?;
                 }
             }
-            "destroy" => self.gone(&id, "destroy").await?,
+            // podman's word for it comes second
+            "destroy" | "remove" => self.gone(&id, "destroy").await?,
             other => self.look_if_running(&id, other),
         }
         Ok(())
@@ -435,7 +444,7 @@ impl<'a> Session<'a> {
             },
             Ok(None) => self.gone(&id, cause).await?,
             Err(error) if is_nonsense(&error) => self.unreadable(&id, &with_causes(&error)).await?,
-            Err(Error::Call { source, .. }) if status(&source).is_some() => {
+            Err(Error::Call { source, .. }) if status_of(&source).is_some() => {
                 self.unreadable(&id, &with_causes(&source)).await?;
                 self.start_look(id.clone(), LOOK_AGAIN);
             }

@@ -40,6 +40,7 @@ impl Case<'_> {
                 Action::Register(service) => format!("register with {} checks", service.checks.len()),
                 Action::Report(update) => format!("report {}", update.status),
                 Action::Hold(hold) => format!("hold {}", hold.as_str()),
+                Action::Ask(container) => format!("ask {container}"),
                 Action::DropCheck(check) => format!("drop {check}"),
                 Action::Deregister => "deregister".into(),
             });
@@ -222,4 +223,44 @@ fn checks_go_to_their_instance() {
     let all = registered(services, [check("1", "a"), check("2", "gone"), check("serfHealth", "")]);
     assert_eq!(all["a"].checks, [("1".to_owned(), CheckStatus::Warning)].into());
     assert!(all["b"].checks.is_empty());
+}
+
+#[test]
+fn what_has_ended_is_kept_as_critical_and_only_if_it_is_ours() {
+    let instance = instance(&[]);
+    let mut registered = after(desired(&instance));
+    let kept = |registered: &Registered| {
+        let mark = policy().mark;
+        let now = Circumstances { mark: &mark, all_seen: true, kept: true, renew: false };
+        step(ID, None, registered.get(ID), now)
+    };
+    assert_eq!(kept(&registered), Step::Do(Action::Hold(Hold::Exited)));
+    apply(ID, &Action::Hold(Hold::Exited), &mut registered);
+    assert_eq!(kept(&registered), Step::Settled);
+    let mut again = Case { desired: Some(desired(&instance)), registered: registered.clone(), all_seen: true };
+    assert_eq!(again.settle(), [format!("drop _exited:{ID}")]);
+    registered.get_mut(ID).unwrap().meta.remove(META_MARK);
+    assert_eq!(kept(&registered), Step::Settled);
+}
+
+#[test]
+fn a_drain_that_was_asked_for_lasts_for_one_life_of_one_container() {
+    let instance = instance(&[]);
+    let asked = |action: &str| format!("{action} _draining:{ID}:4f1c2b3a4d5e");
+    let mut case = case(Some(desired(&instance)));
+    case.settle();
+    apply(ID, &Action::Ask("4f1c2b3a4d5e".into()), &mut case.registered);
+    assert!(case.settle().is_empty(), "the registrar leaves it alone");
+    case.registered.get_mut(ID).unwrap().tags.push("spoiled".into());
+    assert_eq!(case.settle(), ["register with 1 checks"], "and keeps it when it registers anew");
+    let mut other = instance.clone();
+    other.service.meta.insert(META_CONTAINER.into(), "000000000000".into());
+    let mut taken_over = Case { desired: Some(desired(&other)), registered: case.registered.clone(), all_seen: true };
+    assert_eq!(taken_over.settle(), ["register with 0 checks"]);
+    // a registry may keep checks that it was not told of
+    let check = asked("").trim().to_owned();
+    taken_over.registered.get_mut(ID).unwrap().checks.insert(check, CheckStatus::Critical);
+    assert_eq!(taken_over.settle(), [asked("drop")]);
+    apply(ID, &Action::Hold(Hold::Exited), &mut case.registered);
+    assert_eq!(case.settle(), [asked("drop"), format!("drop _exited:{ID}")], "a new life");
 }

@@ -2,7 +2,7 @@
 //! Keeps the host's own node alive meanwhile.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 
@@ -17,6 +17,7 @@ use super::{Place, Registry, Trouble};
 use crate::{
     address::HostAddress,
     plan::{Mark, Registered},
+    status::Status,
 };
 
 /// Longest single wait for a change.
@@ -46,12 +47,14 @@ impl Registry {
     pub async fn follow(
         self: Arc<Self>,
         resync: Option<Duration>,
+        status: Arc<Status>,
         mark: watch::Receiver<Option<Mark>>,
         views: mpsc::Sender<View>,
     ) {
-        let mut follower = Follower { registry: self, resync, mark, views, lost: None, poll: false };
+        let mut follower = Follower { registry: self, resync, status, mark, views, lost: None, poll: false };
         let mut backoff = Backoff::between(Duration::from_millis(100), MAX_BACKOFF);
         while let Err(trouble) = follower.session(&mut backoff).await {
+            follower.status.registry.store(false, Relaxed);
             let message = with_causes(&trouble);
             // The words of one loss differ (refused, then reset); it is still one.
             if follower.lost.is_none()
@@ -81,6 +84,7 @@ impl Registry {
 struct Follower {
     registry: Arc<Registry>,
     resync: Option<Duration>,
+    status: Arc<Status>,
     mark: watch::Receiver<Option<Mark>>,
     views: mpsc::Sender<View>,
     /// What was said when the registry was lost.
@@ -116,6 +120,7 @@ impl Follower {
                 beat.reset();
             }
             backoff.reset();
+            self.status.registry.store(true, Relaxed);
             if self.lost.take().is_some() {
                 info!("the registry at {} is back", registry.client.address());
                 cause = "registry is back";

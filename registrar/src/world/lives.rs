@@ -117,7 +117,7 @@ mod tests {
         let lives = Lives {
             min_uptime: Duration::from_secs(5),
             deregister: Deregister::OnSuccess,
-            reap: Duration::from_secs(60),
+            reap: Duration::from_mins(1),
         };
         for (seconds, left) in [(0, Some(5)), (3, Some(2)), (5, None), (500, None), (-9000, Some(5))] {
             let now = after(seconds);

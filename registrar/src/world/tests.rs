@@ -294,6 +294,6 @@ fn what_failed_is_kept_until_it_is_removed_or_reaped_or_starts_again() {
     assert!(!world.is_kept(&short), "it was removed");
     let mut world = ended();
     let until = world.next_deadline().unwrap();
-    assert_eq!(world.pass(until).reaped, [short.clone()]);
+    assert_eq!(world.pass(until).reaped, std::slice::from_ref(&short));
     assert!(!world.is_kept(&short) && world.next_deadline().is_none());
 }

@@ -38,7 +38,10 @@ struct Docker {
     deaf: bool,
     /// Ids about which it answers nonsense.
     mad: Vec<String>,
+    /// It is podman.
+    podman: bool,
     inspected: usize,
+    listed: usize,
 }
 
 impl FakeDocker {
@@ -87,6 +90,16 @@ impl FakeDocker {
         self.state.lock().unwrap().inspected
     }
 
+    /// From now on it has podman's ways: another ID in each answer, no signal with a `kill`, `remove` for `destroy`.
+    pub(crate) fn become_podman(&self) {
+        self.state.lock().unwrap().podman = true;
+    }
+
+    /// How often it has listed its containers.
+    pub(crate) fn listed(&self) -> usize {
+        self.state.lock().unwrap().listed
+    }
+
     /// From now on nonsense about `name`.
     pub(crate) fn go_mad_about(&self, name: &str) {
         self.state.lock().unwrap().mad.push(id(name));
@@ -117,20 +130,39 @@ impl FakeDocker {
 
     /// `docker kill -s`, or the first half of `docker stop`.
     pub(crate) fn kill(&self, name: &str, signal: i32) {
-        self.event(name, "kill", &json!({"name": name, "signal": signal.to_string()}));
+        let podman = self.state.lock().unwrap().podman;
+        let signal = signal.to_string();
+        let attributes = if podman { json!({"name": name}) } else { json!({"name": name, "signal": signal}) };
+        self.event(name, "kill", &attributes);
     }
 
-    /// The process ends.
+    /// The process ends well.
     pub(crate) fn die(&self, name: &str) {
-        self.patch(name, &json!({"State": {"Running": false, "Status": "exited"}}));
-        self.event(name, "die", &json!({"exitCode": "0"}));
+        self.exit(name, 0);
+    }
+
+    /// The process ends, and with it what Docker tells of its networks.
+    pub(crate) fn exit(&self, name: &str, code: i64) {
+        let state = json!({"Running": false, "Status": "exited", "ExitCode": code, "FinishedAt": now_text()});
+        self.patch(
+            name,
+            &json!({"State": state, "NetworkSettings": {"Ports": {"80/tcp": null},
+            "Networks": {"bridge": {"IPAddress": ""}}}}),
+        );
+        self.event(name, "die", &json!({"exitCode": code.to_string()}));
         let mut state = self.state.lock().unwrap();
         state.say("network", "disconnect", "bridge", &json!({"container": id(name), "name": "bridge"}));
     }
 
-    /// A former container starts again.
-    pub(crate) fn start_container(&self, name: &str) {
-        self.patch(name, &json!({"State": {"Running": true, "Status": "running", "StartedAt": now_text()}}));
+    /// A former container starts again, published on `port`.
+    pub(crate) fn start_container(&self, name: &str, port: u16) {
+        let state = json!({"Running": true, "Status": "running", "StartedAt": now_text(), "ExitCode": 0});
+        let bound = json!([{"HostIp": "0.0.0.0", "HostPort": port.to_string()}]);
+        self.patch(
+            name,
+            &json!({"State": state, "NetworkSettings": {"Ports": {"80/tcp": bound},
+            "Networks": {"bridge": {"IPAddress": "172.17.0.2"}}}}),
+        );
         self.event(name, "start", &json!({"name": name}));
     }
 
@@ -139,7 +171,8 @@ impl FakeDocker {
         self.kill(name, 9);
         self.die(name);
         self.state.lock().unwrap().containers.remove(&id(name));
-        self.event(name, "destroy", &json!({"name": name}));
+        let podman = self.state.lock().unwrap().podman;
+        self.event(name, if podman { "remove" } else { "destroy" }, &json!({"name": name}));
     }
 
     pub(crate) fn health(&self, name: &str, status: &str) {
@@ -219,12 +252,16 @@ impl Docker {
         self.history.push((time, line));
     }
 
-    fn listed(&self) -> Value {
-        let running = self.containers.values().filter(|c| c["State"]["Running"] == true);
-        let list = running.map(|c| {
+    fn containers_now(&self, all: bool) -> Value {
+        let is_listed = |c: &&Value| all || c["State"]["Running"] == true;
+        let list = self.containers.values().filter(is_listed).map(|c| {
             let health = c["State"]["Health"]["Status"].as_str();
             let status = health.map_or("Up 1 second".to_owned(), |health| format!("Up 1 second ({health})"));
-            let state = if c["State"]["Paused"] == true { "paused" } else { "running" };
+            let state = match (c["State"]["Paused"] == true, c["State"]["Running"] == true) {
+                (true, _) => "paused",
+                (false, true) => "running",
+                (false, false) => "exited",
+            };
             json!({"Id": c["Id"], "Names": [c["Name"]], "Image": c["Config"]["Image"], "ImageID": c["Image"],
                 "Command": "/web", "Created": 1, "Labels": {}, "State": state, "Status": status,
                 "Ports": [{"PrivatePort": 80, "Type": "tcp"}], "HostConfig": {"NetworkMode": "default"},
@@ -253,16 +290,28 @@ async fn answer(State(docker): State<Arc<Mutex<Docker>>>, request: Request) -> R
     let mut docker = docker.lock().unwrap();
     match path {
         ["version"] => {
-            json_body(StatusCode::OK, &json!({"Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12"}))
+            let engine = if docker.podman { "Podman Engine" } else { "Engine" };
+            let version = json!({"Version": "20.10.24", "ApiVersion": "1.41", "MinAPIVersion": "1.12",
+                "Components": [{"Name": engine, "Version": "4.3.1"}]});
+            json_body(StatusCode::OK, &version)
         }
-        ["info"] => json_body(StatusCode::OK, &json!({"ID": "FAKE:DOCK:ER", "Name": "vm", "SystemTime": now_text()})),
-        ["containers", "json"] => json_body(StatusCode::OK, &docker.listed()),
-        ["containers", id, "json"] => {
+        ["info"] => {
+            let id = if docker.podman { now_text() } else { "FAKE:DOCK:ER".to_owned() };
+            json_body(StatusCode::OK, &json!({"ID": id, "Name": "vm", "SystemTime": now_text()}))
+        }
+        ["containers", "json"] => {
+            docker.listed += 1;
+            let all = request.uri().query().is_some_and(|query| query.contains("all=true"));
+            json_body(StatusCode::OK, &docker.containers_now(all))
+        }
+        ["containers", name, "json"] => {
             docker.inspected += 1;
-            if docker.mad.iter().any(|mad| mad == id) {
+            // by name as well
+            let id = &if name.len() == 64 { (*name).to_owned() } else { id(name) };
+            if docker.mad.contains(id) {
                 return json_body(StatusCode::OK, &json!({"Id": 7, "State": "what?"}));
             }
-            match docker.containers.get(*id) {
+            match docker.containers.get(id) {
                 Some(container) => json_body(StatusCode::OK, container),
                 None => json_body(StatusCode::NOT_FOUND, &json!({"message": format!("No such container: {id}")})),
             }

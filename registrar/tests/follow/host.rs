@@ -92,10 +92,17 @@ impl Host {
     pub(crate) fn start(&mut self, change: impl FnOnce(&mut Settings)) {
         let mut settings = self.settings(&self.dir.path().join("state"));
         change(&mut settings);
+        let lists = self.docker.listed();
         self.registrar = Some(Registrar::start(Config::new(settings, None).unwrap()));
         if self.docker_answers() {
-            eventually("the registrar listens to Docker", || self.docker.is_listened_to());
+            let follows = || self.docker.is_listened_to() && self.docker.listed() > lists;
+            eventually("the registrar follows Docker", follows);
         }
+    }
+
+    /// The configuration of another run of the program on this host.
+    pub(crate) fn config(&self) -> Config {
+        Config::new(self.settings(&self.dir.path().join("state")), None).unwrap()
     }
 
     fn docker_answers(&self) -> bool {
@@ -144,6 +151,11 @@ impl Drop for Host {
             registrar.crash();
         }
     }
+}
+
+/// Runs a command of the program.
+pub(crate) fn command<T>(command: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(command)
 }
 
 /// Waits until `holds`; how long that took.

@@ -3,6 +3,7 @@
 
 mod fake_docker;
 mod host;
+mod lives;
 mod losses;
 mod ownership;
 mod registry;

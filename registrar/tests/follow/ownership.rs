@@ -92,3 +92,26 @@ fn a_node_that_another_registrar_keeps_alive_is_left_to_it() {
     host.registry.put_check("box", &keeper("critical"));
     host.has(&["web"]);
 }
+
+#[test]
+fn podman_is_followed_though_it_has_another_id_each_time() {
+    let mut host = Host::new();
+    host.docker.become_podman();
+    host.start(|_| ());
+    host.run("web", 1);
+    let mark = |host: &Host| host.registry.service(WEB).unwrap()["Meta"]["registrar"].clone();
+    let before = mark(&host);
+    assert!(before.as_str().unwrap().starts_with("vm/"), "{before}");
+    host.docker.break_streams();
+    eventually("it listens again", || host.docker.is_listened_to());
+    host.docker.run("db", 2, &json!({}));
+    host.has(&["db", "web"]);
+    host.crash();
+    host.docker.remove("db");
+    host.start(|_| ());
+    host.has(&["web"]);
+    assert_eq!(mark(&host), before);
+    host.docker.kill("web", 9);
+    host.docker.remove("web");
+    host.has(&[]);
+}

@@ -1,0 +1,188 @@
+//! How the registrar does, for those who watch over it: `/healthz` for a supervisor, `/metrics` for Prometheus.
+
+use std::{
+    collections::BTreeMap,
+    convert::Infallible,
+    fmt::Write,
+    future::ready,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use hyper::{Method, Request, Response, StatusCode, body::Incoming, header::CONTENT_TYPE, server::conn::http1};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::TcpListener,
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+use tracing::debug;
+
+/// Connections at the same time; more wait for their turn.
+const MAX_CONNECTIONS: usize = 16;
+/// For one request to come and its answer to go.
+const REQUEST_LIMIT: Duration = Duration::from_secs(10);
+/// After the system could give us no connection.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// What is counted and known, written by those who know it.
+#[derive(Debug, Default)]
+#[allow(missing_docs)] // the names say it
+pub struct Status {
+    /// Docker answers, and its events are followed.
+    pub docker: AtomicBool,
+    /// The registry answers, and its changes are followed.
+    pub registry: AtomicBool,
+    /// Everything has been seen once on both sides.
+    pub started: AtomicBool,
+    pub events: AtomicU64,
+    pub containers: AtomicUsize,
+    /// Ids that containers want.
+    pub wanted: AtomicUsize,
+    /// Ids that the registry has, of any owner.
+    pub registered: AtomicUsize,
+    /// Ids that we want and others have.
+    pub taken: AtomicUsize,
+    calls: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+}
+
+impl Status {
+    /// One more call to the registry.
+    pub fn count_call(&self, action: &'static str, result: &'static str) {
+        *self.calls.lock().unwrap_or_else(PoisonError::into_inner).entry((action, result)).or_default() += 1;
+    }
+
+    /// What is wrong, one line each.
+    fn troubles(&self) -> String {
+        let all = [
+            (&self.docker, "Docker does not answer; what is registered stays\n"),
+            (&self.registry, "the registry does not answer; what changes meanwhile is told when it does\n"),
+            (&self.started, "not everything has been seen yet\n"),
+        ];
+        all.into_iter().filter(|(good, _)| !good.load(Relaxed)).map(|(_, line)| line).collect()
+    }
+
+    /// Prometheus' text format.
+    fn metrics(&self) -> String {
+        let mut text = String::new();
+        let up = |good: &AtomicBool| u64::from(good.load(Relaxed));
+        let sides = [("{side=\"docker\"}", up(&self.docker)), ("{side=\"registry\"}", up(&self.registry))];
+        family(&mut text, "registrar_up", "gauge", "Whether Docker and the registry answer.", sides);
+        let count = |number: &AtomicUsize| number.load(Relaxed) as u64;
+        let containers = [("", count(&self.containers))];
+        family(&mut text, "registrar_containers", "gauge", "Containers that run on this host.", containers);
+        let instances = [
+            ("{state=\"wanted\"}", count(&self.wanted)),
+            ("{state=\"registered\"}", count(&self.registered)),
+            ("{state=\"taken\"}", count(&self.taken)),
+        ];
+        let help = "Instances: wanted by containers, in the registry, and wanted but held by others.";
+        family(&mut text, "registrar_instances", "gauge", help, instances);
+        let events = [("", self.events.load(Relaxed))];
+        family(&mut text, "registrar_events_total", "counter", "Events of Docker that were heard.", events);
+        let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let calls = calls.iter().map(|((a, r), n)| (format!("{{action=\"{a}\",result=\"{r}\"}}"), *n));
+        family(&mut text, "registrar_calls_total", "counter", "Calls to the registry that change it.", calls);
+        text
+    }
+}
+
+fn family<L: std::fmt::Display>(
+    text: &mut String,
+    name: &str,
+    kind: &str,
+    help: &str,
+    values: impl IntoIterator<Item = (L, u64)>,
+) {
+    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    for (labels, value) in values {
+        let _ = writeln!(text, "{name}{labels} {value}");
+    }
+}
+
+/// Answers at `listener` for ever.
+pub async fn serve(listener: TcpListener, status: Arc<Status>) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        let place = places.clone().acquire_owned().await.expect("never closed");
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                debug!("no connection: {error}");
+                sleep(ACCEPT_AGAIN).await;
+                continue;
+            }
+        };
+        let status = status.clone();
+        tokio::spawn(async move {
+            let service = hyper::service::service_fn(|request| ready(Ok::<_, Infallible>(answer(&request, &status))));
+            let mut server = http1::Builder::new();
+            server.timer(TokioTimer::new()).header_read_timeout(REQUEST_LIMIT).keep_alive(false);
+            let serving = server.serve_connection(TokioIo::new(stream), service);
+            if let Ok(Err(error)) = timeout(2 * REQUEST_LIMIT, serving).await {
+                debug!("a connection ended badly: {error}");
+            }
+            drop(place);
+        });
+    }
+}
+
+fn answer(request: &Request<Incoming>, status: &Status) -> Response<String> {
+    let (code, body) = match request.uri().path() {
+        _ if ![Method::GET, Method::HEAD].contains(request.method()) => {
+            (StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n".into())
+        }
+        "/healthz" => match status.troubles() {
+            none if none.is_empty() => (StatusCode::OK, "ok\n".into()),
+            troubles => (StatusCode::SERVICE_UNAVAILABLE, troubles),
+        },
+        "/metrics" => (StatusCode::OK, status.metrics()),
+        _ => (StatusCode::NOT_FOUND, "there are /healthz and /metrics\n".into()),
+    };
+    let mut response = Response::new(body);
+    *response.status_mut() = code;
+    let kind = hyper::header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        let status = Status::default();
+        assert_eq!(status.troubles().lines().count(), 3);
+        for good in [&status.docker, &status.started] {
+            good.store(true, Relaxed);
+        }
+        assert!(status.troubles().starts_with("the registry does not answer"));
+        status.registry.store(true, Relaxed);
+        assert_eq!(status.troubles(), "");
+    }
+
+    #[test]
+    fn metrics_are_prometheus() {
+        let status = Status::default();
+        status.docker.store(true, Relaxed);
+        status.wanted.store(3, Relaxed);
+        status.count_call("register", "done");
+        status.count_call("register", "done");
+        status.count_call("deregister", "refused");
+        let text = status.metrics();
+        for line in [
+            "registrar_up{side=\"docker\"} 1",
+            "registrar_up{side=\"registry\"} 0",
+            "registrar_instances{state=\"wanted\"} 3",
+            "registrar_calls_total{action=\"register\",result=\"done\"} 2",
+            "registrar_calls_total{action=\"deregister\",result=\"refused\"} 1",
+            "# TYPE registrar_events_total counter",
+        ] {
+            assert!(text.lines().any(|l| l == line), "{line} is missing in\n{text}");
+        }
+    }
+}
