@@ -19,7 +19,7 @@ pub use settings::Settings;
 use crate::{
     address::{Family, HostAddress, Source},
     docker,
-    mapping::NameFrom,
+    mapping::{NameFrom, TagTemplates},
     registry::{Place, Registry},
     world::{DEFAULT_REAP, Lives},
 };
@@ -70,7 +70,7 @@ pub struct PolicySettings {
     pub name_from: NameFrom,
     pub port_suffix: bool,
     pub version_from_tag: bool,
-    pub tags: Vec<String>,
+    pub tags: TagTemplates,
 }
 
 /// The form of log lines.
@@ -166,7 +166,8 @@ fn check(settings: Settings, faults: &mut Vec<String>) -> Config {
             name_from: choice("name-from", settings.name_from, faults),
             port_suffix: !settings.no_port_suffix,
             version_from_tag: settings.version_from_tag,
-            tags: settings.tags,
+            tags: or_fault(TagTemplates::new(settings.tags).map_err(|why| format!("tags: {why}")), faults)
+                .unwrap_or_default(),
         },
     }
 }

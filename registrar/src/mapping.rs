@@ -5,6 +5,7 @@
 
 mod meta;
 mod ports;
+mod tags;
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -16,10 +17,12 @@ use crate::{
     checks,
     container::{Container, Port, Protocol},
     plan::Mark,
-    variables::{Variables, list},
+    variables::Variables,
 };
 use meta::{COMPOSE_SERVICE, SWARM_SERVICE};
 use ports::{Candidate, candidates};
+
+pub use tags::TagTemplates;
 
 /// Of names, ids and tags: above this nobody can have meant it.
 const MAX_TEXT_BYTES: usize = 255;
@@ -53,7 +56,7 @@ pub struct Policy {
     /// The tag of the image stands for a missing `SERVICE_VERSION`.
     pub version_from_tag: bool,
     /// Added to every instance.
-    pub tags: Vec<String>,
+    pub tags: TagTemplates,
     /// The registry runs no probes for us (`--node`).
     pub probes_are_run: bool,
     /// Written into every instance: what carries it is ours.
@@ -196,7 +199,7 @@ fn instance(
     let meta = meta::meta(container, policy, variables, &candidate.extra_meta, &probes, warnings);
     Ok(Instance {
         service: ServiceRegistration {
-            tags: tags(variables, policy, port, warnings),
+            tags: tags::tags(container, variables, &policy.tags, port, warnings),
             port: candidate.address.port(),
             address: candidate.address.ip().to_string(),
             tagged_addresses: candidate.tagged,
@@ -268,22 +271,6 @@ fn usable(what: &str, text: &str) -> Result<(), String> {
 fn is_dns_name(name: &str) -> bool {
     let good = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
     name.split('.').all(|label| (1..=63).contains(&label.len()) && label.bytes().all(good))
-}
-
-fn tags(variables: &Variables, policy: &Policy, port: Port, warnings: &mut Vec<String>) -> Vec<String> {
-    let mut tags = list(variables.get("tags").unwrap_or_default());
-    tags.extend(policy.tags.iter().cloned());
-    if port.protocol != Protocol::Tcp {
-        tags.push(port.protocol.as_str().into());
-    }
-    tags.retain(|tag| match usable("tag", tag) {
-        Ok(()) => true,
-        Err(why) => {
-            warnings.push(format!("a tag is left out: {why}"));
-            false
-        }
-    });
-    tags
 }
 
 fn weights(variables: &Variables, warnings: &mut Vec<String>) -> Option<Weights> {

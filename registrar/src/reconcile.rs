@@ -2,7 +2,7 @@
 //! itself, so news never queue up behind a slow call.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -19,7 +19,7 @@ use tracing::{debug, info, warn};
 use crate::{
     address::HostAddress,
     config::{Config, PolicySettings},
-    container::short_id,
+    container::{Container, short_id},
     docker::{
         Identity,
         follow::{Looks, News, follow},
@@ -66,6 +66,7 @@ pub async fn run(config: &Config, registry: Registry, state: String, status: Arc
         world: World::new(config.lives),
         ledger: Ledger::default(),
         calls: FuturesUnordered::new(),
+        names: BTreeMap::new(),
         complaints: BTreeMap::new(),
         starting: true,
     };
@@ -93,6 +94,8 @@ struct Reconciler {
     world: World,
     ledger: Ledger,
     calls: FuturesUnordered<BoxFuture<'static, (Call, Result<(), Error>)>>,
+    /// Names by short id, also of those that have just gone: for the log.
+    names: BTreeMap<String, String>,
     /// What was last said about an id that is not as wanted.
     complaints: BTreeMap<String, String>,
     /// Not everything has been seen on both sides yet.
@@ -141,6 +144,7 @@ impl Reconciler {
             }
             News::Seen { container, cause, clock } => {
                 let short = (!container.running).then(|| container.short_id().to_owned());
+                self.names.insert(container.short_id().to_owned(), container.name.clone());
                 let change = self.world.observe(*container, Moment { at: Instant::now(), docker: clock });
                 self.changed(change, cause);
                 if let Some(short) = short {
@@ -241,7 +245,11 @@ impl Reconciler {
             Outcome::Done => {
                 let name = self.world.desired(&call.id).map(|(_, container)| container.name.clone());
                 let (service, gone) = known.map(|mut a| (a.name, a.meta.remove(META_CONTAINER))).unzip();
-                say_done(call, name.or(gone.flatten()).as_deref(), service.as_deref());
+                let gone = gone.flatten().map(|short| self.names.get(&short).cloned().unwrap_or(short));
+                say_done(call, name.or(gone).as_deref(), service.as_deref());
+                if call.action == Action::Deregister {
+                    self.forget_names();
+                }
             }
             Outcome::Lost(error) => {
                 debug!("{}", with_causes(&error));
@@ -289,6 +297,14 @@ impl Reconciler {
                 self.complaints.insert(id.clone(), why.clone());
             }
         }
+    }
+
+    /// Of those that are gone on both sides.
+    fn forget_names(&mut self) {
+        let runs = self.world.containers().map(Container::short_id);
+        let registered = self.ledger.registered().values().filter_map(|actual| actual.meta.get(META_CONTAINER));
+        let known: BTreeSet<&str> = runs.chain(registered.map(String::as_str)).collect();
+        self.names.retain(|short, _| known.contains(short.as_str()));
     }
 
     fn tell_status(&self) {

@@ -83,8 +83,8 @@ pub struct Settings {
     /// Without a SERVICE_VERSION, the tag of the image is the version
     #[arg(long, env = "REGISTRAR_VERSION_FROM_TAG", global = true, value_parser = FalseyValueParser::new())]
     pub version_from_tag: bool,
-    /// Tags of every instance
-    #[arg(long, env = "REGISTRAR_TAGS", value_name = "TAG", value_delimiter = ',', global = true)]
+    /// Tags of every instance, also as a template: 'plain,host-{{ container.hostname }}'
+    #[arg(long, env = "REGISTRAR_TAGS", value_name = "TAGS", global = true)]
     #[serde(deserialize_with = "one_or_many")]
     pub tags: Vec<String>,
     /// First part of generated ids [default: Docker's name of the host]

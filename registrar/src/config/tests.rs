@@ -52,8 +52,9 @@ fn every_fault_is_told_with_its_line() {
 fn json_is_read_as_well() {
     let Faults(faults) = file("{\n \"ip\": \"10.0.0.1\",\n \"nosuch\": 1\n}").err().unwrap();
     assert!(faults[0].starts_with("r.yaml:3: nosuch: unknown field"), "{}", faults[0]);
-    assert_eq!(file("{\"tags\": [\"a\"]}").unwrap().policy.tags, ["a"]);
-    assert_eq!(file("tags: a").unwrap().policy.tags, ["a"]);
+    let tags = TagTemplates::new(vec!["a".into()]).unwrap();
+    assert_eq!(file("{\"tags\": [\"a\"]}").unwrap().policy.tags, tags);
+    assert_eq!(file("tags: a").unwrap().policy.tags, tags);
     let Faults(faults) = file("tags: {a: b}").err().unwrap();
     assert_eq!(faults, ["r.yaml:1: tags: a text or a list of texts"]);
 }
@@ -81,6 +82,7 @@ fn single_settings() {
         (|s| (s.ip, s.ip_from_interface) = (vec!["10.0.0.1".into()], Some("lo".into())), "ip and ip-from-interface"),
         (|s| (s.node, s.node_ttl) = (Some("n".into()), Some("10ms".into())), "node-ttl: "),
         (|s| s.token_file = Some("/nonexistent/token".into()), "token-file: "),
+        (|s| s.tags = vec!["{{ open".into()], "tags: "),
         (|s| s.log_format = Some("xml".into()), "log-format: "),
     ] {
         let Faults(faults) = with(change).err().unwrap();

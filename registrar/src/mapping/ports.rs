@@ -15,6 +15,8 @@ use crate::{
     variables::{Variables, list},
 };
 
+/// Docker's own network of one host.
+const DEFAULT_NETWORK: &str = "bridge";
 /// The network of a swarm's own load balancing: an address on it serves nobody else.
 const INGRESS: &str = "ingress";
 
@@ -129,7 +131,7 @@ fn of_network(
         return ports.into_iter().map(at).collect();
     }
     let wanted = general.get("network").or(policy.network.as_deref());
-    let endpoint = match choose(&home.networks, wanted, policy.family) {
+    let endpoint = match choose(&home.networks, wanted, policy) {
         Ok(endpoint) => endpoint,
         Err(why) => {
             mapped.skip("-", why);
@@ -150,13 +152,13 @@ fn of_network(
     ports.into_iter().filter_map(reach).collect()
 }
 
-/// The network that was asked for; else Docker's default one; else the first by name, but not the one where a swarm
-/// balances by itself.
+/// The network that was asked for; else Docker's default one; else the first by name, but none that others cannot reach.
 fn choose<'a>(
     networks: &'a BTreeMap<String, Endpoint>,
     wanted: Option<&str>,
-    family: Family,
+    policy: &Policy,
 ) -> Result<&'a Endpoint, String> {
+    let family = policy.family;
     if let Some(name) = wanted {
         let endpoint = networks.get(name).ok_or_else(|| {
             let all = networks.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -165,10 +167,16 @@ fn choose<'a>(
         let unready = || format!("it has no address on network {name}");
         return address_of(endpoint, family).map(|_| endpoint).ok_or_else(unready);
     }
-    let usable = |name: &&String| address_of(&networks[*name], family).is_some() && *name != INGRESS;
-    let default = networks.get_key_value("bridge").map(|(name, _)| name).filter(usable);
+    // without --internal it is a task, which others reach only where a network spans hosts
+    let of_use = |name: &str| name != INGRESS && (policy.internal || name != DEFAULT_NETWORK);
+    let usable = |name: &&String| address_of(&networks[*name], family).is_some() && of_use(name);
+    let default = networks.get_key_value(DEFAULT_NETWORK).map(|(name, _)| name).filter(usable);
     let name = default.or_else(|| networks.keys().find(usable));
-    name.map(|name| &networks[name]).ok_or_else(|| "it has no address on any network".into())
+    name.map(|name| &networks[name]).ok_or_else(|| {
+        let balanced = networks.contains_key(INGRESS);
+        let hint = "; a task is known by a network of its service, or by a port published with mode=host";
+        format!("it has no address on any network{}", if balanced { hint } else { "" })
+    })
 }
 
 /// IPv4 if there is one and it is wanted.

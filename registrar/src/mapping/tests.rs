@@ -16,7 +16,7 @@ pub(crate) fn policy() -> Policy {
         name_from: NameFrom::Image,
         port_suffix: true,
         version_from_tag: false,
-        tags: Vec::new(),
+        tags: TagTemplates::default(),
         probes_are_run: true,
         mark: Mark { docker: "DOCK:ER".into(), state: "uuid".into() },
     }
@@ -272,7 +272,7 @@ fn registrator_ignored_what_said_ignore_false() {
 
 #[test]
 fn tags_meta_and_weights() {
-    let policy = Policy { tags: vec!["every".into()], ..policy() };
+    let policy = Policy { tags: TagTemplates::new(vec!["every".into()]).unwrap(), ..policy() };
     let patch = json!({"Config": {"Env": [r"SERVICE_TAGS=v1,blue,esc\,aped", "SERVICE_REGION=from-image",
         "SERVICE_VERSION=2.1", "SERVICE_CHECK_TTL=9s", "SERVICE_WEIGHT=5"], "Labels": {"SERVICE_REGION": "eu"}}});
     let mapped = check(&policy, &patch, &["vm:web:80 hello 10.0.0.1:18080 v1,blue,esc,aped,every"]);
@@ -439,7 +439,10 @@ fn registrator_did_not_see_the_tasks_of_a_swarm() {
     let on_host = json!({"NetworkSettings": {"Ports": {"80/tcp": [{"HostIp": "0.0.0.0", "HostPort": "8080"}]}}});
     check(&policy(), &task(&on_host), &["vm:shop_web.1.x7:80 shop_web 10.0.0.1:8080"]);
     let balanced_only = json!({"NetworkSettings": {"Networks": {"shop_front": null}}});
-    check(&policy(), &task(&balanced_only), &[]);
+    let mapped = check(&policy(), &task(&balanced_only), &[]);
+    assert!(mapped.skipped[0].why.contains("mode=host"), "{:?}", mapped.skipped);
+    let local = json!({"NetworkSettings": {"Networks": {"shop_front": null, "bridge": {"IPAddress": "172.17.0.2"}}}});
+    check(&policy(), &task(&local), &[]);
     check(
         &policy(),
         &task(&json!({"Config": {"Env": ["SERVICE_NAME=shop"]}})),

@@ -40,6 +40,8 @@ struct Docker {
     mad: Vec<String>,
     /// It is podman.
     podman: bool,
+    /// How far its clock is ahead of ours, in nanoseconds.
+    clock: i64,
     inspected: usize,
     listed: usize,
 }
@@ -93,6 +95,11 @@ impl FakeDocker {
     /// From now on it has podman's ways: another ID in each answer, no signal with a `kill`, `remove` for `destroy`.
     pub(crate) fn become_podman(&self) {
         self.state.lock().unwrap().podman = true;
+    }
+
+    /// Its clock is set to an hour ago.
+    pub(crate) fn set_clock_back(&self) {
+        self.state.lock().unwrap().clock -= 3_600_000_000_000;
     }
 
     /// How often it has listed its containers.
@@ -244,7 +251,7 @@ impl Docker {
         if self.deaf {
             return;
         }
-        let time = now();
+        let time = now() + self.clock;
         let event = json!({"Type": kind, "Action": action, "Actor": {"ID": actor, "Attributes": attributes},
             "scope": "local", "time": time / 1_000_000_000, "timeNano": time});
         let line = format!("{event}\n");

@@ -17,7 +17,7 @@ fn on_success(settings: &mut registrar::config::Settings) {
 #[test]
 fn registrator_offered_what_crashes_again_and_again() {
     let mut host = Host::new();
-    host.start(|s| s.min_uptime = Some("1s".into()));
+    host.start(|s| s.min_uptime = Some("3s".into()));
     host.docker.run("web", 1, &json!({}));
     for _ in 0..5 {
         std::thread::sleep(Duration::from_millis(100));
@@ -69,7 +69,7 @@ fn what_ended_well_or_was_told_to_is_removed() {
 #[test]
 fn what_is_kept_is_reaped() {
     let mut host = Host::new();
-    host.start(|s| (s.deregister, s.reap) = (Some("never".into()), Some("1s".into())));
+    host.start(|s| (s.deregister, s.reap) = (Some("never".into()), Some("3s".into())));
     host.run("web", 1);
     host.docker.die("web");
     eventually("it is kept", || host.registry.checks(WEB).contains_key(EXITED));

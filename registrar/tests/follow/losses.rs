@@ -47,6 +47,20 @@ fn a_stop_signal_sent_while_the_stream_was_down_counts() {
 }
 
 #[test]
+fn a_clock_that_is_set_back_loses_no_stop_signal() {
+    let host = Host::started();
+    host.run("web", 1);
+    host.docker.set_clock_back();
+    host.docker.kill("web", 15);
+    eventually("it drains", || !host.registry.is_passing(WEB));
+    host.docker.die("web");
+    host.has(&[]);
+    host.docker.start_container("web", 1);
+    host.has(&["web"]);
+    assert!(host.registry.is_passing(WEB));
+}
+
+#[test]
 fn events_that_docker_lost_are_repaired_by_the_list() {
     let mut host = Host::new();
     host.start(|s| s.resync = Some("300ms".into()));
