@@ -4,6 +4,7 @@ mod agent_api;
 mod checks;
 mod common;
 mod complaints;
+mod dns;
 mod filter;
 mod http;
 mod locks;
