@@ -1,12 +1,16 @@
 //! Reading the configuration again while the agent runs: what can change does, what cannot is said.
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use kvstore_core::Command;
 use tokio::sync::Mutex;
 
 use crate::{
     config::{self, ConfigError},
+    dns::{self, DnsError},
     logging::Logs,
     server::node_key,
     store::{Store, WriteError},
@@ -24,6 +28,9 @@ pub enum ReloadError {
     /// The new one is wrong; the old one stays.
     #[error(transparent)]
     Config(#[from] ConfigError),
+    /// DNS cannot be served that way.
+    #[error("DNS answers as before: {0}")]
+    Dns(#[from] DnsError),
     /// This node's row cannot be written.
     #[error("the node's metadata cannot be written: {0}")]
     Write(#[from] WriteError),
@@ -44,6 +51,8 @@ struct Parts {
     reread: Option<Reread>,
     store: Store,
     logs: Logs,
+    /// None if it is not served.
+    dns: OnceLock<dns::Live>,
     /// This node's row as a configuration has it.
     own_node: fn(&config::Agent) -> Command,
 }
@@ -62,7 +71,12 @@ impl Reload {
         logs: Logs,
         own_node: fn(&config::Agent) -> Command,
     ) -> Self {
-        Self(Arc::new(Parts { current: Mutex::new(current), reread, store, logs, own_node }))
+        Self(Arc::new(Parts { current: Mutex::new(current), reread, store, logs, dns: OnceLock::new(), own_node }))
+    }
+
+    /// Lets later changes reach `dns` too.
+    pub(crate) fn reaches(&self, dns: dns::Live) {
+        let _served_once = self.0.dns.set(dns);
     }
 
     /// Puts this node back into a catalog that may have lost it.
@@ -80,23 +94,40 @@ impl Reload {
         let mut current = self.0.current.lock().await;
         let new = tokio::task::spawn_blocking(move || reread()).await??;
         new.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        if new.node_meta != current.node_meta {
-            let renamed = config::Agent { node_meta: new.node_meta.clone(), ..current.clone() };
-            self.0.store.submit((self.0.own_node)(&renamed)).await?;
+        let live = with_live_settings(&current, &new);
+        let dns = self.0.dns.get();
+        let dns_settings = dns.map(|dns| dns.prepare(&live)).transpose()?;
+        if live.node_meta != current.node_meta {
+            self.0.store.submit((self.0.own_node)(&live)).await?;
         }
-        if new.log.level != current.log.level {
-            self.0.logs.set_level(&new.log);
+        if let (Some(dns), Some(settings)) = (dns, dns_settings) {
+            dns.change(settings);
         }
-        let failed = new.definitions.apply(&self.0.store, &node_key(&current)).await;
+        if live.log.level != current.log.level {
+            self.0.logs.set_level(&live.log);
+        }
+        let failed = live.definitions.apply(&self.0.store, &node_key(&current)).await;
         let later = after_restart(&current, &new);
         if !later.is_empty() {
             tracing::warn!(settings = later.join(", "), "these change when the agent is started anew");
         }
-        current.node_meta = new.node_meta;
-        current.log.level = new.log.level;
-        current.definitions = new.definitions;
+        *current = live;
         tracing::info!("the configuration was read again");
         if failed.is_empty() { Ok(()) } else { Err(ReloadError::Definitions(failed.join("; "))) }
+    }
+}
+
+/// What runs from now on: what can change while it runs as `new` has it, all else as `old` has it.
+fn with_live_settings(old: &config::Agent, new: &config::Agent) -> config::Agent {
+    config::Agent {
+        node_meta: new.node_meta.clone(),
+        definitions: new.definitions.clone(),
+        recursors: new.recursors.clone(),
+        dns_settings: new.dns_settings.clone(),
+        aliases: new.aliases.clone(),
+        trusted_resolvers: new.trusted_resolvers.clone(),
+        log: config::Log { level: new.log.level.clone(), ..old.log.clone() },
+        ..old.clone()
     }
 }
 
@@ -109,8 +140,8 @@ fn after_restart(old: &config::Agent, new: &config::Agent) -> Vec<&'static str> 
         ("advertise_addr", old.advertise != new.advertise),
         ("http_addr", old.http != new.http),
         ("dns_addr", old.dns != new.dns),
-        ("recursors", old.recursors != new.recursors),
-        ("dns_config", old.dns_settings != new.dns_settings),
+        ("routable", old.routable != new.routable),
+        ("http_config", old.guard != new.guard),
         ("engine", old.engine != new.engine),
         ("ports.server", old.server_port != new.server_port),
         ("limits", old.limits != new.limits),

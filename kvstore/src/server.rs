@@ -153,20 +153,24 @@ async fn start_on(
     }
     let addresses: Vec<HttpAddr> = listeners.iter().map(|listener| listener.address.clone()).collect();
 
-    let app = Arc::new(App::new(store.clone(), about(config, node.clone()), shutdown.clone(), logs, reload));
+    let app = Arc::new(App::new(store.clone(), about(config, node.clone()), shutdown.clone(), logs, reload.clone()));
     let mut parts = JoinSet::new();
     for listener in listeners {
         tracing::info!(address = %listener.address, "http is listening");
         parts.spawn(http::serve(listener, app.clone()));
     }
-    let (listening, failed) = dns::start(config, &store.snapshots(), app.dns_metrics(), app.distances(), shutdown);
-    for error in &failed {
+    let served = dns::start(config, &store.snapshots(), app.dns_metrics(), app.distances(), shutdown);
+    for error in &served.failed {
         tracing::error!(error = with_causes(error), "DNS is not served as configured; all else runs");
     }
-    let dns = listening.iter().map(|listening| listening.address).collect();
-    for listening in listening {
+    let dns = served.listening.iter().map(|listening| listening.address).collect();
+    for listening in served.listening {
         tracing::info!(address = %listening.address, "dns is listening");
         parts.spawn(listening.stopped());
+    }
+    if let Some(live) = served.live {
+        reload.reaches(live.clone());
+        parts.spawn(live.watch_recursors(shutdown.clone()));
     }
     let (timer, stop) = (store.clone(), shutdown.clone());
     parts.spawn(async move { timer.keep_deadlines(stop).await });

@@ -34,7 +34,7 @@ A configuration file is YAML or JSON; Consul's own JSON keys are taken:
   data_dir: /var/lib/registry
   http_addr: ['0.0.0.0:8500', 'unix:///run/registry.sock']
   dns_addr: ['0.0.0.0:53']
-  recursors: [auto]
+  recursors: [auto, 'corp.example=10.0.0.2']
 
 Flags win over the environment, that over files, later files over earlier ones.
 Data are kept in /var/lib/flotilla/kvstore by root, else in $XDG_STATE_HOME/flotilla/kvstore (~/.local/state/...).
@@ -113,10 +113,11 @@ pub(super) struct Args {
     /// The registry to be a replica of; not supported by this version.
     #[arg(long, value_name = "URL", hide = true)]
     replica_of: Option<String>,
-    /// Who answers for other domains: an address, or auto for those of resolv.conf. May be repeated; off unless given.
+    /// Who answers for other domains: an address, or auto for those of resolv.conf; with a domain before it, for that
+    /// domain alone. May be repeated; off unless given.
     #[arg(
         long,
-        value_name = "IP[:PORT]|auto",
+        value_name = "[DOMAIN=]IP[:PORT]|auto",
         env = "KVSTORE_RECURSOR",
         value_delimiter = ',',
         value_parser = config::recursor

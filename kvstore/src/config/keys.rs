@@ -387,6 +387,9 @@ fn read_dns(dns: &mut Section<'_>, layer: &mut Layer) {
     let mut settings = layer.dns.take().unwrap_or_default();
     duration(dns, "node_ttl", &mut settings.node_ttl);
     duration(dns, "recursor_timeout", &mut settings.recursor_timeout);
+    if settings.recursor_timeout.is_zero() {
+        dns.fault("recursor_timeout", "it must be positive");
+    }
     let mut ttls: Option<BTreeMap<String, GoDuration>> = None;
     dns.take("service_ttl", &mut ttls);
     let ttls = ttls.unwrap_or_default().into_iter().map(|(name, ttl)| (name.to_lowercase(), ttl.0));

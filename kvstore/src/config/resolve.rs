@@ -8,7 +8,7 @@ use std::{
 use kvstore_core::names::NodeKey;
 
 use super::{
-    Agent, Engine, EngineName, Fault, HttpAddr, Layer, Limits, Log, definitions::Placed, host::Facts,
+    Agent, Engine, EngineName, Fault, HttpAddr, Layer, Limits, Log, Recursor, definitions::Placed, host::Facts,
     keys::AddressOrPath,
 };
 use crate::agent::{
@@ -16,6 +16,7 @@ use crate::agent::{
     registration::{self, StandaloneCheck},
 };
 
+const DOMAIN: &str = "consul";
 const HTTP_PORT: i64 = 8500;
 const DNS_PORT: i64 = 8600;
 const SERVER_PORT: u16 = 8300;
@@ -34,6 +35,7 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
     let engine = engine(&layer, facts, faults, &mut notes);
     let advertise = advertise(&layer, facts, faults, &mut notes, &mut warnings);
     let (http, dns) = (http(&layer, faults), dns(&layer, faults));
+    check_recursors(&layer, faults);
     if let Err(why) = registration::check_meta(&layer.node_meta) {
         faults.push(said("node_meta", why));
     }
@@ -57,7 +59,7 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
         node_name: node_name?,
         node_id: layer.node_id.unwrap_or_default(),
         datacenter: layer.datacenter.unwrap_or_else(|| "dc1".into()),
-        domain: layer.domain.unwrap_or_else(|| "consul".into()),
+        domain: layer.domain.unwrap_or_else(|| DOMAIN.into()),
         alt_domain: layer.alt_domain,
         advertise,
         http,
@@ -270,6 +272,20 @@ fn dns(layer: &Layer, faults: &mut Vec<Fault>) -> Vec<SocketAddr> {
     let Some(port) = port("ports.dns", layer.dns_port, DNS_PORT, faults) else { return Vec::new() };
     let addresses = layer.addresses_dns.clone().unwrap_or_else(|| client(layer));
     addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
+}
+
+/// Nobody else is asked about names that are answered here.
+fn check_recursors(layer: &Layer, faults: &mut Vec<Fault>) {
+    let own = [layer.domain.as_deref().or(Some(DOMAIN)), layer.alt_domain.as_deref()].into_iter().flatten();
+    for own in own {
+        for recursor in &layer.recursors {
+            let Recursor::For { domain, .. } = recursor else { continue };
+            if domain.strip_suffix(own).is_some_and(|left| left.is_empty() || left.ends_with('.')) {
+                let why = format!("names in {domain} are answered here, since {own} is ours: nobody else is asked");
+                faults.push(said("recursors", why));
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -32,12 +32,19 @@ impl fmt::Display for HttpAddr {
 }
 
 /// Who answers for other domains.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recursor {
     /// Those of the host's `resolv.conf`.
     System,
     /// This one.
     At(SocketAddr),
+    /// This one for one domain, and nobody else for that.
+    For {
+        /// Lower-case, no dot at the end.
+        domain: String,
+        /// Where.
+        at: SocketAddr,
+    },
 }
 
 /// An engine as it is asked for.
@@ -88,14 +95,24 @@ pub(crate) fn dns_addr(text: &str) -> Result<SocketAddr, String> {
     text.parse().map_err(|_| format!("{text:?} is not IP:PORT"))
 }
 
-/// `IP`, `IP:PORT` or `auto`.
+/// `IP`, `IP:PORT` or `auto`; `DOMAIN=IP` or `DOMAIN=IP:PORT` for one domain.
 pub(crate) fn recursor(text: &str) -> Result<Recursor, String> {
-    if text == "auto" {
-        return Ok(Recursor::System);
+    let parts = text.split_once('=').map(|(domain, at)| (domain.trim(), at.trim()));
+    match parts {
+        None if text == "auto" => Ok(Recursor::System),
+        None => recursor_address(text).map(Recursor::At),
+        Some((_, "auto")) => Err(format!(
+            "{text:?}: the resolvers of resolv.conf are asked about all domains or none; name one by its address"
+        )),
+        Some((name, at)) => Ok(Recursor::For { domain: domain(name)?, at: recursor_address(at)? }),
     }
+}
+
+fn recursor_address(text: &str) -> Result<SocketAddr, String> {
     let with_port = text.parse::<SocketAddr>().ok();
     let address = with_port.or_else(|| Some(SocketAddr::new(text.parse().ok()?, DNS_PORT)));
-    address.map(Recursor::At).ok_or_else(|| format!("{text:?} is not IP, IP:PORT or \"auto\""))
+    let wrong = "is not IP, IP:PORT or \"auto\", nor DOMAIN=IP or DOMAIN=IP:PORT for one domain";
+    address.filter(|at| at.port() != 0).ok_or_else(|| format!("{text:?} {wrong}"))
 }
 
 /// A network such as `10.0.0.0/8`, or one address.
@@ -189,6 +206,13 @@ mod tests {
         assert_eq!(recursor("10.0.0.2"), Ok(Recursor::At(([10, 0, 0, 2], 53).into())));
         assert_eq!(recursor("::1").unwrap(), Recursor::At("[::1]:53".parse().unwrap()));
         assert_eq!(recursor("auto"), Ok(Recursor::System));
+        let of = |domain: &str, at: &str| Ok(Recursor::For { domain: domain.into(), at: at.parse().unwrap() });
+        assert_eq!(recursor("Corp.Example.=10.0.0.2"), of("corp.example", "10.0.0.2:53"));
+        assert_eq!(recursor("10.in-addr.arpa = ::1"), of("10.in-addr.arpa", "[::1]:53"));
+        assert_eq!(recursor("_msdcs.corp=[::1]:5353"), of("_msdcs.corp", "[::1]:5353"));
+        for bad in ["corp=auto", "corp=", "=10.0.0.2", "corp=dns.example", "a b=10.0.0.2", ".=10.0.0.2", "10.0.0.2:0"] {
+            assert!(recursor(bad).is_err(), "{bad}");
+        }
         assert_eq!(addresses("127.0.0.1  ::1", ip_address).unwrap().len(), 2);
         for bad in ["localhost:8500", "127.0.0.1", "unix://x", "unix://", "https://127.0.0.1:1", ""] {
             assert!(http_addr(bad).is_err(), "{bad}");

@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use forward::{ForwardError, Forwarder};
 pub use kvstore_core::dns::ConfigError;
+pub(crate) use serve::Settings;
 pub use serve::{BindError, Dns, Listening};
 
 use crate::{config, metrics::DnsMetrics};
@@ -38,36 +39,73 @@ pub enum DnsError {
     Forward(#[from] ForwardError),
 }
 
-/// Serves DNS as `config` says, on every address that can be had, until `shutdown`; to be called in a runtime. What
-/// does not work comes second.
+/// DNS that is served.
+pub(crate) struct Started {
+    pub(crate) listening: Vec<Listening>,
+    /// What does not work.
+    pub(crate) failed: Vec<DnsError>,
+    /// None if nothing is served.
+    pub(crate) live: Option<Live>,
+}
+
+/// Serves DNS as `config` says, on every address that can be had, until `shutdown`; to be called in a runtime.
 pub(crate) fn start(
     config: &config::Agent,
     snapshots: &Arc<ArcSwap<State>>,
     metrics: &DnsMetrics,
     distances: Arc<dyn Distances>,
     shutdown: &CancellationToken,
-) -> (Vec<Listening>, Vec<DnsError>) {
-    let (mut listening, mut failed) = (Vec::new(), Vec::new());
+) -> Started {
+    let mut started = Started { listening: Vec::new(), failed: Vec::new(), live: None };
     if config.dns.is_empty() {
-        return (listening, failed);
+        return started;
     }
-    let forwarder = Forwarder::new(&config.recursors, &config.dns, &config.dns_settings).unwrap_or_else(|error| {
-        failed.push(error.into());
+    let forwarder = Forwarder::new(&config.recursors, &config.dns, &config.dns_settings, None);
+    let forwarder = forwarder.unwrap_or_else(|error| {
+        started.failed.push(error.into());
         None
     });
-    match Dns::new(zone_of(config), snapshots.clone(), forwarder) {
-        Ok(dns) => {
-            let dns = dns.counting_in(metrics.clone()).sorting_by(distances);
-            for address in &config.dns {
-                match dns.listen(*address, shutdown) {
-                    Ok(bound) => listening.push(bound),
-                    Err(error) => failed.push(error.into()),
-                }
-            }
+    let dns = match Dns::new(zone_of(config), snapshots.clone(), forwarder) {
+        Ok(dns) => dns.counting_in(metrics.clone()).sorting_by(distances),
+        Err(error) => {
+            started.failed.push(error.into());
+            return started;
         }
-        Err(error) => failed.push(error.into()),
+    };
+    for address in &config.dns {
+        match dns.listen(*address, shutdown) {
+            Ok(bound) => started.listening.push(bound),
+            Err(error) => started.failed.push(error.into()),
+        }
     }
-    (listening, failed)
+    started.live = (!started.listening.is_empty()).then_some(Live(dns));
+    started
+}
+
+/// DNS that answers, and can do so otherwise from now on. Cheap to clone.
+#[derive(Clone, Debug)]
+pub(crate) struct Live(Dns);
+
+impl Live {
+    /// What answering as `config` says takes; nothing changes yet. Recursors that stay keep what they remember.
+    ///
+    /// # Errors
+    /// [`DnsError`] if that cannot be.
+    pub(crate) fn prepare(&self, config: &config::Agent) -> Result<Settings, DnsError> {
+        let earlier = self.0.forwarder();
+        let forwarder = Forwarder::new(&config.recursors, &config.dns, &config.dns_settings, earlier.as_deref())?;
+        Ok(Settings::new(zone_of(config), forwarder)?)
+    }
+
+    /// Answers by `settings` from now on.
+    pub(crate) fn change(&self, settings: Settings) {
+        self.0.change(settings);
+    }
+
+    /// Keeps finding out which recursors lead back to us, until `shutdown`.
+    pub(crate) async fn watch_recursors(self, shutdown: CancellationToken) {
+        shutdown.run_until_cancelled(self.0.watch_recursors()).await;
+    }
 }
 
 fn zone_of(config: &config::Agent) -> DnsConfig {

@@ -16,7 +16,7 @@ use kvstore_core::{
     near::Distances,
 };
 use socket2::Socket;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{forward::Forwarder, tcp, udp};
@@ -52,8 +52,8 @@ fn remedy(source: &io::Error) -> &'static str {
     }
 }
 
-/// Answers DNS questions; may listen on several addresses.
-#[derive(Debug)]
+/// Answers DNS questions; may listen on several addresses. Cheap to clone.
+#[derive(Clone, Debug)]
 pub struct Dns {
     shared: Arc<Shared>,
 }
@@ -61,11 +61,30 @@ pub struct Dns {
 /// What every socket answers from.
 #[derive(Debug)]
 pub(super) struct Shared {
-    zone: Zone,
+    settings: ArcSwap<Settings>,
+    /// Of the settings.
+    changed: Notify,
     snapshots: Arc<ArcSwap<State>>,
-    forwarder: Option<Forwarder>,
     metrics: DnsMetrics,
     distances: Arc<dyn Distances>,
+}
+
+/// What may change while questions are answered.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    zone: Zone,
+    forwarder: Option<Arc<Forwarder>>,
+    /// Another one for each.
+    revision: u64,
+}
+
+impl Settings {
+    /// Answers for the zone of `config`; for other names by `forwarder`, if there is one.
+    pub(super) fn new(config: DnsConfig, forwarder: Option<Forwarder>) -> Result<Self, ConfigError> {
+        let recursion = forwarder.as_ref().map(Forwarder::domains).unwrap_or_default();
+        let zone = Zone::new(DnsConfig { recursion, ..config })?;
+        Ok(Self { zone, forwarder: forwarder.map(Arc::new), revision: 0 })
+    }
 }
 
 /// An address that is served.
@@ -88,9 +107,32 @@ impl Dns {
         snapshots: Arc<ArcSwap<State>>,
         forwarder: Option<Forwarder>,
     ) -> Result<Self, ConfigError> {
-        let zone = Zone::new(DnsConfig { recursion: forwarder.is_some(), ..config })?;
-        let metrics = DnsMetrics::default();
-        Ok(Self { shared: Arc::new(Shared { zone, snapshots, forwarder, metrics, distances: Arc::new(()) }) })
+        let settings = ArcSwap::from_pointee(Settings::new(config, forwarder)?);
+        let (changed, metrics) = (Notify::new(), DnsMetrics::default());
+        Ok(Self { shared: Arc::new(Shared { settings, changed, snapshots, metrics, distances: Arc::new(()) }) })
+    }
+
+    /// Answers by `settings` from now on.
+    pub(super) fn change(&self, settings: Settings) {
+        let revision = self.shared.settings.load().revision + 1;
+        self.shared.settings.store(Arc::new(Settings { revision, ..settings }));
+        self.shared.changed.notify_one();
+    }
+
+    /// Who is asked about names that are not ours.
+    pub(super) fn forwarder(&self) -> Option<Arc<Forwarder>> {
+        self.shared.forwarder()
+    }
+
+    /// Keeps finding out which recursors lead back to us; does not end.
+    pub(super) async fn watch_recursors(&self) {
+        loop {
+            let changed = self.shared.changed.notified();
+            match self.forwarder() {
+                Some(forwarder) => tokio::select! { () = changed => {} () = forwarder.watch() => {} },
+                None => changed.await,
+            }
+        }
     }
 
     /// The same, counting in `metrics`; to be called before anything is served.
@@ -187,24 +229,26 @@ impl Shared {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         // Serial numbers wrap around. RFC 1982.
         let unix_seconds = u32::try_from(now & u64::from(u32::MAX)).unwrap_or_default();
-        Now { shared: self, state: self.snapshots.load(), by, unix_seconds, counts: DnsCounts::default() }
+        let (state, settings) = (self.snapshots.load(), self.settings.load());
+        Now { shared: self, settings, state, by, unix_seconds, counts: DnsCounts::default() }
     }
 
     /// Who is asked about names that are not ours.
-    pub(super) fn forwarder(&self) -> Option<&Forwarder> {
-        self.forwarder.as_ref()
+    pub(super) fn forwarder(&self) -> Option<Arc<Forwarder>> {
+        self.settings.load().forwarder.clone()
     }
 
     /// Writes the reply over `out`; `found` is what the upstream resolvers said, nothing if they were not asked.
     pub(super) fn finish(&self, forward: Forward, found: Option<Answer>, by: Transport, out: &mut Vec<u8>) -> Reaction {
         let found = found.unwrap_or_else(|| Answer::error(OptRcode::SERVFAIL));
-        forward.finish(found, by, &self.zone, out)
+        forward.finish(found, by, &self.settings.load().zone, out)
     }
 }
 
 /// One moment: questions that came together are answered from the same state.
 pub(super) struct Now<'a> {
     shared: &'a Shared,
+    settings: arc_swap::Guard<Arc<Settings>>,
     state: arc_swap::Guard<Arc<State>>,
     by: Transport,
     unix_seconds: u32,
@@ -214,7 +258,7 @@ pub(super) struct Now<'a> {
 impl Now<'_> {
     /// Answers a question; a reply is written over `out`.
     pub(super) fn respond(&mut self, packet: &[u8], from: IpAddr, seed: u64, out: &mut Vec<u8>) -> Reaction {
-        let reaction = respond(packet, &self.asked(from, seed), &self.state, &self.shared.zone, out);
+        let reaction = respond(packet, &self.asked(from, seed), &self.state, &self.settings.zone, out);
         self.counts.add(&reaction);
         reaction
     }
@@ -228,7 +272,8 @@ impl Now<'_> {
         seed: u64,
         out: &mut Vec<u8>,
     ) -> Reaction {
-        let reaction = replies.respond(packet, &self.asked(from, seed), &self.state, &self.shared.zone, out);
+        replies.keep_to(self.settings.revision);
+        let reaction = replies.respond(packet, &self.asked(from, seed), &self.state, &self.settings.zone, out);
         self.counts.add(&reaction);
         self.counts.again += replies.take_hits();
         reaction

@@ -115,9 +115,9 @@ async fn answer(packet: Vec<u8>, from: SocketAddr, shared: &Shared) -> Option<Ve
     let reaction = shared.now(Transport::Tcp).respond(&packet, from.ip(), rand::random(), &mut out);
     let reaction = match reaction {
         Reaction::Forward(forward) => {
-            let slot = shared.forwarder().and_then(|forwarder| Some((forwarder, forwarder.slot()?)));
+            let slot = shared.forwarder().and_then(|forwarder| Some((forwarder.slot()?, forwarder)));
             let found = match slot {
-                Some((forwarder, _slot)) => Some(forwarder.ask(&forward.question).await),
+                Some((_slot, forwarder)) => Some(forwarder.ask(&forward.question).await),
                 None => None,
             };
             shared.finish(*forward, found, Transport::Tcp, &mut out)

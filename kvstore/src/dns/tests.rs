@@ -12,7 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 use kvstore_core::{
     Command, Index, State, decide,
-    dns::DnsConfig,
+    dns::{DnsConfig, ServiceTtls},
     names::NodeKey,
     row::{Instance, Node},
 };
@@ -28,7 +28,7 @@ use trust_dns_resolver::proto::{
     rr::{Name, RecordType},
 };
 
-use super::{Dns, Forwarder, Listening};
+use super::{Dns, Forwarder, Listening, Settings};
 
 /// For anything that should take milliseconds.
 const SOON: Duration = Duration::from_secs(5);
@@ -57,6 +57,7 @@ fn addresses(count: u32) -> Vec<String> {
 struct Running {
     address: SocketAddr,
     snapshots: Arc<ArcSwap<State>>,
+    dns: Dns,
     shutdown: CancellationToken,
     listening: Listening,
 }
@@ -70,7 +71,7 @@ fn start_with(address: &str, state: State, forwarder: Option<Forwarder>) -> Runn
     let dns = Dns::new(DnsConfig::default(), snapshots.clone(), forwarder).unwrap();
     let shutdown = CancellationToken::new();
     let listening = dns.listen(address.parse().unwrap(), &shutdown).expect("a free port");
-    Running { address: listening.address, snapshots, shutdown, listening }
+    Running { address: listening.address, snapshots, dns, shutdown, listening }
 }
 
 impl Running {

@@ -18,7 +18,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     batch::{Asker, Batch, send_one},
-    forward::Forwarder,
     serve::Shared,
 };
 
@@ -115,7 +114,8 @@ impl Server {
 
     /// Asks others in a task; if too many wait for them already, says at once that it failed.
     fn forward(&self, forward: Forward, asker: Asker, out: &mut Vec<u8>) {
-        let Some(slot) = self.shared.forwarder().and_then(Forwarder::slot) else {
+        let forwarder = self.shared.forwarder();
+        let Some((slot, forwarder)) = forwarder.and_then(|forwarder| Some((forwarder.slot()?, forwarder))) else {
             if !matches!(self.shared.finish(forward, None, Transport::Udp, out), Reaction::Reply) {
                 out.clear();
             }
@@ -124,13 +124,10 @@ impl Server {
         out.clear();
         let (socket, shared) = (self.socket.clone(), self.shared.clone());
         let work = async move {
-            let found = match shared.forwarder() {
-                Some(forwarder) => Some(forwarder.ask(&forward.question).await),
-                None => None,
-            };
+            let found = forwarder.ask(&forward.question).await;
             drop(slot);
             let mut out = Vec::new();
-            if let Reaction::Reply = shared.finish(forward, found, Transport::Udp, &mut out)
+            if let Reaction::Reply = shared.finish(forward, Some(found), Transport::Udp, &mut out)
                 && let Err(error) = send_one(&socket, &out, asker)
             {
                 tracing::debug!(%error, "cannot send a DNS reply");

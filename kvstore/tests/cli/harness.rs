@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream},
     path::Path,
     process::{Child, Command, Output, Stdio},
     sync::mpsc,
@@ -53,6 +53,7 @@ pub(crate) fn send(id: u32, signal: Signal) {
 pub(crate) struct Agent {
     pub(crate) child: Child,
     pub(crate) address: String,
+    dns: mpsc::Receiver<String>,
     log: Option<JoinHandle<String>>,
 }
 
@@ -61,12 +62,15 @@ impl Agent {
     pub(crate) fn start(args: &[&str]) -> Self {
         let mut child = kvstore(&["agent"]).args(args).stderr(Stdio::piped()).spawn().expect("the program starts");
         let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
-        let (found, listening) = mpsc::channel();
+        let ((found, listening), (found_dns, dns)) = (mpsc::channel(), mpsc::channel());
         let log = std::thread::spawn(move || {
             let mut log = String::new();
             while let Some(Ok(line)) = lines.next() {
                 if let Some((_, address)) = line.split_once("http is listening address=") {
                     let _ = found.send(address.trim().to_owned());
+                }
+                if let Some((_, address)) = line.split_once("dns is listening address=") {
+                    let _ = found_dns.send(address.trim().to_owned());
                 }
                 log.push_str(&line);
                 log.push('\n');
@@ -77,7 +81,7 @@ impl Agent {
             let _ = child.kill();
             panic!("it never listened:\n{}", log.join().unwrap());
         };
-        Self { child, address, log: Some(log) }
+        Self { child, address, dns, log: Some(log) }
     }
 
     pub(crate) fn dev() -> Self {
@@ -89,6 +93,11 @@ impl Agent {
         let data = data.to_str().expect("a plain path");
         let args = ["--data-dir", data, "--http-addr", "127.0.0.1:0", "--dns-addr", "127.0.0.1:0", "--node", "n1"];
         Self::start(&[&args[..], more].concat())
+    }
+
+    /// Where it answers DNS; to be asked for once.
+    pub(crate) fn dns(&self) -> SocketAddr {
+        self.dns.recv_timeout(START_LIMIT).expect("it serves DNS").parse().expect("an address")
     }
 
     /// A client's command against it.

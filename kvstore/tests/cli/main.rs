@@ -9,6 +9,7 @@ mod harness;
 mod lock;
 mod operate;
 mod query;
+mod recursors;
 mod release;
 mod snapshot;
 mod watch;

@@ -1,9 +1,11 @@
 //! An agent in this process, for tests that speak HTTP to it.
 
+use std::sync::{Arc, Mutex};
+
 use kvstore::{
     agent::Programs,
     config::{self, HttpAddr},
-    server::{self, Running},
+    server::{self, Running, Surroundings},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -35,8 +37,21 @@ impl Agent {
 
     /// An agent of those settings.
     pub(crate) async fn with(settings: config::Agent) -> Self {
+        Self::in_surroundings(Surroundings::default(), settings).await
+    }
+
+    /// The same, which reads its settings again where the second part keeps them.
+    pub(crate) async fn with_reread(settings: config::Agent) -> (Self, Arc<Mutex<config::Agent>>) {
+        let kept = Arc::new(Mutex::new(settings.clone()));
+        let reread = kept.clone();
+        let reread: kvstore::reload::Reread = Arc::new(move || Ok(reread.lock().unwrap().clone()));
+        let surroundings = Surroundings { reread: Some(reread), ..Surroundings::default() };
+        (Self::in_surroundings(surroundings, settings).await, kept)
+    }
+
+    async fn in_surroundings(surroundings: Surroundings, settings: config::Agent) -> Self {
         let shutdown = CancellationToken::new();
-        let running = server::start(settings, shutdown.clone()).await.unwrap();
+        let running = server::start_in(surroundings, settings, shutdown.clone()).await.unwrap();
         let address = running.http.iter().find(|a| matches!(a, HttpAddr::Tcp(_))).expect("an address over TCP");
         Self { base: address.to_string(), running, shutdown }
     }

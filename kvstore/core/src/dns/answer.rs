@@ -81,7 +81,7 @@ impl Answer {
     fn ours(zone: &Zone) -> Self {
         Self {
             authoritative: true,
-            recursion_available: zone.config().recursion,
+            recursion_available: zone.has_recursion(),
             basis: Basis::State,
             ..Self::error(OptRcode::NOERROR)
         }
@@ -123,12 +123,12 @@ pub fn answer(
 
 /// The answer where [`answer`] had none and nobody else is asked.
 pub fn not_ours(lookup: &Lookup, question: &Question, zone: &Zone) -> Answer {
-    let recursion_available = zone.config().recursion;
+    let recursion_available = zone.has_recursion();
     let error = |rcode| Answer { recursion_available, ..Answer::error(rcode) };
     match lookup {
         Lookup::Foreign => error(OptRcode::REFUSED),
         _ if is_transfer(question.qtype) => error(OptRcode::NOTIMP),
-        _ if recursion_available => error(OptRcode::REFUSED),
+        _ if zone.recurses(&question.name) => error(OptRcode::REFUSED),
         // Nobody else could know the name of a private address.
         Lookup::Reverse(Some(ip)) if is_private(*ip) => {
             Answer { authoritative: true, ..Answer::error(OptRcode::NXDOMAIN) }

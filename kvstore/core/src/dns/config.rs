@@ -42,8 +42,8 @@ pub struct DnsConfig {
     pub truncate: bool,
     /// The longest reply over UDP, whatever the asker offers.
     pub max_udp_bytes: u16,
-    /// Whether there are upstream resolvers for names that are not ours.
-    pub recursion: bool,
+    /// The domains about which upstream resolvers are asked, where they are not ours; `.` stands for all.
+    pub recursion: Vec<String>,
     /// Who is asked on behalf of, when versions matter; none: versions never matter.
     pub callers: Option<Callers>,
     /// Resolvers that are believed when they say on whose behalf they ask.
@@ -70,7 +70,7 @@ impl Default for DnsConfig {
             truncate: true,
             // What most resolvers offer at most. Fragments beyond 1232 bytes are the asker's choice.
             max_udp_bytes: 4096,
-            recursion: false,
+            recursion: Vec::new(),
             callers: None,
             trusted_resolvers: Vec::new(),
             aliases: BTreeMap::new(),
@@ -118,7 +118,7 @@ impl Default for Soa {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{setting} {value:?} cannot be part of a DNS name; use letters, digits and hyphens, 63 at most between dots")]
 pub struct ConfigError {
-    /// `domain`, `alt_domain`, `datacenter` or `aliases`.
+    /// `domain`, `alt_domain`, `datacenter`, `recursors` or `aliases`.
     pub setting: &'static str,
     /// What was given.
     pub value: String,
@@ -131,6 +131,7 @@ pub struct Zone {
     pub(super) main: Names,
     alternative: Option<Names>,
     aliases: Vec<Alias>,
+    recursion: Vec<DnsName>,
 }
 
 /// Names outside of our domains that stand for a service.
@@ -182,12 +183,23 @@ impl Zone {
             Ok(Alias { names: Names::new("aliases", domain, &config.datacenter)?, below, service })
         });
         let aliases = aliases.collect::<Result<_, _>>()?;
-        Ok(Self { main, alternative: alternative.transpose()?, aliases, config })
+        let recursion = config.recursion.iter().map(|domain| recursion_domain(domain)).collect::<Result<_, _>>()?;
+        Ok(Self { main, alternative: alternative.transpose()?, aliases, recursion, config })
     }
 
     /// What it was made of.
     pub fn config(&self) -> &DnsConfig {
         &self.config
+    }
+
+    /// Whether upstream resolvers are asked about anything at all.
+    pub(super) fn has_recursion(&self) -> bool {
+        !self.recursion.is_empty()
+    }
+
+    /// Whether they are asked about `name`, unless it is ours.
+    pub(super) fn recurses(&self, name: &DnsName) -> bool {
+        self.recursion.iter().any(|domain| name.ends_with(domain))
     }
 
     /// The domain of ours that `name` is in; if one is inside the other, the inner one.
@@ -214,6 +226,11 @@ impl Zone {
         let fitting = self.aliases.iter().filter(|alias| alias.has(name));
         fitting.max_by_key(|alias| (alias.names.apex.label_count(), !alias.below))
     }
+}
+
+fn recursion_domain(domain: &str) -> Result<DnsName, ConfigError> {
+    let found = if domain == "." { Some(DnsName::root_bytes()) } else { name(domain) };
+    found.ok_or_else(|| ConfigError { setting: "recursors", value: domain.into() })
 }
 
 impl Names {

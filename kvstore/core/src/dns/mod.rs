@@ -81,7 +81,7 @@ pub fn respond(packet: &[u8], asked: &Asked<'_>, state: &State, zone: &Zone, out
 }
 
 impl Replies {
-    /// The same over UDP, where a reply that is at hand will do. `zone` must be the same each time.
+    /// The same over UDP, where a reply that is at hand will do. Between two zones stands [`Replies::keep_to`].
     pub fn respond(
         &mut self,
         packet: &[u8],
@@ -118,13 +118,13 @@ fn make(packet: &[u8], asked: &Asked<'_>, state: &State, zone: &Zone, out: &mut 
     let on_behalf = Asked { from: subnet.map_or(asked.from, |subnet| subnet.addr()), ..*asked };
     let caller = caller(asked.from, subnet, zone);
     let known = answer::answer(&lookup, &question, state, zone, &on_behalf, caller);
-    if zone.config().recursion && request.recursion_desired && may_recurse(asked.from) {
+    if zone.has_recursion() && request.recursion_desired && may_recurse(asked.from) {
         let abroad = match &known {
             None if is_transfer(question.qtype) => None,
             None => Some(question.clone()),
             Some(answer) => answer::leads_abroad(answer, &question, zone),
         };
-        if let Some(question) = abroad {
+        if let Some(question) = abroad.filter(|question| zone.recurses(&question.name)) {
             return (Reaction::Forward(Box::new(Forward { request, question, known })), None);
         }
     }

@@ -50,6 +50,9 @@ impl Basis {
 #[derive(Debug)]
 pub struct Replies {
     kept: Generations<Box<[u8]>, Kept>,
+    most_bytes: usize,
+    /// That of the settings under which they were made.
+    revision: u64,
     /// The question that is asked, as it is known here. Reused.
     key: Vec<u8>,
     hits: u64,
@@ -91,7 +94,15 @@ impl Size for Box<[u8]> {
 impl Replies {
     /// Keeps up to `most_bytes`.
     pub fn new(most_bytes: usize) -> Self {
-        Self { kept: Generations::new(most_bytes / 2), key: Vec::new(), hits: 0 }
+        Self { kept: Generations::new(most_bytes / 2), most_bytes, revision: 0, key: Vec::new(), hits: 0 }
+    }
+
+    /// Forgets all that was made under other settings than those of `revision`.
+    pub fn keep_to(&mut self, revision: u64) {
+        if self.revision != revision {
+            self.kept = Generations::new(self.most_bytes / 2);
+            self.revision = revision;
+        }
     }
 
     /// How many questions were answered by a reply at hand since this was last asked.

@@ -213,6 +213,27 @@ fn what_is_closed_is_told_or_refused() {
 }
 
 #[test]
+fn domains_of_others_have_recursors_of_their_own_and_ours_has_none() {
+    let agent = agent("recursor: corp.example=10.0.0.2\nrecursors: [10.in-addr.arpa=10.0.0.2:54, auto]\n");
+    let of = |domain: &str, at: &str| Recursor::For { domain: domain.into(), at: at.parse().unwrap() };
+    let parts = [of("corp.example", "10.0.0.2:53"), of("10.in-addr.arpa", "10.0.0.2:54"), Recursor::System];
+    assert_eq!(agent.recursors, parts);
+    assert_eq!(
+        faults(
+            "alt_domain: sd.corp\ndns_config: {recursor_timeout: 0s, recursor_strategy: best}\n\
+             recursors: [dc2.consul=10.0.0.2, sd.corp=10.0.0.2, corp=10.0.0.2, notconsul=10.0.0.2, x=y]\n"
+        ),
+        [
+            "f:3  recursors[4]: \"y\" is not IP, IP:PORT or \"auto\", nor DOMAIN=IP or DOMAIN=IP:PORT for one domain",
+            "f:2  dns_config.recursor_timeout: it must be positive",
+            "f:2  dns_config.recursor_strategy: \"best\" is no strategy; use sequential or random",
+            "configuration  recursors: names in dc2.consul are answered here, since consul is ours: nobody else is asked",
+            "configuration  recursors: names in sd.corp are answered here, since sd.corp is ours: nobody else is asked",
+        ]
+    );
+}
+
+#[test]
 fn what_the_host_does_not_say_is_asked_for() {
     let mut faults = Vec::new();
     assert_eq!(resolve(Layer::default(), &Facts::default(), &mut faults), None);

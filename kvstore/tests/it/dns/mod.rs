@@ -1,10 +1,15 @@
 //! A started agent asked over its DNS sockets.
 
+mod forwarding;
+mod live;
 mod recorded;
 
 use std::net::SocketAddr;
 
-use hickory_proto::op::Message;
+use hickory_proto::{
+    op::{Message, Query},
+    rr::{Name, RecordType},
+};
 use reqwest::Method;
 use serde_json::Value;
 use tokio::{
@@ -17,6 +22,27 @@ use crate::common::Agent;
 
 /// For what takes milliseconds; a loaded machine may take a while longer.
 const SOON: Duration = Duration::from_secs(20);
+
+/// A question as an ordinary resolver asks it.
+fn question(name: &str, qtype: RecordType) -> Message {
+    let mut message = Message::query();
+    message.metadata.id = 0x1234;
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(Name::from_ascii(name).expect(name), qtype));
+    message
+}
+
+/// The reply to the agent about `name` over UDP.
+async fn ask(agent: &Agent, name: &str, qtype: RecordType) -> Message {
+    over_udp(agent.dns(), &question(name, qtype)).await
+}
+
+/// What the answers say, sorted; nothing but the code if there are none.
+fn shown(reply: &Message) -> String {
+    let mut all: Vec<String> = reply.answers.iter().map(|record| record.data.to_string()).collect();
+    all.sort();
+    if all.is_empty() { format!("{:?}", reply.metadata.response_code) } else { all.join(", ") }
+}
 
 /// The reply to `question` over UDP.
 async fn over_udp(to: SocketAddr, question: &Message) -> Message {

@@ -15,6 +15,11 @@ use crate::{
     names::InstanceId,
 };
 
+/// A registry that asks others about `domains`.
+fn recursing(domains: &[&str]) -> DnsConfig {
+    DnsConfig { recursion: domains.iter().map(ToString::to_string).collect(), ..config() }
+}
+
 /// `10.0.0.1, 10.0.0.2` in any order; then ` + ` and the additional records, where they matter; `nothing` for a bare
 /// NOERROR, `NODATA` with SOA, or another code.
 fn check(rows: &str, asked: &str, want: &str) {
@@ -257,6 +262,9 @@ fn authority() {
         let soa = "ns.consul. hostmaster.consul. 1700000000 3600 600 86400 0";
         check("", &format!("{name} SOA"), &format!("{soa} + {glue}"));
     }
+    let soa = Soa { refresh: 1, retry: 2, expire: 3, min_ttl: 4 };
+    let own = format!("ns.consul. hostmaster.consul. 1700000000 1 2 3 4 + {glue}");
+    check_with(DnsConfig { soa, ..config() }, "", "consul. SOA", &own);
     let reply = ask(&catalog(""), config(), "web.service.consul. SOA");
     assert_eq!(sorted(&reply.answers, |r| r.name.to_string()), "consul.");
     assert_eq!(sorted(&reply.authorities, |r| r.data.to_string()), "registry.node.dc1.consul.");
@@ -447,8 +455,7 @@ fn flags() {
     let mut other = question("web.service.consul. A");
     other.metadata.recursion_desired = false;
     other.metadata.checking_disabled = true;
-    let recursion = DnsConfig { recursion: true, ..config() };
-    let (reply, _) = ask_over(Transport::Udp, &state, recursion, &other);
+    let (reply, _) = ask_over(Transport::Udp, &state, recursing(&["."]), &other);
     assert_eq!(flags(&reply), (true, false, true, false));
     assert!(reply.metadata.checking_disabled);
     let reply = ask(&state, config(), "example.com. A");
@@ -483,7 +490,7 @@ fn edns_is_answered() {
 #[test]
 fn others_names_go_to_others_only_when_we_may() {
     let state = catalog("web 10.0.0.1:80 passing");
-    let zone = |recursion| Zone::new(DnsConfig { recursion, ..config() }).unwrap();
+    let zone = |recursion| Zone::new(if recursion { recursing(&["."]) } else { config() }).unwrap();
     let goes_on = |text: &str, recursion: bool, from: &str, desired: bool| {
         let mut message = question(text);
         message.metadata.recursion_desired = desired;
@@ -505,15 +512,41 @@ fn others_names_go_to_others_only_when_we_may() {
     assert!(!goes_on("example.com. A", true, "127.0.0.1", false));
     assert!(!goes_on("example.com. AXFR", true, "127.0.0.1", true));
     assert!(!goes_on("none.service.consul. A", true, "127.0.0.1", true));
-    let refused = ask(&state, DnsConfig { recursion: true, ..config() }, "example.com. AXFR");
+    let refused = ask(&state, recursing(&["."]), "example.com. AXFR");
     assert_eq!(refused.metadata.response_code, ResponseCode::Refused);
     assert!(refused.metadata.recursion_available);
 }
 
 #[test]
+fn others_are_asked_about_their_domains_only() {
+    let state = catalog("node out ext.example.com, ext :443 passing @out, node here 10.0.0.1");
+    let split = recursing(&["corp.example", "10.in-addr.arpa", "example.com"]);
+    let zone = Zone::new(split.clone()).unwrap();
+    for (text, goes_on) in [
+        ("corp.example. A", true),
+        ("a.b.Corp.Example. MX", true),
+        ("notcorp.example. A", false),
+        ("example. A", false),
+        ("consul.example.com. A", true),
+        ("ext.service.consul. A", true),
+        ("9.0.0.10.in-addr.arpa. PTR", true),
+        ("9.0.168.192.in-addr.arpa. PTR", false),
+    ] {
+        let packet = question(text).to_vec().unwrap();
+        let reaction = respond(&packet, &asked(Transport::Udp), &state, &zone, &mut Vec::new());
+        assert_eq!(matches!(reaction, Reaction::Forward(_)), goes_on, "{text}");
+    }
+    let code = |text: &str| ask(&state, split.clone(), text).metadata.response_code;
+    assert_eq!(code("notcorp.example. A"), ResponseCode::Refused);
+    assert_eq!(code("9.0.168.192.in-addr.arpa. PTR"), ResponseCode::NXDomain, "nobody else could know");
+    assert_eq!(code("9.9.9.9.in-addr.arpa. PTR"), ResponseCode::ServFail, "as without any");
+    assert!(Zone::new(recursing(&["a..b"])).is_err());
+}
+
+#[test]
 fn aliases_of_others_names_are_followed_by_others() {
     let state = catalog("node out ext.example.com, ext :443 passing @out");
-    let zone = Zone::new(DnsConfig { recursion: true, ..config() }).unwrap();
+    let zone = Zone::new(recursing(&["."])).unwrap();
     let forward = |text: &str| {
         let packet = question(text).to_vec().unwrap();
         match respond(&packet, &asked(Transport::Udp), &state, &zone, &mut Vec::new()) {
