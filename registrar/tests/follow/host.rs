@@ -13,8 +13,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{fake_docker::FakeDocker, registry::Registry};
 
-/// Longest wait for anything.
-const LIMIT: Duration = Duration::from_secs(10);
+/// Longest wait for anything, on a machine that has much else to do.
+const LIMIT: Duration = Duration::from_mins(1);
+/// So long nothing is written when nothing is left to do.
+const QUIET: Duration = Duration::from_millis(400);
 
 pub(crate) struct Host {
     pub(crate) docker: FakeDocker,
@@ -136,10 +138,16 @@ impl Host {
         eventually(&format!("{id} is registered"), || self.registry.service(&id).is_some());
     }
 
+    /// Waits until nothing is written any more.
+    pub(crate) fn settles(&self) {
+        let is_quiet = || self.registry.writes().last().is_none_or(|(time, _)| time.elapsed() > QUIET);
+        eventually("nothing is written any more", is_quiet);
+    }
+
     /// Nothing is written for a while.
     pub(crate) fn stays_quiet(&self) {
         self.registry.forget_writes();
-        std::thread::sleep(Duration::from_millis(400));
+        std::thread::sleep(QUIET);
         let writes: Vec<_> = self.registry.writes().into_iter().map(|(_, write)| write).collect();
         assert!(writes.is_empty(), "{writes:#?}");
     }
