@@ -11,6 +11,8 @@ use crate::variables::{Variables, boolean};
 
 /// Between two probes, unless `SERVICE_CHECK_INTERVAL` says otherwise.
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(10);
+/// Runs the scripts.
+const SHELL: &str = "/bin/sh";
 /// How long the registry believes the last word about a HEALTHCHECK, or a mark such as draining. Only for the case
 /// that the registrar never comes back: it renews the word well before.
 pub const MESSENGER_TTL: Duration = Duration::from_hours(24);
@@ -22,6 +24,8 @@ pub struct Subject<'a> {
     pub id: &'a str,
     pub name: &'a str,
     pub address: SocketAddr,
+    /// The container in which scripts may be run; `None` if they may not.
+    pub scripts_in: Option<&'a str>,
 }
 
 /// Everything that the variables ask the registry to probe, in a fixed order; faults are added to `warnings`.
@@ -31,6 +35,7 @@ pub fn probes(variables: &Variables, subject: Subject<'_>, warnings: &mut Vec<St
     let mut checks: Vec<_> = [http(variables, subject, "http", warnings), http(variables, subject, "https", warnings)]
         .into_iter()
         .chain([tcp(variables, subject), grpc(variables, subject, warnings)])
+        .chain(["check_cmd", "check_script"].map(|key| script(variables, subject, key, warnings)))
         .flatten()
         .collect();
     for check in &mut checks {
@@ -39,12 +44,6 @@ pub fn probes(variables: &Variables, subject: Subject<'_>, warnings: &mut Vec<St
         check.tls_skip_verify = variables.flag("check_tls_skip_verify", warnings).unwrap_or(false);
     }
     checks.extend(duration(variables, "check_ttl", warnings).map(|ttl| CheckRegistration::ttl(ttl.0)));
-    for key in ["check_cmd", "check_script"] {
-        if variables.get(key).is_some() {
-            let key = key.to_uppercase();
-            warnings.push(format!("SERVICE_{key} is not supported: let Docker run it, as the image's HEALTHCHECK"));
-        }
-    }
     let several = checks.len() > 1;
     for (at, check) in checks.iter_mut().enumerate() {
         let number = if several { format!(":{}", at + 1) } else { String::new() };
@@ -98,6 +97,30 @@ fn grpc(variables: &Variables, subject: Subject<'_>, warnings: &mut Vec<String>)
     wanted(variables, "check_grpc").then(|| CheckRegistration {
         grpc: subject.address.to_string(),
         grpc_use_tls: variables.flag("check_grpc_use_tls", warnings).unwrap_or(false),
+        ..CheckRegistration::default()
+    })
+}
+
+/// Run by the registry's agent inside of the container, by Docker's exec.
+fn script(
+    variables: &Variables,
+    subject: Subject<'_>,
+    key: &str,
+    warnings: &mut Vec<String>,
+) -> Option<CheckRegistration> {
+    let text = variables.get(key)?;
+    let Some(container) = subject.scripts_in else {
+        let key = key.to_uppercase();
+        warnings.push(format!("SERVICE_{key} is left out: use a HEALTHCHECK, or allow scripts by --script-checks"));
+        return None;
+    };
+    // what Registrator put in
+    let (ip, port) = (subject.address.ip().to_string(), subject.address.port().to_string());
+    let text = text.replace("$SERVICE_IP", &ip).replace("$SERVICE_PORT", &port);
+    Some(CheckRegistration {
+        docker_container_id: container.to_owned(),
+        shell: SHELL.into(),
+        args: vec!["-c".into(), text],
         ..CheckRegistration::default()
     })
 }
@@ -159,6 +182,9 @@ pub fn describe(check: &CheckRegistration) -> String {
     let what = match check {
         c if !c.http.is_empty() => format!("{} {}", if c.method.is_empty() { "GET" } else { &c.method }, c.http),
         c if !c.tcp.is_empty() => format!("TCP {}", c.tcp),
+        c if !c.docker_container_id.is_empty() => {
+            format!("in the container {:?}", c.args.last().map_or("", String::as_str))
+        }
         c if !c.grpc.is_empty() => format!("gRPC {}{tls}", c.grpc),
         c => format!("TTL {}", c.ttl.unwrap_or_default()),
     };
@@ -174,9 +200,13 @@ mod tests {
     use serde_json::json;
 
     fn run(env: &[&str]) -> (Vec<CheckRegistration>, Vec<String>) {
+        run_with(env, None)
+    }
+
+    fn run_with(env: &[&str], scripts_in: Option<&str>) -> (Vec<CheckRegistration>, Vec<String>) {
         let container = crate::container::tests::container(&json!({"Config": {"Env": env}}));
         let mut warnings = Vec::new();
-        let subject = Subject { id: "vm:web:80", name: "web", address: "10.0.0.1:18080".parse().unwrap() };
+        let subject = Subject { id: "vm:web:80", name: "web", address: "10.0.0.1:18080".parse().unwrap(), scripts_in };
         let checks = probes(&Variables::of(&container, "80".parse().ok()), subject, &mut warnings);
         (checks, warnings)
     }
@@ -258,16 +288,32 @@ mod tests {
         ]);
         assert_eq!(describe(&checks[0]), "TCP 10.0.0.1:18080 every 10s");
         assert_eq!(warnings.len(), 4, "{warnings:?}");
-        for (warning, key) in warnings.iter().zip(["INTERVAL", "TIMEOUT", "CMD", "INITIAL_STATUS"]) {
+        for (warning, key) in warnings.iter().zip(["CMD", "INTERVAL", "TIMEOUT", "INITIAL_STATUS"]) {
             assert!(warning.contains(&format!("SERVICE_CHECK_{key}")), "{warning}");
         }
+    }
+
+    #[test]
+    fn registrator_registered_scripts_that_nobody_could_run() {
+        let env = ["SERVICE_CHECK_SCRIPT=nc $SERVICE_IP $SERVICE_PORT", "SERVICE_CHECK_CMD=/ok"];
+        let (checks, warnings) = run_with(&env, Some("4f1c"));
+        let got: Vec<_> = checks.iter().map(|c| (c.docker_container_id.as_str(), describe(c))).collect();
+        let expected = ["in the container \"/ok\" every 10s", "in the container \"nc 10.0.0.1 18080\" every 10s"];
+        assert_eq!(got, expected.map(|check| ("4f1c", check.to_owned())));
+        assert_eq!(
+            (checks[0].shell.as_str(), checks[0].args.as_slice()),
+            ("/bin/sh", &["-c".to_owned(), "/ok".into()][..])
+        );
+        assert!(warnings.is_empty(), "{warnings:?}");
+        let (checks, warnings) = run(&env);
+        assert!(checks.is_empty() && warnings.len() == 2 && warnings[0].contains("--script-checks"), "{warnings:?}");
     }
 
     #[test]
     fn registrator_forgot_the_brackets_of_ipv6() {
         let mut warnings = Vec::new();
         let container = crate::container::tests::container(&json!({"Config": {"Env": ["SERVICE_CHECK_TCP=1"]}}));
-        let subject = Subject { id: "i", name: "n", address: "[fd00::2]:80".parse().unwrap() };
+        let subject = Subject { id: "i", name: "n", address: "[fd00::2]:80".parse().unwrap(), scripts_in: None };
         let checks = probes(&Variables::of(&container, None), subject, &mut warnings);
         assert_eq!(checks[0].tcp, "[fd00::2]:80");
     }

@@ -70,6 +70,7 @@ pub struct PolicySettings {
     pub name_from: NameFrom,
     pub port_suffix: bool,
     pub version_from_tag: bool,
+    pub script_checks: bool,
     pub tags: TagTemplates,
 }
 
@@ -166,6 +167,7 @@ fn check(settings: Settings, faults: &mut Vec<String>) -> Config {
             name_from: choice("name-from", settings.name_from, faults),
             port_suffix: !settings.no_port_suffix,
             version_from_tag: settings.version_from_tag,
+            script_checks: settings.script_checks,
             tags: or_fault(TagTemplates::new(settings.tags).map_err(|why| format!("tags: {why}")), faults)
                 .unwrap_or_default(),
         },

@@ -60,7 +60,7 @@ enum Command {
         #[arg(long, default_value = "text")]
         format: Format,
     },
-    /// Has a container take no new work, as at a stop signal, until it ends; then, with --wait, stop it
+    /// Has a container take no new work from now on until it ends, as a stop signal does
     Drain {
         /// Its name, or the beginning of its id
         name: String,

@@ -57,6 +57,8 @@ pub struct Policy {
     pub version_from_tag: bool,
     /// Added to every instance.
     pub tags: TagTemplates,
+    /// The registry's agent may run scripts in containers.
+    pub script_checks: bool,
     /// The registry runs no probes for us (`--node`).
     pub probes_are_run: bool,
     /// Written into every instance: what carries it is ours.
@@ -188,7 +190,8 @@ fn instance(
         None => generated_id(&policy.host, &container.name, port),
     };
     usable("id", &id)?;
-    let subject = checks::Subject { id: &id, name: &name, address: candidate.address };
+    let scripts_in = policy.script_checks.then_some(container.id.as_str());
+    let subject = checks::Subject { id: &id, name: &name, address: candidate.address, scripts_in };
     let mut probes = checks::probes(variables, subject, warnings);
     if !policy.probes_are_run && !probes.is_empty() {
         warnings.push("nobody would run SERVICE_CHECK_* probes with --node; left out: use a HEALTHCHECK".into());

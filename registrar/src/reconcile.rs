@@ -395,6 +395,7 @@ impl PolicySettings {
             port_suffix: self.port_suffix,
             version_from_tag: self.version_from_tag,
             tags: self.tags.clone(),
+            script_checks: self.script_checks,
             probes_are_run: matches!(self.place, Place::Agent),
             mark,
         }

@@ -83,6 +83,10 @@ pub struct Settings {
     /// Without a SERVICE_VERSION, the tag of the image is the version
     #[arg(long, env = "REGISTRAR_VERSION_FROM_TAG", global = true, value_parser = FalseyValueParser::new())]
     pub version_from_tag: bool,
+    /// Have the registry's agent run SERVICE_CHECK_SCRIPT in the container; it must allow scripts, and Docker's socket
+    /// must be its own, too
+    #[arg(long, env = "REGISTRAR_SCRIPT_CHECKS", global = true, value_parser = FalseyValueParser::new())]
+    pub script_checks: bool,
     /// Tags of every instance, also as a template: 'plain,host-{{ container.hostname }}'
     #[arg(long, env = "REGISTRAR_TAGS", value_name = "TAGS", global = true)]
     #[serde(deserialize_with = "one_or_many")]
@@ -140,6 +144,7 @@ impl Settings {
             name_from: self.name_from.or(file.name_from),
             no_port_suffix: self.no_port_suffix || file.no_port_suffix,
             version_from_tag: self.version_from_tag || file.version_from_tag,
+            script_checks: self.script_checks || file.script_checks,
             tags: list(self.tags, file.tags),
             host_id: self.host_id.or(file.host_id),
             state_dir: self.state_dir.or(file.state_dir),

@@ -17,6 +17,7 @@ pub(crate) fn policy() -> Policy {
         port_suffix: true,
         version_from_tag: false,
         tags: TagTemplates::default(),
+        script_checks: false,
         probes_are_run: true,
         mark: Mark { docker: "DOCK:ER".into(), state: "uuid".into() },
     }
