@@ -456,7 +456,8 @@ pub enum RowKey {
 }
 
 /// Every row below a point.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RowRange {
     /// All there is.
     All,

@@ -9,43 +9,67 @@ use std::{
 };
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
-use redb::{Builder, Database, DatabaseError};
+use redb::{Builder, Database, DatabaseError, StorageBackend, backends::FileBackend};
 
 use super::EngineError;
 
-/// The store in a data directory.
-const STORE: &str = "registry.redb";
+/// What the engine keeps in a data directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Part {
+    /// All rows, as redb has them.
+    Tables,
+    /// What the tables lack.
+    Journal,
+}
 
-/// The store while it is made; without meaning after a crash.
-const DRAFT: &str = "registry.redb.new";
+impl Part {
+    /// The file's name.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Tables => "registry.redb",
+            Self::Journal => "registry.journal",
+        }
+    }
 
-/// Locked as long as a kvstore runs; holds its process id. Not the store itself, because that is closed and opened
+    /// The file's name while it is made; without meaning after a crash.
+    fn draft(self) -> String {
+        format!("{}.new", self.name())
+    }
+}
+
+/// Locked as long as a kvstore runs; holds its process id. Not the tables themselves, because they are closed and opened
 /// again after a disk error, and nobody may come in between.
 const LOCK: &str = "lock";
 
-/// Where the engine keeps its one file.
+/// Where the engine keeps its two files.
 pub(super) trait Disk: Send {
-    /// The file's name, for messages.
+    /// The name of the tables' file, for messages.
     fn path(&self) -> &Path;
 
-    /// Whether there is a store.
-    fn exists(&self) -> io::Result<bool>;
+    /// Whether a part is there.
+    fn exists(&self, part: Part) -> io::Result<bool>;
 
-    /// An empty store that [`Disk::publish`] puts into place; one begun before and not published is overwritten.
+    /// Empty tables that [`Disk::publish`] puts into place; what was begun before and not published is overwritten.
     fn create(&self, builder: &Builder) -> Result<Database, DatabaseError>;
 
-    /// Puts the store that was created into place, so that a power cut does not undo it.
-    fn publish(&self) -> io::Result<()>;
+    /// An empty journal, likewise.
+    fn create_journal(&self) -> io::Result<Box<dyn StorageBackend>>;
 
-    /// The store, as the disk has it: what an earlier failed write left in the page cache alone is not seen.
+    /// Puts what was created into place, so that a power cut does not undo it.
+    fn publish(&self, part: Part) -> io::Result<()>;
+
+    /// The tables, as the disk has them: what an earlier failed write left in the page cache alone is not seen.
     fn open(&self, builder: &Builder) -> Result<Database, DatabaseError>;
+
+    /// The journal, likewise.
+    fn open_journal(&self) -> io::Result<Box<dyn StorageBackend>>;
 }
 
 /// A directory that this process alone uses.
 #[derive(Debug)]
 pub(super) struct DataDir {
     dir: PathBuf,
-    store: PathBuf,
+    tables: PathBuf,
     /// Held for its lock.
     _lock: File,
 }
@@ -70,36 +94,59 @@ impl DataDir {
             }
             Err(TryLockError::Error(e)) => return Err(refused(e)),
         }
-        Ok(Self { dir: dir.into(), store: dir.join(STORE), _lock: lock })
+        Ok(Self { dir: dir.into(), tables: dir.join(Part::Tables.name()), _lock: lock })
+    }
+}
+
+impl DataDir {
+    fn draft(&self, part: Part) -> io::Result<File> {
+        private().truncate(true).open(self.dir.join(part.draft()))
+    }
+
+    fn file(&self, part: Part) -> io::Result<File> {
+        let file = OpenOptions::new().read(true).write(true).open(self.dir.join(part.name()))?;
+        // After a failed fsync Linux keeps the pages, takes them for written, and never writes them again. What is
+        // built on such pages is lost with the power, so they are read anew.
+        file.sync_data()?;
+        posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).map_err(io::Error::from)?;
+        Ok(file)
     }
 }
 
 impl Disk for DataDir {
     fn path(&self) -> &Path {
-        &self.store
+        &self.tables
     }
 
-    fn exists(&self) -> io::Result<bool> {
-        self.store.try_exists()
+    fn exists(&self, part: Part) -> io::Result<bool> {
+        self.dir.join(part.name()).try_exists()
     }
 
     fn create(&self, builder: &Builder) -> Result<Database, DatabaseError> {
-        builder.create_file(private().truncate(true).open(self.dir.join(DRAFT))?)
+        builder.create_file(self.draft(Part::Tables)?)
     }
 
-    fn publish(&self) -> io::Result<()> {
-        std::fs::rename(self.dir.join(DRAFT), &self.store)?;
+    fn create_journal(&self) -> io::Result<Box<dyn StorageBackend>> {
+        plain(self.draft(Part::Journal)?)
+    }
+
+    fn publish(&self, part: Part) -> io::Result<()> {
+        std::fs::rename(self.dir.join(part.draft()), self.dir.join(part.name()))?;
         sync_dir(&self.dir)
     }
 
     fn open(&self, builder: &Builder) -> Result<Database, DatabaseError> {
-        let file = OpenOptions::new().read(true).write(true).open(&self.store)?;
-        // After a failed fsync Linux keeps the pages, takes them for written, and never writes them again. What is
-        // built on such pages is lost with the power, so they are read anew.
-        file.sync_data()?;
-        posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).map_err(io::Error::from)?;
-        builder.create_file(file)
+        builder.create_file(self.file(Part::Tables)?)
     }
+
+    fn open_journal(&self) -> io::Result<Box<dyn StorageBackend>> {
+        plain(self.file(Part::Journal)?)
+    }
+}
+
+/// A file with nothing on top of it.
+fn plain(file: File) -> io::Result<Box<dyn StorageBackend>> {
+    Ok(Box::new(FileBackend::new(file).map_err(io::Error::other)?))
 }
 
 /// Read and write, made if missing, for the own user only.

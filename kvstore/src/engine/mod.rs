@@ -3,9 +3,12 @@
 //! An engine knows nothing of what rows mean: the core decides, the engine says which decisions hold and in which
 //! order, and makes them durable. All engines pass the same battery of tests.
 
+mod delta;
 mod embedded;
 mod file;
+mod journal;
 mod memory;
+mod tables;
 #[cfg(test)]
 mod tests;
 

@@ -3,6 +3,7 @@
 mod disk_errors;
 mod faulty_disk;
 mod files;
+mod journal;
 mod power_cut;
 
 use std::time::Duration;
@@ -17,10 +18,15 @@ use kvstore_core::{
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
-use super::{Embedded, Engine, EngineError, Memory, Proposal};
+use faulty_disk::FaultyDisk;
+
+use super::{Embedded, Engine, EngineError, Memory, Proposal, embedded::Limits};
 
 /// Where fresh stores begin in these tests.
 const FRESH: Index = Index(1_000_000);
+
+/// Some batches fill the journal, some fit beside others, and some are longer than all of it.
+const LIMITS: Limits = Limits { journal_bytes: 6000, pause: Duration::ZERO };
 
 /// Rows as they are stored, by key.
 type Stored = BTreeMap<String, Vec<u8>>;
@@ -139,6 +145,10 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+fn open(disk: &FaultyDisk) -> Result<Writer, EngineError> {
+    Ok(Writer::start(Box::new(Embedded::on(Box::new(disk.clone()), FRESH, LIMITS)?)))
 }
 
 fn stored(state: &State) -> Stored {

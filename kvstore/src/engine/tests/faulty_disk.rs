@@ -9,7 +9,7 @@ use std::{
 use rand::{RngExt as _, rngs::StdRng};
 use redb::{Builder, Database, DatabaseError, StorageBackend};
 
-use crate::engine::file::Disk;
+use crate::engine::file::{Disk, Part};
 
 /// What real disks write as a whole or not at all.
 const SECTOR_BYTES: usize = 512;
@@ -48,8 +48,8 @@ pub(super) struct FaultyDisk(Arc<Mutex<Machine>>);
 
 #[derive(Debug)]
 struct Machine {
-    store: Option<Image>,
-    draft: Option<Image>,
+    tables: File,
+    journal: File,
     fault: Fault,
     /// Calls that changed something.
     changes: u64,
@@ -59,11 +59,19 @@ struct Machine {
 
 impl Default for Machine {
     fn default() -> Self {
-        Self { store: None, draft: None, fault: Fault::None, changes: 0, calls: 0 }
+        let (tables, journal) = Default::default();
+        Self { tables, journal, fault: Fault::None, changes: 0, calls: 0 }
     }
 }
 
-/// A file: what the disk has, what the kernel shows, and the difference as it came.
+/// One in its place, and one that is made to get there.
+#[derive(Clone, Debug, Default)]
+struct File {
+    published: Option<Image>,
+    draft: Option<Image>,
+}
+
+/// Content: what the disk has, what the kernel shows, and the difference as it came.
 #[derive(Clone, Debug, Default)]
 struct Image {
     disk: Vec<u8>,
@@ -97,16 +105,30 @@ impl FaultyDisk {
                 Image { seen: disk.clone(), disk, unsynced: Vec::new() }
             })
         };
-        let (store, draft) = (found(&machine.store), found(&machine.draft));
-        Self(Arc::new(Mutex::new(Machine { store, draft, ..Machine::default() })))
+        let mut file = |file: &File| File { published: found(&file.published), draft: found(&file.draft) };
+        let (tables, journal) = (file(&machine.tables), file(&machine.journal));
+        Self(Arc::new(Mutex::new(Machine { tables, journal, ..Machine::default() })))
     }
 
     fn machine(&self) -> MutexGuard<'_, Machine> {
         self.0.lock().unwrap()
     }
 
-    fn open(&self, draft: bool, builder: &Builder) -> Result<Database, DatabaseError> {
-        builder.create_with_backend(Handle { disk: self.clone(), draft })
+    fn begin(&self, part: Part) -> io::Result<Handle> {
+        let mut machine = self.machine();
+        machine.change()?;
+        machine.file(part).draft = Some(Image::default());
+        Ok(Handle { disk: self.clone(), part, draft: true })
+    }
+
+    fn handle(&self, part: Part) -> io::Result<Handle> {
+        let handle = Handle { disk: self.clone(), part, draft: false };
+        let mut machine = self.machine();
+        machine.sync(&handle)?;
+        let image = machine.image(&handle);
+        image.seen = image.disk.clone();
+        drop(machine);
+        Ok(handle)
     }
 }
 
@@ -115,30 +137,32 @@ impl Disk for FaultyDisk {
         Path::new("/faulty/registry.redb")
     }
 
-    fn exists(&self) -> io::Result<bool> {
-        Ok(self.machine().store.is_some())
+    fn exists(&self, part: Part) -> io::Result<bool> {
+        Ok(self.machine().file(part).published.is_some())
     }
 
     fn create(&self, builder: &Builder) -> Result<Database, DatabaseError> {
-        self.machine().change()?;
-        self.machine().draft = Some(Image::default());
-        self.open(true, builder)
+        builder.create_with_backend(self.begin(Part::Tables)?)
     }
 
-    fn publish(&self) -> io::Result<()> {
+    fn create_journal(&self) -> io::Result<Box<dyn StorageBackend>> {
+        Ok(Box::new(self.begin(Part::Journal)?))
+    }
+
+    fn publish(&self, part: Part) -> io::Result<()> {
         let mut machine = self.machine();
         machine.change()?;
-        machine.store = machine.draft.take();
+        let file = machine.file(part);
+        file.published = file.draft.take();
         Ok(())
     }
 
     fn open(&self, builder: &Builder) -> Result<Database, DatabaseError> {
-        let mut machine = self.machine();
-        machine.sync(false)?;
-        let store = machine.image(false);
-        store.seen = store.disk.clone();
-        drop(machine);
-        Self::open(self, false, builder)
+        builder.create_with_backend(self.handle(Part::Tables)?)
+    }
+
+    fn open_journal(&self) -> io::Result<Box<dyn StorageBackend>> {
+        Ok(Box::new(self.handle(Part::Journal)?))
     }
 }
 
@@ -160,10 +184,10 @@ impl Machine {
         self.call()
     }
 
-    fn sync(&mut self, draft: bool) -> io::Result<()> {
+    fn sync(&mut self, of: &Handle) -> io::Result<()> {
         let done = self.change();
         let forgets = matches!(self.fault, Fault::Errors { forgets: true, .. });
-        let image = self.image(draft);
+        let image = self.image(of);
         if done.is_ok() {
             let changes = std::mem::take(&mut image.unsynced);
             for change in changes {
@@ -175,8 +199,16 @@ impl Machine {
         done
     }
 
-    fn image(&mut self, draft: bool) -> &mut Image {
-        let image = if draft { &mut self.draft } else { &mut self.store };
+    fn file(&mut self, part: Part) -> &mut File {
+        match part {
+            Part::Tables => &mut self.tables,
+            Part::Journal => &mut self.journal,
+        }
+    }
+
+    fn image(&mut self, of: &Handle) -> &mut Image {
+        let file = self.file(of.part);
+        let image = if of.draft { &mut file.draft } else { &mut file.published };
         image.as_mut().expect("an open file exists")
     }
 }
@@ -232,6 +264,7 @@ impl Change {
 #[derive(Debug)]
 struct Handle {
     disk: FaultyDisk,
+    part: Part,
     draft: bool,
 }
 
@@ -241,13 +274,13 @@ fn size(bytes: u64) -> usize {
 
 impl StorageBackend for Handle {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.disk.machine().image(self.draft).seen.len() as u64)
+        Ok(self.disk.machine().image(self).seen.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let mut machine = self.disk.machine();
         machine.call()?;
-        let file = &machine.image(self.draft).seen;
+        let file = &machine.image(self).seen;
         let found = file.get(size(offset)..size(offset) + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(found);
         Ok(())
@@ -256,18 +289,18 @@ impl StorageBackend for Handle {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut machine = self.disk.machine();
         let done = machine.change();
-        machine.image(self.draft).change(Change::Length(size(len)));
+        machine.image(self).change(Change::Length(size(len)));
         done
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.disk.machine().sync(self.draft)
+        self.disk.machine().sync(self)
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut machine = self.disk.machine();
         let done = machine.change();
-        let image = machine.image(self.draft);
+        let image = machine.image(self);
         assert!(size(offset) + data.len() <= image.seen.len(), "a write beyond the file's end");
         image.change(Change::Write { offset: size(offset), data: data.into() });
         done

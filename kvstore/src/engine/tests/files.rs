@@ -94,11 +94,11 @@ fn a_store_of_a_newer_version_is_refused() {
     let db = redb::Database::open(store_of(dir.path())).unwrap();
     let tx = db.begin_write().unwrap();
     let meta = redb::TableDefinition::<&str, u64>::new("meta");
-    tx.open_table(meta).unwrap().insert("format", 2).unwrap();
+    tx.open_table(meta).unwrap().insert("format", 3).unwrap();
     tx.commit().unwrap();
     drop(db);
     let text = refusal(dir.path());
-    assert!(text.contains("registry.redb: it has format 2") && text.contains("use the newer kvstore"), "{text}");
+    assert!(text.contains("registry.redb: it has format 3") && text.contains("use the newer kvstore"), "{text}");
 }
 
 const FUTURE: &str = r#"{"created":1,"modified":9000000,"key":"a","value":""}"#;

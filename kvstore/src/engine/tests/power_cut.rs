@@ -1,15 +1,13 @@
 //! The power goes at each change of the disk in turn: nothing that was acknowledged is missing afterwards, and no batch
 //! is there in part.
 
-use std::time::Duration;
-
 use kvstore_core::{Command, Index};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use super::{
-    Embedded, FRESH, Stored, Writer,
+    FRESH, Stored,
     faulty_disk::{Fault, FaultyDisk, Left},
-    random_batches, seeds, stored,
+    open, random_batches, seeds, stored,
 };
 
 /// What somebody who saw the registry before the power went may expect of it.
@@ -18,10 +16,6 @@ struct Promised {
     rows: Vec<Stored>,
     /// No index up to this one is given out again.
     index: Index,
-}
-
-fn open(disk: &FaultyDisk) -> Result<Writer, crate::engine::EngineError> {
-    Ok(Writer::start(Box::new(Embedded::on(Box::new(disk.clone()), FRESH, Duration::ZERO)?)))
 }
 
 /// Commits `batches` until the power goes, or stops in order after them.
