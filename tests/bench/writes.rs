@@ -1,11 +1,11 @@
 //! Durable writes over 32 connections, beside etcd's, in turns; and what the disk allows.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use flotilla_tests::{registry::Registry, web};
 
 use crate::{
-    figures::Row,
+    figures::{Row, Times},
     floor,
     peers::{self, Etcd, Nginx},
     wrk::{self, CONNECTIONS, Rates},
@@ -32,15 +32,19 @@ pub(crate) async fn keys() -> Vec<Row> {
     let (registry, etcd, nginx) = (Registry::on_disk_in(dir.path()).await, Etcd::start().await, Nginx::start().await);
     let (script, file) = (peers::file("put.lua"), nginx.serve("file", &"x".repeat(FILE_BYTES)).await);
     let (redb, append) = (floor::Redb::create(), floor::Appends::create());
-    let batch = Cell::new(1.0);
+    let (batch, p99) = (Cell::new(1.0), [RefCell::new(Times::default()), RefCell::new(Times::default())]);
+    let noted = |load: wrk::Load, of: Server| {
+        p99[of as usize].borrow_mut().push(load.p99);
+        load.rate
+    };
     let rate = async |server| match server {
         Server::Ours => {
             let before = Batches::read(&registry).await;
-            let rate = wrk::scripted(&script, &registry.url(), "kvstore").await;
+            let load = wrk::scripted(&script, &registry.url(), "kvstore").await;
             batch.set(Batches::read(&registry).await.mean_since(&before));
-            rate
+            noted(load, server)
         }
-        Server::Etcd => wrk::scripted(&script, &etcd.url, "etcd").await,
+        Server::Etcd => noted(wrk::scripted(&script, &etcd.url, "etcd").await, server),
         Server::Nginx => wrk::get(&file).await,
         Server::Redb => redb.rate(rows(batch.get())),
         Server::Append => append.rate(rows(batch.get()), ROW_BYTES),
@@ -54,7 +58,9 @@ pub(crate) async fn keys() -> Vec<Row> {
         Row::ratio("  and", to(Server::Nginx), "nginx, a file of 100 bytes", 0.25),
         Row::rate("  kvstore, writes a second", of(Server::Ours))
             .note(format!("{:.1} of {CONNECTIONS} in one commit", batch.get())),
+        Row::told("  kvstore, p99 of a write", &p99[0].borrow()),
         Row::rate("  etcd", of(Server::Etcd)),
+        Row::told("  etcd, p99 of a write", &p99[1].borrow()),
         Row::rate("  nginx, a file of 100 bytes", of(Server::Nginx)),
         Row::rate("  bare redb, as many in one commit", of(Server::Redb)),
         Row::rate("  append and fdatasync of as many", of(Server::Append)),
