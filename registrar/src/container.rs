@@ -168,6 +168,11 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Both, where there are two.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        self.ipv4.map(IpAddr::V4).into_iter().chain(self.ipv6.map(IpAddr::V6))
+    }
+
     /// Docker's spelling, where an empty text is no address.
     pub fn from_docker(settings: &EndpointSettings) -> Self {
         Self { ipv4: address(settings.ip_address.as_deref()), ipv6: address(settings.global_ipv6_address.as_deref()) }

@@ -2,9 +2,11 @@
 //!
 //! What is decided stands in pure modules: [`container`] reads facts, [`mapping`] says what should be registered for
 //! them, [`plan`] what to do about a difference, [`world`] and [`ledger`] what is known of either side. [`docker`] and
-//! [`registry`] talk to the two, and [`reconcile`] is the loop between them.
+//! [`registry`] talk to the two, and [`reconcile`] is the loop between them. [`callers`] keeps the keys by which
+//! containers are known when they ask.
 
 pub mod address;
+pub mod callers;
 pub mod checks;
 pub mod config;
 pub mod container;

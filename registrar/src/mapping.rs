@@ -20,6 +20,7 @@ use crate::{
     variables::Variables,
 };
 use meta::{COMPOSE_SERVICE, SWARM_SERVICE};
+pub(crate) use meta::{fnv, named_version};
 use ports::{Candidate, candidates};
 
 pub use tags::TagTemplates;

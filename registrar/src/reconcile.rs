@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     address::HostAddress,
+    callers::{self, Wanted},
     config::{Config, PolicySettings},
     container::{Container, short_id},
     docker::{
@@ -43,6 +44,7 @@ pub async fn run(config: &Config, registry: Registry, state: String, status: Arc
     let (news_in, news) = mpsc::channel(NEWS);
     let (views_in, views) = mpsc::channel(1);
     let (mark, mark_seen) = watch::channel(None);
+    let (callers, callers_wanted) = watch::channel(None);
     let docker = {
         let target = config.docker.clone();
         let looks = Looks { resync: config.resync, at_the_ended: config.lives.deregister != Deregister::Always };
@@ -54,6 +56,10 @@ pub async fn run(config: &Config, registry: Registry, state: String, status: Arc
         let following = registry.clone().follow(config.resync, status.clone(), mark_seen, views_in);
         tokio::spawn(stop.clone().run_until_cancelled_owned(following))
     };
+    let callers_kept = {
+        let keeping = callers::keep(registry.clone(), callers_wanted);
+        tokio::spawn(stop.clone().run_until_cancelled_owned(keeping))
+    };
     let mut reconciler = Reconciler {
         registry,
         status,
@@ -61,6 +67,7 @@ pub async fn run(config: &Config, registry: Registry, state: String, status: Arc
         address_is_forced: config.address.is_forced(),
         state,
         mark,
+        callers,
         identity: None,
         address: None,
         world: World::new(config.lives),
@@ -72,7 +79,7 @@ pub async fn run(config: &Config, registry: Registry, state: String, status: Arc
     };
     reconciler.follow(news, views, &stop).await;
     stop.cancel();
-    for task in [docker, follower] {
+    for task in [docker, follower, callers_kept] {
         if let Err(error) = task.await {
             warn!("a task ended badly: {error}");
         }
@@ -89,6 +96,7 @@ struct Reconciler {
     address_is_forced: bool,
     state: String,
     mark: watch::Sender<Option<Mark>>,
+    callers: watch::Sender<Option<Wanted>>,
     identity: Option<Identity>,
     address: Option<HostAddress>,
     world: World,
@@ -171,6 +179,7 @@ impl Reconciler {
             }
         }
         self.take_over_drains();
+        self.tell_callers(false);
     }
 
     fn saw(&mut self, view: View) {
@@ -180,6 +189,17 @@ impl Reconciler {
         }
         self.ledger.view(view.registered, view.asked, &self.world, view.cause);
         self.take_over_drains();
+        // Said again, because the registry may have lost some.
+        self.tell_callers(true);
+    }
+
+    fn tell_callers(&self, again: bool) {
+        let wanted = self.world.callers();
+        self.callers.send_if_modified(|old| {
+            let is_news = again || *old != wanted;
+            *old = wanted;
+            is_news
+        });
     }
 
     /// What a former run left draining is still on its way out, as far as anybody knows. The start is over when
@@ -329,6 +349,9 @@ impl Reconciler {
             if let Err(error) = self.registry.perform(&id, &Action::Deregister, address.main).await {
                 warn!(id, "cannot be removed: {}", with_causes(&error));
             }
+        }
+        if let Err(error) = callers::sync(&self.registry, &Wanted::nothing(&policy.mark)).await {
+            warn!("keys about callers cannot be removed: {}", with_causes(&error));
         }
         if let Err(error) = self.registry.leave().await {
             warn!("the node cannot be removed: {}", with_causes(&error));

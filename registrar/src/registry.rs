@@ -76,6 +76,11 @@ impl Registry {
         Self { client, place, source, family, keeps_no_time: AtomicBool::new(false), look: Notify::new() }
     }
 
+    /// What talks to it.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// Does `action` about `id`.
     ///
     /// # Errors
@@ -195,7 +200,8 @@ impl Registry {
         found.map_err(|source| Trouble::Address { registry: registry.to_owned(), source })
     }
 
-    async fn node_name(&self) -> Result<String, Error> {
+    /// The node that this host's instances are on.
+    pub(crate) async fn node_name(&self) -> Result<String, Error> {
         match &self.place {
             Place::Node { name, .. } => Ok(name.clone()),
             Place::Agent => {

@@ -14,7 +14,8 @@ use kvstore_client::types::{CheckStatus, CheckUpdate};
 use nix::sys::signal::Signal;
 
 use crate::{
-    container::{Container, HealthState, NetworkMode, short_id},
+    callers::{self, Wanted},
+    container::{Container, Endpoint, HealthState, NetworkMode, short_id},
     mapping::{Instance, Mapped, Network, Policy, map},
     plan::{Desired, Hold, Owner, Registered},
 };
@@ -266,6 +267,24 @@ impl World {
     /// All running containers.
     pub fn containers(&self) -> impl ExactSizeIterator<Item = &Container> {
         self.containers.values().map(|entry| &entry.container)
+    }
+
+    /// What is to be known about containers that ask; `None` as long as not everything has been seen.
+    pub fn callers(&self) -> Option<Wanted> {
+        let policy = self.policy.as_ref().filter(|_| self.all_seen)?;
+        let mut wanted = Wanted { unreadable: self.unreadable.clone(), ..Wanted::nothing(&policy.mark) };
+        for Entry { container, mapped, .. } in self.containers.values() {
+            let home = match self.network(container).0 {
+                Network::Own => container,
+                Network::Of(other) => other,
+                Network::Missing(_) => continue,
+            };
+            let Some(version) = callers::version(container, &mapped.instances, policy) else { continue };
+            let addresses = home.networks.values().flat_map(Endpoint::addresses);
+            let known = addresses.map(|address| ((address, container.short_id().to_owned()), version.clone()));
+            wanted.versions.extend(known);
+        }
+        Some(wanted)
     }
 
     /// All ids that any container wants.

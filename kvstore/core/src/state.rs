@@ -36,6 +36,8 @@ pub struct State {
     by_address: OrdMap<IpAddr, OrdSet<(NodeKey, Option<InstanceId>)>>,
     /// Derived: containers by their addresses on their networks.
     by_network: OrdMap<IpAddr, OrdSet<(NodeKey, InstanceId)>>,
+    /// Derived: the keys that tell somebody's version, by the address.
+    told_callers: OrdMap<IpAddr, OrdSet<(NodeKey, Key)>>,
     /// Derived: sessions by host.
     sessions_on: OrdMap<NodeKey, OrdSet<SessionId>>,
     /// Derived: the keys whose lock a session holds.
@@ -178,6 +180,7 @@ impl State {
             node_by_id: OrdMap::new(),
             by_address: OrdMap::new(),
             by_network: OrdMap::new(),
+            told_callers: OrdMap::new(),
             sessions_on: OrdMap::new(),
             held_by: OrdMap::new(),
             marks: Marks::new(index),
@@ -381,6 +384,28 @@ impl State {
         containers.chain(registered.filter(elsewhere)).map(|instance| &instance.value)
     }
 
+    /// What keys say about who asks from an address: the host it is on, and its version.
+    pub(crate) fn told_callers_at(&self, address: IpAddr) -> impl Iterator<Item = (&NodeKey, Option<&str>)> {
+        let found = self.told_callers.get(&address).into_iter().flatten();
+        found.filter_map(|(node, key)| Some((node, version::told(&self.key(key)?.value.value))))
+    }
+
+    /// Whether a host is registered with this address.
+    pub(crate) fn is_host(&self, address: IpAddr) -> bool {
+        self.holders_of(address).any(|(_, instance)| instance.is_none())
+    }
+
+    /// Whether the host is registered with this address.
+    pub(crate) fn has_address(&self, node: &NodeKey, address: IpAddr) -> bool {
+        self.by_address.get(&address).is_some_and(|holders| holders.contains(&(node.clone(), None)))
+    }
+
+    /// Whether two hosts of the catalog are one: registered with the same address, which is not everybody's own.
+    pub(crate) fn share_address(&self, one: &NodeKey, other: &NodeKey) -> bool {
+        let address = self.node(one).and_then(|node| node.address.parse::<IpAddr>().ok());
+        address.is_some_and(|address| !address.is_loopback() && self.has_address(other, address))
+    }
+
     /// A check.
     pub fn check(&self, node: &NodeKey, id: &CheckId) -> Option<&Arc<Stamped<Check>>> {
         self.checks.get(&(node.clone(), id.clone()))
@@ -524,6 +549,9 @@ impl State {
             Row::Query(value) => self.queries.insert(Stamped { created, modified, value }),
             Row::Kv(value) => {
                 let (key, session) = (value.key.clone(), value.session.clone());
+                if let Some((node, address)) = version::told_caller(&key) {
+                    self.told_callers.entry(address).or_default().insert((node, key.clone()));
+                }
                 let old = self.kv.insert(key.clone(), Arc::new(Stamped { created, modified, value }));
                 if let Some(holder) = old.as_ref().and_then(|old| old.session.as_ref()) {
                     remove_member(&mut self.held_by, holder, &key);
@@ -569,6 +597,9 @@ impl State {
 
     pub(crate) fn remove_key(&mut self, key: &Key) -> Option<Arc<Stamped<KvEntry>>> {
         let old = self.kv.remove(key)?;
+        if let Some((node, address)) = version::told_caller(key) {
+            remove_member(&mut self.told_callers, &address, &(node, key.clone()));
+        }
         if let Some(holder) = &old.session {
             remove_member(&mut self.held_by, holder, key);
         }

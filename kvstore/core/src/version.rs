@@ -1,8 +1,9 @@
 //! Which version of a service a caller gets, so that old programs keep talking to old ones while new ones talk to new.
 //!
-//! A version is an instance's `version` in its metadata. A caller is known by the address it asks from: a container by
-//! the addresses it has on its networks, anything else by the address it is registered with. Who is not known, or has
-//! no version, gets the live one: what the key `release/SERVICE` says, if an instance of it passes.
+//! A version is an instance's `version` in its metadata. A caller is known by the address it asks from, and by its host:
+//! a container by the addresses it has on its networks, anything else by the address it is registered with. What is not
+//! registered has a version if a key `callers/NODE/ADDRESS/NAME` says one. Who is not known, or has no version, gets the
+//! live one: what the key `release/SERVICE` says, if an instance of it passes.
 
 use std::{collections::BTreeSet, net::IpAddr};
 
@@ -21,6 +22,9 @@ pub const META: &str = "version";
 /// Keys that say which version of a service is live begin so.
 pub const RELEASES: &str = "release/";
 
+/// Keys that say which version somebody has, registered or not, begin so: `callers/NODE/ADDRESS/NAME`.
+pub const CALLERS: &str = "callers/";
+
 /// Tagged addresses of this prefix are a container's own, one a network.
 const NETWORK_TAG: &str = "net.";
 
@@ -34,24 +38,63 @@ pub struct Callers {
     pub routable: Vec<IpNet>,
 }
 
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Its address.
+    pub address: IpAddr,
+    /// The resolver that asks on its behalf.
+    pub through: Option<IpAddr>,
+}
+
+impl From<IpAddr> for Caller {
+    fn from(address: IpAddr) -> Self {
+        Self { address, through: None }
+    }
+}
+
 impl Callers {
-    /// The version of who asks from this address; none if nobody is known there, or several that differ.
-    pub fn version<'a>(&self, state: &'a State, from: IpAddr) -> Option<&'a str> {
-        let mut versions = self.at(state, from).map(version_of);
+    /// The version of who asks; none if nobody is known there, or several that differ.
+    pub fn version<'a>(&self, state: &'a State, from: impl Into<Caller>) -> Option<&'a str> {
+        let caller = from.into();
+        let registered = self.at(state, caller).map(version_of);
+        let told = state.told_callers_at(caller.address.to_canonical());
+        let told = told.filter(|(node, _)| self.is_meant(state, caller, node)).map(|(_, version)| version);
+        let mut versions = registered.chain(told);
         let first = versions.next()?;
         if versions.all(|other| other == first) { first } else { None }
     }
 
-    /// The hosts on which the address is somebody's.
+    /// The hosts on which an instance has the address.
     pub fn nodes<'a>(&self, state: &'a State, from: IpAddr) -> impl Iterator<Item = NodeKey> + use<'a, '_> {
-        self.at(state, from).map(|instance| instance.node.clone())
+        self.at(state, from.into()).map(|instance| instance.node.clone())
     }
 
-    fn at<'a>(&self, state: &'a State, from: IpAddr) -> impl Iterator<Item = &'a Instance> + use<'a, '_> {
-        let from = from.to_canonical();
-        let anywhere = self.routable.iter().any(|net| net.contains(&from));
-        state.callers_at(from).filter(move |instance| anywhere || self.here.as_ref() == Some(&instance.node))
+    fn at<'a>(&self, state: &'a State, from: Caller) -> impl Iterator<Item = &'a Instance> + use<'a, '_> {
+        let found = state.callers_at(from.address.to_canonical());
+        found.filter(move |instance| self.is_meant(state, from, &instance.node))
     }
+
+    /// Whether the address, said here, means somebody on this node.
+    fn is_meant(&self, state: &State, caller: Caller, node: &NodeKey) -> bool {
+        let address = caller.address.to_canonical();
+        if self.routable.iter().any(|net| net.contains(&address)) {
+            return true;
+        }
+        // A resolver speaks for its own host.
+        let resolver = caller.through.map(|resolver| resolver.to_canonical()).filter(|r| state.is_host(*r));
+        match resolver {
+            Some(resolver) if !resolver.is_loopback() => state.has_address(node, resolver),
+            _ => self.here.as_ref().is_some_and(|here| here == node || state.share_address(here, node)),
+        }
+    }
+}
+
+/// The host and the address in a key of [`CALLERS`].
+pub(crate) fn told_caller(key: &Key) -> Option<(NodeKey, IpAddr)> {
+    let mut parts = key.as_str().strip_prefix(CALLERS)?.rsplitn(3, '/').skip(1);
+    let address = parts.next()?.parse().ok()?;
+    Some((NodeKey::new(parts.next()?).ok()?, address))
 }
 
 /// The key that says which version of a service is live.
@@ -63,6 +106,11 @@ pub fn release_key(service: &ServiceKey) -> Key {
 /// The version that an instance says it has.
 pub fn version_of(instance: &Instance) -> Option<&str> {
     instance.meta.as_ref()?.get(META).map(String::as_str).filter(|version| !version.is_empty())
+}
+
+/// The version that a key's value names.
+pub(crate) fn told(value: &[u8]) -> Option<&str> {
+    std::str::from_utf8(value).ok().map(str::trim).filter(|version| !version.is_empty())
 }
 
 /// The version of which alone a caller gets instances; none if any will do. `offered` are those that it would get
@@ -78,7 +126,7 @@ pub fn choose<'a>(
     let own = caller.and_then(|caller| versions.get(caller));
     let live = || {
         let entry = state.key(&release_key(service))?;
-        versions.get(std::str::from_utf8(&entry.value.value).ok()?.trim())
+        versions.get(told(&entry.value.value)?)
     };
     if versions.is_empty() { None } else { own.or_else(live).copied() }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use kvstore_core::{
     InstanceView, State, WatchKey,
     names::ServiceKey,
-    version::{Callers, choose, release_key, version_of},
+    version::{CALLERS, Callers, choose, release_key, version_of},
 };
 
 use super::{App, Call, error::ApiError};
@@ -35,7 +35,7 @@ impl For {
     pub(super) fn keys(&self, state: &State) -> Vec<WatchKey> {
         let Some((callers, from)) = &self.caller else { return Vec::new() };
         let nodes = callers.here.clone().into_iter().chain(callers.nodes(state, *from));
-        let mut keys = vec![WatchKey::Key(release_key(&self.service))];
+        let mut keys = vec![WatchKey::Key(release_key(&self.service)), WatchKey::KeyPrefix(CALLERS.to_owned())];
         keys.extend(nodes.map(WatchKey::Node));
         keys
     }

@@ -335,6 +335,11 @@ async fn a_caller_is_told_of_instances_of_its_own_version() {
     put(&registry, "release/api", "v2").await;
     let reply = tokio::time::timeout(soon, waiting).await.expect("in time").unwrap();
     assert!(reply.contains("api-2") && !reply.contains("api-1"), "{reply}");
+    let waiting = get(format!("{stranger}&index={}&wait=30s", index(&stranger).await));
+    tokio::time::sleep(a_moment).await;
+    put(&registry, "callers/n/192.0.2.1/job", "v1").await;
+    let reply = tokio::time::timeout(soon, waiting).await.expect("in time").unwrap();
+    assert!(reply.contains("api-1") && !reply.contains("api-2"), "{reply}");
     let waiting = get(format!("{old}&index={}&wait=30s", index(&old).await));
     tokio::time::sleep(a_moment).await;
     assert!(!waiting.is_finished());

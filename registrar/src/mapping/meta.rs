@@ -70,6 +70,13 @@ pub(super) fn meta(
     meta
 }
 
+/// The version of a container of which nothing is registered.
+pub(crate) fn named_version(container: &Container, policy: &Policy) -> Option<String> {
+    let variables = Variables::of(container, None);
+    let by_tag = || tag(&container.image).filter(|_| policy.version_from_tag);
+    variables.get("version").or_else(by_tag).map(str::to_owned)
+}
+
 /// The version that an image's name tells: `latest` and a digest are none.
 fn tag(image: &str) -> Option<&str> {
     let image = image.split('@').next()?;
@@ -98,12 +105,13 @@ fn meta_value(key: &str, value: &str, warnings: &mut Vec<String>) -> String {
     fixed
 }
 
-/// The registry does not tell how it probes, so this says whether the checks that it has are these: FNV-1a, which
-/// gives the same in every version of this program.
+/// The registry does not tell how it probes, so this says whether the checks that it has are these.
 fn fingerprint(checks: &[CheckRegistration]) -> String {
     let text = serde_json::to_vec(checks).expect("API types have string keys only");
-    let hash = text
-        .iter()
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3));
-    format!("{hash:016x}")
+    format!("{:016x}", fnv(&text))
+}
+
+/// FNV-1a, which gives the same in every version of this program.
+pub(crate) fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }

@@ -187,6 +187,25 @@ impl Registry {
         self.put("/v1/catalog/register", &json!({"Node": node, "Address": "10.0.0.9", "Check": check}));
     }
 
+    /// The keys that begin so.
+    pub(crate) fn keys(&self, prefix: &str) -> Vec<String> {
+        serde_json::from_value(self.get(&format!("/v1/kv/{prefix}?keys"))).unwrap_or_default()
+    }
+
+    /// What a key holds.
+    pub(crate) fn key(&self, key: &str) -> Option<String> {
+        let request = self.client.get(format!("{}/v1/kv/{key}?raw", self.base()));
+        let response = self.inside.block_on(request.send()).unwrap();
+        let is_there = response.status() == StatusCode::OK;
+        is_there.then(|| self.inside.block_on(response.text()).unwrap())
+    }
+
+    /// What somebody else writes.
+    pub(crate) fn put_key(&self, key: &str, value: &str) {
+        let request = self.client.put(format!("{}/v1/kv/{key}", self.base())).body(value.to_owned());
+        assert_eq!(self.inside.block_on(request.send()).unwrap().status(), StatusCode::OK);
+    }
+
     fn base(&self) -> String {
         self.shared.agent.lock().unwrap().base.clone()
     }

@@ -31,6 +31,7 @@ use crate::{
     State,
     names::NodeKey,
     row::{Meta, Node, Stamped},
+    version::Caller,
 };
 
 /// How many names inside the zone one answer follows, each being an alias of the next.
@@ -106,7 +107,7 @@ pub fn answer(
     state: &State,
     zone: &Zone,
     asked: &Asked<'_>,
-    caller: Option<IpAddr>,
+    caller: Option<Caller>,
 ) -> Option<Answer> {
     if is_transfer(question.qtype) {
         return None;
@@ -154,7 +155,7 @@ struct Asking<'a> {
     names: &'a Names,
     asked: &'a Asked<'a>,
     /// The host that asks, where versions matter.
-    caller: Option<IpAddr>,
+    caller: Option<Caller>,
     name: &'a DnsName,
     qtype: Rtype,
     aliases_left: u8,

@@ -28,7 +28,7 @@ pub use request::{Edns, Incoming, Request, read};
 
 use domain::base::{iana::Rtype, opt::ClientSubnet};
 
-use crate::{State, near::Distances};
+use crate::{State, near::Distances, version::Caller};
 
 /// What carried the question, and so how long the reply may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,14 +135,14 @@ fn make(packet: &[u8], asked: &Asked<'_>, state: &State, zone: &Zone, out: &mut 
 }
 
 /// The one host that asks; none if that is not known.
-fn caller(from: IpAddr, subnet: Option<ClientSubnet>, zone: &Zone) -> Option<IpAddr> {
+fn caller(from: IpAddr, subnet: Option<ClientSubnet>, zone: &Zone) -> Option<Caller> {
     let trusted = || zone.config().trusted_resolvers.iter().any(|net| net.contains(&from.to_canonical()));
     match subnet {
         Some(subnet) if trusted() => {
             let whole = if subnet.addr().is_ipv4() { 32 } else { 128 };
-            (subnet.source_prefix_len() == whole).then(|| subnet.addr())
+            (subnet.source_prefix_len() == whole).then(|| Caller { address: subnet.addr(), through: Some(from) })
         }
-        _ => Some(from),
+        _ => Some(from.into()),
     }
 }
 

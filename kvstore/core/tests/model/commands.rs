@@ -15,7 +15,8 @@ use serde_json::{Value, json};
 
 use crate::naive::Naive;
 
-pub(crate) const KEYS: &[&str] = &["a", "a/", "a/b", "a/b/c", "ab", "b", "%2F", "\u{10FFFF}", "\n", "n/n1"];
+pub(crate) const KEYS: &[&str] =
+    &["a", "a/", "a/b", "a/b/c", "ab", "b", "%2F", "\u{10FFFF}", "\n", "n/n1", "callers/N/1/10.0.0.1/c", "callers/n1/"];
 pub(crate) const NODES: &[&str] = &["n1", "N1", "n", "n/1", "\u{c4}%"];
 pub(crate) const SERVICES: &[&str] = &["web", "Web", "db/1"];
 const INSTANCES: &[&str] = &["i1", "i/2"];

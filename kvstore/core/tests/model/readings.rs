@@ -179,7 +179,7 @@ pub(crate) fn holders_in_naive(naive: &Naive, address: &str) -> Reading {
 
 /// Which version asks from an address, on each host and anywhere.
 pub(crate) fn versions_in_state(state: &State, address: &str, nodes: &[NodeKey]) -> Reading {
-    let from = address.parse().unwrap();
+    let from: std::net::IpAddr = address.parse().unwrap();
     let here = nodes.iter().map(|node| Callers { here: Some(node.clone()), routable: vec![] });
     let anywhere = Callers { here: None, routable: vec!["10.0.0.0/8".parse().unwrap()] };
     here.chain([anywhere]).map(|callers| line(callers.version(state, from))).collect()
@@ -197,10 +197,25 @@ pub(crate) fn versions_in_naive(naive: &Naive, address: &str, nodes: &[NodeKey])
         }
     };
     let asking: Vec<&Instance> = naive.instances.values().map(|row| &row.value).filter(asks).collect();
+    let registered = asking.iter().map(|instance| {
+        let version = instance.meta.as_ref().and_then(|meta| meta.get("version"));
+        (instance.node.clone(), version.map(String::as_str))
+    });
+    let told = naive.kv.iter().filter_map(|(key, entry)| {
+        let (node, name) = key.strip_prefix("callers/")?.split_once(&format!("/{address}/"))?;
+        assert_eq!(name, "c", "as in KEYS");
+        let version = std::str::from_utf8(&entry.value.value).ok().filter(|text| !text.is_empty());
+        Some((NodeKey::new(node).unwrap(), version))
+    });
+    let asking: Vec<_> = registered.chain(told).collect();
+    let address_of = |node: &NodeKey| naive.nodes.get(node).map(|node| &node.address);
+    let is_one = |one: &NodeKey, other: &NodeKey| {
+        one == other || address_of(one).is_some_and(|own| own != "host" && Some(own) == address_of(other))
+    };
     let version = |here: Option<&NodeKey>| {
-        let near = asking.iter().filter(|instance| here.is_none_or(|here| *here == instance.node));
-        let versions: BTreeSet<_> = near.map(|i| i.meta.as_ref().and_then(|meta| meta.get("version"))).collect();
-        if versions.len() == 1 { versions.into_iter().next().flatten().cloned() } else { None }
+        let near = asking.iter().filter(|(node, _)| here.is_none_or(|here| is_one(here, node)));
+        let versions: BTreeSet<_> = near.map(|(_, version)| *version).collect();
+        if versions.len() == 1 { versions.into_iter().next().flatten() } else { None }
     };
     nodes.iter().map(Some).chain([None]).map(|here| line(version(here))).collect()
 }

@@ -105,6 +105,84 @@ fn a_container_is_known_by_its_networks_and_not_by_its_published_port() {
     assert_eq!(seen(&state, "10.0.0.1", "api.service.consul. A"), "4, 5", "anything on the host has that address");
 }
 
+fn tell(state: &mut State, key: &str, version: &str) {
+    let (key, value) = (Key::new(key).unwrap(), version.to_owned().into_bytes().into());
+    apply(state, &Command::KvPut { key, value, flags: 0, cas: None, ttl: std::time::Duration::ZERO });
+}
+
+#[test]
+fn a_container_without_an_instance_is_known_by_a_key() {
+    let mut state = catalog(ROWS);
+    for (key, version) in [
+        ("callers/Here/172.17.0.9/job", "v1\n"),
+        ("callers/there/172.17.0.9/job", "v2"),
+        ("callers/there/10.40.0.7/job", "v2"),
+        ("callers/here/fd00::9/job", "v2"),
+        ("callers/here/172.17.0.10/job", "v1"),
+        ("callers/here/172.17.0.10/other", "v2"),
+        // It says what the instance says, and the opposite.
+        ("callers/here/172.17.0.2/web", "v1"),
+        ("callers/here/172.17.0.3/web", "v1"),
+        ("callers/here/172.17.0.11", "v1"),
+        ("callers/here/somewhere/job", "v1"),
+        ("callers/here/172.17.0.12/job", ""),
+    ] {
+        tell(&mut state, key, version);
+    }
+    for (from, want) in [
+        ("172.17.0.9", "4"),
+        ("10.40.0.7", "5"),
+        ("fd00::9", "5"),
+        ("172.17.0.10", "4, 5"),
+        ("172.17.0.2", "4"),
+        ("172.17.0.3", "4, 5"),
+        ("172.17.0.11", "4, 5"),
+        ("172.17.0.12", "4, 5"),
+    ] {
+        assert_eq!(seen(&state, from, API), want, "{from}");
+    }
+    let mut replies = Replies::new(1 << 20);
+    assert_eq!(seen_by(&mut replies, &state, "172.17.0.9", &question(API)), "4");
+    tell(&mut state, "callers/Here/172.17.0.9/job", "v2");
+    assert_eq!(seen_by(&mut replies, &state, "172.17.0.9", &question(API)), "5", "at once");
+    let key = Key::new("callers/Here/172.17.0.9/job").unwrap();
+    apply(&mut state, &Command::KvDelete { key, cas: None });
+    assert_eq!(seen_by(&mut replies, &state, "172.17.0.9", &question(API)), "4, 5", "gone");
+}
+
+/// A registry that all hosts share: who asks it through its host's resolver is looked for on that host.
+#[test]
+fn a_resolver_asks_for_containers_of_its_own_host() {
+    let mut state = catalog(
+        "node here 10.0.0.1, node beside 10.0.0.1, node a 10.0.0.2, node b 10.0.0.3, \
+         api 172.17.0.4:80 passing @a version=v1, api 172.17.0.5:80 passing @b version=v2",
+    );
+    tell(&mut state, "callers/a/172.17.0.2/web", "v1");
+    tell(&mut state, "callers/b/172.17.0.2/web", "v2");
+    tell(&mut state, "callers/beside/172.17.0.3/web", "v2");
+    let trusted_resolvers = vec!["10.0.0.0/24".parse().unwrap(), "127.0.0.1/32".parse().unwrap()];
+    let callers = Callers { here: NodeKey::new("here").ok(), routable: Vec::new() };
+    let zone = Zone::new(DnsConfig { callers: Some(callers), trusted_resolvers, ..config() }).unwrap();
+    for (resolver, subnet, want) in [
+        ("10.0.0.2", "172.17.0.2/32", "4"),
+        ("10.0.0.3", "172.17.0.2/32", "5"),
+        ("::ffff:10.0.0.3", "172.17.0.2/32", "5"),
+        // No host has this address, or it is our own: then it is one of ours.
+        ("10.0.0.9", "172.17.0.2/32", "4, 5"),
+        ("10.0.0.9", "172.17.0.3/32", "5"),
+        ("10.0.0.1", "172.17.0.3/32", "5"),
+        ("127.0.0.1", "172.17.0.3/32", "5"),
+    ] {
+        let packet = on_behalf(API, subnet).to_vec().unwrap();
+        let mut out = Vec::new();
+        let asked = Asked { from: resolver.parse().unwrap(), ..asked(Transport::Udp) };
+        respond(&packet, &asked, &state, &zone, &mut out);
+        let reply = Message::from_vec(&out).unwrap();
+        let got = sorted(&reply.answers, |r| r.data.to_string().rsplit('.').next().unwrap().to_owned());
+        assert_eq!(got, want, "{subnet} through {resolver}");
+    }
+}
+
 /// The question of a resolver on behalf of `subnet`.
 fn on_behalf(text: &str, subnet: &str) -> Message {
     let mut message = with_edns(question(text), 1232);
