@@ -25,7 +25,9 @@ make_bridge() {
     local n
     for n in {0..255}; do
         [ -z "$(ip -o -4 route show root "10.213.$n.0/24")" ] || continue
-        ip link add "flotilla$n" type bridge 2>/dev/null || continue
+        # With an address of its own: else it has that of one of its ports, and with the container behind that port goes
+        # the address that the others know the gateway by.
+        ip link add "flotilla$n" address "$(printf '02:42:0a:d5:%02x:01' "$n")" type bridge 2>/dev/null || continue
         echo "flotilla$n" >"$1/bridge"
         ip address add "10.213.$n.1/24" dev "flotilla$n"
         ip link set "flotilla$n" up

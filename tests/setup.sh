@@ -14,15 +14,18 @@ NEEDS=(
     cc=gcc
     curl=curl
     dig=bind9-dnsutils
+    dnsmasq=dnsmasq-base
     docker=docker.io
     dockerd=docker.io
     etcd=etcd-server
     haproxy=haproxy
     ip=iproute2
     iptables=iptables
+    musl-gcc=musl-tools
     nginx=nginx
     node=nodejs
     npm=npm
+    unbound=unbound
     wrk=wrk
 )
 
@@ -68,7 +71,7 @@ install_quietly() {
     fi
     "${apt[@]}" install -y --no-install-recommends "$@" </dev/null >/dev/null
     local unit
-    for unit in nginx haproxy etcd; do
+    for unit in nginx haproxy etcd unbound; do
         if [[ " $* " == *" $unit"[\ -]* ]]; then systemctl --quiet disable "$unit" 2>/dev/null || true; fi
     done
 }

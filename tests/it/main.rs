@@ -2,10 +2,13 @@
 
 mod bad_input;
 mod clients;
+mod dns_clients;
 mod register_to_reload;
+mod resolver_only;
 mod restart;
 mod stage;
 mod templater_alone;
+mod versions;
 
 use std::process::ExitCode;
 
@@ -32,6 +35,15 @@ fn main() -> ExitCode {
         Story::new("bad_input_registry_unreachable", stage::needs(), bad_input::registry_unreachable),
         Story::new("bad_input_docker_unreachable", stage::needs(), bad_input::docker_unreachable),
         Story::new("bad_input_port_taken", [], bad_input::port_taken),
+        Story::new("resolver_only", resolver_only::needs(&["dnsmasq"]), resolver_only::story),
+        Story::new("versions_side_by_side", resolver_only::needs(&[]), versions::side_by_side),
+        Story::new("versions_published", resolver_only::needs(&[]), versions::published),
+        Story::new("versions_on_networks", resolver_only::needs(&[]), versions::on_networks),
+        Story::new("versions_on_two_hosts", resolver_only::needs(&["dnsmasq", "nsenter"]), versions::on_two_hosts),
+        Story::new("dns_clients_dnsmasq", dns_clients::needs("dnsmasq"), dns_clients::dnsmasq),
+        Story::new("dns_clients_unbound", dns_clients::needs("unbound"), dns_clients::unbound),
+        Story::new("dns_clients_haproxy", dns_clients::needs("haproxy"), dns_clients::haproxy),
+        Story::new("dns_clients_nginx", dns_clients::needs("nginx"), dns_clients::nginx),
         Story::new("clients_go", clients::go_needs(Client::Go), clients::go),
         Story::new("clients_python", [Need::Client(Client::Python)], clients::python),
         Story::new("clients_node", clients::node_needs(), clients::node),

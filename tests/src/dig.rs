@@ -1,6 +1,6 @@
 //! Real `dig`: what anybody sees who asks the registry's DNS.
 
-use std::time::Duration;
+use std::{net::SocketAddr, time::Duration};
 
 use crate::program::Launch;
 
@@ -18,8 +18,16 @@ pub struct Answer {
 /// # Errors
 /// If there was no answer.
 pub async fn dig(port: u16, name: &str, kind: &str, options: &[&str]) -> Result<Answer, String> {
-    let port = port.to_string();
-    let usual = ["@127.0.0.1", "-p", &port, "+time=2", "+tries=1", "+noall", "+comments", "+answer", name, kind];
+    dig_at(([127, 0, 0, 1], port).into(), name, kind, options).await
+}
+
+/// Asks the server at this address.
+///
+/// # Errors
+/// If there was no answer.
+pub async fn dig_at(server: SocketAddr, name: &str, kind: &str, options: &[&str]) -> Result<Answer, String> {
+    let (server, port) = (format!("@{}", server.ip()), server.port().to_string());
+    let usual = [&*server, "-p", &port, "+time=2", "+tries=1", "+noall", "+comments", "+answer", name, kind];
     let ran = Launch::new("dig").args(usual).args(options).run(Duration::from_secs(10)).await;
     parse(&ran.ok()?)
 }

@@ -22,12 +22,19 @@ pub const HELLO_WEB: &str = "flotilla/hello-web";
 /// The image that `tests/haproxy-image.sh` makes.
 pub const HAPROXY: &str = "flotilla/haproxy";
 
+/// The images that `tests/caller-images.sh` makes: with glibc's `getent`, `dig` and `curl`, and with musl's resolver.
+pub const CALLER: &str = "flotilla/caller";
+/// See [`CALLER`].
+pub const CALLER_MUSL: &str = "flotilla/caller-musl";
+
 /// Longest time for one call of Docker's client.
 const DOCKER_LIMIT: Duration = Duration::from_mins(1);
 
-/// A running Docker daemon with the two images; dropping it removes it, its containers and all that it kept.
+/// A running Docker daemon with the images of the stories; dropping it removes it, its containers and all that it kept.
 pub struct Dockerd {
     dir: PathBuf,
+    /// Where its network is, if not here.
+    namespace: Option<String>,
 }
 
 static SHARED: OnceLock<Dockerd> = OnceLock::new();
@@ -43,10 +50,29 @@ impl Dockerd {
     /// # Panics
     /// If it cannot be started, or an image cannot be made.
     pub fn start() -> Self {
+        Self::with_dir(Self::new_dir(), None)
+    }
+
+    /// The same on another host: in this network namespace, where the bridge of this name is there already.
+    ///
+    /// # Panics
+    /// If it cannot be started, or an image cannot be made.
+    pub fn start_in(namespace: &str, bridge: &str) -> Self {
+        let dir = Self::new_dir();
+        std::fs::create_dir_all(&dir).expect("/tmp can be written");
+        std::fs::write(dir.join("bridge"), format!("{bridge}\n")).expect("our own directory");
+        Self::with_dir(dir, Some(namespace.to_owned()))
+    }
+
+    fn new_dir() -> PathBuf {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
         // A short path: socket paths are limited to 108 bytes. The script finds leftovers by this prefix.
-        let dockerd = Self { dir: format!("/tmp/flotilla-dockerd.{}.{n}", process::id()).into() };
+        format!("/tmp/flotilla-dockerd.{}.{n}", process::id()).into()
+    }
+
+    fn with_dir(dir: PathBuf, namespace: Option<String>) -> Self {
+        let dockerd = Self { dir, namespace };
         dockerd.start_again();
         for image in ["examples/hello-web/image.sh", "tests/haproxy-image.sh"] {
             dockerd.script(image, &[]);
@@ -72,7 +98,31 @@ impl Dockerd {
     /// Starts the halted daemon with what it kept.
     pub fn start_again(&self) {
         let owner = process::id().to_string();
-        self.script("tests/dockerd.sh", &["start", self.dir(), &owner]);
+        let script = workspace().join("tests/dockerd.sh");
+        let start = [script.to_str().expect("a path of ours"), "start", self.dir(), &owner];
+        match &self.namespace {
+            None => self.script("tests/dockerd.sh", &start[1..]),
+            Some(namespace) => {
+                let inside = format!("--net=/run/netns/{namespace}");
+                let entered = run_script(Path::new("nsenter"), &[&[&*inside][..], &start].concat(), "");
+                entered.unwrap_or_else(|e| panic!("dockerd in {namespace}: {e}"));
+            }
+        }
+    }
+
+    /// The address of this machine, or of the namespace, that containers on the default bridge see.
+    pub async fn gateway(&self) -> String {
+        let gateway = "{{(index .IPAM.Config 0).Gateway}}";
+        self.docker(&["network", "inspect", "--format", gateway, "bridge"]).await
+    }
+
+    /// Makes a network of this name, with a subnet that Docker chooses.
+    ///
+    /// # Panics
+    /// If it is there already.
+    pub async fn network(&self, name: &str) -> Network<'_> {
+        self.docker(&["network", "create", name]).await;
+        Network { dockerd: self, name: name.to_owned() }
     }
 
     fn dir(&self) -> &str {
@@ -81,6 +131,11 @@ impl Dockerd {
 
     fn script(&self, path: &str, args: &[&str]) {
         run_script(&workspace().join(path), args, &self.host()).unwrap_or_else(|e| panic!("{path} {args:?}: {e}"));
+    }
+
+    /// Makes the images [`CALLER`] and [`CALLER_MUSL`].
+    pub fn make_callers(&self) {
+        self.script("tests/caller-images.sh", &[]);
     }
 
     /// Runs `docker ARGS` against this daemon.
@@ -164,6 +219,21 @@ fn run_script(path: &Path, args: &[&str], docker_host: &str) -> Result<(), Strin
     Err(format!("{status}: {}", std::fs::read_to_string(log.path()).unwrap_or_default()))
 }
 
+/// A network that was made for a story; dropping it removes it, so containers on it go first.
+pub struct Network<'a> {
+    dockerd: &'a Dockerd,
+    /// Its name.
+    pub name: String,
+}
+
+impl Drop for Network<'_> {
+    fn drop(&mut self) {
+        let mut command = Command::new("docker");
+        command.args(["network", "rm", &self.name]).env("DOCKER_HOST", self.dockerd.host());
+        let _ = command.stdin(process::Stdio::null()).output();
+    }
+}
+
 /// A container; dropping it removes it.
 pub struct Container<'a> {
     dockerd: &'a Dockerd,
@@ -197,8 +267,17 @@ impl Container<'_> {
 
     /// Its address on Docker's default bridge.
     pub async fn address(&self) -> String {
-        let address = "{{.NetworkSettings.IPAddress}}";
+        let address = "{{.NetworkSettings.Networks.bridge.IPAddress}}";
         self.dockerd.docker(&["inspect", "--format", address, &self.id]).await
+    }
+
+    /// `docker exec`: what a program inside prints, without the last line break.
+    ///
+    /// # Errors
+    /// What it said, if it failed.
+    pub async fn exec(&self, command: &[&str]) -> Result<String, String> {
+        let args = [&["exec", &self.id], command].concat();
+        Ok(self.dockerd.try_docker(&args).await.ok()?.trim_end().to_owned())
     }
 
     /// `docker stop`: asks it to end, and waits for that.

@@ -5,11 +5,13 @@
 
 pub mod dig;
 pub mod docker;
+pub mod host;
 pub mod needs;
 pub mod ports;
 pub mod program;
 pub mod proxy;
 pub mod registry;
+pub mod resolver;
 pub mod story;
 pub mod wait;
 pub mod web;

@@ -1,9 +1,10 @@
 //! A running `kvstore agent`, that can be killed and started again on the same ports.
 //!
-//! It refuses what a genuine Consul does not have: so every story also shows that our programs, and those of others, need
-//! no extension.
+//! It refuses what a genuine Consul does not have, unless a story is about just that: so every story also shows that our
+//! programs, and those of others, need no extension.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -24,6 +25,8 @@ const START_LIMIT: Duration = Duration::from_secs(15);
 pub struct Registry {
     http: u16,
     dns: u16,
+    /// Given beside the usual arguments.
+    args: Vec<String>,
     data: Option<PathBuf>,
     /// Taken away with it.
     _temporary: Option<TempDir>,
@@ -35,7 +38,12 @@ pub struct Registry {
 impl Registry {
     /// Starts one that keeps nothing.
     pub async fn in_memory() -> Self {
-        Self::start(None, None).await
+        Self::start(None, None, &["--strict-consul"]).await
+    }
+
+    /// Starts one that keeps nothing and has our extensions, with these arguments.
+    pub async fn beyond_consul(args: &[&str]) -> Self {
+        Self::start(None, None, args).await
     }
 
     /// Starts one that keeps its data.
@@ -44,20 +52,21 @@ impl Registry {
     /// If there is no place for them.
     pub async fn on_disk() -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
-        Self::start(Some(dir.path().to_owned()), Some(dir)).await
+        Self::start(Some(dir.path().to_owned()), Some(dir), &["--strict-consul"]).await
     }
 
     /// Starts one that keeps its data in a folder of the caller's.
     pub async fn on_disk_in(dir: &Path) -> Self {
-        Self::start(Some(dir.to_owned()), None).await
+        Self::start(Some(dir.to_owned()), None, &["--strict-consul"]).await
     }
 
-    async fn start(data: Option<PathBuf>, temporary: Option<TempDir>) -> Self {
+    async fn start(data: Option<PathBuf>, temporary: Option<TempDir>, args: &[&str]) -> Self {
         let (http, dns) = (free_port(), free_port());
         let addresses = vec![format!("http://127.0.0.1:{http}")];
         let config = ClientConfig { addresses, timeout: Duration::from_secs(5), ..ClientConfig::default() };
         let client = Client::new(&config).expect("the address is well formed");
-        let mut registry = Self { http, dns, data, _temporary: temporary, program: None, client };
+        let args = args.iter().map(ToString::to_string).collect();
+        let mut registry = Self { http, dns, args, data, _temporary: temporary, program: None, client };
         registry.start_again().await;
         registry
     }
@@ -65,7 +74,7 @@ impl Registry {
     /// Starts it, on the same ports and data, after it was killed or stopped.
     pub async fn start_again(&mut self) {
         let address = |port| format!("127.0.0.1:{port}");
-        let mut launch = Launch::ours("kvstore").args(["agent", "--node", "test", "--strict-consul"]);
+        let mut launch = Launch::ours("kvstore").args(["agent", "--node", "test"]).args(&self.args);
         launch = launch.args(["--http-addr", &address(self.http), "--dns-addr", &address(self.dns)]);
         launch = match &self.data {
             Some(dir) => launch.args([Path::new("--data-dir"), dir]),
@@ -95,6 +104,11 @@ impl Registry {
     /// Its DNS port, on 127.0.0.1.
     pub fn dns_port(&self) -> u16 {
         self.dns
+    }
+
+    /// Where it answers DNS.
+    pub fn dns(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.dns).into()
     }
 
     /// Where it keeps its data, if it does.

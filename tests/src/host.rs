@@ -1,0 +1,62 @@
+//! Another host: a network namespace with a bridge for its Docker, linked to this machine.
+
+use std::process::{self, Command};
+
+use crate::program::find;
+
+/// A host of a story's own; dropping it takes its network down, so what runs there goes first.
+pub struct Host {
+    /// The namespace.
+    pub namespace: String,
+    /// Its bridge, whose network is the same on every such host.
+    pub bridge: String,
+    /// Its address for us.
+    pub address: String,
+    /// Ours for it.
+    pub ours: String,
+}
+
+impl Host {
+    /// The address of each such host for its own containers.
+    pub const GATEWAY: &str = "172.30.0.1";
+
+    /// The `n`th host of a story; up to 63.
+    ///
+    /// # Panics
+    /// If this is not root, or may not change the network.
+    pub fn new(n: u8) -> Self {
+        let (pid, net) = (process::id(), process::id() % 250);
+        let host = Self {
+            namespace: format!("flotilla-{pid}-{n}"),
+            bridge: format!("fb{pid}-{n}"),
+            address: format!("10.214.{net}.{}", 4 * n + 2),
+            ours: format!("10.214.{net}.{}", 4 * n + 1),
+        };
+        let (namespace, link, bridge) = (&host.namespace, format!("fl{pid}-{n}"), &host.bridge);
+        ip(&format!("netns add {namespace}"));
+        ip(&format!("link add {link} type veth peer name up0 netns {namespace}"));
+        ip(&format!("address add {}/30 dev {link}", host.ours));
+        ip(&format!("link set {link} up"));
+        ip(&format!("-n {namespace} address add {}/30 dev up0", host.address));
+        // With an address of its own, or it would change with the containers.
+        ip(&format!("-n {namespace} link add {bridge} address 02:42:ac:1e:00:01 type bridge"));
+        ip(&format!("-n {namespace} address add {}/24 dev {bridge}", Self::GATEWAY));
+        for device in ["lo", "up0", bridge] {
+            ip(&format!("-n {namespace} link set {device} up"));
+        }
+        ip(&format!("-n {namespace} route add default via {}", host.ours));
+        host
+    }
+}
+
+fn ip(command: &str) {
+    let output = Command::new(find("ip".as_ref())).args(command.split(' ')).output().expect("ip can be run");
+    assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // The link and the bridge go with it.
+        let _ = Command::new(find("ip".as_ref())).args(["netns", "delete", &self.namespace]).output();
+    }
+}
