@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use flotilla_tests::{
-    docker::{CALLER, CALLER_MUSL, Container, Dockerd, HELLO_WEB},
+    docker::{CALLER, CALLER_MUSL, Container, Dockerd, HELLO_WEB, REGISTRY},
     eventually,
     needs::Need,
     ports::free_port,
@@ -43,6 +43,42 @@ pub(crate) async fn story() {
         asking.musl_finds(&address).await;
         early(&asking, &caller, network).await;
     }
+}
+
+/// The registry's own image, on a network where its name is `registry`: it answers on DNS's own port, and is not root.
+pub(crate) async fn in_a_container() {
+    let dockerd = Dockerd::shared();
+    dockerd.make_callers();
+    dockerd.make_registry();
+    let network = dockerd.network("registry-inside").await;
+    let usual = ["--network", &network.name, "--cap-drop", "ALL"];
+    let data = ["--name", "registry", "--publish", "8500", "--volume", "registry-data:/data"];
+    let registry = dockerd.run(&[&usual[..], &data, &[REGISTRY]].concat()).await;
+    let caller = dockerd.run(&[&usual[..], &[CALLER, "sleep", "600"]].concat()).await;
+    let address = address_on(dockerd, &registry, &network.name).await;
+    for port in ["53", "8600"] {
+        eventually!(format!("it answers on port {port}"), LIMIT, async {
+            let args = ["dig", "+short", "+time=2", "+tries=1", "-p", port, "@registry", "service.consul"];
+            let found = caller.exec(&args).await?;
+            if found == address { Ok(()) } else { Err(format!("{found:?}, not {address}\n{}", registry.logs().await)) }
+        });
+    }
+    let found = caller.exec(&["dig", "+short", "@registry", "service.consul"]).await;
+    assert_eq!(found.as_deref(), Ok(&*address), "without a port");
+
+    let kv = "http://registry:8500/v1/kv/kept";
+    let put = caller.exec(&["curl", "--silent", "--request", "PUT", "--data", "yes", kv]).await;
+    assert_eq!(put.as_deref(), Ok("true"));
+    registry.remove().await;
+    let registry = dockerd.run(&[&usual[..], &data, &[REGISTRY]].concat()).await;
+    eventually!("what was written is kept in the volume", LIMIT, async {
+        let got = caller.exec(&["curl", "--silent", "--max-time", "2", &format!("{kv}?raw")]).await?;
+        if got == "yes" { Ok(()) } else { Err(got) }
+    });
+    registry.stop().await;
+    let user = "{{.Config.User}} {{.State.ExitCode}}";
+    let ended = dockerd.docker(&["inspect", "--format", user, &registry.id]).await;
+    assert_eq!(ended, "10001:10001 0", "{}", registry.logs().await);
 }
 
 /// Where containers run, and whom they ask.

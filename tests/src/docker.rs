@@ -14,7 +14,7 @@ use nix::sys::signal::Signal;
 
 use crate::{
     program::{Launch, Ran},
-    workspace,
+    program_path, workspace,
 };
 
 /// The image of `examples/hello-web`.
@@ -26,6 +26,9 @@ pub const HAPROXY: &str = "flotilla/haproxy";
 pub const CALLER: &str = "flotilla/caller";
 /// See [`CALLER`].
 pub const CALLER_MUSL: &str = "flotilla/caller-musl";
+
+/// The registry's own image, which `kvstore/image.sh` makes.
+pub const REGISTRY: &str = "flotilla/kvstore";
 
 /// Longest time for one call of Docker's client.
 const DOCKER_LIMIT: Duration = Duration::from_mins(1);
@@ -136,6 +139,15 @@ impl Dockerd {
     /// Makes the images [`CALLER`] and [`CALLER_MUSL`].
     pub fn make_callers(&self) {
         self.script("tests/caller-images.sh", &[]);
+    }
+
+    /// Makes the image [`REGISTRY`] of the program that is being tested.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn make_registry(&self) {
+        let program = program_path("kvstore");
+        self.script("kvstore/image.sh", &[REGISTRY, program.to_str().expect("a path of ours")]);
     }
 
     /// Runs `docker ARGS` against this daemon.
