@@ -88,6 +88,7 @@ pub(crate) struct DnsMetrics {
     again: Counter,
     forwarded: Counter,
     ignored: Counter,
+    crowded_out: Counter,
 }
 
 /// How packets were dealt with that came together.
@@ -129,6 +130,11 @@ impl DnsMetrics {
                 counter.inc_by(count);
             }
         }
+    }
+
+    /// A connection was closed so that another may be.
+    pub(crate) fn crowded_out(&self) {
+        self.crowded_out.inc();
     }
 }
 
@@ -205,6 +211,8 @@ impl Metrics {
         metrics.add("kvstore.dns.again", "Questions answered by a reply that was at hand", dns.again);
         metrics.add("kvstore.dns.forwarded", "Questions that others were asked for an answer", dns.forwarded);
         metrics.add("kvstore.dns.ignored", "Packets that are no questions", dns.ignored);
+        let help = "Connections to DNS that were closed to make room for others";
+        metrics.add("kvstore.dns.crowded_out", help, dns.crowded_out);
         metrics.dotted.extend(live::NAMES.iter().map(|name| (underscored(name), *name)));
         metrics.registry.register_collector(Box::new(live::Live::new(store.clone())));
         metrics

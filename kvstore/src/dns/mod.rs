@@ -3,6 +3,7 @@
 //! Answers come from the newest state in memory; nothing here waits for a writer.
 
 mod batch;
+mod connections;
 mod forward;
 mod serve;
 mod tcp;

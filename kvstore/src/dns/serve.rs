@@ -233,6 +233,11 @@ impl Shared {
         Now { shared: self, settings, state, by, unix_seconds, counts: DnsCounts::default() }
     }
 
+    /// A connection was closed for another's sake.
+    pub(super) fn crowded_out(&self) {
+        self.metrics.crowded_out();
+    }
+
     /// Who is asked about names that are not ours.
     pub(super) fn forwarder(&self) -> Option<Arc<Forwarder>> {
         self.settings.load().forwarder.clone()

@@ -5,6 +5,7 @@ mod basics;
 mod codes;
 mod data;
 mod defined;
+mod dns;
 mod harness;
 mod lock;
 mod operate;

@@ -24,7 +24,7 @@ pub use question::{Lookup, Question};
 pub use records::{Data, DnsName, Record};
 use replies::Made;
 pub use replies::{Basis, Replies};
-pub use request::{Edns, Incoming, Request, read};
+pub use request::{Edns, Incoming, Request, is_question, read};
 
 use domain::base::{iana::Rtype, opt::ClientSubnet};
 

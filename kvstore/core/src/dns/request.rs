@@ -48,6 +48,11 @@ pub enum Incoming {
     Ignore,
 }
 
+/// Whether there may be a reply to `packet`, be it that it cannot be read.
+pub fn is_question(packet: &[u8]) -> bool {
+    Message::from_octets(packet).is_ok_and(|message| !message.header().qr())
+}
+
 /// Reads a packet from the net; it may hold anything.
 ///
 /// Replies are ignored, so that two servers never answer each other for ever. Bytes behind the last record are too.

@@ -125,14 +125,54 @@ async fn broken_packets_do_no_harm() {
     cut.truncate(20);
     assert_eq!(over_udp(server.address, cut.clone()).await.metadata.response_code, ResponseCode::FormErr);
 
-    let mut stream = TcpStream::connect(server.address).await.unwrap();
-    for junk in [Vec::new(), vec![0xff; 11], vec![0xff; 65535], cut] {
-        send(&mut stream, &junk).await;
+    // What cannot be read is told so; what is no question ends the connection, behind the replies that are due.
+    for junk in [Vec::new(), vec![0xff; 11], vec![0xff; 65535]] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        for packet in [&cut, &packet(6, "web.service.consul."), &junk, &packet(7, "web.service.consul.")] {
+            send(&mut stream, packet).await;
+        }
+        assert_eq!(receive(&mut stream).await.metadata.response_code, ResponseCode::FormErr);
+        assert_eq!(receive(&mut stream).await.metadata.id, 6);
+        assert!(ends(&mut stream).await, "{} bytes of junk", junk.len());
     }
-    assert_eq!(receive(&mut stream).await.metadata.response_code, ResponseCode::FormErr);
-    let long = [packet(6, "web.service.consul."), vec![0; 65000]].concat();
-    send(&mut stream, &long).await;
-    assert_eq!(shown(&receive(&mut stream).await), ["10.0.0.1"]);
+    server.stop().await;
+}
+
+/// Whether nothing but the end comes, orderly or not.
+async fn ends(stream: &mut TcpStream) -> bool {
+    timeout(SOON, stream.read(&mut [0; 9])).await.expect("an end").unwrap_or(0) == 0
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_over_tcp_may_be_followed_by_anything_up_to_64_kib() {
+    let server = start("127.0.0.1:0", 1);
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let web = packet(6, "web.service.consul.");
+    for bytes in [web.len(), 4095, 4096, 4097, 65535] {
+        let mut long = web.clone();
+        long.resize(bytes, 0);
+        send(&mut stream, &long).await;
+        assert_eq!(shown(&receive(&mut stream).await), ["10.0.0.1"], "{bytes} bytes");
+    }
+    server.stop().await;
+}
+
+/// A client that says no more, and one whose last question is incomplete, get what is due to them.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_has_said_all_gets_all_replies() {
+    let server = start("127.0.0.1:0", 1);
+    for rest in [&b""[..], &[0], &[0xff, 0xff, 1, 2, 3]] {
+        let mut stream = TcpStream::connect(server.address).await.unwrap();
+        for id in 0..20 {
+            send(&mut stream, &packet(id, "web.service.consul.")).await;
+        }
+        stream.write_all(rest).await.unwrap();
+        stream.shutdown().await.unwrap();
+        for _ in 0..20 {
+            assert_eq!(shown(&receive(&mut stream).await), ["10.0.0.1"]);
+        }
+        assert!(ends(&mut stream).await);
+    }
     server.stop().await;
 }
 
@@ -149,24 +189,75 @@ async fn silent_and_slow_connections_are_closed() {
     server.listening.stopped().await;
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn connections_are_bounded_and_others_wait() {
+/// A byte now and then is no progress: the whole question has its time.
+#[tokio::test(start_paused = true)]
+async fn a_question_that_trickles_is_not_waited_for() {
     let server = start("127.0.0.1:0", 1);
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let (since, mut sent) = (tokio::time::Instant::now(), 0);
+    stream.write_all(&[1, 0]).await.unwrap();
+    while stream.write_all(&[1]).await.is_ok() && timeout(Duration::from_secs(3), stream.read_u8()).await.is_err() {
+        sent += 1;
+        assert!(sent < 10, "still open after {:?}", since.elapsed());
+    }
+    server.shutdown.cancel();
+    server.listening.stopped().await;
+}
+
+/// Who asks for much and takes nothing has the reply's time, and no more.
+#[tokio::test(start_paused = true)]
+async fn replies_that_are_not_taken_end_the_connection() {
+    let server = start("127.0.0.1:0", 3000);
+    let mut stream = TcpStream::connect(server.address).await.unwrap();
+    let mut framed = [&[0xff, 0xff][..], &packet(1, "web.service.consul.")].concat();
+    framed.resize(2 + 0xffff, 0);
+    let flood = async {
+        // More than all buffers on the way hold.
+        for _ in 0..1000 {
+            stream.write_all(&framed).await?;
+        }
+        std::io::Result::Ok(())
+    };
+    timeout(Duration::from_mins(1), flood).await.expect("it is closed").expect_err("it is closed");
+    server.shutdown.cancel();
+    server.listening.stopped().await;
+}
+
+/// One client that holds all places costs another nothing: the least used of its own connections makes room.
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_bounded_and_nobody_is_locked_out() {
+    let server = start("127.0.0.1:0", 1);
+    let (one, other) = ("127.0.0.1:0".parse().unwrap(), "127.0.0.2:0".parse().unwrap());
+    let mut honest = connect_from(other, server.address).await;
+    send(&mut honest, &packet(1, "web.service.consul.")).await;
+    receive(&mut honest).await;
     let mut held = Vec::new();
-    for id in 0..256 {
-        let mut stream = TcpStream::connect(server.address).await.unwrap();
+    for id in 0..300 {
+        let mut stream = connect_from(one, server.address).await;
         send(&mut stream, &packet(id, "web.service.consul.")).await;
-        receive(&mut stream).await;
+        assert_eq!(receive(&mut stream).await.metadata.id, id);
         held.push(stream);
     }
-    let mut one_more = TcpStream::connect(server.address).await.unwrap();
-    send(&mut one_more, &packet(999, "web.service.consul.")).await;
-    let early = timeout(Duration::from_millis(200), one_more.read_u8()).await;
-    assert!(early.is_err(), "it is not accepted yet");
-    assert_eq!(shown(&over_udp(server.address, packet(1, "web.service.consul.")).await), ["10.0.0.1"]);
-    held.pop();
-    assert_eq!(receive(&mut one_more).await.metadata.id, 999);
+    for gone in &mut held[..45] {
+        assert!(ends(gone).await, "there are places for 255 of them");
+    }
+    for id in 0..50 {
+        let mut new = connect_from(other, server.address).await;
+        send(&mut new, &packet(id, "web.service.consul.")).await;
+        assert_eq!(receive(&mut new).await.metadata.id, id);
+    }
+    send(&mut honest, &packet(2, "web.service.consul.")).await;
+    assert_eq!(receive(&mut honest).await.metadata.id, 2, "it was open all the time");
+    let last = held.last_mut().unwrap();
+    send(last, &packet(3, "web.service.consul.")).await;
+    assert_eq!(receive(last).await.metadata.id, 3, "so was the newest of the others");
     server.stop().await;
+}
+
+async fn connect_from(from: SocketAddr, to: SocketAddr) -> TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(from).unwrap();
+    socket.connect(to).await.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
