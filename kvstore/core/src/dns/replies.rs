@@ -110,6 +110,11 @@ impl Replies {
         std::mem::take(&mut self.hits)
     }
 
+    /// What they take, about.
+    pub fn bytes(&self) -> usize {
+        self.kept.bytes()
+    }
+
     /// Writes the reply to `packet` over `out` if it is at hand and still right; `version` tells that of who asks.
     /// Allocates nothing then.
     pub(super) fn find<'s>(

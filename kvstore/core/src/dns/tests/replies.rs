@@ -47,6 +47,26 @@ fn plain(reply: &Message) -> (String, BTreeSet<String>, Vec<String>) {
     (head, reply.answers.iter().map(show).collect(), rest.collect())
 }
 
+/// The name with some letters large.
+fn spelled(name: &str, chance: &mut Shuffle) -> String {
+    let large = chance.below(4) == 0;
+    let spell = |c: char| if large && chance.below(2) == 0 { c.to_ascii_uppercase() } else { c };
+    name.chars().map(spell).collect()
+}
+
+/// With another id, and now and then with flags and EDNS of all kinds.
+fn odd(mut message: Message, id: u16, chance: &mut Shuffle) -> Message {
+    message.metadata.id = id;
+    message.metadata.recursion_desired = chance.below(25) > 0;
+    message.metadata.checking_disabled = chance.below(25) == 0;
+    message.metadata.authentic_data = chance.below(25) == 0;
+    if chance.below(2) == 0 {
+        message = with_edns(message, [1232, 1232, 1232, 0, 512, 700, 4096, 65535][chance.below(8)]);
+        message.edns.as_mut().expect("it was set").set_dnssec_ok(chance.below(25) == 0);
+    }
+    message
+}
+
 #[test]
 fn what_is_given_again_is_what_would_be_made_anew() {
     let zone = Zone::new(config()).unwrap();
@@ -55,23 +75,22 @@ fn what_is_given_again_is_what_would_be_made_anew() {
         let mut state = catalog("node a 10.0.0.1");
         let (mut hits, mut out) = (0, Vec::new());
         for round in 0..3000 {
-            if chance.below(30) == 0 {
+            if chance.below(60) == 0 {
                 let entry = CHANGES[chance.below(CHANGES.len())];
                 let command = register(entry, chance.below(2), &state);
                 apply(&mut state, &command);
             }
             let name = NAMES[chance.below(NAMES.len())];
             let qtype = ["A", "AAAA", "SRV", "ANY", "TXT", "PTR"][chance.below(6)];
-            let mut message = question(&format!("{name} {qtype}"));
-            message.metadata.id = round;
-            if chance.below(2) == 0 {
-                message = with_edns(message, 1232);
-            }
+            let message = odd(question(&format!("{} {qtype}", spelled(name, &mut chance))), round, &mut chance);
             let packet = message.to_vec().unwrap();
             let asked = Asked { unix_seconds: 1_700_000_000 + u32::from(round) / 400, ..asked(Transport::Udp) };
             hits += usize::from(replies.find(&packet, || None, (&state, asked.unix_seconds), &mut out));
             assert!(matches!(replies.respond(&packet, &asked, &state, &zone, &mut out), Reaction::Reply));
             let given = Message::from_vec(&out).expect("readable");
+            assert_eq!(given.metadata.id, round);
+            let asked_bytes = 12..12 + name.len() + 5;
+            assert_eq!(out[asked_bytes.clone()], packet[asked_bytes], "each letter as it was asked");
             let anew = reply(&state, config(), &packet, &asked).expect("a reply").0;
             assert_eq!(plain(&given), plain(&anew), "seed {seed}, round {round}: {name} {qtype}");
         }
