@@ -149,6 +149,10 @@ pub struct DnsSettings {
     pub udp_answer_limit: usize,
     /// Set the TC bit when size cut an answer.
     pub truncate: bool,
+    /// The longest reply over UDP, whatever the asker offers.
+    pub max_udp_bytes: u16,
+    /// Replies a second over UDP to one network (/24, /56); 0: as many as are asked for.
+    pub response_rate_limit: u32,
     /// Send a host's metadata as TXT beside its address.
     pub node_meta_txt: bool,
     /// Ask the recursors in random order instead of the given one.
@@ -178,6 +182,8 @@ impl Default for DnsSettings {
             a_record_limit: 0,
             udp_answer_limit: 0,
             truncate: true,
+            max_udp_bytes: 4096,
+            response_rate_limit: 0,
             node_meta_txt: true,
             random_recursor: false,
             recursor_timeout: Duration::from_secs(2),

@@ -87,7 +87,9 @@ pub(crate) struct DnsMetrics {
     tcp: Counter,
     again: Counter,
     forwarded: Counter,
+    malformed: Counter,
     ignored: Counter,
+    limited: Counter,
     crowded_out: Counter,
 }
 
@@ -98,15 +100,19 @@ pub(crate) struct DnsCounts {
     /// By a reply that was at hand.
     pub(crate) again: u64,
     forwarded: u64,
+    malformed: u64,
     ignored: u64,
+    /// By less than a reply, or nothing, as there were too many.
+    pub(crate) limited: u64,
 }
 
 impl DnsCounts {
-    /// One more.
-    pub(crate) fn add(&mut self, reaction: &Reaction) {
+    /// One more; with the reply, if there is one.
+    pub(crate) fn add(&mut self, reaction: &Reaction, reply: &[u8]) {
+        const FORMERR: u8 = 1;
         self.packets += 1;
         match reaction {
-            Reaction::Reply => {}
+            Reaction::Reply => self.malformed += u64::from(reply.get(3).is_some_and(|flags| flags & 0x0f == FORMERR)),
             Reaction::Forward(_) => self.forwarded += 1,
             Reaction::Ignore => self.ignored += 1,
         }
@@ -124,7 +130,9 @@ impl DnsMetrics {
             (packets, counts.packets),
             (&self.again, counts.again),
             (&self.forwarded, counts.forwarded),
+            (&self.malformed, counts.malformed),
             (&self.ignored, counts.ignored),
+            (&self.limited, counts.limited),
         ] {
             if count > 0 {
                 counter.inc_by(count);
@@ -210,7 +218,9 @@ impl Metrics {
         metrics.add("kvstore.dns.questions_tcp", "Questions that came to DNS over TCP", dns.tcp);
         metrics.add("kvstore.dns.again", "Questions answered by a reply that was at hand", dns.again);
         metrics.add("kvstore.dns.forwarded", "Questions that others were asked for an answer", dns.forwarded);
-        metrics.add("kvstore.dns.ignored", "Packets that are no questions", dns.ignored);
+        metrics.add("kvstore.dns.malformed", "Questions that cannot be read, and were told so", dns.malformed);
+        metrics.add("kvstore.dns.ignored", "Packets that got no reply", dns.ignored);
+        metrics.add("kvstore.dns.limited", "Questions beyond the response rate limit", dns.limited);
         let help = "Connections to DNS that were closed to make room for others";
         metrics.add("kvstore.dns.crowded_out", help, dns.crowded_out);
         metrics.dotted.extend(live::NAMES.iter().map(|name| (underscored(name), *name)));

@@ -35,6 +35,7 @@ A configuration file is YAML or JSON; Consul's own JSON keys are taken:
   http_addr: ['0.0.0.0:8500', 'unix:///run/registry.sock']
   dns_addr: ['0.0.0.0:53']
   recursors: [auto, 'corp.example=10.0.0.2']
+  dns_config: {response_rate_limit: 50, max_udp_bytes: 1232}   # where strangers can ask
 
 Flags win over the environment, that over files, later files over earlier ones.
 Data are kept in /var/lib/flotilla/kvstore by root, else in $XDG_STATE_HOME/flotilla/kvstore (~/.local/state/...).

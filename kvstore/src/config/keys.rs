@@ -398,6 +398,8 @@ fn read_dns(dns: &mut Section<'_>, layer: &mut Layer) {
     plain(dns, "a_record_limit", &mut settings.a_record_limit);
     plain(dns, "udp_answer_limit", &mut settings.udp_answer_limit);
     plain(dns, "enable_truncate", &mut settings.truncate);
+    plain(dns, "max_udp_bytes", &mut settings.max_udp_bytes);
+    plain(dns, "response_rate_limit", &mut settings.response_rate_limit);
     plain(dns, "enable_additional_node_meta_txt", &mut settings.node_meta_txt);
     dns.parse("recursor_strategy", &mut None::<()>, |word| {
         settings.random_recursor = match word {

@@ -7,7 +7,7 @@
 
 use std::{
     io, mem,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::{AsRawFd, RawFd},
     ptr,
 };
@@ -149,18 +149,20 @@ impl Asker {
     }
 
     /// Where it is; none if the packet came from nowhere, as when the socket was shut down.
-    pub(super) fn ip(&self) -> Option<IpAddr> {
+    pub(super) fn address(&self) -> Option<SocketAddr> {
         let name = ptr::from_ref(&self.name);
         match (libc::c_int::from(self.name.ss_family), self.name_bytes as usize) {
             (libc::AF_INET, bytes) if bytes >= size_of::<libc::sockaddr_in>() => {
                 // SAFETY: the kernel wrote an address of this family and length, and storage is aligned for any.
                 let address = unsafe { &*name.cast::<libc::sockaddr_in>() };
-                Some(Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr)).into())
+                let ip = Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr));
+                Some((ip, u16::from_be(address.sin_port)).into())
             }
             (libc::AF_INET6, bytes) if bytes >= size_of::<libc::sockaddr_in6>() => {
                 // SAFETY: as above.
                 let address = unsafe { &*name.cast::<libc::sockaddr_in6>() };
-                Some(Ipv6Addr::from(address.sin6_addr.s6_addr).into())
+                let ip = Ipv6Addr::from(address.sin6_addr.s6_addr);
+                Some((ip, u16::from_be(address.sin6_port)).into())
             }
             _ => None,
         }

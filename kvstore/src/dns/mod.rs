@@ -131,6 +131,8 @@ fn zone_of(config: &config::Agent) -> DnsConfig {
         a_record_limit: settings.a_record_limit,
         udp_answer_limit: settings.udp_answer_limit,
         truncate: settings.truncate,
+        max_udp_bytes: settings.max_udp_bytes,
+        response_rate_limit: settings.response_rate_limit,
         aliases: config.aliases.clone(),
         callers: config.callers(),
         trusted_resolvers: config.trusted_resolvers.clone(),

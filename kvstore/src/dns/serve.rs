@@ -12,7 +12,10 @@ use arc_swap::ArcSwap;
 use domain::base::iana::OptRcode;
 use kvstore_core::{
     State,
-    dns::{Answer, Asked, ConfigError, DnsConfig, Forward, Reaction, Replies, Transport, Zone, respond},
+    dns::{
+        Allowed, Answer, Asked, ConfigError, DnsConfig, Forward, RateLimit, Reaction, Replies, Transport, Zone, cut,
+        may_answer, respond,
+    },
     near::Distances,
 };
 use socket2::Socket;
@@ -73,6 +76,8 @@ pub(super) struct Shared {
 #[derive(Debug)]
 pub(crate) struct Settings {
     zone: Zone,
+    /// For all sockets together.
+    rate_limit: Option<RateLimit>,
     forwarder: Option<Arc<Forwarder>>,
     /// Another one for each.
     revision: u64,
@@ -83,7 +88,8 @@ impl Settings {
     pub(super) fn new(config: DnsConfig, forwarder: Option<Forwarder>) -> Result<Self, ConfigError> {
         let recursion = forwarder.as_ref().map(Forwarder::domains).unwrap_or_default();
         let zone = Zone::new(DnsConfig { recursion, ..config })?;
-        Ok(Self { zone, forwarder: forwarder.map(Arc::new), revision: 0 })
+        let rate_limit = RateLimit::new(zone.config(), rand::random());
+        Ok(Self { zone, rate_limit, forwarder: forwarder.map(Arc::new), revision: 0 })
     }
 }
 
@@ -264,24 +270,39 @@ impl Now<'_> {
     /// Answers a question; a reply is written over `out`.
     pub(super) fn respond(&mut self, packet: &[u8], from: IpAddr, seed: u64, out: &mut Vec<u8>) -> Reaction {
         let reaction = respond(packet, &self.asked(from, seed), &self.state, &self.settings.zone, out);
-        self.counts.add(&reaction);
+        self.counts.add(&reaction, out);
         reaction
     }
 
-    /// The same, where one of `replies` will do.
+    /// The same over UDP, where one of `replies` will do, and who asks may be somebody else.
     pub(super) fn respond_again(
         &mut self,
         replies: &mut Replies,
         packet: &[u8],
-        from: IpAddr,
+        from: SocketAddr,
         seed: u64,
         out: &mut Vec<u8>,
     ) -> Reaction {
         replies.keep_to(self.settings.revision);
-        let reaction = replies.respond(packet, &self.asked(from, seed), &self.state, &self.settings.zone, out);
-        self.counts.add(&reaction);
+        let (allowed, zone) = (self.allowed(from), &self.settings.zone);
+        let reaction = match allowed {
+            Allowed::Reply => replies.respond(packet, &self.asked(from.ip(), seed), &self.state, zone, out),
+            Allowed::Cut => cut(packet, zone, out),
+            Allowed::Nothing => Reaction::Ignore,
+        };
+        self.counts.add(&reaction, out);
         self.counts.again += replies.take_hits();
         reaction
+    }
+
+    fn allowed(&mut self, from: SocketAddr) -> Allowed {
+        if !may_answer(from.port()) {
+            return Allowed::Nothing;
+        }
+        let Some(limit) = &self.settings.rate_limit else { return Allowed::Reply };
+        let allowed = limit.count(from.ip(), self.unix_seconds);
+        self.counts.limited += u64::from(allowed != Allowed::Reply);
+        allowed
     }
 
     fn asked(&self, from: IpAddr, seed: u64) -> Asked<'_> {

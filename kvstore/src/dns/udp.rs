@@ -98,7 +98,7 @@ impl Server {
         for i in 0..count {
             let (packet, asker, out) = batch.packet(i);
             out.clear();
-            let Some(from) = asker.ip() else { continue };
+            let Some(from) = asker.address() else { continue };
             match now.respond_again(replies, packet, from, seed.wrapping_sub(i as u64), out) {
                 Reaction::Reply => {}
                 Reaction::Ignore => out.clear(),

@@ -42,6 +42,8 @@ pub struct DnsConfig {
     pub truncate: bool,
     /// The longest reply over UDP, whatever the asker offers.
     pub max_udp_bytes: u16,
+    /// Replies a second over UDP to one network (/24, /56); 0: as many as are asked for.
+    pub response_rate_limit: u32,
     /// The domains about which upstream resolvers are asked, where they are not ours; `.` stands for all.
     pub recursion: Vec<String>,
     /// Who is asked on behalf of, when versions matter; none: versions never matter.
@@ -70,6 +72,7 @@ impl Default for DnsConfig {
             truncate: true,
             // What most resolvers offer at most. Fragments beyond 1232 bytes are the asker's choice.
             max_udp_bytes: 4096,
+            response_rate_limit: 0,
             recursion: Vec::new(),
             callers: None,
             trusted_resolvers: Vec::new(),

@@ -11,6 +11,7 @@ pub mod answer;
 mod config;
 mod fit;
 mod question;
+mod rate;
 mod records;
 mod replies;
 mod request;
@@ -21,12 +22,16 @@ pub use answer::Answer;
 pub use config::{ConfigError, DnsConfig, ServiceTtls, Soa, Zone};
 pub use fit::{Borders, FitError, Room, fit};
 pub use question::{Lookup, Question};
+pub use rate::{Allowed, RateLimit};
 pub use records::{Data, DnsName, Record};
 use replies::Made;
 pub use replies::{Basis, Replies};
 pub use request::{Edns, Incoming, Request, is_question, read};
 
-use domain::base::{iana::Rtype, opt::ClientSubnet};
+use domain::base::{
+    iana::{OptRcode, Rtype},
+    opt::ClientSubnet,
+};
 
 use crate::{State, near::Distances, version::Caller};
 
@@ -103,6 +108,22 @@ impl Replies {
     }
 }
 
+/// Tells who asked `packet` over UDP to come over TCP, which only those can who are where they say; written over `out`.
+pub fn cut(packet: &[u8], zone: &Zone, out: &mut Vec<u8>) -> Reaction {
+    const TC: u8 = 2;
+    let (request, rcode, flags) = match read(packet) {
+        Incoming::Ask(request, _) => (request, OptRcode::NOERROR, TC),
+        Incoming::Refuse(request, rcode) => (request, rcode, 0),
+        Incoming::Ignore => return Reaction::Ignore,
+    };
+    let answer = Answer { recursion_available: zone.has_recursion(), ..Answer::error(rcode) };
+    let (reaction, _) = finish(&request, &answer, Transport::Udp, zone, out);
+    if let Some(byte) = out.get_mut(2) {
+        *byte |= flags;
+    }
+    reaction
+}
+
 /// With what the reply was made of.
 fn make(packet: &[u8], asked: &Asked<'_>, state: &State, zone: &Zone, out: &mut Vec<u8>) -> (Reaction, Option<Made>) {
     let (request, question) = match read(packet) {
@@ -162,6 +183,10 @@ fn finish(request: &Request, answer: &Answer, by: Transport, zone: &Zone, out: &
     let (bytes, limit) = match (by, &request.edns) {
         (Transport::Tcp, _) => (usize::from(u16::MAX), 0),
         (Transport::Udp, None) => (MIN_UDP_BYTES, config.udp_answer_limit),
+        // Who wants all there is over UDP mostly wants it sent to somebody else. RFC 8482 §4.
+        (Transport::Udp, Some(_)) if request.question.as_ref().is_some_and(|q| q.qtype == Rtype::ANY) => {
+            (MIN_UDP_BYTES, 0)
+        }
         (Transport::Udp, Some(edns)) => {
             let most = usize::from(config.max_udp_bytes).max(MIN_UDP_BYTES);
             (usize::from(edns.udp_bytes).clamp(MIN_UDP_BYTES, most), 0)
@@ -196,6 +221,12 @@ fn is_private(ip: IpAddr) -> bool {
         }
         IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
     }
+}
+
+/// Whether a packet from this port may be answered. Nobody has port 0, and what was once common below port 40 (echo,
+/// daytime, a quote, characters, time) answers whatever it gets, so that two would go on for ever.
+pub fn may_answer(port: u16) -> bool {
+    !matches!(port, 0 | 7 | 13 | 17 | 19 | 37)
 }
 
 /// A transfer of the whole zone, which we do not offer.

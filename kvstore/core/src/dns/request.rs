@@ -2,12 +2,15 @@
 
 use domain::base::{
     Message,
-    iana::{Class, Opcode, OptRcode, Rtype},
+    iana::{Class, Opcode, OptRcode, OptionCode, Rtype},
     name::ToName,
-    opt::{ClientSubnet, Opt, OptRecord},
+    opt::{ClientSubnet, Opt, OptRecord, UnknownOptData},
 };
 
 use super::question::Question;
+
+/// What stands before the question. RFC 1035 §4.1.1.
+const HEADER_BYTES: usize = 12;
 
 /// A question's packet, without its name.
 #[derive(Clone, Debug)]
@@ -89,6 +92,10 @@ fn fill(request: &mut Request, message: &Message<&[u8]>) -> Result<Question, Opt
     }
     let asked = message.sole_question().map_err(|_| OptRcode::FORMERR)?;
     let question = Question { name: asked.qname().to_name(), qtype: asked.qtype(), class: asked.qclass() };
+    // By a pointer at the header a name may be longer than it is written, and so the reply than the question.
+    if !message.as_slice()[HEADER_BYTES..].starts_with(question.name.as_slice()) {
+        return Err(OptRcode::FORMERR);
+    }
     request.question = Some(question.clone());
     let version = edns(request, message)?;
     match question.class {
@@ -114,8 +121,20 @@ fn edns(request: &mut Request, message: &Message<&[u8]>) -> Result<u8, OptRcode>
         };
         let opt = OptRecord::from_record(record);
         version = opt.version();
-        request.edns =
-            Some(Edns { udp_bytes: opt.udp_payload_size(), dnssec_ok: opt.dnssec_ok(), subnet: opt.opt().first() });
+        let subnet = subnet(opt.opt())?;
+        request.edns = Some(Edns { udp_bytes: opt.udp_payload_size(), dnssec_ok: opt.dnssec_ok(), subnet });
     }
     Ok(version)
+}
+
+/// On whose behalf the asker asks; family 0 is nobody's. A question tells no scope. RFC 7871 §6.
+fn subnet(options: &Opt<&[u8]>) -> Result<Option<ClientSubnet>, OptRcode> {
+    let is_nobody =
+        |option: UnknownOptData<&[u8]>| option.code() == OptionCode::CLIENT_SUBNET && option.as_slice() == [0; 4];
+    match options.iter::<ClientSubnet>().next() {
+        None => Ok(None),
+        Some(Ok(subnet)) if subnet.scope_prefix_len() == 0 => Ok(Some(subnet)),
+        Some(_) if options.iter().flatten().any(is_nobody) => Ok(None),
+        Some(_) => Err(OptRcode::FORMERR),
+    }
 }

@@ -5,6 +5,7 @@ mod hostile;
 mod queries;
 mod recorded;
 mod replies;
+mod tricks;
 mod versions;
 
 use hickory_proto::{

@@ -75,7 +75,8 @@ fn a_configuration_of_consul_is_taken_with_one_warning() {
  "check_update_interval": "5m",
  "limits": {"kv_max_value_size": 1000},
  "dns_config": {"node_ttl": "10s", "service_ttl": {"Web": "5s", "*": "1s"}, "enable_truncate": false,
-   "recursor_strategy": "random", "soa": {"min_ttl": 60}, "a_record_limit": 3}
+   "recursor_strategy": "random", "soa": {"min_ttl": 60}, "a_record_limit": 3,
+   "response_rate_limit": 50, "max_udp_bytes": 1232}
 }"#,
     );
     assert_eq!((&*agent.node_name, &*agent.datacenter), ("wire-node", "dc1"));
@@ -92,6 +93,7 @@ fn a_configuration_of_consul_is_taken_with_one_warning() {
     let dns = agent.dns_settings;
     assert_eq!((dns.node_ttl, dns.service_ttl["web"]), (Duration::from_secs(10), Duration::from_secs(5)));
     assert_eq!((dns.truncate, dns.random_recursor, dns.a_record_limit), (false, true, 3));
+    assert_eq!((dns.response_rate_limit, dns.max_udp_bytes), (50, 1232));
     assert_eq!((dns.soa.min_ttl, dns.soa.retry), (Duration::from_mins(1), Duration::from_mins(10)));
     assert_eq!(
         agent.warnings,

@@ -1,6 +1,7 @@
 //! A started agent asked over its DNS sockets.
 
 mod forwarding;
+mod hostile;
 mod live;
 mod recorded;
 

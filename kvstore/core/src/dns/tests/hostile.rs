@@ -1,6 +1,9 @@
 //! Packets that nobody would send who means well: no panic, and a reply others can read or none.
 
-use super::*;
+use super::{
+    super::{cut, may_answer},
+    *,
+};
 use crate::shuffle::Shuffle;
 
 const ROWS: &str = "node a 10.0.0.1 rack=r1, web :80 passing @a #v1 team=b, web x.service.consul:81 passing @a, \
@@ -101,43 +104,102 @@ fn noise_is_answered_or_dropped() {
     }
 }
 
+/// What comes back for a packet: `dropped`, or the code of the reply, once that is found in order.
+fn reaction(packet: &[u8], by: Transport, state: &State, zone: &Zone) -> String {
+    let mut out = Vec::new();
+    if !matches!(respond(packet, &asked(by), state, zone, &mut out), Reaction::Reply) {
+        return "dropped".into();
+    }
+    assert_eq!(out[..2], packet[..2], "the id");
+    assert_eq!(out[2] & 0xf9, 0x80 | packet[2] & 0x79, "a reply of the same opcode and RD, not cut");
+    assert_eq!(out[3] & 0x70, packet[3] & 0x10, "nothing but CD is echoed of the other flags");
+    domain::base::Message::from_octets(&out[..]).unwrap().opt_rcode().to_string()
+}
+
 #[test]
-fn known_tricks() {
-    let state = catalog(ROWS);
-    let zone = Zone::new(config()).unwrap();
-    let header = |counts: [u16; 4]| {
-        let mut packet = vec![0x12, 0x34, 1, 0];
-        packet.extend(counts.iter().flat_map(|n| n.to_be_bytes()));
-        packet
-    };
-    let ask = [0, 1, 0, 1];
-    let with = |counts, rest: &[&[u8]]| {
-        let mut packet = header(counts);
-        packet.extend(rest.concat());
-        packet
-    };
-    let longest = [&[63; 64][..], &[63; 64], &[63; 64], &[61; 62], &[0]].concat();
-    let too_long = [&[63; 64][..], &[63; 64], &[63; 64], &[62; 63], &[0]].concat();
-    let opt = [0, 0, 41, 16, 0, 0, 0, 0, 0, 0, 0];
-    let (formerr, nxdomain, refused) = (Some(1), Some(3), Some(5));
-    for (what, packet, want) in [
-        ("nothing", Vec::new(), None),
-        ("half a header", header([1, 0, 0, 0])[..11].to_vec(), None),
-        ("a header alone", header([1, 0, 0, 0]), formerr),
-        ("a name that points at itself", with([1, 0, 0, 0], &[&[0xc0, 12], &ask]), formerr),
-        ("a name that points ahead", with([1, 0, 0, 0], &[&[0xc0, 20], &ask, &[0; 8]]), formerr),
-        ("a label type of old", with([1, 0, 0, 0], &[&[0x41, 0], &ask]), formerr),
-        ("a name of 255 bytes", with([1, 0, 0, 0], &[&longest, &ask]), refused),
-        ("a name of 256 bytes", with([1, 0, 0, 0], &[&too_long, &ask]), formerr),
-        ("two OPT records", with([1, 0, 0, 2], &[b"\x06consul\0", &ask, &opt, &opt]), formerr),
-        ("a record too few", with([1, 0, 0, 1], &[b"\x06consul\0", &ask]), formerr),
-        ("a name with a zero byte", with([1, 0, 0, 0], &[b"\x01\0\x07service\x06consul\0", &ask]), nxdomain),
-        ("65535 records announced", with([1, 65535, 65535, 65535], &[b"\x06consul\0", &ask]), formerr),
-    ] {
+fn tricks_are_answered_by_the_rules() {
+    let (state, zone) = (catalog(ROWS), Zone::new(config()).unwrap());
+    for (what, packet, want) in tricks::tricks() {
         survives(&packet, &state, &zone, what);
+        for by in [Transport::Udp, Transport::Tcp] {
+            assert_eq!(reaction(&packet, by, &state, &zone), want, "{what} over {by:?}");
+        }
+    }
+}
+
+#[test]
+fn a_question_that_is_cut_anywhere_is_told_so() {
+    let (state, zone) = (catalog(ROWS), Zone::new(config()).unwrap());
+    for packet in seeds() {
+        for end in 0..packet.len() {
+            let want = if end < 12 { "dropped" } else { "FORMERR" };
+            assert_eq!(reaction(&packet[..end], Transport::Udp, &state, &zone), want, "{end} bytes of {packet:02x?}");
+        }
+    }
+}
+
+#[test]
+fn ports_that_answer_anything_are_not_answered() {
+    assert!([0, 7, 13, 17, 19, 37].iter().all(|port| !may_answer(*port)));
+    assert!([1, 53, 123, 1024, 65535].iter().all(|port| may_answer(*port)));
+}
+
+/// Everything that a zone of many rows has, by every type, in the catalog below.
+fn everything() -> Vec<String> {
+    let names = ["consul", "big.service.consul", "_services._dns-sd._udp.service.consul", "a.node.consul", "no.consul"];
+    let types = ["A", "AAAA", "SRV", "TXT", "PTR", "ANY", "SOA", "NS", "MX"];
+    names.iter().flat_map(|name| types.map(|qtype| format!("{name}. {qtype}"))).collect()
+}
+
+fn big() -> State {
+    let meta = |i: usize| format!("key{i}={}", "x".repeat(100));
+    let node = format!("node a 10.0.0.1 {}", (0..60).map(meta).collect::<Vec<_>>().join(" "));
+    let big = (0..300).map(|i| format!("big 10.1.{}.{}:{i} passing n={i}-{}", i / 250, i % 250, "y".repeat(60)));
+    let others = (0..300).map(|i| format!("some-long-name-of-a-service-{i} :1 passing @a"));
+    catalog(&[node].into_iter().chain(big).chain(others).collect::<Vec<_>>().join(","))
+}
+
+/// How much longer than its packet a reply over UDP may be, for whoever fakes the asker.
+#[test]
+fn replies_over_udp_are_bounded_whatever_is_asked() {
+    let (state, zone) = (big(), Zone::new(config()).unwrap());
+    let (mut worst, mut worst_cut) = ([0.0_f64; 3], 0.0_f64);
+    for text in everything() {
+        for offered in [None, Some(0), Some(1232), Some(4096), Some(65535)] {
+            let message = offered.map_or_else(|| question(&text), |bytes| with_edns(question(&text), bytes));
+            let packet = message.to_vec().unwrap();
+            let mut out = Vec::new();
+            respond(&packet, &asked(Transport::Udp), &state, &zone, &mut out);
+            let plain = offered.is_none_or(|bytes| bytes < 512) || text.ends_with("ANY");
+            let most = if plain { 512 } else { usize::from(offered.unwrap_or(0)).min(4096) };
+            assert!(out.len() <= most, "{text}, {offered:?}: {} bytes", out.len());
+            let kind = if text.ends_with("ANY") { 2 } else { usize::from(offered.is_some()) };
+            worst[kind] = worst[kind].max(factor(&out, &packet));
+
+            assert!(matches!(cut(&packet, &zone, &mut out), Reaction::Reply));
+            let reply = Message::from_vec(&out).expect("readable");
+            assert!(reply.metadata.truncation && reply.answers.is_empty() && reply.queries == message.queries);
+            assert_eq!((reply.metadata.id, reply.edns.is_some()), (message.metadata.id, offered.is_some()));
+            worst_cut = worst_cut.max(factor(&out, &packet));
+        }
+    }
+    println!("worst: plain {:.1}, EDNS {:.1}, ANY {:.1}, limited {worst_cut:.1}", worst[0], worst[1], worst[2]);
+    assert!(worst[0] <= 22.0 && worst[1] <= 118.0 && worst[2] <= 22.0, "{worst:?}");
+    assert!(worst_cut <= 1.0, "who is limited gets no more than was sent");
+}
+
+#[allow(clippy::cast_precision_loss)] // both are short
+fn factor(reply: &[u8], packet: &[u8]) -> f64 {
+    reply.len() as f64 / packet.len() as f64
+}
+
+#[test]
+fn what_cannot_be_answered_is_not_cut_either() {
+    let zone = Zone::new(config()).unwrap();
+    for (what, packet, want) in tricks::tricks() {
         let mut out = Vec::new();
-        let reaction = respond(&packet, &asked(Transport::Udp), &state, &zone, &mut out);
-        let code = matches!(reaction, Reaction::Reply).then(|| out[3] & 15);
-        assert_eq!(code, want, "{what}");
+        let reaction = cut(&packet, &zone, &mut out);
+        assert_eq!(matches!(reaction, Reaction::Ignore), want == "dropped", "{what}");
+        assert!(out.len() <= packet.len(), "{what}: {} bytes for {}", out.len(), packet.len());
     }
 }
