@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 #     run.sh [SECONDS [TARGET...]]
 #
-# Fuzzes each target for SECONDS (600 unless given), prints executions and edges, and at last shows that a planted bug is
-# found. Ends with an error if one of the targets finds something, or the planted bug is not found.
+# Fuzzes each target for SECONDS (600 unless given), prints executions and edges, and at last shows that planted bugs
+# are found. Ends with an error if one of the targets finds something, or a planted bug is not found.
 set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${1:-600}
@@ -34,18 +34,22 @@ for target in "${targets[@]}"; do
     [ "$end" = 'nothing found' ] || tail -40 "$log"
 done
 
-fuzz build --features planted row >/dev/null 2>&1
-log=$work/planted.log
-mkdir -p "$work/planted" && rm -f "$work"/planted/*
-FUZZ_SEEDS=$work/planted "$(bin row)" >/dev/null 2>&1
-if "$(bin row)" -max_total_time=300 -print_final_stats=1 "-artifact_prefix=$work/planted-" "$work/planted" >"$log" 2>&1; then
-    echo 'planted    NOT found in five minutes: this fuzzing finds nothing'
-    failed=1
-elif grep -q 'the planted bug' "$log"; then
-    printf '%-10s %12s executions  found, as it should be\n' planted "$(sed -n 's/stat::number_of_executed_units: *//p' "$log")"
-else
-    echo 'planted    something else was found:'
-    tail -40 "$log"
-    failed=1
-fi
+for target in row dns; do
+    fuzz build --features planted "$target" >/dev/null 2>&1
+    log=$work/planted-$target.log
+    corpus=$work/planted-$target
+    mkdir -p "$corpus" && rm -f "$corpus"/*
+    FUZZ_SEEDS=$corpus "$(bin "$target")" >/dev/null 2>&1
+    if "$(bin "$target")" -max_total_time=300 -print_final_stats=1 "-artifact_prefix=$corpus-" "$corpus" >"$log" 2>&1; then
+        echo "planted    NOT found in five minutes: fuzzing $target finds nothing"
+        failed=1
+    elif grep -q 'the planted bug' "$log"; then
+        runs=$(sed -n 's/stat::number_of_executed_units: *//p' "$log")
+        printf '%-10s %12s executions  found in %s, as it should be\n' planted "$runs" "$target"
+    else
+        echo "planted    something else was found in $target:"
+        tail -40 "$log"
+        failed=1
+    fi
+done
 exit $failed

@@ -25,6 +25,27 @@ pub fn recordings() -> Vec<serde_json::Value> {
     files.map(|file| serde_json::from_slice(&std::fs::read(file).unwrap()).expect("a recording is JSON")).collect()
 }
 
+/// Names and types that were asked of a genuine Consul over DNS.
+pub fn dns_recordings() -> Vec<(String, u16)> {
+    const TYPES: [(&str, u16); 10] = [
+        ("A", 1),
+        ("NS", 2),
+        ("CNAME", 5),
+        ("SOA", 6),
+        ("PTR", 12),
+        ("MX", 15),
+        ("TXT", 16),
+        ("AAAA", 28),
+        ("SRV", 33),
+        ("ANY", 255),
+    ];
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/consul/dns.json");
+    let recorded: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).expect("it is JSON");
+    let number = |name: &str| TYPES.iter().find(|(known, _)| *known == name).map_or(0, |(_, number)| *number);
+    let queries = recorded["queries"].as_array().expect("a list of questions").iter();
+    queries.map(|query| (query["name"].as_str().unwrap().to_owned(), number(query["type"].as_str().unwrap()))).collect()
+}
+
 /// Rows of every table, as they are stored.
 pub const ROWS: &[(&str, &str)] = &[
     (
