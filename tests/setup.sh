@@ -15,12 +15,14 @@ NEEDS=(
     curl=curl
     dig=bind9-dnsutils
     dnsmasq=dnsmasq-base
+    dnsperf=dnsperf
     docker=docker.io
     dockerd=docker.io
     etcd=etcd-server
     haproxy=haproxy
     ip=iproute2
     iptables=iptables
+    knotd=knot
     musl-gcc=musl-tools
     nginx=nginx
     node=nodejs
@@ -71,7 +73,7 @@ install_quietly() {
     fi
     "${apt[@]}" install -y --no-install-recommends "$@" </dev/null >/dev/null
     local unit
-    for unit in nginx haproxy etcd unbound; do
+    for unit in nginx haproxy etcd unbound knot; do
         if [[ " $* " == *" $unit"[\ -]* ]]; then systemctl --quiet disable "$unit" 2>/dev/null || true; fi
     done
 }

@@ -18,9 +18,15 @@ pub(crate) const WIDE: &str = "wide";
 pub(crate) const SERVICES: usize = SMALL_SERVICES + 3;
 pub(crate) const INSTANCES: usize = SMALL_SERVICES * 3 + 100 + 2 + 1;
 
+/// The services with 3 instances.
+pub(crate) fn small_services() -> impl Iterator<Item = String> {
+    (0..SMALL_SERVICES).map(|n| format!("service-{n:04}"))
+}
+
 /// Every instance: its service, its number there, and the number of its host.
-fn instances() -> impl Iterator<Item = (String, usize, usize)> {
-    let small = (0..SMALL_SERVICES).flat_map(|n| (0..3).map(move |i| (format!("service-{n:04}"), i, n + i * 37)));
+pub(crate) fn instances() -> impl Iterator<Item = (String, usize, usize)> {
+    let small = small_services().enumerate();
+    let small = small.flat_map(|(n, service)| (0..3).map(move |i| (service.clone(), i, n + i * 37)));
     let others = [(WIDE, 100), ("pair", 2)].into_iter();
     let others = others.flat_map(|(service, count)| (0..count).map(move |i| (service.to_owned(), i, i)));
     small.chain(others).map(|(service, i, host)| (service, i, host % HOSTS))

@@ -17,7 +17,7 @@ use kvstore_client::{
     Client, GoDuration,
     types::{CheckRegistration, ServiceRegistration},
 };
-use nix::unistd::{Pid, SysconfVar, sysconf};
+use nix::unistd::Pid;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -27,6 +27,7 @@ use tokio::{
 };
 
 use crate::{
+    cpu,
     figures::Row,
     peers,
     wire::{self, Wire},
@@ -97,19 +98,9 @@ async fn measure(pid: Pid, server: &Server) -> Measured {
 
 /// What of a core a process uses in the next `time`, in percent.
 async fn cpu_of(pid: Pid, time: Duration) -> f64 {
-    let (before, start) = (cpu(pid), Instant::now());
+    let (before, start) = (cpu::of(pid), Instant::now());
     sleep(time).await;
-    cpu(pid).saturating_sub(before).as_secs_f64() / start.elapsed().as_secs_f64() * 100.0
-}
-
-/// In its own code and in the kernel's.
-fn cpu(pid: Pid) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
-    // The name before that may hold anything. utime and stime are the 14th and 15th of all fields.
-    let after_name = stat.rsplit_once(')').expect("the name is in parentheses").1;
-    let ticks = after_name.split_whitespace().skip(11).take(2).map(|field| field.parse::<u64>().expect("a number"));
-    let a_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().and_then(|ticks| u64::try_from(ticks).ok());
-    Duration::from_millis(ticks.sum::<u64>() * 1000 / a_second.expect("the kernel tells it"))
+    cpu::of(pid).saturating_sub(before).as_secs_f64() / start.elapsed().as_secs_f64() * 100.0
 }
 
 async fn register(client: &Client, address: SocketAddr) {

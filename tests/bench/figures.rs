@@ -72,6 +72,11 @@ impl Row {
         Self { what, found: format!("{ratio:.2} of {of}"), bound }
     }
 
+    /// How many there were of something that there should be none of.
+    pub(crate) fn none(what: &'static str, found: usize) -> Self {
+        Self { what, found: found.to_string(), bound: Some(("none".into(), found == 0)) }
+    }
+
     /// Of something, so many a second.
     pub(crate) fn rate(what: &'static str, rate: f64) -> Self {
         Self::told(what, &format!("{rate:.0}"))

@@ -55,11 +55,7 @@ pub(crate) async fn answered() -> Vec<Row> {
         Row::at_most("5,000 blocking queries answered, p99", ratio, "bare writes to as many sockets", LIMIT),
         Row::told("  kvstore, change sent -> p99 answered", &ours.into_iter().collect::<Times>()),
         Row::told("  bare writes of the same bytes, p99", &bare.into_iter().collect::<Times>()),
-        Row {
-            what: "  woken by a change of another service",
-            found: woken.to_string(),
-            bound: Some(("none".into(), woken == 0)),
-        },
+        Row::none("  woken by a change of another service", woken),
         Row::told("  memory that each of them takes", &format!("{kib_each:.1} KiB")),
     ]
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! bench [FIGURE]...
+//! bench echo PORT BYTES      what `dns` starts to compare with
 //! ```
 //!
 //! Without a figure, all of them, one after the other and each alone. Exits with 1 if a bound is missed, and with 2 if
@@ -10,10 +11,13 @@
 mod catalog;
 mod change;
 mod checks;
+mod cpu;
+mod dns;
 mod figures;
 mod floor;
 mod herd;
 mod memory;
+mod metrics;
 mod peers;
 mod reads;
 mod reference;
@@ -102,6 +106,13 @@ const FIGURES: &[Figure] = &[
         measure: || Box::pin(herd::answered()),
     },
     Figure {
+        name: "dns",
+        what: "replies to DNS questions, dnsmasq, Knot DNS, and a bare echo",
+        programs: &["dig", "dnsmasq", "dnsperf", "knotd"],
+        docker: false,
+        measure: || Box::pin(dns::answered()),
+    },
+    Figure {
         name: "memory",
         what: "resident memory",
         programs: &[],
@@ -119,6 +130,10 @@ const FIGURES: &[Figure] = &[
 
 fn main() -> ExitCode {
     let names: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(error) = dns::echo::asked_for(&names) {
+        eprintln!("bench: the echo ends: {error}");
+        return ExitCode::FAILURE;
+    }
     let chosen = match chosen(&names) {
         Ok(chosen) => chosen,
         Err(why) => {

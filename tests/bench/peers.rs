@@ -27,7 +27,7 @@ pub(crate) fn dir() -> TempDir {
 }
 
 /// The template `name`, with words put in, beside what it is about.
-fn configured(name: &str, dir: &TempDir, words: &[(&str, String)]) -> PathBuf {
+pub(crate) fn configured(name: &str, dir: &TempDir, words: &[(&str, String)]) -> PathBuf {
     let template = fs::read_to_string(file(name)).expect("it is in the repository");
     let text = words.iter().fold(template, |text, (word, value)| text.replace(word, value));
     let path = dir.path().join(name);

@@ -2,11 +2,11 @@
 
 use std::cell::{Cell, RefCell};
 
-use flotilla_tests::{registry::Registry, web};
+use flotilla_tests::registry::Registry;
 
 use crate::{
     figures::{Row, Times},
-    floor,
+    floor, metrics,
     peers::{self, Etcd, Nginx},
     wrk::{self, CONNECTIONS, Rates},
 };
@@ -81,13 +81,8 @@ struct Batches {
 
 impl Batches {
     async fn read(registry: &Registry) -> Self {
-        let url = format!("{}/v1/agent/metrics?format=prometheus", registry.url());
-        let text = web::get(&url).await.unwrap_or_else(|e| panic!("{e}"));
-        let number = |name: &str| {
-            let found = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-            found.unwrap_or_else(|| panic!("no {name} in {text}"))
-        };
-        Self { count: number("kvstore_store_batch_count "), commands: number("kvstore_store_batch_sum ") }
+        let count = metrics::of(registry, "kvstore_store_batch_count").await;
+        Self { count, commands: metrics::of(registry, "kvstore_store_batch_sum").await }
     }
 
     fn mean_since(&self, before: &Self) -> f64 {
