@@ -37,12 +37,21 @@ struct Upstream {
     asked: Arc<AtomicUsize>,
 }
 
+/// A port that is free over TCP and UDP alike: what the system gives for one may be somebody's over the other.
+fn one_port() -> (std::net::TcpListener, UdpSocket) {
+    let attempt = || {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").ok()?;
+        let socket = UdpSocket::bind(listener.local_addr().ok()?).ok()?;
+        Some((listener, socket))
+    };
+    (0..100).find_map(|_| attempt()).expect("one of a hundred ports is free")
+}
+
 /// Answers as `reply` fills in; the bool says whether the question came over TCP.
 fn upstream(reply: impl Fn(&mut Message, bool) + Send + Sync + 'static) -> Upstream {
     let (reply, asked) = (Arc::new(reply), Arc::new(AtomicUsize::new(0)));
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (listener, socket) = one_port();
     let address = listener.local_addr().unwrap();
-    let socket = UdpSocket::bind(address).unwrap();
     for std in [listener.set_nonblocking(true), socket.set_nonblocking(true)] {
         std.unwrap();
     }
