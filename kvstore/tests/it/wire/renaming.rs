@@ -3,7 +3,7 @@
 //! What was recorded is so the model of what must come: where a name was, its new name must be, and no other. The new
 //! names have in them what names may have and paths, JSON and listings give a meaning to.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rand::{RngExt as _, rngs::StdRng};
@@ -33,7 +33,7 @@ pub(crate) struct Renaming {
 
 impl Renaming {
     pub(crate) fn random(rng: &mut StdRng) -> Self {
-        let mut taken = BTreeSet::new();
+        let mut taken: Vec<String> = Vec::new();
         let mut names = HashMap::new();
         for (recorded, letters) in PLAIN.iter().map(|n| (n, "abcxyz019")).chain(FREE.iter().map(|n| (n, LETTERS))) {
             let letters: Vec<char> = letters.chars().collect();
@@ -42,7 +42,10 @@ impl Renaming {
                 let rest = (0..length).map(|_| letters[rng.random_range(0..letters.len())]);
                 // A letter first: identifiers in filters begin with one, and tags that begin with `!` mean others.
                 let name: String = std::iter::once('n').chain(rest).collect();
-                if taken.insert(name.clone()) {
+                // One that begins another would be found, and deleted, with it as the recorded ones were not.
+                let begins = |other: &String| other.starts_with(&name) || name.starts_with(other);
+                if !taken.iter().any(begins) {
+                    taken.push(name.clone());
                     break name;
                 }
             };
