@@ -16,6 +16,7 @@ pub struct Answer {
 fn client() -> &'static Client {
     static CLIENT: OnceLock<Client> = OnceLock::new();
     CLIENT.get_or_init(|| {
+        kvstore_client::choose_crypto();
         let builder = Client::builder().pool_max_idle_per_host(0).timeout(Duration::from_secs(5)).no_proxy();
         builder.build().expect("no part of it can fail")
     })

@@ -23,7 +23,7 @@ pub use lists::Select;
 pub use query::ExecuteQuery;
 
 use crate::{
-    Error, GoDuration,
+    Error, GoDuration, choose_crypto,
     types::{
         AgentCheck, AgentService, CatalogDeregistration, CatalogNode, CatalogRegistration, CatalogService,
         CatalogServices, CheckRegistration, CheckUpdate, HealthCheck, KvEntry, Node, ServiceEntry, ServiceRegistration,
@@ -217,6 +217,7 @@ impl Client {
     /// # Errors
     /// [`Error::Address`] for the first address that cannot be used.
     pub fn new(config: &ClientConfig) -> Result<Self, Error> {
+        choose_crypto();
         let servers = config.addresses.iter().map(|a| Server::new(a)).collect::<Result<Vec<_>, _>>()?;
         if servers.is_empty() {
             return Err(Error::Address { address: String::new(), why: "no address given".into() });

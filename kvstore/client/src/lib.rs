@@ -8,6 +8,7 @@ mod causes;
 mod client;
 mod duration;
 mod error;
+mod tls;
 pub mod types;
 mod watch;
 
@@ -15,4 +16,5 @@ pub use causes::{causes, with_causes};
 pub use client::{Client, ClientConfig, Download, ExecuteQuery, KvPut, Read, Select, Wait};
 pub use duration::{GoDuration, ParseDurationError};
 pub use error::Error;
+pub use tls::choose_crypto;
 pub use watch::{Backoff, Watch};

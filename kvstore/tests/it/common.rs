@@ -50,6 +50,7 @@ impl Agent {
     }
 
     async fn in_surroundings(surroundings: Surroundings, settings: config::Agent) -> Self {
+        kvstore_client::choose_crypto();
         let shutdown = CancellationToken::new();
         let running = server::start_in(surroundings, settings, shutdown.clone()).await.unwrap();
         let address = running.http.iter().find(|a| matches!(a, HttpAddr::Tcp(_))).expect("an address over TCP");

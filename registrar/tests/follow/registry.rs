@@ -16,6 +16,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use kvstore::config;
+use kvstore_client::choose_crypto;
 use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
@@ -65,6 +66,7 @@ impl Registry {
     }
 
     fn with(strict: bool) -> Self {
+        choose_crypto();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let inside = runtime();
         let shared = Shared { agent: Mutex::new(agent(&inside, strict)), seen: Mutex::default() };

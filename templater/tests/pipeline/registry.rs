@@ -16,6 +16,7 @@ pub(crate) struct Registry {
 
 impl Registry {
     pub(crate) async fn start() -> Self {
+        kvstore_client::choose_crypto();
         let address = HttpAddr::Tcp("127.0.0.1:0".parse().unwrap());
         let mut registry = Self { address, running: None, client: reqwest::Client::new() };
         registry.serve().await;
