@@ -1,15 +1,17 @@
-//! Keeps every row in two files of the data directory: the tables of redb, and a journal of what they lack.
+//! Keeps every row in files of the data directory: the tables of redb, and two journals of what they lack.
 //!
-//! A batch is one record of the journal and one fsync. When the journal is full, the tables take what it has in one
-//! transaction, and it begins again. Lazy batches wait in memory for the next one that is not. To start is to read the
-//! tables and what the journal has beyond them; after a clean stop that is nothing.
+//! A batch is one record of a journal and one fsync. When the journal is full, the tables take what it has in one
+//! transaction, on a thread of their own, while the other journal is written. Lazy batches wait in memory for the next one
+//! that is not. To start is to read the tables and what the journals have beyond them; after a clean stop that is nothing.
 //!
-//! After a failed write nobody knows what the disk has of it. So it is not built upon: the next batch begins another run
-//! of the journal, and the tables, which take only what was in the journal before, are read anew from the disk if it was
-//! they that failed. Nothing is to be undone anywhere.
+//! After a failed write nobody knows what the disk has of it. So it is not built upon: before the next batch the tables
+//! take all that was acknowledged, and name a new run. The tables take only what was in a journal before, and are read
+//! anew from the disk if it was they that failed. Nothing is to be undone anywhere.
 
 use std::{
     path::Path,
+    sync::Arc,
+    thread::{Builder, JoinHandle},
     time::{Duration, Instant},
 };
 
@@ -19,7 +21,7 @@ use super::{
     Commit, Conflict, Engine, EngineError, Loaded, Proposal,
     delta::Delta,
     file::{DataDir, Disk},
-    journal::{self, Journal},
+    journal::{self, Journals},
     tables::{Cause, Meta, Tables},
 };
 
@@ -32,7 +34,7 @@ const MAX_WAITING: usize = 4096;
 /// What tests have smaller.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// What a new journal holds. The more, the longer writes wait while the tables take it, and the fewer do.
+    /// What a new journal holds. The more, the fewer pages the tables write for it all, and the more memory it takes.
     pub(super) journal_bytes: usize,
     /// From one attempt to write again after a failed one to the next: it may have to read the whole file.
     pub(super) pause: Duration,
@@ -45,21 +47,33 @@ pub struct Embedded {
     disk: Box<dyn Disk>,
     limits: Limits,
     /// None from a failed write to them until they could be opened again.
-    tables: Option<Tables>,
-    /// As the tables have it.
+    tables: Option<Arc<Tables>>,
+    /// As the tables have it, apart from what they are taking.
     meta: Meta,
-    /// None until the tables have named the run that it writes.
-    journal: Option<Journal>,
+    /// The last run that may have a record.
+    run: u64,
+    /// None until the tables have named the run that is written.
+    journals: Option<Journals>,
     index: Index,
     /// No index above this one is given out without a write.
     reserved: Index,
-    /// In the journal and not in the tables.
+    /// In a journal, and not in the tables nor on its way there.
     journaled: Delta,
+    moving: Option<Moving>,
     /// In memory alone.
     waiting: Delta,
     commits: Vec<Commit>,
     /// When writing failed, and how; none once it succeeded.
     failed: Option<(Instant, String)>,
+}
+
+/// A full journal that the tables are taking.
+struct Moving {
+    delta: Arc<Delta>,
+    /// As the tables have it then.
+    meta: Meta,
+    /// Tells whether they have; none if the system had no thread for it.
+    thread: Option<JoinHandle<bool>>,
 }
 
 impl std::fmt::Debug for Embedded {
@@ -86,12 +100,14 @@ impl Embedded {
         Ok(Self {
             disk,
             limits,
-            tables: Some(tables),
+            tables: Some(Arc::new(tables)),
             meta,
-            journal: None,
+            run: meta.run.max(found.run),
+            journals: None,
             index,
             reserved: index,
             journaled: found.delta,
+            moving: None,
             waiting: Delta::default(),
             commits: Vec::new(),
             failed: None,
@@ -133,37 +149,82 @@ impl Embedded {
         self.waiting.encode(&mut text);
         delta.encode(&mut text);
         // Gone from here until all has succeeded.
-        let mut journal = match self.journal.take() {
-            Some(journal) if journal.has_room(&text) => journal,
-            Some(journal) => self.begin_run(journal)?,
-            None => {
-                let journal = Journal::open_or_create(&*self.disk, self.meta.store, self.limits.journal_bytes)?;
-                self.begin_run(journal)?
-            }
+        let mut journals = match self.journals.take() {
+            Some(journals) if journals.has_room(&text) => journals,
+            Some(journals) => self.turn(journals)?,
+            None => self.begin()?,
         };
-        journal.append(reserved, &text)?;
-        self.journal = Some(journal);
+        journals.append(reserved, &text)?;
+        self.journals = Some(journals);
         Ok(())
     }
 
-    /// Has the tables take what is in `journal`, which then begins again.
-    fn begin_run(&mut self, mut journal: Journal) -> Result<Journal, Cause> {
-        let run = self.meta.run + 1;
-        self.move_to_tables(Meta { index: self.reserved, run, unfinished: true, ..self.meta })?;
-        journal.begin(run)?;
-        Ok(journal)
+    /// The first run since the start or a failed write.
+    fn begin(&mut self) -> Result<Journals, Cause> {
+        self.settle();
+        let mut journals = Journals::open_or_create(&*self.disk, self.meta.store, self.limits.journal_bytes)?;
+        self.move_now(self.next_meta())?;
+        journals.begin(self.run)?;
+        Ok(journals)
     }
 
-    fn move_to_tables(&mut self, meta: Meta) -> Result<(), Cause> {
+    /// Turns from the journal that is full to the other, once the tables have that one's content.
+    fn turn(&mut self, mut journals: Journals) -> Result<Journals, Cause> {
+        if self.settle() {
+            self.start_moving();
+            journals.go_on_with(self.run)?;
+        } else {
+            self.move_now(self.next_meta())?;
+            journals.begin(self.run)?;
+        }
+        Ok(journals)
+    }
+
+    fn next_meta(&self) -> Meta {
+        Meta { index: self.reserved, run: self.run + 1, unfinished: true, ..self.meta }
+    }
+
+    /// Has the tables take what is in the journals, and waits for it.
+    fn move_now(&mut self, meta: Meta) -> Result<(), Cause> {
         let tables = match self.tables.take() {
             Some(tables) => tables,
-            None => Tables::reopen(&*self.disk)?,
+            None => Arc::new(Tables::reopen(&*self.disk)?),
         };
         tables.take(&self.journaled, meta)?;
         self.tables = Some(tables);
-        self.meta = meta;
+        (self.run, self.meta) = (meta.run, meta);
         self.journaled = Delta::default();
         Ok(())
+    }
+
+    /// Has them take it while we go on. [`Embedded::settle`] comes before the next time.
+    fn start_moving(&mut self) {
+        let meta = self.next_meta();
+        self.run = meta.run;
+        let delta = Arc::new(std::mem::take(&mut self.journaled));
+        let (tables, taken, path) = (self.tables.clone(), delta.clone(), self.path());
+        let work = move || {
+            let done = tables.map_or_else(|| Err("they are closed".into()), |tables| tables.take(&taken, meta));
+            if let Err(cause) = &done {
+                tracing::warn!(path, %cause, "the store's journal could not be emptied; it is tried again when the other is full");
+            }
+            done.is_ok()
+        };
+        let thread = Builder::new().name("journal".into()).spawn(work).ok();
+        self.moving = Some(Moving { delta, meta, thread });
+    }
+
+    /// Waits until the tables have taken what they were taking; whether they lack nothing but the current run.
+    fn settle(&mut self) -> bool {
+        let Some(Moving { delta, meta, thread }) = self.moving.take() else { return self.tables.is_some() };
+        if thread.is_some_and(|thread| thread.join().unwrap_or(false)) {
+            self.meta = meta;
+            return true;
+        }
+        self.tables = None;
+        let later = std::mem::replace(&mut self.journaled, Arc::unwrap_or_clone(delta));
+        self.journaled.extend(later);
+        false
     }
 }
 
@@ -203,12 +264,13 @@ impl Engine for Embedded {
 impl Drop for Embedded {
     /// Moves everything to the tables, and gives back the indexes that were reserved and not used.
     fn drop(&mut self) {
-        let clean = Meta { index: self.index, run: self.meta.run + 1, unfinished: false, ..self.meta };
+        self.settle();
         if !self.meta.unfinished && self.index == self.meta.index {
             return;
         }
         self.journaled.extend(std::mem::take(&mut self.waiting));
-        if let Err(cause) = self.move_to_tables(clean) {
+        let clean = Meta { index: self.index, unfinished: false, ..self.next_meta() };
+        if let Err(cause) = self.move_now(clean) {
             tracing::warn!(path = self.path(), %cause, "the latest results of checks could not be stored");
         }
     }

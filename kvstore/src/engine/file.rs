@@ -18,8 +18,9 @@ use super::EngineError;
 pub(super) enum Part {
     /// All rows, as redb has them.
     Tables,
-    /// What the tables lack.
-    Journal,
+    /// What the tables lack: the journal of the runs with an even number, and that of the odd ones.
+    EvenJournal,
+    OddJournal,
 }
 
 impl Part {
@@ -27,7 +28,8 @@ impl Part {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Tables => "registry.redb",
-            Self::Journal => "registry.journal",
+            Self::EvenJournal => "registry.journal.0",
+            Self::OddJournal => "registry.journal.1",
         }
     }
 
@@ -41,7 +43,7 @@ impl Part {
 /// again after a disk error, and nobody may come in between.
 const LOCK: &str = "lock";
 
-/// Where the engine keeps its two files.
+/// Where the engine keeps its files.
 pub(super) trait Disk: Send {
     /// The name of the tables' file, for messages.
     fn path(&self) -> &Path;
@@ -53,7 +55,7 @@ pub(super) trait Disk: Send {
     fn create(&self, builder: &Builder) -> Result<Database, DatabaseError>;
 
     /// An empty journal, likewise.
-    fn create_journal(&self) -> io::Result<Box<dyn StorageBackend>>;
+    fn create_journal(&self, part: Part) -> io::Result<Box<dyn StorageBackend>>;
 
     /// Puts what was created into place, so that a power cut does not undo it.
     fn publish(&self, part: Part) -> io::Result<()>;
@@ -61,8 +63,8 @@ pub(super) trait Disk: Send {
     /// The tables, as the disk has them: what an earlier failed write left in the page cache alone is not seen.
     fn open(&self, builder: &Builder) -> Result<Database, DatabaseError>;
 
-    /// The journal, likewise.
-    fn open_journal(&self) -> io::Result<Box<dyn StorageBackend>>;
+    /// A journal, likewise.
+    fn open_journal(&self, part: Part) -> io::Result<Box<dyn StorageBackend>>;
 }
 
 /// A directory that this process alone uses.
@@ -126,8 +128,8 @@ impl Disk for DataDir {
         builder.create_file(self.draft(Part::Tables)?)
     }
 
-    fn create_journal(&self) -> io::Result<Box<dyn StorageBackend>> {
-        plain(self.draft(Part::Journal)?)
+    fn create_journal(&self, part: Part) -> io::Result<Box<dyn StorageBackend>> {
+        plain(self.draft(part)?)
     }
 
     fn publish(&self, part: Part) -> io::Result<()> {
@@ -139,8 +141,8 @@ impl Disk for DataDir {
         builder.create_file(self.file(Part::Tables)?)
     }
 
-    fn open_journal(&self) -> io::Result<Box<dyn StorageBackend>> {
-        plain(self.file(Part::Journal)?)
+    fn open_journal(&self, part: Part) -> io::Result<Box<dyn StorageBackend>> {
+        plain(self.file(part)?)
     }
 }
 

@@ -27,8 +27,8 @@ const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
 /// In [`META`]: how the rest is to be read.
 const FORMAT: &str = "format";
 
-/// The format written, and the newest that is understood. The first one knew no journal.
-const CURRENT_FORMAT: u64 = 2;
+/// The format written, and the one that is understood. The two before it were never released.
+const CURRENT_FORMAT: u64 = 3;
 
 /// In [`META`]: [`Meta`]'s fields.
 const INDEX: &str = "index";
@@ -52,9 +52,9 @@ type Rows<'a> = Table<'a, &'static str, &'static [u8]>;
 pub(super) struct Meta {
     /// No index above this one was given out when it was written.
     pub(super) index: Index,
-    /// Which store this is: its journal has the same number.
+    /// Which store this is: its journals have the same number.
     pub(super) store: u64,
-    /// The run of the journal whose records the tables lack; all of earlier ones they have.
+    /// The first run whose records the tables lack; all of earlier ones they have. Only one more can have records.
     pub(super) run: u64,
     /// Whether there may be such records; not so after a clean stop.
     pub(super) unfinished: bool,
@@ -116,12 +116,14 @@ fn builder() -> Builder {
 
 /// Makes a store beside its place and puts it there: a power cut meanwhile leaves none, and not half of one.
 fn create(disk: &dyn Disk, fresh: Index) -> Result<(), Cause> {
-    if disk.exists(Part::Journal)? {
-        let journal = Part::Journal.name();
-        return Err(format!(
-            "{journal} beside it has changes of a store that is gone; put that back, or move {journal} away"
-        )
-        .into());
+    for part in [Part::EvenJournal, Part::OddJournal] {
+        if disk.exists(part)? {
+            let journal = part.name();
+            return Err(format!(
+                "{journal} beside it has changes of a store that is gone; put that back, or move {journal} away"
+            )
+            .into());
+        }
     }
     let tables = Tables(disk.create(&builder())?);
     tables.take(&Delta::default(), Meta { index: fresh, store: rand::random(), run: 0, unfinished: false })?;
@@ -140,10 +142,11 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, Cause>) -> Result<T, Cause> {
 }
 
 fn damaged(cause: &Cause) -> String {
-    let (what, journal) = (with_causes(&**cause), Part::Journal.name());
+    let (what, tables) = (with_causes(&**cause), Part::Tables.name());
+    let [even, odd] = [Part::EvenJournal, Part::OddJournal].map(Part::name);
     format!(
-        "it is damaged: {what}; it stays where it is: put a backup in its place, or move it and {journal} away to begin \
-         empty"
+        "it is damaged: {what}; it stays where it is: put a backup in its place, or move {tables}, {even} and {odd} away \
+         to begin empty"
     )
 }
 
@@ -161,19 +164,16 @@ fn numbers(db: &Database) -> Result<Numbers, Cause> {
 
 fn understood(numbers: &Numbers) -> Result<Meta, String> {
     let number = |name| numbers.get(name).copied();
-    match (number(FORMAT), number(INDEX)) {
-        (Some(format), _) if format > CURRENT_FORMAT => Err(format!(
-            "it has format {format}, and this kvstore reads no newer one than {CURRENT_FORMAT}; use the newer kvstore \
-             that wrote it, or choose another --data-dir"
+    let all = (number(FORMAT), number(INDEX), number(STORE), number(RUN), number(UNFINISHED));
+    match all {
+        (Some(format), ..) if format != CURRENT_FORMAT => Err(format!(
+            "it has format {format}, and this kvstore reads {CURRENT_FORMAT}; have the kvstore that wrote it save a \
+             snapshot and restore that here, or choose another --data-dir"
         )),
-        (Some(_), Some(index)) if index < INDEX_END => Ok(Meta {
-            index: Index(index),
-            // The first format has none. Until its first change comes, its index tells it from others.
-            store: number(STORE).unwrap_or(index),
-            run: number(RUN).unwrap_or_default(),
-            unfinished: number(UNFINISHED).is_some_and(|unfinished| unfinished != 0),
-        }),
-        _ => Err(damaged(&"its format or its index is missing or wrong".into())),
+        (Some(_), Some(index), Some(store), Some(run), Some(unfinished)) if index < INDEX_END => {
+            Ok(Meta { index: Index(index), store, run, unfinished: unfinished != 0 })
+        }
+        _ => Err(damaged(&"its format, its index or another of its numbers is missing or wrong".into())),
     }
 }
 

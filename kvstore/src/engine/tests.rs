@@ -20,7 +20,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use faulty_disk::FaultyDisk;
 
-use super::{Embedded, Engine, EngineError, Memory, Proposal, embedded::Limits};
+use super::{Embedded, Engine, EngineError, Memory, Proposal, embedded::Limits, file::Part};
 
 /// Where fresh stores begin in these tests.
 const FRESH: Index = Index(1_000_000);
@@ -88,9 +88,13 @@ fn the_log_tells_each_commit_once(engine: &mut dyn Engine) {
 
 /// A proposal that puts one key.
 fn put(key: &str, value: &str) -> Proposal {
-    let key = Key::new(key).unwrap();
-    let command = Command::KvPut { key, value: value.to_owned().into(), flags: 0, cas: None, ttl: Duration::ZERO };
+    let command = put_command(key, value.as_bytes());
     Proposal { changes: decide(&State::empty(FRESH), &command).unwrap().changes, lazy: false }
+}
+
+fn put_command(key: &str, value: &[u8]) -> Command {
+    let key = Key::new(key).unwrap();
+    Command::KvPut { key, value: value.to_vec().into(), flags: 0, cas: None, ttl: Duration::ZERO }
 }
 
 /// Decides, commits and applies like the store's writer, and checks the engine at each step.

@@ -7,10 +7,13 @@ use nix::errno::Errno;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use super::{
-    Embedded, Engine as _, EngineError, FRESH, LIMITS, Limits, Proposal, Writer,
-    faulty_disk::{Fault, FaultyDisk, Left},
-    open, put, random_batches, seeds, stored,
+    Embedded, Engine as _, EngineError, FRESH, LIMITS, Limits, Part, Proposal, Writer,
+    faulty_disk::{ALL, Fault, FaultyDisk, Left},
+    open, put, put_command, random_batches, seeds, stored,
 };
+
+const TABLES: &[Part] = &[Part::Tables];
+const JOURNALS: &[Part] = &[Part::EvenJournal, Part::OddJournal];
 
 #[test]
 fn a_disk_that_fails_for_a_while_costs_only_refused_writes() {
@@ -28,7 +31,8 @@ fn a_disk_that_fails_for_a_while_costs_only_refused_writes() {
         for first in opened + 1..=calls {
             let code = [Errno::ENOSPC, Errno::EIO][rng.random_range(0..2)] as i32;
             let count = [1, 2, 10, 100][rng.random_range(0..4)];
-            let fault = Fault::Errors { first, count, code, forgets: rng.random_bool(0.5) };
+            let of = [ALL, TABLES, JOURNALS][rng.random_range(0..3)];
+            let fault = Fault::Errors { of, first, count, code, forgets: rng.random_bool(0.5) };
             endure(fault, &batches, rng, &format!("SEED={seed} {fault:?}"));
         }
     }
@@ -76,24 +80,41 @@ fn power_cut_now(disk: &FaultyDisk, writer: &Writer, rng: &mut StdRng, case: &st
     }
 }
 
-/// The tables have begun a run, and its first record fails: what was reserved in the run before holds all the same.
+/// The first record of a run fails: what was reserved in the run before holds all the same.
 #[test]
 fn an_index_given_out_after_a_failed_write_is_not_given_out_again() {
     let half = "x".repeat(LIMITS.journal_bytes / 2);
-    let (well, disk) = (FaultyDisk::default(), FaultyDisk::default());
-    let [mut healthy, mut engine] = [&well, &disk].map(|disk| {
-        let mut engine = Embedded::on(Box::new(disk.clone()), FRESH, LIMITS).unwrap();
-        engine.commit(vec![put("a", &half)]).unwrap();
-        engine
-    });
-    healthy.commit(vec![put("b", &half)]).unwrap();
-    let (_, last) = well.counts();
-    disk.set(Fault::Errors { first: last, count: 1, code: Errno::EIO as i32, forgets: false });
+    let disk = FaultyDisk::default();
+    let mut engine = Embedded::on(Box::new(disk.clone()), FRESH, LIMITS).unwrap();
+    engine.commit(vec![put("a", &half)]).unwrap();
+    disk.set(Fault::Errors { of: JOURNALS, first: 0, count: u64::MAX, code: Errno::EIO as i32, forgets: false });
     engine.commit(vec![put("b", &half)]).unwrap_err();
+    disk.set(Fault::None);
     let lazy = Proposal { lazy: true, ..put("c", "1") };
     let given = engine.commit(vec![lazy]).unwrap()[0].unwrap();
     let cut = open(&disk.after_power_cut(Left::Nothing)).unwrap();
     assert!(cut.state.index() >= given, "{:?}, though {given:?} was given out", cut.state.index());
+}
+
+#[test]
+fn while_the_tables_fail_both_journals_are_filled_and_no_more() {
+    let disk = FaultyDisk::default();
+    let mut writer = open(&disk).unwrap();
+    let fill = |writer: &mut Writer, n: usize| {
+        let value = vec![b'x'; LIMITS.journal_bytes / 2];
+        writer.commit(&[put_command(&n.to_string(), &value)])
+    };
+    fill(&mut writer, 0).unwrap();
+    disk.set(Fault::Errors { of: TABLES, first: 0, count: u64::MAX, code: Errno::ENOSPC as i32, forgets: false });
+    fill(&mut writer, 1).unwrap();
+    let EngineError::Write { source, .. } = fill(&mut writer, 2).unwrap_err() else { panic!("of another kind") };
+    assert!(source.to_string().contains("No space left on device"), "{source}");
+    let rng = &mut StdRng::seed_from_u64(1);
+    power_cut_now(&disk, &writer, rng, "while they fail");
+    disk.set(Fault::None);
+    (3..9).for_each(|n| fill(&mut writer, n).unwrap());
+    power_cut_now(&disk, &writer, rng, "later");
+    assert_eq!(stored(&writer.state).len(), 8);
 }
 
 #[test]
@@ -103,7 +124,7 @@ fn a_failing_disk_is_not_opened_over_and_over() {
     let engine = Embedded::on(Box::new(disk.clone()), FRESH, limits).unwrap();
     let mut writer = Writer::start(Box::new(engine));
     let batches = random_batches(1, 2);
-    disk.set(Fault::Errors { first: 0, count: u64::MAX, code: Errno::ENOSPC as i32, forgets: false });
+    disk.set(Fault::Errors { of: ALL, first: 0, count: u64::MAX, code: Errno::ENOSPC as i32, forgets: false });
     let first = writer.commit(&batches[0]).unwrap_err();
     let (_, calls) = disk.counts();
     disk.set(Fault::None);

@@ -11,6 +11,9 @@ use redb::{Builder, Database, DatabaseError, StorageBackend};
 
 use crate::engine::file::{Disk, Part};
 
+/// All that can fail.
+pub(super) const ALL: &[Part] = &[Part::Tables, Part::EvenJournal, Part::OddJournal];
+
 /// What real disks write as a whole or not at all.
 const SECTOR_BYTES: usize = 512;
 
@@ -22,8 +25,9 @@ pub(super) enum Fault {
     PowerCut {
         at: u64,
     },
-    /// From this call on, reads counted too, so many calls fail.
+    /// From this call on, reads counted too, so many calls fail, as far as they are about these parts.
     Errors {
+        of: &'static [Part],
         first: u64,
         count: u64,
         /// As in `errno`.
@@ -48,8 +52,8 @@ pub(super) struct FaultyDisk(Arc<Mutex<Machine>>);
 
 #[derive(Debug)]
 struct Machine {
-    tables: File,
-    journal: File,
+    /// By part.
+    files: [File; 3],
     fault: Fault,
     /// Calls that changed something.
     changes: u64,
@@ -59,8 +63,7 @@ struct Machine {
 
 impl Default for Machine {
     fn default() -> Self {
-        let (tables, journal) = Default::default();
-        Self { tables, journal, fault: Fault::None, changes: 0, calls: 0 }
+        Self { files: Default::default(), fault: Fault::None, changes: 0, calls: 0 }
     }
 }
 
@@ -105,9 +108,9 @@ impl FaultyDisk {
                 Image { seen: disk.clone(), disk, unsynced: Vec::new() }
             })
         };
-        let mut file = |file: &File| File { published: found(&file.published), draft: found(&file.draft) };
-        let (tables, journal) = (file(&machine.tables), file(&machine.journal));
-        Self(Arc::new(Mutex::new(Machine { tables, journal, ..Machine::default() })))
+        let files = machine.files.each_ref();
+        let files = files.map(|file| File { published: found(&file.published), draft: found(&file.draft) });
+        Self(Arc::new(Mutex::new(Machine { files, ..Machine::default() })))
     }
 
     fn machine(&self) -> MutexGuard<'_, Machine> {
@@ -116,7 +119,7 @@ impl FaultyDisk {
 
     fn begin(&self, part: Part) -> io::Result<Handle> {
         let mut machine = self.machine();
-        machine.change()?;
+        machine.change(part)?;
         machine.file(part).draft = Some(Image::default());
         Ok(Handle { disk: self.clone(), part, draft: true })
     }
@@ -145,13 +148,13 @@ impl Disk for FaultyDisk {
         builder.create_with_backend(self.begin(Part::Tables)?)
     }
 
-    fn create_journal(&self) -> io::Result<Box<dyn StorageBackend>> {
-        Ok(Box::new(self.begin(Part::Journal)?))
+    fn create_journal(&self, part: Part) -> io::Result<Box<dyn StorageBackend>> {
+        Ok(Box::new(self.begin(part)?))
     }
 
     fn publish(&self, part: Part) -> io::Result<()> {
         let mut machine = self.machine();
-        machine.change()?;
+        machine.change(part)?;
         let file = machine.file(part);
         file.published = file.draft.take();
         Ok(())
@@ -161,31 +164,33 @@ impl Disk for FaultyDisk {
         builder.create_with_backend(self.handle(Part::Tables)?)
     }
 
-    fn open_journal(&self) -> io::Result<Box<dyn StorageBackend>> {
-        Ok(Box::new(self.handle(Part::Journal)?))
+    fn open_journal(&self, part: Part) -> io::Result<Box<dyn StorageBackend>> {
+        Ok(Box::new(self.handle(part)?))
     }
 }
 
 impl Machine {
-    fn call(&mut self) -> io::Result<()> {
+    fn call(&mut self, part: Part) -> io::Result<()> {
         self.calls += 1;
         match self.fault {
             Fault::PowerCut { at } if self.changes >= at => Err(io::Error::other("the power is off")),
-            Fault::Errors { first, count, code, .. } if (first..first + count).contains(&self.calls) => {
+            Fault::Errors { of, first, count, code, .. }
+                if of.contains(&part) && (first..first.saturating_add(count)).contains(&self.calls) =>
+            {
                 Err(io::Error::from_raw_os_error(code))
             }
             _ => Ok(()),
         }
     }
 
-    fn change(&mut self) -> io::Result<()> {
+    fn change(&mut self, part: Part) -> io::Result<()> {
         let on = !matches!(self.fault, Fault::PowerCut { at } if self.changes >= at);
         self.changes += u64::from(on);
-        self.call()
+        self.call(part)
     }
 
     fn sync(&mut self, of: &Handle) -> io::Result<()> {
-        let done = self.change();
+        let done = self.change(of.part);
         let forgets = matches!(self.fault, Fault::Errors { forgets: true, .. });
         let image = self.image(of);
         if done.is_ok() {
@@ -200,10 +205,7 @@ impl Machine {
     }
 
     fn file(&mut self, part: Part) -> &mut File {
-        match part {
-            Part::Tables => &mut self.tables,
-            Part::Journal => &mut self.journal,
-        }
+        &mut self.files[part as usize]
     }
 
     fn image(&mut self, of: &Handle) -> &mut Image {
@@ -279,7 +281,7 @@ impl StorageBackend for Handle {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let mut machine = self.disk.machine();
-        machine.call()?;
+        machine.call(self.part)?;
         let file = &machine.image(self).seen;
         let found = file.get(size(offset)..size(offset) + out.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
         out.copy_from_slice(found);
@@ -288,7 +290,7 @@ impl StorageBackend for Handle {
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut machine = self.disk.machine();
-        let done = machine.change();
+        let done = machine.change(self.part);
         machine.image(self).change(Change::Length(size(len)));
         done
     }
@@ -299,7 +301,7 @@ impl StorageBackend for Handle {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut machine = self.disk.machine();
-        let done = machine.change();
+        let done = machine.change(self.part);
         let image = machine.image(self);
         assert!(size(offset) + data.len() <= image.seen.len(), "a write beyond the file's end");
         image.change(Change::Write { offset: size(offset), data: data.into() });

@@ -88,17 +88,19 @@ fn a_directory_that_cannot_be_made_is_named() {
 }
 
 #[test]
-fn a_store_of_a_newer_version_is_refused() {
-    let dir = tempfile::tempdir().unwrap();
-    drop(Embedded::open(dir.path(), FRESH).unwrap());
-    let db = redb::Database::open(store_of(dir.path())).unwrap();
-    let tx = db.begin_write().unwrap();
-    let meta = redb::TableDefinition::<&str, u64>::new("meta");
-    tx.open_table(meta).unwrap().insert("format", 3).unwrap();
-    tx.commit().unwrap();
-    drop(db);
-    let text = refusal(dir.path());
-    assert!(text.contains("registry.redb: it has format 3") && text.contains("use the newer kvstore"), "{text}");
+fn a_store_of_another_version_is_refused() {
+    for format in [1, 2, 4] {
+        let dir = tempfile::tempdir().unwrap();
+        drop(Embedded::open(dir.path(), FRESH).unwrap());
+        let db = redb::Database::open(store_of(dir.path())).unwrap();
+        let tx = db.begin_write().unwrap();
+        let meta = redb::TableDefinition::<&str, u64>::new("meta");
+        tx.open_table(meta).unwrap().insert("format", format).unwrap();
+        tx.commit().unwrap();
+        drop(db);
+        let text = refusal(dir.path());
+        assert!(text.contains(&format!("registry.redb: it has format {format}, and this kvstore reads 3")), "{text}");
+    }
 }
 
 const FUTURE: &str = r#"{"created":1,"modified":9000000,"key":"a","value":""}"#;

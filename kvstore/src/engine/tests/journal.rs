@@ -1,4 +1,4 @@
-//! The journal: what a crash leaves in it is found again, and one that is damaged, missing or foreign is refused.
+//! The journals: what a crash leaves in them is found again, and one that is damaged, missing or foreign is refused.
 
 use std::{
     fs,
@@ -6,7 +6,6 @@ use std::{
 };
 
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use redb::{ReadableDatabase as _, TableDefinition};
 use tempfile::TempDir;
 
 use super::{
@@ -15,20 +14,24 @@ use super::{
 };
 
 const TABLES: &str = "registry.redb";
-const JOURNAL: &str = "registry.journal";
-const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
+const JOURNALS: [&str; 2] = ["registry.journal.0", "registry.journal.1"];
 
+/// The one that a store writes after its first start, and after its second: their runs are 1 and 3.
 fn journal(dir: &TempDir) -> PathBuf {
-    dir.path().join(JOURNAL)
+    dir.path().join(JOURNALS[1])
 }
 
 /// What a crash at this moment leaves of a store that is open.
 fn crashed(dir: &Path) -> TempDir {
     let copy = tempfile::tempdir().unwrap();
-    for name in [TABLES, JOURNAL] {
-        fs::copy(dir.join(name), copy.path().join(name)).unwrap();
-    }
+    copy_files(&[TABLES, JOURNALS[0], JOURNALS[1]], dir, copy.path());
     copy
+}
+
+fn copy_files(names: &[&str], from: &Path, to: &Path) {
+    for name in names {
+        fs::copy(from.join(name), to.join(name)).unwrap();
+    }
 }
 
 fn found(dir: &Path) -> Result<(Stored, Index), String> {
@@ -98,12 +101,13 @@ fn a_batch_longer_than_the_journal_makes_it_longer_for_a_while() {
     let mut engine = Embedded::open(dir.path(), FRESH).unwrap();
     engine.load().unwrap();
     engine.commit(vec![put("a", "1")]).unwrap();
-    let bytes = || fs::metadata(dir.path().join(JOURNAL)).unwrap().len();
+    let bytes = || JOURNALS.map(|name| fs::metadata(dir.path().join(name)).unwrap().len()).into_iter().max().unwrap();
     let usual = bytes();
     engine.commit((0..20).map(|n| put(&n.to_string(), &"x".repeat(100_000))).collect()).unwrap();
     assert!(bytes() > usual);
     assert_eq!(found(crashed(dir.path()).path()).unwrap().0.len(), 21);
-    engine.commit(vec![put("b", "1")]).unwrap();
+    // The other, and then the same again.
+    (0..4).for_each(|_| drop(engine.commit(vec![put("b", &"x".repeat(300_000))]).unwrap()));
     assert_eq!(bytes(), usual);
     assert_eq!(found(crashed(dir.path()).path()).unwrap().0.len(), 22);
 }
@@ -118,18 +122,22 @@ fn after_a_clean_stop_the_tables_alone_are_whole() {
         }
         let (rows, index) = (stored(&writer.state), writer.state.index());
         drop(writer);
-        fs::remove_file(journal(&dir)).unwrap();
+        for name in JOURNALS {
+            fs::remove_file(dir.path().join(name)).unwrap();
+        }
         assert_eq!(found(dir.path()).unwrap(), (rows, index), "SEED={seed}");
     }
 }
 
 #[test]
 fn a_missing_journal_is_refused_after_a_crash() {
-    let dir = three_keys();
-    fs::remove_file(journal(&dir)).unwrap();
-    let text = refusal(&dir);
-    assert!(text.contains("registry.journal beside it is missing"), "{text}");
-    assert!(text.contains("or an empty file to go on without the newest changes"), "{text}");
+    for name in JOURNALS {
+        let dir = three_keys();
+        fs::remove_file(dir.path().join(name)).unwrap();
+        let text = refusal(&dir);
+        assert!(text.contains(&format!("{name} beside it is missing")), "{text}");
+        assert!(text.contains("or an empty file to go on without the newest changes"), "{text}");
+    }
 }
 
 #[test]
@@ -151,7 +159,7 @@ fn a_journal_that_was_cut_is_refused() {
     for bytes in [1, 100, 4096, position(&content, "k/c"), content.len() - 1] {
         fs::write(journal(&dir), &content[..bytes]).unwrap();
         let text = refusal(&dir);
-        assert!(text.contains("registry.journal beside it is damaged"), "{bytes} bytes: {text}");
+        assert!(text.contains("registry.journal.1 beside it is damaged"), "{bytes} bytes: {text}");
         assert!(text.contains("put a good copy of it there"), "{text}");
     }
 }
@@ -160,8 +168,8 @@ fn a_journal_that_was_cut_is_refused() {
 fn damage_before_the_last_record_is_refused() {
     let dir = three_keys();
     let content = fs::read(journal(&dir)).unwrap();
-    // In its text, its index, its run, its checksum and its length.
-    for before in [0, 10, 18, 26, 34] {
+    // In its text, its index, its run, what it follows, its checksum and its length.
+    for before in [0, 10, 18, 26, 34, 42] {
         let mut damaged = content.clone();
         damaged[position(&content, "k/b") - before] ^= 1;
         fs::write(journal(&dir), &damaged).unwrap();
@@ -205,7 +213,7 @@ fn a_damaged_journal_is_refused_or_its_whole_records_count() {
             fs::write(journal(&crashed), &damaged).unwrap();
             match found(crashed.path()) {
                 Ok((rows, _)) => assert!(shown.contains(&rows), "SEED={seed}, at {at}"),
-                Err(text) => assert!(text.contains("registry.journal beside it "), "SEED={seed}, at {at}: {text}"),
+                Err(text) => assert!(text.contains("registry.journal.1 beside it "), "SEED={seed}, at {at}: {text}"),
             }
         }
     }
@@ -215,12 +223,12 @@ fn a_damaged_journal_is_refused_or_its_whole_records_count() {
 fn the_journal_of_another_store_is_refused() {
     let (ours, other) = (three_keys(), three_keys());
     fs::copy(journal(&other), journal(&ours)).unwrap();
-    assert!(refusal(&ours).contains("registry.journal beside it belongs to another store"));
+    assert!(refusal(&ours).contains("registry.journal.1 beside it belongs to another store"));
     // After a clean stop, too: it may have what the other lacks.
     let stopped = tempfile::tempdir().unwrap();
     drop(Embedded::open(stopped.path(), FRESH).unwrap());
     fs::copy(journal(&other), journal(&stopped)).unwrap();
-    assert!(refusal(&stopped).contains("registry.journal beside it belongs to another store"));
+    assert!(refusal(&stopped).contains("registry.journal.1 beside it belongs to another store"));
 }
 
 #[test]
@@ -233,49 +241,69 @@ fn tables_older_than_their_journal_are_refused() {
     drop(engine);
     let mut engine = Embedded::open(dir.path(), FRESH).unwrap();
     engine.commit(vec![put("b", "1")]).unwrap();
-    fs::copy(dir.path().join(JOURNAL), journal(&old)).unwrap();
-    assert!(refusal(&old).contains("registry.journal beside it has newer changes than registry.redb"));
+    copy_files(&JOURNALS, dir.path(), old.path());
+    assert!(refusal(&old).contains("registry.journal.1 beside it has newer changes than registry.redb"));
 }
 
 #[test]
 fn a_journal_without_its_tables_is_not_begun_over() {
     let dir = three_keys();
     fs::remove_file(dir.path().join(TABLES)).unwrap();
-    assert!(refusal(&dir).contains("registry.journal beside it has changes of a store that is gone"));
+    assert!(refusal(&dir).contains("registry.journal.0 beside it has changes of a store that is gone"));
     assert!(!dir.path().join(TABLES).exists());
 }
 
-/// As the first version left them: without a journal, and with indexes reserved if it did not stop in order.
-#[test]
-fn a_store_of_the_first_format_is_taken_over_with_its_first_change() {
+/// What a crash leaves while the tables take the first of two journals: keys `a` and `b` are in that, `c` in the other.
+fn two_journals() -> TempDir {
     let dir = tempfile::tempdir().unwrap();
     let mut engine = Embedded::open(dir.path(), FRESH).unwrap();
     engine.load().unwrap();
-    engine.commit(vec![put("a", "1")]).unwrap();
-    drop(engine);
-    fs::remove_file(journal(&dir)).unwrap();
-    let tables = dir.path().join(TABLES);
-    let db = redb::Database::open(&tables).unwrap();
-    let tx = db.begin_write().unwrap();
-    {
-        let mut meta = tx.open_table(META).unwrap();
-        for name in ["store", "run", "unfinished"] {
-            assert!(meta.remove(name).unwrap().is_some());
-        }
-        meta.insert("format", 1).unwrap();
-        meta.insert("index", FRESH.0 + 4097).unwrap();
+    for key in ["a", "b"] {
+        engine.commit(vec![put(key, "1")]).unwrap();
     }
-    tx.commit().unwrap();
-    drop(db);
+    let before = crashed(dir.path());
+    engine.commit(vec![put("c", &"x".repeat(1 << 20))]).unwrap();
+    copy_files(&JOURNALS, dir.path(), before.path());
+    before
+}
 
-    assert_eq!(found(dir.path()).unwrap().1, Index(FRESH.0 + 4097));
-    assert!(!journal(&dir).exists(), "only a change needs it");
-    let mut engine = Embedded::open(dir.path(), FRESH).unwrap();
-    engine.load().unwrap();
-    assert_eq!(engine.commit(vec![put("b", "1")]).unwrap(), [Ok(Index(FRESH.0 + 4098))]);
-    assert_eq!(keys(&crashed(dir.path())), ["k/a", "k/b"]);
-    drop(engine);
+#[test]
+fn a_crash_while_a_journal_is_emptied_leaves_both() {
+    let dir = two_journals();
+    assert_eq!(keys(&dir), ["k/a", "k/b", "k/c"]);
+    // And it goes on.
+    Embedded::open(dir.path(), FRESH).unwrap().commit(vec![put("d", "1")]).unwrap();
+    assert_eq!(keys(&dir), ["k/a", "k/b", "k/c", "k/d"]);
+}
+
+/// The second journal's first record tells that something came before, so the first one's last is no half-written one.
+#[test]
+fn records_missing_between_two_journals_are_noticed() {
+    let dir = two_journals();
+    let content = fs::read(journal(&dir)).unwrap();
+    for key in ["k/a", "k/b"] {
+        let mut damaged = content.clone();
+        damaged[position(&content, key)] ^= 1;
+        fs::write(journal(&dir), &damaged).unwrap();
+        let text = refusal(&dir);
+        let expected =
+            ["registry.journal.0 beside it has a record, at byte 4096, that follows on one", "later ones are"];
+        assert!(expected.iter().any(|expected| text.contains(expected)), "{key}: {text}");
+    }
+    // Also when somebody goes on without them.
+    fs::write(journal(&dir), "").unwrap();
+    assert!(refusal(&dir).contains("registry.journal.0 beside it has a record, at byte 4096, that follows on one"));
+    fs::write(dir.path().join(JOURNALS[0]), "").unwrap();
+    assert_eq!(keys(&dir), [""; 0]);
+}
+
+#[test]
+fn the_second_journals_last_record_may_be_half_written() {
+    let dir = two_journals();
+    let second = dir.path().join(JOURNALS[0]);
+    let mut content = fs::read(&second).unwrap();
+    let place = position(&content, "k/c");
+    content[place..place + 20].fill(0);
+    fs::write(&second, &content).unwrap();
     assert_eq!(keys(&dir), ["k/a", "k/b"]);
-    let db = redb::Database::open(&tables).unwrap();
-    assert_eq!(db.begin_read().unwrap().open_table(META).unwrap().get("format").unwrap().unwrap().value(), 2);
 }
