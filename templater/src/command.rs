@@ -35,23 +35,31 @@ pub enum CommandLine {
     Words(Vec<String>),
 }
 
+/// What stands for a path in a command, and the path.
+pub type Place<'a> = (&'static str, &'a Path);
+
 impl CommandLine {
-    /// With `{src}` replaced by the path of the staged file and `{dst}` by that of the destination, quoted for the
-    /// shell where there is one.
-    pub fn expand(&self, src: &Path, dst: &Path) -> Invocation {
+    /// With each of `places` filled in, quoted for the shell where there is one.
+    pub fn expand(&self, places: &[Place<'_>]) -> Invocation {
+        let fill = |text: &str, shown: &dyn Fn(&Path) -> String| {
+            places.iter().fold(text.to_owned(), |text, (name, path)| text.replace(name, &shown(path)))
+        };
         let words = match self {
             Self::Shell(line) => {
                 let quoted = |path: &Path| format!("'{}'", path.display().to_string().replace('\'', r"'\''"));
-                let line = line.replace("{src}", &quoted(src)).replace("{dst}", &quoted(dst));
-                vec!["sh".to_owned(), "-c".to_owned(), line]
+                vec!["sh".to_owned(), "-c".to_owned(), fill(line, &quoted)]
             }
-            Self::Words(words) => {
-                let path = |p: &Path| p.display().to_string();
-                let fill = |w: &String| w.replace("{src}", &path(src)).replace("{dst}", &path(dst));
-                words.iter().map(fill).collect()
-            }
+            Self::Words(words) => words.iter().map(|word| fill(word, &|path| path.display().to_string())).collect(),
         };
         Invocation { words, directory: None }
+    }
+
+    /// Whether `text` stands in it.
+    pub fn mentions(&self, text: &str) -> bool {
+        match self {
+            Self::Shell(line) => line.contains(text),
+            Self::Words(words) => words.iter().any(|word| word.contains(text)),
+        }
     }
 }
 
@@ -214,14 +222,15 @@ mod tests {
     use super::*;
 
     fn shell(line: &str) -> Invocation {
-        CommandLine::Shell(line.into()).expand(Path::new("/a b/.x'y"), Path::new("/dst"))
+        let places = [("{src}", Path::new("/a b/.x'y")), ("{dst}", Path::new("/dst"))];
+        CommandLine::Shell(line.into()).expand(&places)
     }
 
     #[test]
     fn paths_are_quoted_for_the_shell_and_not_for_words() {
         assert_eq!(shell("check {src} {dst}").words[2], r"check '/a b/.x'\''y' '/dst'");
         let words = CommandLine::Words(vec!["check".into(), "-f={src}".into()]);
-        assert_eq!(words.expand(Path::new("/a b"), Path::new("/d")).words, ["check", "-f=/a b"]);
+        assert_eq!(words.expand(&[("{src}", Path::new("/a b"))]).words, ["check", "-f=/a b"]);
     }
 
     #[tokio::test]
@@ -231,7 +240,7 @@ mod tests {
         assert!(error.to_string().contains("exit status: 3"), "{error}");
         assert_eq!(error.output(), "bad\n");
         let words = CommandLine::Words(vec!["/no/such/program".into()]);
-        let error = run(&words.expand(Path::new(""), Path::new("")), DRAIN).await.unwrap_err();
+        let error = run(&words.expand(&[]), DRAIN).await.unwrap_err();
         assert!(matches!(error, CommandError::Start { .. }), "{error}");
     }
 

@@ -15,12 +15,27 @@
 //!     check_cmd: haproxy -c -f {src}       # a line for the shell or a list of words; known for haproxy and nginx
 //!     reload_cmd: systemctl reload haproxy # known for haproxy and nginx, as processes and as containers
 //!     command_timeout: 30s
+//!     rollback: false               # put the last good version back when the new one is not loaded; see below
+//!     keep_versions: 3              # of those that were loaded, beside the record of the last reload
 //!     mode: "0644"                  # mode, user and group of the file before, unless given
 //!     user: root
 //!     group: root
 //!     create_dirs: false
 //!     debounce: {quiet: 50ms, max: 500ms}
+//!   - files:                        # several that belong together: all go live, or none; one check, one reload
+//!       - {source: nginx.tmpl, destination: /etc/nginx/nginx.conf}
+//!       - {source: web.tmpl, destination: /etc/nginx/conf.d/web.conf, mode: "0600"}
+//!     check_cmd: nginx -t -c {stage}/nginx.conf
+//!     stage_dir: /etc/nginx         # the directory that all files have in common, unless given
 //! ```
+//!
+//! In a check command `{src}` is the new file before it goes live, `{dst}` the destination, and `{stage}` a copy of
+//! `stage_dir` that has all new files in it, for checkers that follow relative includes. A command that names neither
+//! `{src}` nor `{stage}` looks at the live files: it is run after the swap, before anything is reloaded, and the old
+//! files are put back if it fails (also when the templater is killed in between).
+//!
+//! Without `rollback` the last good version comes back if a known target was told to load the new one and did not; when a
+//! command fails, or nobody could be told, the new one stays and the reload is tried again.
 
 mod file;
 
@@ -36,11 +51,11 @@ use kvstore_client::{Client, ClientConfig, GoDuration};
 use crate::{
     cli::{LogFormat, RunArgs},
     command::CommandLine,
-    output::{OutputSpec, TargetSpec},
+    output::{FileSpec, OutputSpec, TargetSpec},
     quiescence::Debounce,
     target::absolute,
 };
-use file::{DebounceEntry, File, TargetName, TemplateEntry};
+use file::{DebounceEntry, File, FileEntry, TargetName, TemplateEntry};
 
 /// Everything a run needs to know.
 #[derive(Clone, Debug)]
@@ -48,7 +63,7 @@ pub struct Config {
     /// Where the registry is, and the token.
     pub registry: ClientConfig,
     /// What to render.
-    pub templates: Vec<TemplateSpec>,
+    pub jobs: Vec<JobSpec>,
     /// For how long, and with what effect.
     pub mode: Mode,
     /// With [`Mode::Once`] and [`Mode::DryRun`]: how long to wait for data.
@@ -68,6 +83,31 @@ pub enum Mode {
     DryRun,
 }
 
+/// Templates whose texts are rendered, checked, swapped in and loaded together; mostly one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobSpec {
+    /// At least one.
+    pub templates: Vec<TemplateSpec>,
+    /// What is done about the rendered texts.
+    pub output: OutputSpec,
+    /// When to act on changes.
+    pub debounce: Debounce,
+}
+
+impl JobSpec {
+    /// The files that the texts go to.
+    pub fn destinations(&self) -> impl Iterator<Item = &Path> {
+        self.templates.iter().filter_map(TemplateSpec::destination_path)
+    }
+}
+
+impl fmt::Display for JobSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.templates.iter().map(ToString::to_string).collect();
+        f.write_str(&names.join(", "))
+    }
+}
+
 /// One template and where its text goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TemplateSpec {
@@ -75,8 +115,6 @@ pub struct TemplateSpec {
     pub source: SourceSpec,
     /// Where the rendered text goes.
     pub destination: DestinationSpec,
-    /// When to act on changes.
-    pub debounce: Debounce,
 }
 
 /// Where a template's text is.
@@ -99,7 +137,7 @@ pub enum DestinationSpec {
     /// Standard output.
     Stdout,
     /// A file.
-    File(Box<OutputSpec>),
+    File(FileSpec),
 }
 
 impl fmt::Display for TemplateSpec {
@@ -116,7 +154,7 @@ impl TemplateSpec {
     pub fn destination_path(&self) -> Option<&Path> {
         match &self.destination {
             DestinationSpec::Stdout => None,
-            DestinationSpec::File(output) => Some(&output.destination),
+            DestinationSpec::File(file) => Some(&file.destination),
         }
     }
 }
@@ -156,22 +194,22 @@ pub fn load(args: &RunArgs, directory: &Path) -> Result<Config, ConfigError> {
         debounce: merge_debounce(Debounce::default(), merged.debounce),
         state_dir: merged.state_dir.clone(),
     };
-    let mut specs = Vec::new();
+    let mut jobs = Vec::new();
     for (at, (entry, base)) in templates.into_iter().enumerate() {
-        specs.extend(faults.take(defaults.template(entry, &base, at)));
+        jobs.extend(faults.take(defaults.job(entry, &base, at)));
     }
     for text in &args.templates {
-        let spec = split(text).and_then(|entry| defaults.template(entry, directory, 0));
-        specs.extend(faults.take(spec));
+        let job = split(text).and_then(|entry| defaults.job(entry, directory, 0));
+        jobs.extend(faults.take(job));
     }
-    if specs.is_empty() && faults.is_empty() {
+    if jobs.is_empty() && faults.is_empty() {
         faults.add("there is nothing to render; give --template SRC or --config PATH with templates");
     }
-    same_destination_twice(&specs, &mut faults);
+    same_destination_twice(&jobs, &mut faults);
     let registry = registry(merged.registry, merged.token, merged.token_file.as_deref(), &mut faults);
     faults.or(Config {
         registry,
-        templates: specs,
+        jobs,
         mode: defaults.mode,
         timeout: args.timeout.0,
         log_format: merged.log_format.unwrap_or_default(),
@@ -274,50 +312,79 @@ struct Defaults {
 }
 
 impl Defaults {
-    fn template(&self, entry: TemplateEntry, base: &Path, at: usize) -> Result<TemplateSpec, String> {
+    fn job(&self, mut entry: TemplateEntry, base: &Path, at: usize) -> Result<JobSpec, String> {
+        let file = entry.take_file();
+        let templates = match (entry.files, file == FileEntry::default()) {
+            (None, _) => vec![self.template(file, base, &format!("templates[{at}]"))?],
+            (Some(files), true) if !files.is_empty() => {
+                let one = |(n, file)| self.template(file, base, &format!("templates[{at}].files[{n}]"));
+                files.into_iter().enumerate().map(one).collect::<Result<_, _>>()?
+            }
+            (Some(_), true) => return Err(format!("templates[{at}]: files is empty")),
+            (Some(_), false) => {
+                return Err(format!("templates[{at}]: source, destination and the like belong to each of files"));
+            }
+        };
+        let several = templates.len() > 1;
+        if several && templates.iter().any(|t| t.destination == DestinationSpec::Stdout) {
+            return Err(format!("templates[{at}]: standard output cannot be one of several files"));
+        }
+        let (check_cmd, reload_cmd) = (entry.check_cmd.map(|c| c.0), entry.reload_cmd.map(|c| c.0));
+        let one_file = |command: &CommandLine| command.mentions("{src}") || command.mentions("{dst}");
+        if several && [&check_cmd, &reload_cmd].into_iter().flatten().any(one_file) {
+            return Err(format!(
+                "templates[{at}]: {{src}} and {{dst}} name one file, and there are several; use {{stage}}, a directory with all"
+            ));
+        }
+        let output = OutputSpec {
+            target: match entry.target {
+                TargetName::Auto => TargetSpec::Auto,
+                TargetName::Known(kind) => TargetSpec::Known(kind),
+                TargetName::None => TargetSpec::None,
+            },
+            check_cmd,
+            stage_dir: entry.stage_dir.map(|p| absolute(base, &p)),
+            reload_cmd,
+            command_timeout: entry.command_timeout.map_or(Duration::from_secs(30), |d| d.0),
+            rollback: entry.rollback,
+            keep_versions: entry.keep_versions.unwrap_or(3),
+            state_dir: self.state_dir.clone(),
+        };
+        Ok(JobSpec { templates, output, debounce: merge_debounce(self.debounce, entry.debounce) })
+    }
+
+    /// `name` says where it stands in the configuration.
+    fn template(&self, entry: FileEntry, base: &Path, name: &str) -> Result<TemplateSpec, String> {
         let source = match (entry.source, entry.inline) {
             (Some(path), None) => SourceSpec::File(absolute(base, &path)),
-            (None, Some(text)) => SourceSpec::Inline { name: format!("templates[{at}].inline"), text },
-            (Some(_), Some(_)) => return Err(format!("templates[{at}]: give source or inline, not both")),
-            (None, None) => return Err(format!("templates[{at}]: source is missing (or inline)")),
+            (None, Some(text)) => SourceSpec::Inline { name: format!("{name}.inline"), text },
+            (Some(_), Some(_)) => return Err(format!("{name}: give source or inline, not both")),
+            (None, None) => return Err(format!("{name}: source is missing (or inline)")),
         };
         let destination = match (entry.destination, &source) {
             (Some(dash), _) if dash.as_os_str() == "-" => {
                 if self.mode == Mode::Daemon {
                     return Err("standard output as a destination needs --once".into());
                 }
-                return Ok(TemplateSpec { source, destination: DestinationSpec::Stdout, debounce: self.debounce });
+                return Ok(TemplateSpec { source, destination: DestinationSpec::Stdout });
             }
             (Some(path), _) if path.as_os_str().to_string_lossy().ends_with('/') => {
                 return Err(format!("destination {} is a directory; name the file", path.display()));
             }
             (Some(path), _) => absolute(base, &path),
             (None, SourceSpec::File(source)) => beside(source)?,
-            (None, SourceSpec::Inline { .. }) => return Err(format!("templates[{at}]: destination is missing")),
+            (None, SourceSpec::Inline { .. }) => return Err(format!("{name}: destination is missing")),
         };
         if SourceSpec::File(destination.clone()) == source {
             return Err(format!("{} is both template and destination", destination.display()));
         }
-        let output = OutputSpec {
+        let file = FileSpec {
             destination,
             mode: entry.mode.map(|m| m.0),
             owner: (id_of_user(entry.user)?, id_of_group(entry.group)?),
             create_dirs: entry.create_dirs,
-            target: match entry.target {
-                TargetName::Auto => TargetSpec::Auto,
-                TargetName::Known(kind) => TargetSpec::Known(kind),
-                TargetName::None => TargetSpec::None,
-            },
-            check_cmd: entry.check_cmd.map(|c| c.0),
-            reload_cmd: entry.reload_cmd.map(|c| c.0),
-            command_timeout: entry.command_timeout.map_or(Duration::from_secs(30), |d| d.0),
-            state_dir: self.state_dir.clone(),
         };
-        Ok(TemplateSpec {
-            source,
-            debounce: merge_debounce(self.debounce, entry.debounce),
-            destination: DestinationSpec::File(Box::new(output)),
-        })
+        Ok(TemplateSpec { source, destination: DestinationSpec::File(file) })
     }
 }
 
@@ -362,9 +429,9 @@ fn id_of_group(name: Option<String>) -> Result<Option<u32>, String> {
     }
 }
 
-fn same_destination_twice(specs: &[TemplateSpec], faults: &mut Faults) {
+fn same_destination_twice(jobs: &[JobSpec], faults: &mut Faults) {
     let mut seen = HashSet::new();
-    for path in specs.iter().filter_map(TemplateSpec::destination_path) {
+    for path in jobs.iter().flat_map(JobSpec::destinations) {
         if !seen.insert(path) {
             faults.add(format!("two templates have the destination {}", path.display()));
         }

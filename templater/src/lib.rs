@@ -27,7 +27,7 @@ use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info};
 
-use config::{Config, Mode, TemplateSpec};
+use config::{Config, JobSpec, Mode};
 use runner::{Shared, Worker};
 use source::SourceWatcher;
 use target::container::Docker;
@@ -62,7 +62,7 @@ async fn once(config: Config, stop: CancellationToken) -> Result<(), RunError> {
     let shared = share(&config.registry, &stop)?;
     let mut tasks = Vec::new();
     let mut faults = Vec::new();
-    for spec in config.templates {
+    for spec in config.jobs {
         let (mut worker, fault) = Worker::new(spec, shared.clone());
         let locked = if config.mode == Mode::Once { worker.prepare() } else { Ok(()) };
         faults.extend(fault.or(locked.err().map(|e| e.report(""))));
@@ -130,7 +130,7 @@ struct Fleet {
 }
 
 struct Running {
-    spec: TemplateSpec,
+    spec: JobSpec,
     stop: CancellationToken,
     task: JoinHandle<()>,
 }
@@ -141,7 +141,7 @@ impl Fleet {
         let shared = share(&config.registry, stop)?;
         let mut faults = Vec::new();
         let mut good = Vec::new();
-        for spec in config.templates {
+        for spec in config.jobs {
             let (mut worker, fault) = Worker::new(spec.clone(), shared.clone());
             if let Err(error @ output::PutError::State(state::StateError::Locked { .. })) = worker.prepare() {
                 return Err(RunError::Templates(vec![error.report("")]));
@@ -169,7 +169,7 @@ impl Fleet {
         let same_registry =
             config.registry.addresses == self.registry.addresses && config.registry.token == self.registry.token;
         let old = std::mem::take(&mut self.workers);
-        let keep = |running: &Running| same_registry && config.templates.contains(&running.spec);
+        let keep = |running: &Running| same_registry && config.jobs.contains(&running.spec);
         let (kept, gone): (Vec<_>, Vec<_>) = old.into_iter().partition(keep);
         self.workers = kept;
         join(gone).await; // their destinations must be free before others take them
@@ -183,7 +183,7 @@ impl Fleet {
                 Err(error) => error!("{error}; the old registry stays in use"),
             }
         }
-        for spec in config.templates {
+        for spec in config.jobs {
             if self.workers.iter().any(|running| running.spec == spec) {
                 continue;
             }
@@ -203,7 +203,7 @@ impl Fleet {
 }
 
 impl Running {
-    fn start(spec: TemplateSpec, worker: Worker, stop: &CancellationToken) -> Self {
+    fn start(spec: JobSpec, worker: Worker, stop: &CancellationToken) -> Self {
         let stop = stop.child_token();
         let span = worker.span();
         let task = tokio::spawn(worker.run(stop.clone()).instrument(span));

@@ -1,86 +1,69 @@
-//! Puts a text where it belongs: stage, check, swap, reload; in this order, and only as far as all goes well.
+//! Puts texts where they belong: stage, check, swap, reload; in this order, and only as far as all goes well.
 //!
-//! A file is never live unless its checker took it. A reload that is owed stays owed over errors, crashes and restarts
-//! until it is made.
+//! Files that belong together are put together: all of them go live, or none. None is live for good unless its checker
+//! took it. A reload that is owed stays owed over errors, crashes and restarts until it is made.
+
+mod journal;
+mod spec;
+mod staging;
+mod versions;
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use kvstore_client::with_causes;
 use tracing::{info, warn};
 
 use crate::{
-    command::{self, CommandLine},
+    command,
     report::with_details,
     state::{State, StateError},
     target::{
         Kind,
         container::Docker,
-        readers::{Readers, Staged, Verdict},
+        readers::{Readers, ReloadError, Staged, Verdict},
     },
-    temp::{TempFile, is_mount_point, remove_leftovers, swap},
+    temp::{TempFile, is_mount_point, remove_leftovers, restore, swap},
 };
+use journal::Before;
+pub use spec::{FileSpec, OutputSpec, TargetSpec};
+use staging::{StagingDir, common_directory};
 
-/// Where a text goes, and what is done about it.
+/// A text, and where it belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutputSpec {
-    /// The file; absolute.
-    pub destination: PathBuf,
-    /// Its mode; without it that of the file it replaces, else 0644.
-    pub mode: Option<u32>,
-    /// Its owner and group; without them those of the file it replaces.
-    pub owner: (Option<u32>, Option<u32>),
-    /// Make the directory if it is not there.
-    pub create_dirs: bool,
-    /// Who reads it.
-    pub target: TargetSpec,
-    /// Must succeed before the file goes live; in place of what is known of the target.
-    pub check_cmd: Option<CommandLine>,
-    /// Run after the file went live; in place of what is known of the target.
-    pub reload_cmd: Option<CommandLine>,
-    /// How long each command may take.
-    pub command_timeout: Duration,
-    /// Where the state is kept instead of beside the file.
-    pub state_dir: Option<PathBuf>,
-}
-
-/// Who reads a file.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TargetSpec {
-    /// Recognise it by the file's name or text.
-    #[default]
-    Auto,
-    /// This program.
-    Known(Kind),
-    /// Nobody that needs telling.
-    None,
+pub struct Rendered {
+    /// Where.
+    pub file: FileSpec,
+    /// The text.
+    pub text: String,
 }
 
 /// What a put did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Put {
-    /// The file has these bytes already, and its readers have loaded them.
+    /// The files have these bytes already, and their readers have loaded them.
     Same,
-    /// The file has these bytes already; a reload that was owed is made.
+    /// The files have these bytes already; a reload that was owed is made.
     Reloaded,
-    /// The file is live, and reloaded where there is something to reload.
+    /// The files are live, and reloaded where there is something to reload.
     Written,
 }
 
-/// Why a put went only so far. The destination is untouched unless a variant says otherwise.
+/// Why a put went only so far. The destinations are as they were unless a variant says otherwise.
 #[derive(Debug, thiserror::Error)]
 pub enum PutError {
-    /// The checker does not take it.
-    #[error("{by} refused the new {destination}; the old file stays in use")]
+    /// The checker does not take them.
+    #[error("{by} refused the new {files}; the old file stays in use")]
     Refused {
         /// Who was asked.
         by: String,
-        /// The destination.
-        destination: PathBuf,
+        /// The destinations.
+        files: String,
         /// What it says.
         cause: String,
     },
@@ -98,11 +81,19 @@ pub enum PutError {
     /// The lock or the record of the last reload.
     #[error(transparent)]
     State(#[from] StateError),
-    /// The new file is live, and not everybody has loaded it. It stays owed.
-    #[error("the new {destination} is live, but the reload failed; it is tried again")]
+    /// The new files are live, and not everybody has loaded them. It stays owed.
+    #[error("the new {files} is live, but the reload failed; it is tried again")]
     Reload {
-        /// The destination.
-        destination: PathBuf,
+        /// The destinations.
+        files: String,
+        /// What went wrong.
+        cause: String,
+    },
+    /// The new files were live and were not loaded; those that were loaded last are back.
+    #[error("the new {files} was not loaded; the version before is back in use, and the new one is tried again")]
+    RolledBack {
+        /// The destinations.
+        files: String,
         /// What went wrong.
         cause: String,
     },
@@ -113,151 +104,203 @@ impl PutError {
     pub fn report(&self, hint: &str) -> String {
         match self {
             Self::Refused { cause, .. } => with_details(&self.to_string(), cause, Some(hint)),
-            Self::Reload { cause, .. } => with_details(&self.to_string(), cause, None),
+            Self::Reload { cause, .. } | Self::RolledBack { cause, .. } => with_details(&self.to_string(), cause, None),
             Self::Io { source, .. } => with_details(&self.to_string(), &source.to_string(), None),
             Self::State(error) => with_causes(error),
         }
     }
 }
 
-/// One destination.
+/// Destinations that belong together.
 pub struct Output {
     spec: OutputSpec,
     docker: Arc<Docker>,
-    state: Option<State>,
-    warned_in_place: bool,
-    warned_unchecked: bool,
-    warned_blind: bool,
+    /// By destination, symlinks resolved.
+    states: BTreeMap<PathBuf, State>,
+    warned: Warned,
+}
+
+/// What was said once and is not said again.
+#[derive(Default)]
+struct Warned {
+    in_place: bool,
+    unchecked: bool,
+    blind: bool,
+}
+
+/// One of the files that are put together.
+struct Change {
+    /// Its destination is no symlink.
+    file: FileSpec,
+    text: String,
+    /// What is live; `None` if there is no file.
+    before: Option<Vec<u8>>,
+}
+
+impl Change {
+    fn destination(&self) -> &Path {
+        &self.file.destination
+    }
+
+    fn differs(&self) -> bool {
+        self.before.as_deref() != Some(self.text.as_bytes())
+    }
 }
 
 impl Output {
     /// Touches nothing yet.
     pub fn new(spec: OutputSpec, docker: Arc<Docker>) -> Self {
-        Self { spec, docker, state: None, warned_in_place: false, warned_unchecked: false, warned_blind: false }
+        Self { spec, docker, states: BTreeMap::new(), warned: Warned::default() }
     }
 
-    /// Locks the destination, makes its directory if that is wanted, and clears what a crash left there.
+    /// Locks the destinations, makes their directories if that is wanted, and clears what a crash left there.
     ///
     /// # Errors
     /// [`PutError::State`] or [`PutError::Io`]; may be called again.
-    pub fn prepare(&mut self) -> Result<(), PutError> {
-        if self.state.is_some() {
+    pub fn prepare<'a>(&mut self, files: impl IntoIterator<Item = &'a FileSpec>) -> Result<(), PutError> {
+        let files: Vec<FileSpec> = files.into_iter().map(resolved).collect();
+        self.prepare_resolved(files.iter())
+    }
+
+    fn prepare_resolved<'a>(&mut self, files: impl Iterator<Item = &'a FileSpec> + Clone) -> Result<(), PutError> {
+        files.clone().try_for_each(|file| self.lock(file))?;
+        match files.map(|file| &self.states[&file.destination]).next() {
+            Some(first) => repair(&journal_of(first)),
+            None => Ok(()),
+        }
+    }
+
+    fn lock(&mut self, file: &FileSpec) -> Result<(), PutError> {
+        let destination = &*file.destination;
+        if self.states.contains_key(destination) {
             return Ok(());
         }
-        let destination = resolve(&self.spec.destination);
         let directory = destination.parent().unwrap_or(Path::new("/"));
         if !directory.is_dir() {
-            if !self.spec.create_dirs {
+            if !file.create_dirs {
                 let source = io::Error::from(io::ErrorKind::NotFound);
                 let doing = format!("there is no directory {}; make it, or set create_dirs", directory.display());
-                return Err(self.io(doing, source));
+                return Err(failed(destination, doing, source));
             }
-            fs::create_dir_all(directory).map_err(|e| self.io(format!("make {}", directory.display()), e))?;
+            fs::create_dir_all(directory)
+                .map_err(|e| failed(destination, format!("make {}", directory.display()), e))?;
         }
-        let state = match State::open(&destination, self.spec.state_dir.as_deref()) {
+        let state = match State::open(destination, self.spec.state_dir.as_deref()) {
             // A mounted file may lie in a directory that is not ours to write.
-            Err(StateError::Io { .. }) if is_mount_point(&destination) => {
-                State::open(&destination, Some(&std::env::temp_dir()))
+            Err(StateError::Io { .. }) if is_mount_point(destination) => {
+                State::open(destination, Some(&std::env::temp_dir()))
             }
             other => other,
         };
-        self.state = Some(state?);
-        remove_leftovers(&destination);
+        self.states.insert(destination.to_owned(), state?);
+        remove_leftovers(destination);
         Ok(())
     }
 
-    /// Makes `text` the content of the destination and has it loaded.
+    /// Makes the texts of `rendered` the content of their destinations and has them loaded.
     ///
     /// # Errors
     /// [`PutError`], which says how far it went; the same call may be made again.
-    pub async fn put(&mut self, text: &str) -> Result<Put, PutError> {
-        self.prepare()?;
-        let destination = resolve(&self.spec.destination);
-        let live = self.read(&destination)?;
-        if live.as_deref() == Some(text.as_bytes()) {
-            if !self.state_mut().owes_reload(text.as_bytes()) {
+    pub async fn put(&mut self, rendered: Vec<Rendered>) -> Result<Put, PutError> {
+        let rendered: Vec<_> = rendered.into_iter().map(|r| Rendered { file: resolved(&r.file), ..r }).collect();
+        self.prepare_resolved(rendered.iter().map(|r| &r.file))?;
+        let set = read_all(rendered)?;
+        if !set.iter().any(Change::differs) {
+            if !set.iter().any(|change| self.states[change.destination()].owes_reload(change.text.as_bytes())) {
                 return Ok(Put::Same);
             }
             info!("a reload is owed from before");
-            let readers = self.find_readers(text, &destination).await;
-            let told = self.reload(text, &destination, readers.as_ref()).await?;
+            let readers = self.find_readers(&set).await;
+            let told = self.load(&set, readers.as_ref()).await?;
             info!("{told}");
             return Ok(Put::Reloaded);
         }
-        self.state_mut().before_swap(live.as_deref())?;
-        let (staged, readers) = tokio::join!(self.stage(text, &destination), self.find_readers(text, &destination));
-        let staged = staged?;
+        self.before_swap(&set)?;
+        let (staged, readers) = tokio::join!(stage_all(&set), self.find_readers(&set));
+        let (staged, readers) = (staged?, readers.as_ref());
         let started = Instant::now();
-        self.check(text, staged.path(), &destination, readers.as_ref()).await?;
-        let check = started.elapsed();
-        self.swap(staged, text, &destination, readers.as_ref()).await?;
-        let started = Instant::now();
-        let told = self.reload(text, &destination, readers.as_ref()).await?;
-        info!(?check, reload = ?started.elapsed(), "the new file is live; {told}");
+        let checks_live = self.checks_live();
+        if !checks_live {
+            self.check(&set, &staged, readers).await?;
+        }
+        let in_place = readers.is_some_and(Readers::need_the_same_inode);
+        let journal = (checks_live || staged.len() > 1).then(|| journal_of(&self.states[set[0].destination()]));
+        self.swap(&set, staged, journal.as_deref(), in_place).await?;
+        if checks_live && let Err(error) = self.check(&set, &Vec::new(), readers).await {
+            undo(&set, in_place, journal.as_deref())?;
+            return Err(error);
+        }
+        if let Some(journal) = &journal {
+            journal::remove(journal).map_err(|e| failed(journal, "remove it".into(), e))?;
+        }
+        let (check, started) = (started.elapsed(), Instant::now());
+        let told = self.load(&set, readers).await?;
+        info!(?check, reload = ?started.elapsed(), "the new {} live; {told}", if set.len() == 1 { "file is" } else { "files are" });
         Ok(Put::Written)
     }
 
-    /// All of [`Output::put`] that changes nothing: the difference to the live file as a unified diff, empty if there
-    /// is none, once the checker took the new one.
+    /// All of [`Output::put`] that changes nothing: the differences to the live files as a unified diff, empty if there
+    /// are none, once the checker took the new ones.
     ///
     /// # Errors
     /// [`PutError::Refused`] or [`PutError::Io`].
-    pub async fn preview(&mut self, text: &str) -> Result<String, PutError> {
-        let destination = resolve(&self.spec.destination);
-        let live = self.read(&destination)?.unwrap_or_default();
-        let staged = if let Ok(staged) = self.stage(text, &destination).await {
-            staged
-        } else {
+    pub async fn preview(&mut self, rendered: Vec<Rendered>) -> Result<String, PutError> {
+        let set = read_all(rendered.into_iter().map(|r| Rendered { file: resolved(&r.file), ..r }))?;
+        let staged = match stage_all(&set).await {
+            Ok(staged) => staged,
             // Nothing is put there, so any place will do.
-            let name = destination.file_name().unwrap_or_default();
-            self.stage(text, &std::env::temp_dir().join(name)).await?
+            Err(_) => stage_in(&set, Some(&std::env::temp_dir())).await?,
         };
-        let readers = self.find_readers(text, &destination).await;
-        self.check(text, staged.path(), &destination, readers.as_ref()).await?;
-        let live = String::from_utf8_lossy(&live);
-        let name = destination.display().to_string();
-        let diff = similar::TextDiff::from_lines(&*live, text);
-        Ok(diff.unified_diff().header(&name, &format!("{name} (new)")).to_string())
+        let readers = self.find_readers(&set).await;
+        if self.checks_live() {
+            info!("check_cmd looks at the live files, so it is not run");
+        } else {
+            self.check(&set, &staged, readers.as_ref()).await?;
+        }
+        Ok(set.iter().map(diff).collect())
     }
 
-    /// Who reads the destination, if its program is known; without looking if commands are configured for all.
-    async fn find_readers(&self, text: &str, destination: &Path) -> Option<Readers> {
+    /// Who reads the destinations, if their program is known; without looking if commands are configured for all.
+    async fn find_readers(&self, set: &[Change]) -> Option<Readers> {
         let kind = match self.spec.target {
             TargetSpec::None => return None,
             TargetSpec::Known(kind) => kind,
-            TargetSpec::Auto => Kind::recognise(destination, text)?,
+            TargetSpec::Auto => set.iter().find_map(|change| Kind::recognise(change.destination(), &change.text))?,
         };
         if self.spec.check_cmd.is_some() && self.spec.reload_cmd.is_some() {
             return None;
         }
-        Some(Readers::find(kind, destination, &self.docker).await)
+        let files = set.iter().map(|change| change.destination().to_owned()).collect();
+        Some(Readers::find(kind, files, &self.docker).await)
+    }
+
+    /// Whether the check command can look at the live files only.
+    fn checks_live(&self) -> bool {
+        self.spec.check_cmd.as_ref().is_some_and(|check| !check.mentions("{src}") && !check.mentions("{stage}"))
     }
 
     async fn check(
         &mut self,
-        text: &str,
-        staged: &Path,
-        destination: &Path,
+        set: &[Change],
+        staged: &[(usize, TempFile)],
         readers: Option<&Readers>,
     ) -> Result<(), PutError> {
-        let refused = |by: String, cause: String| PutError::Refused { by, destination: destination.to_owned(), cause };
-        if let Some(check) = &self.spec.check_cmd {
-            let invocation = check.expand(staged, destination);
-            return match command::run(&invocation, self.spec.command_timeout).await {
-                Ok(_) => Ok(()),
-                Err(error) => {
-                    let said = format!("{}\n{}", with_causes(&error), error.output());
-                    Err(refused("check_cmd".into(), said))
-                }
-            };
+        let files = names_of(set);
+        let refused = |by: String, cause: String| PutError::Refused { by, files, cause };
+        if self.spec.check_cmd.is_some() {
+            return self.run_check(set, staged).await.map_err(|cause| refused("check_cmd".into(), cause));
         }
         let Some(readers) = readers else { return Ok(()) };
-        let asked = Staged { path: staged, text, destination };
-        match readers.check(asked, &self.docker, self.spec.command_timeout).await {
+        let asked = staged.iter().map(|(at, temp)| Staged {
+            path: temp.path(),
+            text: &set[*at].text,
+            destination: set[*at].destination(),
+        });
+        match readers.check(&asked.collect::<Vec<_>>(), &self.docker, self.spec.command_timeout).await {
             Verdict::Accepted => Ok(()),
             Verdict::Refused(cause) => Err(refused(readers.kind().to_string(), cause)),
             Verdict::Unchecked(why) => {
-                if !std::mem::replace(&mut self.warned_unchecked, true) {
+                if !std::mem::replace(&mut self.warned.unchecked, true) {
                     warn!("the file cannot be checked: {why}");
                 }
                 Ok(())
@@ -265,73 +308,229 @@ impl Output {
         }
     }
 
-    /// Has the live file loaded; gives what was done, in words.
-    async fn reload(&mut self, text: &str, destination: &Path, readers: Option<&Readers>) -> Result<String, PutError> {
-        let failed = |cause: String| PutError::Reload { destination: destination.to_owned(), cause };
-        let told = if let Some(reload) = &self.spec.reload_cmd {
-            let invocation = reload.expand(destination, destination);
-            let ran = command::run(&invocation, self.spec.command_timeout).await;
-            ran.map_err(|e| failed(format!("{}\n{}", with_causes(&e), e.output())))?;
-            "the reload command has run".to_owned()
-        } else if let Some(readers) = readers {
-            readers.reload(&self.docker).await.map_err(failed)?;
-            if let Some(blind) = readers.blind()
-                && !std::mem::replace(&mut self.warned_blind, true)
-            {
-                warn!("what runs in containers cannot be looked at: {blind}");
-            }
-            describe(readers)
+    /// What is wrong, if the check command does not succeed.
+    async fn run_check(&self, set: &[Change], staged: &[(usize, TempFile)]) -> Result<(), String> {
+        let Some(check) = &self.spec.check_cmd else { return Ok(()) };
+        let staging = if check.mentions("{stage}") {
+            let files: Vec<_> = set.iter().map(|c| (c.destination().to_owned(), c.text.clone())).collect();
+            let common = || common_directory(set.iter().map(Change::destination));
+            let directory = self.spec.stage_dir.clone().unwrap_or_else(common);
+            let made = blocking(move || StagingDir::make(&directory, &files)).await;
+            Some(made.map_err(|e| format!("the copy for {{stage}} cannot be made: {e}"))?)
         } else {
-            "nobody is to be told".to_owned()
+            None
         };
-        if let Err(error) = self.state_mut().reloaded(text.as_bytes()) {
-            warn!("{}; the next start reloads once more than needed", with_causes(&error));
+        // Both name one file: a command for several that names {src} or {dst} is no configuration.
+        let live = set[0].destination();
+        let src = staged.first().map_or(live, |(_, temp)| temp.path());
+        let stage = staging.as_ref().map_or(live, StagingDir::path);
+        let invocation = check.expand(&[("{src}", src), ("{dst}", live), ("{stage}", stage)]);
+        match command::run(&invocation, self.spec.command_timeout).await {
+            Ok(_) => Ok(()),
+            Err(error) => Err(format!("{}\n{}", with_causes(&error), error.output())),
         }
-        Ok(told)
     }
 
-    async fn stage(&self, text: &str, destination: &Path) -> Result<TempFile, PutError> {
-        let (spec, path, text) = (self.spec.clone(), destination.to_owned(), text.to_owned());
-        let staged = blocking(move || TempFile::stage(&spec, &path, text.as_bytes())).await;
-        staged.map_err(|e| {
-            self.io(format!("stage it in {}", destination.parent().unwrap_or(Path::new("/")).display()), e)
-        })
-    }
-
-    async fn swap(
-        &mut self,
-        staged: TempFile,
-        text: &str,
-        destination: &Path,
-        readers: Option<&Readers>,
-    ) -> Result<(), PutError> {
-        let in_place = readers.is_some_and(Readers::need_the_same_inode);
-        let (path, text) = (destination.to_owned(), text.to_owned());
-        let renamed = blocking(move || swap(staged, text.as_bytes(), &path, in_place)).await;
-        let renamed = renamed.map_err(|e| self.io("put it in place".into(), e))?;
-        if !renamed && !std::mem::replace(&mut self.warned_in_place, true) {
-            warn!(
-                "the file itself is mounted, so it is written in place: a reader may see half of it. Mount its directory instead"
-            );
+    /// Notes that reloads are owed from now on, and keeps what was there before us.
+    fn before_swap(&mut self, set: &[Change]) -> Result<(), PutError> {
+        for change in set.iter().filter(|change| change.differs()) {
+            let state = self.states.get_mut(change.destination()).expect("prepare() comes first");
+            if let Some(before) = change.before.as_ref().filter(|_| state.is_new()) {
+                keep_version(state, before, self.spec.keep_versions);
+            }
+            state.before_swap(change.before.as_deref())?;
         }
         Ok(())
     }
 
-    fn read(&self, destination: &Path) -> Result<Option<Vec<u8>>, PutError> {
-        match fs::read(destination) {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(self.io("read what is there".into(), error)),
+    /// Renames what is staged into place; undoes all of it if one cannot be.
+    async fn swap(
+        &mut self,
+        set: &[Change],
+        staged: Vec<(usize, TempFile)>,
+        journal: Option<&Path>,
+        in_place: bool,
+    ) -> Result<(), PutError> {
+        if let Some(journal) = journal {
+            let befores: Vec<Before> = set.iter().filter(|c| c.differs()).map(before).collect();
+            journal::write(journal, &befores)
+                .map_err(|e| failed(set[0].destination(), format!("write {}", journal.display()), e))?;
+        }
+        for (at, temp) in staged {
+            let (path, text) = (set[at].destination().to_owned(), set[at].text.clone());
+            match blocking(move || swap(temp, text.as_bytes(), &path, in_place)).await {
+                Ok(true) => {}
+                Ok(false) => {
+                    if !std::mem::replace(&mut self.warned.in_place, true) {
+                        warn!(
+                            "the file itself is mounted, so it is written in place: a reader may see half of it. Mount its directory instead"
+                        );
+                    }
+                }
+                Err(error) => {
+                    undo(set, in_place, journal)?;
+                    return Err(failed(set[at].destination(), "put it in place".into(), error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Has the live files loaded, or puts the last good ones back; gives what was done, in words.
+    async fn load(&mut self, set: &[Change], readers: Option<&Readers>) -> Result<String, PutError> {
+        let error = match self.reload(set, readers).await {
+            Ok(told) => {
+                self.loaded(set.iter().map(|change| (change.destination(), change.text.as_bytes())));
+                return Ok(told);
+            }
+            Err(error) => error,
+        };
+        let files = names_of(set);
+        let versions = |change: &Change| versions::newest(self.states[change.destination()].path());
+        let good: Option<Vec<Vec<u8>>> = set.iter().map(versions).collect();
+        let good = good.filter(|good| set.iter().zip(good).any(|(change, good)| change.text.as_bytes() != good));
+        let (true, Some(good)) = (self.spec.rollback.unwrap_or(error.rejected), good) else {
+            return Err(PutError::Reload { files, cause: error.cause });
+        };
+        let in_place = readers.is_some_and(Readers::need_the_same_inode);
+        for (change, good) in set.iter().zip(&good) {
+            let before = Before { destination: change.destination().to_owned(), content: Some(good.clone()) };
+            put_back(&before, in_place)?;
+        }
+        let mut cause = error.cause;
+        match self.reload(set, readers).await {
+            Ok(_) => self.loaded(set.iter().zip(&good).map(|(change, good)| (change.destination(), &good[..]))),
+            Err(error) => cause = format!("{cause}\nthe version before was not loaded either: {}", error.cause),
+        }
+        Err(PutError::RolledBack { files, cause })
+    }
+
+    async fn reload(&mut self, set: &[Change], readers: Option<&Readers>) -> Result<String, ReloadError> {
+        if let Some(reload) = &self.spec.reload_cmd {
+            let live = set[0].destination();
+            let invocation = reload.expand(&[("{src}", live), ("{dst}", live)]);
+            let ran = command::run(&invocation, self.spec.command_timeout).await;
+            let failed = |cause| ReloadError { cause, rejected: false };
+            ran.map_err(|e| failed(format!("{}\n{}", with_causes(&e), e.output())))?;
+            return Ok("the reload command has run".to_owned());
+        }
+        let Some(readers) = readers else { return Ok("nobody is to be told".to_owned()) };
+        readers.reload(&self.docker).await?;
+        if let Some(blind) = readers.blind()
+            && !std::mem::replace(&mut self.warned.blind, true)
+        {
+            warn!("what runs in containers cannot be looked at: {blind}");
+        }
+        Ok(describe(readers))
+    }
+
+    /// Remembers that `files` are loaded.
+    fn loaded<'a>(&mut self, files: impl Iterator<Item = (&'a Path, &'a [u8])>) {
+        for (destination, content) in files {
+            let state = self.states.get_mut(destination).expect("prepare() comes first");
+            keep_version(state, content, self.spec.keep_versions);
+            if let Err(error) = state.reloaded(content) {
+                warn!("{}; the next start reloads once more than needed", with_causes(&error));
+            }
         }
     }
+}
 
-    fn io(&self, doing: String, source: io::Error) -> PutError {
-        PutError::Io { destination: self.spec.destination.clone(), doing, source }
+fn keep_version(state: &State, content: &[u8], count: usize) {
+    if let Err(error) = versions::keep(state.path(), content, count) {
+        warn!("this version is not kept beside {}: {error}", state.path().display());
     }
+}
 
-    fn state_mut(&mut self) -> &mut State {
-        self.state.as_mut().expect("prepare() comes first in put()")
+fn journal_of(state: &State) -> PathBuf {
+    let mut path = state.path().as_os_str().to_owned();
+    path.push(".undo");
+    path.into()
+}
+
+/// Undoes a swap that was cut short before it was known to be good.
+fn repair(journal: &Path) -> Result<(), PutError> {
+    let failed = |doing: &str, source| failed(journal, doing.to_owned(), source);
+    let Some(befores) = journal::read(journal).map_err(|e| failed("read what a crash left; remove it", e))? else {
+        return Ok(());
+    };
+    for before in &befores {
+        put_back(before, false)?;
     }
+    journal::remove(journal).map_err(|e| failed("remove it", e))?;
+    warn!("a swap was cut short, so the files before it are back: {}", names(befores.iter().map(|b| &*b.destination)));
+    Ok(())
+}
+
+fn before(change: &Change) -> Before {
+    Before { destination: change.destination().to_owned(), content: change.before.clone() }
+}
+
+fn put_back(before: &Before, in_place: bool) -> Result<(), PutError> {
+    restore(&before.destination, before.content.as_deref(), in_place)
+        .map_err(|e| failed(&before.destination, "put back what was there".into(), e))
+}
+
+/// Puts back what was live before the swap, and ends its journal.
+fn undo(set: &[Change], in_place: bool, journal: Option<&Path>) -> Result<(), PutError> {
+    for change in set.iter().filter(|change| change.differs()) {
+        if fs::read(change.destination()).ok() != change.before {
+            put_back(&before(change), in_place)?;
+        }
+    }
+    match journal {
+        Some(journal) => journal::remove(journal).map_err(|e| failed(journal, "remove it".into(), e)),
+        None => Ok(()),
+    }
+}
+
+fn read_all(rendered: impl IntoIterator<Item = Rendered>) -> Result<Vec<Change>, PutError> {
+    let read = |Rendered { file, text }: Rendered| {
+        let before = match fs::read(&file.destination) {
+            Ok(bytes) => Some(bytes),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(&file.destination, "read what is there".into(), error)),
+        };
+        Ok(Change { file, text, before })
+    };
+    rendered.into_iter().map(read).collect()
+}
+
+/// What differs, beside its destinations, each with its place in `set`.
+async fn stage_all(set: &[Change]) -> Result<Vec<(usize, TempFile)>, PutError> {
+    stage_in(set, None).await
+}
+
+async fn stage_in(set: &[Change], directory: Option<&Path>) -> Result<Vec<(usize, TempFile)>, PutError> {
+    let mut staged = Vec::new();
+    for (at, change) in set.iter().enumerate().filter(|(_, change)| change.differs()) {
+        let (spec, text) = (change.file.clone(), change.text.clone());
+        let name = change.destination().file_name().unwrap_or_default();
+        let near = directory.map_or_else(|| change.destination().to_owned(), |directory| directory.join(name));
+        let beside = near.parent().unwrap_or(Path::new("/")).display().to_string();
+        let temp = blocking(move || TempFile::stage(&spec, &near, text.as_bytes())).await;
+        staged.push((at, temp.map_err(|e| failed(change.destination(), format!("stage it in {beside}"), e))?));
+    }
+    Ok(staged)
+}
+
+fn diff(change: &Change) -> String {
+    let live = change.before.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
+    let name = change.destination().display().to_string();
+    let diff = similar::TextDiff::from_lines(&*live, &change.text);
+    diff.unified_diff().header(&name, &format!("{name} (new)")).to_string()
+}
+
+fn failed(destination: &Path, doing: String, source: io::Error) -> PutError {
+    PutError::Io { destination: destination.to_owned(), doing, source }
+}
+
+fn names<'a>(files: impl Iterator<Item = &'a Path>) -> String {
+    files.map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+fn names_of(set: &[Change]) -> String {
+    names(set.iter().map(Change::destination))
 }
 
 fn describe(readers: &Readers) -> String {
@@ -345,6 +544,10 @@ fn describe(readers: &Readers) -> String {
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
+}
+
+fn resolved(file: &FileSpec) -> FileSpec {
+    FileSpec { destination: resolve(&file.destination), ..file.clone() }
 }
 
 /// Where a symlink leads, so that the link stays a link; else `path` itself.

@@ -1,6 +1,6 @@
-//! The life of one template: wait for a change, render, put the text where it belongs; or the same once.
+//! The life of one job: wait for a change, render its templates, put their texts where they belong; or the same once.
 //!
-//! Each template has a task of its own, so that a slow command of one holds up no other.
+//! Each job has a task of its own, so that a slow command of one holds up no other.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Span, debug, error, error_span, info, warn};
 
 use crate::{
-    config::{DestinationSpec, Mode, SourceSpec, TemplateSpec},
-    output::{Output, Put, PutError},
+    config::{DestinationSpec, JobSpec, Mode, SourceSpec, TemplateSpec},
+    output::{FileSpec, Output, Put, PutError, Rendered},
     quiescence::Quiescence,
     render::{Outcome, Rendering, Sources, Template, TemplateError},
     report::with_details,
@@ -34,20 +34,17 @@ pub(crate) struct Shared {
     pub(crate) environment: Arc<BTreeMap<String, String>>,
 }
 
-/// One template at work.
+/// One job at work.
 pub(crate) struct Worker {
-    spec: TemplateSpec,
+    spec: JobSpec,
     shared: Shared,
     reader: Reader,
     values_changed: Arc<Notify>,
     files_changed: Arc<Notify>,
-    /// What was read last, good or bad.
-    loaded: Sources,
-    /// The last good version; `None` if there has been none.
-    template: Option<Template>,
+    parts: Vec<Part>,
     /// Without answers to these another pass would be in vain.
     waiting_for: BTreeSet<Arc<Dependency>>,
-    sink: Sink,
+    output: Output,
     quiescence: Quiescence,
     backoff: Backoff,
     retry_at: Option<Instant>,
@@ -55,9 +52,13 @@ pub(crate) struct Worker {
     told: Option<String>,
 }
 
-enum Sink {
-    Stdout,
-    File(Box<Output>),
+/// One template of a job.
+struct Part {
+    spec: TemplateSpec,
+    /// What was read last, good or bad.
+    loaded: Sources,
+    /// The last good version; `None` if there has been none.
+    template: Option<Template>,
 }
 
 /// What a pass came to.
@@ -71,27 +72,20 @@ enum Pass {
 }
 
 impl Worker {
-    /// Reads the template; a broken one is kept for later mending, its fault is given along.
-    pub(crate) fn new(spec: TemplateSpec, shared: Shared) -> (Self, Option<String>) {
+    /// Reads the templates; a broken one is kept for later mending, its fault is given along.
+    pub(crate) fn new(spec: JobSpec, shared: Shared) -> (Self, Option<String>) {
         let values_changed = Arc::new(Notify::new());
-        let sink = match &spec.destination {
-            DestinationSpec::Stdout => Sink::Stdout,
-            DestinationSpec::File(output) => {
-                let output = Output::new((**output).clone(), shared.docker.clone());
-                Sink::File(Box::new(output))
-            }
-        };
+        let part = |spec: &TemplateSpec| Part { spec: spec.clone(), loaded: Sources::default(), template: None };
         let mut worker = Self {
             reader: shared.watches.reader(values_changed.clone()),
             quiescence: Quiescence::new(spec.debounce),
+            parts: spec.templates.iter().map(part).collect(),
+            output: Output::new(spec.output.clone(), shared.docker.clone()),
             spec,
             shared,
             values_changed,
             files_changed: Arc::new(Notify::new()),
-            loaded: Sources::default(),
-            template: None,
             waiting_for: BTreeSet::new(),
-            sink,
             backoff: Backoff::between(Duration::from_secs(1), Duration::from_mins(1)),
             retry_at: None,
             told: None,
@@ -100,46 +94,31 @@ impl Worker {
         (worker, fault)
     }
 
-    /// What the log says beside each line about this template.
+    /// What the log says beside each line about this job.
     pub(crate) fn span(&self) -> Span {
-        let file = self.spec.destination_path().map_or("-".into(), |p| p.display().to_string());
-        error_span!("file", path = file) // at this level it is never filtered away
+        let files: Vec<_> = self.spec.destinations().map(|path| path.display().to_string()).collect();
+        let files = if files.is_empty() { "-".into() } else { files.join(", ") };
+        error_span!("file", path = files) // at this level it is never filtered away
     }
 
-    /// Locks the destination.
+    /// Locks the destinations.
     pub(crate) fn prepare(&mut self) -> Result<(), PutError> {
-        match &mut self.sink {
-            Sink::Stdout => Ok(()),
-            Sink::File(output) => output.prepare(),
-        }
+        self.output.prepare(self.parts.iter().filter_map(Part::file))
     }
 
     /// Reads and parses the files; true if there is something new to render. After a fault the last good version stays.
     fn load(&mut self) -> Result<bool, String> {
-        let sources = match &self.spec.source {
-            SourceSpec::Inline { name, text } => {
-                Ok(Sources { main: name.clone(), files: [(name.clone(), text.clone())].into() })
+        let (mut new, mut faults) = (false, Vec::new());
+        for part in &mut self.parts {
+            match part.load(&self.shared, &self.files_changed) {
+                Ok(changed) => new |= changed,
+                Err(fault) => faults.push(fault),
             }
-            SourceSpec::File(path) => source::load(path),
-        };
-        if let SourceSpec::File(path) = &self.spec.source {
-            let known = sources.as_ref().unwrap_or(&self.loaded);
-            self.shared.sources.listen(path, known, &self.files_changed);
         }
-        let sources = sources.map_err(|e| with_details(&e.to_string(), &cause_of(&e), None))?;
-        if sources == self.loaded {
-            return Ok(false);
+        if new {
+            self.waiting_for.clear();
         }
-        let parsed = Template::parse(&sources, self.shared.environment.clone());
-        self.loaded = sources;
-        self.template = Some(parsed.map_err(|e| self.describe(&e))?);
-        self.waiting_for.clear();
-        Ok(true)
-    }
-
-    fn describe(&self, error: &TemplateError) -> String {
-        let what = format!("template {} is wrong", self.spec);
-        with_details(&what, &error.report, error.hint.as_deref())
+        if faults.is_empty() { Ok(new) } else { Err(faults.join("\n")) }
     }
 
     /// Keeps the destination up to date until `stop`; a pass that has begun is ended first.
@@ -168,7 +147,7 @@ impl Worker {
     }
 
     fn next_pass(&self) -> Option<Instant> {
-        self.template.as_ref()?;
+        self.parts.iter().all(|part| part.template.is_some()).then_some(())?;
         [self.quiescence.due(), self.retry_at].into_iter().flatten().min()
     }
 
@@ -215,65 +194,90 @@ impl Worker {
         }
     }
 
-    /// Renders, and puts or shows the text if there is one.
+    /// Renders, and puts or shows the texts if there are any.
     async fn pass(&mut self, mode: Mode) -> Pass {
-        let Some(mut template) = self.template.take() else {
-            return Pass::Waiting(format!("template {} is wrong", self.spec));
-        };
+        if let Some(bad) = self.parts.iter().find(|part| part.template.is_none()) {
+            return Pass::Waiting(format!("template {} is wrong", bad.spec));
+        }
+        let mut templates: Vec<_> = self.parts.iter_mut().filter_map(|part| part.template.take()).collect();
+        // All of a job see the same values.
         let values = self.reader.values();
         let rendered = tokio::task::spawn_blocking(move || {
-            let rendering = template.render(values);
-            (template, rendering)
+            let renderings: Vec<_> = templates.iter_mut().map(|template| template.render(values.clone())).collect();
+            (templates, renderings)
         });
-        let Rendering { used, outcome } = match rendered.await {
-            Ok((template, rendering)) => {
-                self.template = Some(template);
-                rendering
+        let renderings = match rendered.await {
+            Ok((templates, renderings)) => {
+                for (part, template) in self.parts.iter_mut().zip(templates) {
+                    part.template = Some(template);
+                }
+                renderings
             }
             Err(panic) => {
-                // The template went down with it.
-                self.template = Template::parse(&self.loaded, self.shared.environment.clone()).ok();
+                // The templates went down with it.
+                for part in &mut self.parts {
+                    part.template = Template::parse(&part.loaded, self.shared.environment.clone()).ok();
+                }
                 return Pass::Failed(format!("template {}: the engine failed: {panic}", self.spec));
             }
         };
-        self.reader.follow(used);
+        self.reader.follow(renderings.iter().flat_map(|rendering| rendering.used.clone()).collect());
         self.waiting_for.clear();
-        match outcome {
-            Outcome::Text(text) => self.put(&text, mode).await,
-            Outcome::Pending(missing) => {
-                let why = list(&missing);
-                self.waiting_for = missing;
-                Pass::Waiting(format!("no answer yet about {why}"))
-            }
-            Outcome::Blocked(reasons) => {
-                let why = reasons.join(", ");
-                if mode == Mode::Daemon && self.told.as_ref() != Some(&why) {
-                    warn!("not written: {why}");
-                    self.told = Some(why.clone());
-                }
-                Pass::Waiting(why)
-            }
-            Outcome::Failed(error) => Pass::Failed(self.describe(&error)),
+        match self.texts(renderings, mode) {
+            Ok(texts) => self.put(texts, mode).await,
+            Err(pass) => pass,
         }
     }
 
-    async fn put(&mut self, text: &str, mode: Mode) -> Pass {
-        let result = match (&mut self.sink, mode) {
-            (Sink::Stdout, _) => {
-                print!("{text}");
-                return Pass::Done(Put::Written);
+    /// The texts, if all of them are there; what is not known counts before what is wrong.
+    fn texts(&mut self, renderings: Vec<Rendering>, mode: Mode) -> Result<Vec<String>, Pass> {
+        let (mut texts, mut reasons, mut faults) = (Vec::new(), Vec::new(), Vec::new());
+        for (part, rendering) in self.parts.iter().zip(renderings) {
+            match rendering.outcome {
+                Outcome::Text(text) => texts.push(text),
+                Outcome::Pending(missing) => self.waiting_for.extend(missing),
+                Outcome::Blocked(why) => reasons.extend(why),
+                Outcome::Failed(error) => faults.push(part.spec.describe(&error)),
             }
-            (Sink::File(output), Mode::DryRun) => match output.preview(text).await {
-                Ok(diff) => {
-                    print!("{diff}");
-                    if diff.is_empty() {
-                        info!("nothing would change");
-                    }
-                    return Pass::Done(Put::Same);
+        }
+        if !self.waiting_for.is_empty() {
+            return Err(Pass::Waiting(format!("no answer yet about {}", list(&self.waiting_for))));
+        }
+        if !faults.is_empty() {
+            return Err(Pass::Failed(faults.join("\n")));
+        }
+        if reasons.is_empty() {
+            return Ok(texts);
+        }
+        let why = reasons.join(", ");
+        if mode == Mode::Daemon && self.told.as_ref() != Some(&why) {
+            warn!("not written: {why}");
+            self.told = Some(why.clone());
+        }
+        Err(Pass::Waiting(why))
+    }
+
+    async fn put(&mut self, texts: Vec<String>, mode: Mode) -> Pass {
+        let mut rendered = Vec::new();
+        for (part, text) in self.parts.iter().zip(texts) {
+            match part.file() {
+                Some(file) => rendered.push(Rendered { file: file.clone(), text }),
+                None => print!("{text}"),
+            }
+        }
+        if rendered.is_empty() {
+            return Pass::Done(Put::Written);
+        }
+        let result = if mode == Mode::DryRun {
+            self.output.preview(rendered).await.map(|diff| {
+                print!("{diff}");
+                if diff.is_empty() {
+                    info!("nothing would change");
                 }
-                Err(error) => Err(error),
-            },
-            (Sink::File(output), _) => output.put(text).await,
+                Put::Same
+            })
+        } else {
+            self.output.put(rendered).await
         };
         match result {
             Ok(put) => Pass::Done(put),
@@ -283,9 +287,9 @@ impl Worker {
 
     /// How to look at a refused text.
     fn hint(&self) -> String {
-        match (&self.spec.source, self.spec.destination_path()) {
-            (SourceSpec::File(source), Some(destination)) => {
-                let (source, destination) = (source.display(), destination.display());
+        match &self.spec.templates[..] {
+            [TemplateSpec { source: SourceSpec::File(source), destination: DestinationSpec::File(file) }] => {
+                let (source, destination) = (source.display(), file.destination.display());
                 format!("templater --once --template {source}:- | diff {destination} -")
             }
             _ => "templater --once --dry-run with the same configuration".to_owned(),
@@ -319,6 +323,42 @@ impl Worker {
                 }
             }
         }
+    }
+}
+
+impl Part {
+    fn file(&self) -> Option<&FileSpec> {
+        match &self.spec.destination {
+            DestinationSpec::Stdout => None,
+            DestinationSpec::File(file) => Some(file),
+        }
+    }
+
+    /// Reads and parses the files; true if they have changed. After a fault the last good version stays.
+    fn load(&mut self, shared: &Shared, wake: &Arc<Notify>) -> Result<bool, String> {
+        let sources = match &self.spec.source {
+            SourceSpec::Inline { name, text } => {
+                Ok(Sources { main: name.clone(), files: [(name.clone(), text.clone())].into() })
+            }
+            SourceSpec::File(path) => source::load(path),
+        };
+        if let SourceSpec::File(path) = &self.spec.source {
+            shared.sources.listen(path, sources.as_ref().unwrap_or(&self.loaded), wake);
+        }
+        let sources = sources.map_err(|e| with_details(&e.to_string(), &cause_of(&e), None))?;
+        if sources == self.loaded {
+            return Ok(false);
+        }
+        let parsed = Template::parse(&sources, shared.environment.clone());
+        self.loaded = sources;
+        self.template = Some(parsed.map_err(|e| self.spec.describe(&e))?);
+        Ok(true)
+    }
+}
+
+impl TemplateSpec {
+    fn describe(&self, error: &TemplateError) -> String {
+        with_details(&format!("template {self} is wrong"), &error.report, error.hint.as_deref())
     }
 }
 

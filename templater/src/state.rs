@@ -134,6 +134,16 @@ impl State {
         self.write()
     }
 
+    /// The state file; what else is remembered of the destination stands beside it.
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether we have never written this destination.
+    pub(crate) fn is_new(&self) -> bool {
+        self.reloaded == Reloaded::NeverOurs
+    }
+
     fn failed(&self, source: io::Error) -> StateError {
         StateError::Io { path: self.path.clone(), source }
     }

@@ -10,7 +10,7 @@ use std::{
 
 use tracing::debug;
 
-use crate::output::OutputSpec;
+use crate::output::FileSpec;
 
 /// A file that goes away with this value, unless it is renamed.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ impl TempFile {
     ///
     /// # Errors
     /// What the system says; nothing is left behind.
-    pub(crate) fn stage(spec: &OutputSpec, destination: &Path, bytes: &[u8]) -> io::Result<Self> {
+    pub(crate) fn stage(spec: &FileSpec, destination: &Path, bytes: &[u8]) -> io::Result<Self> {
         let created = Self::create(destination);
         let (temp, mut file) = match created {
             // A mounted file may lie in a directory that is not ours to write; it is written in place anyway.
@@ -110,11 +110,34 @@ pub(crate) fn swap(mut staged: TempFile, bytes: &[u8], destination: &Path, in_pl
             Err(error) => return Err(error),
         }
     }
+    write_in_place(destination, bytes)?;
+    Ok(false)
+}
+
+fn write_in_place(destination: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(destination)?;
     file.write_all(bytes)?;
     file.set_len(bytes.len() as u64)?;
-    file.sync_all()?;
-    Ok(false)
+    file.sync_all()
+}
+
+/// Puts `content` back at `destination`, with the mode and owner that it has now; takes it away if there was none.
+pub(crate) fn restore(destination: &Path, content: Option<&[u8]>, in_place: bool) -> io::Result<()> {
+    match content {
+        Some(content) if in_place => write_in_place(destination, content),
+        Some(content) => {
+            let staged = TempFile::stage(&FileSpec::default(), destination, content);
+            match staged.and_then(|staged| swap(staged, content, destination, false)) {
+                Ok(_) => Ok(()),
+                // A full disk has no room for another file, but this one had room for what it was.
+                Err(_) => write_in_place(destination, content),
+            }
+        }
+        None => match fs::remove_file(destination) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => File::open(parent(destination))?.sync_all(),
+        },
+    }
 }
 
 /// Whether something is mounted at `path` itself.

@@ -40,6 +40,7 @@ pub(super) struct DebounceEntry {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct TemplateEntry {
+    // What `FileEntry` has, for the usual case of one file; flattened by hand, since serde would lose unknown keys.
     pub(super) source: Option<PathBuf>,
     pub(super) inline: Option<String>,
     pub(super) destination: Option<PathBuf>,
@@ -47,11 +48,43 @@ pub(super) struct TemplateEntry {
     pub(super) user: Option<String>,
     pub(super) group: Option<String>,
     pub(super) create_dirs: bool,
+    pub(super) files: Option<Vec<FileEntry>>,
     pub(super) target: TargetName,
     pub(super) check_cmd: Option<CommandEntry>,
+    pub(super) stage_dir: Option<PathBuf>,
     pub(super) reload_cmd: Option<CommandEntry>,
     pub(super) command_timeout: Option<GoDuration>,
+    pub(super) rollback: Option<bool>,
+    pub(super) keep_versions: Option<usize>,
     pub(super) debounce: Option<DebounceEntry>,
+}
+
+impl TemplateEntry {
+    /// The one file.
+    pub(super) fn take_file(&mut self) -> FileEntry {
+        FileEntry {
+            source: self.source.take(),
+            inline: self.inline.take(),
+            destination: self.destination.take(),
+            mode: self.mode.take(),
+            user: self.user.take(),
+            group: self.group.take(),
+            create_dirs: self.create_dirs,
+        }
+    }
+}
+
+/// One of the `files` that go live together.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct FileEntry {
+    pub(super) source: Option<PathBuf>,
+    pub(super) inline: Option<String>,
+    pub(super) destination: Option<PathBuf>,
+    pub(super) mode: Option<FileMode>,
+    pub(super) user: Option<String>,
+    pub(super) group: Option<String>,
+    pub(super) create_dirs: bool,
 }
 
 impl File {

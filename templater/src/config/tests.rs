@@ -17,9 +17,9 @@ fn words_name_registry(run: &RunArgs) -> bool {
     run.registries.iter().any(|r| r.contains("registry"))
 }
 
-fn only(config: &Config) -> &OutputSpec {
-    match &config.templates[0].destination {
-        DestinationSpec::File(output) => output,
+fn only(config: &Config) -> (&FileSpec, &OutputSpec) {
+    match &config.jobs[0].templates[0].destination {
+        DestinationSpec::File(file) => (file, &config.jobs[0].output),
         DestinationSpec::Stdout => panic!("standard output"),
     }
 }
@@ -36,7 +36,7 @@ fn the_destination_is_beside_the_template_unless_given() {
     ];
     for (flag, expected) in cases {
         let config = load(&args(&["--template", flag]), Path::new("/w")).unwrap();
-        assert_eq!(only(&config).destination, Path::new(expected), "{flag}");
+        assert_eq!(only(&config).0.destination, Path::new(expected), "{flag}");
     }
 }
 
@@ -44,7 +44,7 @@ fn the_destination_is_beside_the_template_unless_given() {
 fn a_command_may_have_colons() {
     let config = load(&args(&["--template", "a:b:curl http://x:1/"]), Path::new("/w")).unwrap();
     let expected = CommandLine::Shell("curl http://x:1/".into());
-    assert_eq!(only(&config).reload_cmd, Some(expected));
+    assert_eq!(only(&config).1.reload_cmd, Some(expected));
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn bad_templates_are_told_all_at_once() {
 #[test]
 fn standard_output_is_for_once() {
     let config = load(&args(&["--once", "-t", "a:-"]), Path::new("/w")).unwrap();
-    assert_eq!(config.templates[0].destination, DestinationSpec::Stdout);
+    assert_eq!(config.jobs[0].templates[0].destination, DestinationSpec::Stdout);
 }
 
 const FULL: &str = r#"
@@ -94,8 +94,8 @@ fn a_file_says_everything_and_flags_win() {
     let path = dir.path().to_str().unwrap();
     let config = load(&args(&["--config", path]), Path::new("/w")).unwrap();
     assert_eq!(config.registry.addresses, ["http://registry2:1", "unix:///registry.sock"]);
-    let output = only(&config);
-    assert_eq!((output.mode, output.owner), (Some(0o640), (Some(0), Some(0))));
+    let (file, output) = only(&config);
+    assert_eq!((file.mode, file.owner), (Some(0o640), (Some(0), Some(0))));
     assert_eq!(output.target, TargetSpec::Known(Kind::HaProxy));
     assert_eq!(output.check_cmd, Some(CommandLine::Shell("haproxy -c -f {src}".into())));
     assert_eq!(
@@ -103,13 +103,37 @@ fn a_file_says_everything_and_flags_win() {
         Some(CommandLine::Words(["systemctl", "reload", "haproxy"].map(str::to_owned).into()))
     );
     assert_eq!(output.command_timeout, Duration::from_secs(5));
-    let debounce = config.templates[0].debounce;
+    let debounce = config.jobs[0].debounce;
     assert_eq!((debounce.quiet, debounce.max), (Duration::from_millis(20), Duration::from_secs(2)));
-    assert_eq!(config.templates[0].source, SourceSpec::File(dir.path().join("haproxy.tmpl")));
-    assert_eq!(config.templates[1].destination_path(), Some(&*dir.path().join("a.txt")));
+    assert_eq!(config.jobs[0].templates[0].source, SourceSpec::File(dir.path().join("haproxy.tmpl")));
+    assert_eq!(config.jobs[1].destinations().collect::<Vec<_>>(), [dir.path().join("a.txt")]);
 
     let config = load(&args(&["--config", path, "--registry", "http://registry:9"]), Path::new("/w")).unwrap();
     assert_eq!(config.registry.addresses, ["http://registry:9"]);
+}
+
+#[test]
+fn files_that_belong_together_are_one_job() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.yaml");
+    let load = |entry: &str| {
+        std::fs::write(&path, format!("templates:\n  - {entry}\n")).unwrap();
+        super::load(&args(&["--config", path.to_str().unwrap()]), Path::new("/w"))
+    };
+    let files = "files: [{source: a.tmpl}, {inline: x, destination: sub/b, mode: '0600'}]";
+    let config = load(&format!("{files}\n    check_cmd: check {{stage}}\n    stage_dir: sub")).unwrap();
+    let job = &config.jobs[0];
+    assert_eq!(job.destinations().collect::<Vec<_>>(), [dir.path().join("a"), dir.path().join("sub/b")]);
+    assert_eq!(job.output.stage_dir, Some(dir.path().join("sub")));
+    for (entry, fault) in [
+        ("files: []".to_owned(), "files is empty"),
+        (format!("{files}\n    source: c.tmpl"), "belong to each of files"),
+        (format!("{files}\n    check_cmd: check {{src}}"), "use {stage}"),
+        ("files: [{inline: x}]".to_owned(), "templates[0].files[0]: destination is missing"),
+    ] {
+        let faults = load(&entry).unwrap_err().faults;
+        assert!(faults[0].contains(fault), "{faults:?}");
+    }
 }
 
 #[test]

@@ -24,7 +24,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use super::{Kind, haproxy, nginx, process::CONFIRM_WITHIN};
+use super::{
+    Kind, haproxy, nginx,
+    process::{self, CONFIRM_WITHIN},
+};
 
 /// One call to Docker; commands have their own limit.
 const CALL: Duration = Duration::from_secs(10);
@@ -81,7 +84,18 @@ pub struct Mount {
     pub destination: PathBuf,
 }
 
-/// A running container that uses a file.
+/// A file as a container sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// What we call it.
+    pub ours: PathBuf,
+    /// What it is called inside.
+    pub inside: PathBuf,
+    /// The file itself is mounted, not a directory above it: a file renamed into place would never be seen inside.
+    pub is_mount: bool,
+}
+
+/// A running container that uses some files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Container {
     /// Its id.
@@ -90,10 +104,8 @@ pub struct Container {
     pub name: String,
     /// What runs in it.
     pub kind: Kind,
-    /// The file as the container sees it.
-    pub file: PathBuf,
-    /// The file itself is mounted, not a directory above it: a file renamed into place would never be seen inside.
-    pub file_is_mount: bool,
+    /// The files.
+    pub files: Vec<Seen>,
     /// Program and arguments.
     pub argv: Vec<String>,
     /// Its working directory.
@@ -124,29 +136,36 @@ impl Docker {
         self.api.get_or_try_init(|| connect).await
     }
 
-    /// The running containers of `kind` that use `file`; none without Docker.
+    /// The running containers of `kind` that use any of `files`; none without Docker.
     ///
     /// # Errors
     /// [`DockerError`]: then it is not known whether there are any.
-    pub async fn find(&self, kind: Kind, file: &Path) -> Result<Vec<Container>, DockerError> {
+    pub async fn find(&self, kind: Kind, files: &[PathBuf]) -> Result<Vec<Container>, DockerError> {
         if !Self::is_there() {
             return Ok(Vec::new());
         }
         let api = self.api().await?;
-        let Some(file) = self.on_host(file).await? else {
+        let mut on_host = Vec::new();
+        for ours in files {
+            on_host.extend(self.on_host(ours).await?.map(|host| (ours, host)));
+        }
+        if on_host.is_empty() {
             return Ok(Vec::new());
-        };
+        }
         let doing = "list containers";
         let list = within(doing, CALL, api.list_containers(None::<ListContainersOptions>)).await?;
         let mut found = Vec::new();
         for container in list {
             let mounts = mounts(container.mounts.as_deref());
-            let (Some(id), Some((inside, file_is_mount))) = (container.id, inside(&mounts, &file)) else {
-                continue;
+            let seen = |(ours, host): &(&PathBuf, PathBuf)| {
+                let (inside, is_mount) = inside(&mounts, host)?;
+                Some(Seen { ours: (*ours).clone(), inside, is_mount })
             };
+            let seen: Vec<_> = on_host.iter().filter_map(seen).collect();
+            let Some(id) = container.id.filter(|_| !seen.is_empty()) else { continue };
             let doing = format!("inspect {id}");
             match within(&doing, CALL, api.inspect_container(&id, None::<InspectContainerOptions>)).await {
-                Ok(details) => found.extend(recognise(kind, details, inside, file_is_mount)),
+                Ok(details) => found.extend(recognise(kind, details, seen)),
                 Err(DockerError::Api { .. }) => {} // gone meanwhile
                 Err(error) => return Err(error),
             }
@@ -344,8 +363,8 @@ fn outside(mounts: &[Mount], file: &Path) -> Option<PathBuf> {
     Some(if is_itself { deepest.source.clone() } else { deepest.source.join(rest) })
 }
 
-/// The container as a user of `file`, if it runs `kind` and its command does not show that it uses another.
-fn recognise(kind: Kind, details: ContainerInspectResponse, file: PathBuf, file_is_mount: bool) -> Option<Container> {
+/// The container as a user of `files`, if it runs `kind` and its command does not show that it uses others.
+fn recognise(kind: Kind, details: ContainerInspectResponse, files: Vec<Seen>) -> Option<Container> {
     let config = details.config.unwrap_or_default();
     let mut argv = vec![details.path.unwrap_or_default()];
     argv.extend(details.args.unwrap_or_default());
@@ -363,7 +382,8 @@ fn recognise(kind: Kind, details: ContainerInspectResponse, file: PathBuf, file_
         Kind::HaProxy => {
             let configured = haproxy::configured(&argv, &directory);
             // A start script may hold the names; then the mount has to do.
-            configured.is_empty() || configured.iter().any(|p| *p == file || file.parent() == Some(p))
+            let uses = |file: &Path| configured.iter().any(|p| *p == file || file.parent() == Some(p));
+            configured.is_empty() || files.iter().any(|file| uses(&file.inside))
         }
         // A part is included from some file that only nginx knows; the mount has to do.
         Kind::Nginx => true,
@@ -372,8 +392,7 @@ fn recognise(kind: Kind, details: ContainerInspectResponse, file: PathBuf, file_
         id: details.id.unwrap_or_default(),
         name: details.name.unwrap_or_default().trim_start_matches('/').to_owned(),
         kind,
-        file,
-        file_is_mount,
+        files,
         argv,
         directory,
     })
@@ -385,9 +404,23 @@ impl Container {
         nginx::started(&self.argv, &self.directory).main
     }
 
-    /// `path`, beside the file on our side, as the container sees it.
-    pub fn sibling(&self, path: &Path) -> PathBuf {
-        self.file.with_file_name(path.file_name().unwrap_or_default())
+    /// `file` as the container sees it, and whether it is itself a mount.
+    pub fn inside(&self, file: &Path) -> (PathBuf, bool) {
+        let seen = self.files.iter().find(|seen| seen.ours == file);
+        seen.map_or_else(|| (file.to_owned(), true), |seen| (seen.inside.clone(), seen.is_mount))
+    }
+
+    /// `path`, beside `file` on our side, as the container sees it.
+    pub fn beside(&self, path: &Path, file: &Path) -> PathBuf {
+        self.inside(file).0.with_file_name(path.file_name().unwrap_or_default())
+    }
+
+    /// The files in `directory` of the container, as far as it is the directory of one of ours.
+    pub fn list<'a>(&self, directory: &Path, ours: impl Iterator<Item = &'a Path>) -> Vec<PathBuf> {
+        let mut here = ours.filter(|file| self.inside(file).0.parent() == Some(directory));
+        let Some(file) = here.next() else { return Vec::new() };
+        let all = process::list(file.parent().unwrap_or(Path::new("/")));
+        all.iter().map(|path| self.beside(path, file)).collect()
     }
 }
 

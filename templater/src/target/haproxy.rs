@@ -37,32 +37,32 @@ pub fn asks_for_master(argv: &[String]) -> bool {
     argv.iter().skip(1).any(|word| word == "-W" || word == "-Ws")
 }
 
-/// What to give `-c` so that the files of `configured` are checked with `staged` in the place of `destination`.
+/// What to give `-c` so that the files of `configured` are checked with each staged file in the place of its
+/// destination; `replaced` has pairs of both.
 ///
 /// `list` gives the files that HAProxy reads of a directory: those ending in `.cfg`, sorted.
 pub fn with_staged(
     configured: &[PathBuf],
-    destination: &Path,
-    staged: &Path,
+    replaced: &[(&Path, &Path)],
     list: impl Fn(&Path) -> Vec<PathBuf>,
 ) -> Vec<PathBuf> {
+    let staged = |path: &Path| replaced.iter().find(|(destination, _)| *destination == path).map(|(_, staged)| *staged);
     let mut files = Vec::new();
     for path in configured {
-        if path == destination {
+        let inside = || replaced.iter().map(|(destination, _)| *destination).filter(|d| d.parent() == Some(path));
+        if let Some(staged) = staged(path) {
             files.push(staged.to_owned());
-        } else if destination.parent() == Some(path) {
-            let mut inside = list(path);
-            if !inside.iter().any(|p| p == destination) {
-                inside.push(destination.to_owned());
-                inside.sort();
-            }
-            let replaced = inside.into_iter().map(|p| if p == destination { staged.to_owned() } else { p });
-            files.extend(replaced);
+        } else if inside().next().is_some() {
+            let mut all = list(path);
+            all.extend(inside().map(Path::to_owned));
+            all.sort();
+            all.dedup();
+            files.extend(all.iter().map(|p| staged(p).unwrap_or(p).to_owned()));
         } else {
             files.push(path.clone());
         }
     }
-    if files.is_empty() { vec![staged.to_owned()] } else { files }
+    if files.is_empty() { replaced.iter().map(|(_, staged)| staged.to_path_buf()).collect() } else { files }
 }
 
 /// `program -c` over `files`.
@@ -120,8 +120,12 @@ mod tests {
             ("/etc/g.cfg /c", "/etc/g.cfg /c/a.cfg /c/.s /c/z.cfg"),
         ];
         for (configured, expected) in cases {
-            let got = with_staged(&paths(configured), Path::new("/c/b.cfg"), Path::new("/c/.s"), list);
+            let got = with_staged(&paths(configured), &[(Path::new("/c/b.cfg"), Path::new("/c/.s"))], list);
             assert_eq!(got, paths(expected), "{configured}");
+        }
+        let both = [("/c/b.cfg", "/c/.b"), ("/c/a.cfg", "/c/.a")].map(|(d, s)| (Path::new(d), Path::new(s)));
+        for (configured, expected) in [("/c", "/c/.a /c/.b /c/z.cfg"), ("/c/a.cfg /c/b.cfg", "/c/.a /c/.b")] {
+            assert_eq!(with_staged(&paths(configured), &both, list), paths(expected), "{configured}");
         }
         assert_eq!(check_command("haproxy", &paths("/a /b")), words("haproxy -c -f /a -f /b"));
     }

@@ -1,6 +1,7 @@
 //! nginx: which file it was started with, what that includes, and how to ask it about a new one. Pure.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     path::{Path, PathBuf},
 };
@@ -113,46 +114,43 @@ fn glob(pattern: &[u8], name: &[u8]) -> bool {
     }
 }
 
-/// The main file's `text` with `staged` in the place of `destination`: the include that names it is replaced by one for
-/// each file of it. `None` if no include of `text` names `destination`.
+/// The main file's `text` with each staged file in the place of its destination (`replaced` has pairs of both): the
+/// include that names it is replaced by one for each file of it. `None` if some destination is named by no include.
 ///
 /// `list` gives the files that exist in a directory.
 pub fn with_staged(
     text: &str,
     directory: &Path,
-    destination: &Path,
-    staged: &Path,
+    replaced: &[(&Path, &Path)],
     list: impl Fn(&Path) -> Vec<PathBuf>,
 ) -> Option<String> {
-    let mut found = false;
+    let mut found: BTreeSet<&(&Path, &Path)> = BTreeSet::new();
     let mut out = String::with_capacity(text.len() + 128);
     for line in text.lines() {
-        let include = include_of(line, directory).filter(|pattern| matches(pattern, destination));
-        if let Some(pattern) = include {
-            found = true;
+        let pattern = include_of(line, directory);
+        let named: Vec<_> = pattern.iter().flat_map(|p| replaced.iter().filter(|(path, _)| matches(p, path))).collect();
+        if let (Some(pattern), false) = (&pattern, named.is_empty()) {
             let folder = pattern.parent().unwrap_or(Path::new("/"));
-            let mut files: Vec<PathBuf> = list(folder).into_iter().filter(|p| matches(&pattern, p)).collect();
-            if !files.iter().any(|p| p == destination) {
-                files.push(destination.to_owned());
-            }
-            files.sort();
+            let mut files: BTreeSet<PathBuf> = list(folder).into_iter().filter(|p| matches(pattern, p)).collect();
+            files.extend(named.iter().map(|(destination, _)| destination.to_path_buf()));
             for file in files {
-                let file = if file == destination { staged } else { &file };
-                let _ = write!(out, "include {};", file.display());
+                let staged = named.iter().find(|(destination, _)| *destination == file).map(|(_, staged)| *staged);
+                let _ = write!(out, "include {};", staged.unwrap_or(&file).display());
             }
+            found.extend(named);
         } else {
             out.push_str(line);
         }
         out.push('\n');
     }
-    found.then_some(out)
+    (found.len() == replaced.len()).then_some(out)
 }
 
-/// A main file that does nothing but include `staged`: for a part whose main file is not known.
-pub fn wrapper(staged: &Path, text: &str) -> String {
-    let include = format!("include {};", staged.display());
+/// A main file that does nothing but include `staged`, whose text is `text`: for parts whose main file is not known.
+pub fn wrapper(staged: &[&Path], text: &str) -> String {
+    let includes = staged.iter().fold(String::new(), |text, path| format!("{text}include {};\n", path.display()));
     let outer = text.lines().filter_map(block).any(|name| matches!(name, "http" | "stream" | "mail"));
-    if outer { format!("events {{}}\n{include}\n") } else { format!("events {{}}\nhttp {{\n{include}\n}}\n") }
+    if outer { format!("events {{}}\n{includes}") } else { format!("events {{}}\nhttp {{\n{includes}}}\n") }
 }
 
 /// `program -t` over the main file `main`, otherwise as the running one was started.
@@ -234,11 +232,17 @@ mod tests {
         let list =
             |_: &Path| ["/n/conf.d/z.conf", "/n/conf.d/web.conf", "/n/conf.d/README"].map(PathBuf::from).to_vec();
         let dst = Path::new("/n/conf.d/web.conf");
-        let got = with_staged(main, Path::new("/n"), dst, Path::new("/n/conf.d/.s"), list);
+        let staged = Path::new("/n/conf.d/.s");
+        let got = with_staged(main, Path::new("/n"), &[(dst, staged)], list);
         assert_eq!(got.unwrap(), "events {}\nhttp {\ninclude /n/conf.d/.s;include /n/conf.d/z.conf;\n}\n");
-        assert_eq!(with_staged(main, Path::new("/n"), Path::new("/x/web.conf"), dst, list), None);
-        assert!(wrapper(dst, "upstream a {\n").contains("http {\ninclude /n/conf.d/web.conf;"));
-        assert!(!wrapper(dst, "stream {\n").contains("http"));
+        let elsewhere = (Path::new("/x/web.conf"), dst);
+        assert_eq!(with_staged(main, Path::new("/n"), &[elsewhere], list), None);
+        assert_eq!(with_staged(main, Path::new("/n"), &[(dst, staged), elsewhere], list), None, "all or none");
+        let both = [(dst, staged), (Path::new("/n/conf.d/a.conf"), Path::new("/n/conf.d/.a"))];
+        let got = with_staged(main, Path::new("/n"), &both, list).unwrap();
+        assert!(got.contains("include /n/conf.d/.a;include /n/conf.d/.s;include /n/conf.d/z.conf;"), "{got}");
+        assert!(wrapper(&[dst], "upstream a {\n").contains("http {\ninclude /n/conf.d/web.conf;"));
+        assert!(!wrapper(&[dst], "stream {\n").contains("http"));
     }
 
     #[test]

@@ -78,14 +78,14 @@ pub enum SignalError {
     },
 }
 
-/// The masters of `kind` that use `file`.
-pub fn find(kind: Kind, file: &Path) -> Vec<Process> {
+/// The masters of `kind` that use any of `files`.
+pub fn find(kind: Kind, files: &[PathBuf]) -> Vec<Process> {
     let all = processes(kind);
     let pids: BTreeSet<i32> = all.iter().map(|(process, _)| process.pid).collect();
     all.into_iter()
         .filter(|(_, parent)| !pids.contains(parent)) // workers have the master's arguments too
         .map(|(process, _)| process)
-        .filter(|process| process.uses(file))
+        .filter(|process| files.iter().any(|file| process.uses(file)))
         .collect()
 }
 

@@ -12,7 +12,7 @@ use super::{
     Kind,
     container::{Container, Docker, DockerError},
     haproxy, nginx,
-    process::{self, Process},
+    process::{self, Process, SignalError},
 };
 use crate::{
     command::{self, CommandError, Invocation},
@@ -52,11 +52,11 @@ pub enum Verdict {
 }
 
 impl Readers {
-    /// Looks for everybody who uses `file`, among processes and containers.
-    pub async fn find(kind: Kind, file: &Path, docker: &Docker) -> Self {
-        let path = file.to_owned();
-        let scan = tokio::task::spawn_blocking(move || process::find(kind, &path));
-        let (processes, containers) = tokio::join!(scan, docker.find(kind, file));
+    /// Looks for everybody who uses any of `files`, among processes and containers.
+    pub async fn find(kind: Kind, files: Vec<PathBuf>, docker: &Docker) -> Self {
+        let paths = files.clone();
+        let scan = tokio::task::spawn_blocking(move || process::find(kind, &paths));
+        let (processes, containers) = tokio::join!(scan, docker.find(kind, &files));
         let (containers, blind) = match containers {
             Ok(containers) => (containers, None),
             Err(error) => (Vec::new(), Some(error)),
@@ -81,7 +81,7 @@ impl Readers {
 
     /// Whether a container has the file itself mounted, and so would never see one renamed over it.
     pub fn need_the_same_inode(&self) -> bool {
-        self.containers.iter().any(|c| c.file_is_mount)
+        self.containers.iter().any(|c| c.files.iter().any(|file| file.is_mount))
     }
 
     /// Those found, for messages: `pid 12`, `container lb`.
@@ -91,8 +91,9 @@ impl Readers {
         processes.chain(containers).collect::<Vec<_>>().join(", ")
     }
 
-    /// Asks every reader, or without any the program installed here, whether it takes `staged`. Each may take `limit`.
-    pub async fn check(&self, staged: Staged<'_>, docker: &Docker, limit: Duration) -> Verdict {
+    /// Asks every reader, or without any the program installed here, whether it takes all of `staged`. Each may take
+    /// `limit`.
+    pub async fn check(&self, staged: &[Staged<'_>], docker: &Docker, limit: Duration) -> Verdict {
         for container in &self.containers {
             let verdict = self.check_inside(container, staged, docker, limit).await;
             if verdict != Verdict::Accepted {
@@ -142,26 +143,23 @@ impl Readers {
         why
     }
 
-    fn local_check(&self, program: &str, process: Option<&Process>, staged: Staged<'_>) -> LocalCheck {
+    fn local_check(&self, program: &str, process: Option<&Process>, staged: &[Staged<'_>]) -> LocalCheck {
         match self.kind {
             Kind::HaProxy => {
                 let directory = process.map(|p| p.directory.clone());
                 let argv = process.map_or(&[][..], |p| &p.argv);
                 let configured = haproxy::configured(argv, directory.as_deref().unwrap_or(Path::new("/")));
-                let configured = configured.into_iter().map(|p| as_ours(p, staged.destination)).collect::<Vec<_>>();
-                let files = haproxy::with_staged(&configured, staged.destination, staged.path, haproxy_files);
+                let ours = |path| staged.iter().fold(path, |path, staged| as_ours(path, staged.destination));
+                let configured = configured.into_iter().map(ours).collect::<Vec<_>>();
+                let replaced: Vec<_> = staged.iter().map(|s| (s.destination, s.path)).collect();
+                let files = haproxy::with_staged(&configured, &replaced, haproxy_files);
                 let words = haproxy::check_command(program, &files);
                 LocalCheck { invocation: Invocation { words, directory }, alone: process.is_none(), _main: None }
             }
             Kind::Nginx => {
                 let start = process.map(|p| nginx::started(&p.argv, &p.directory));
-                let (main, temp, alone) = if nginx::is_main(staged.text) {
-                    (staged.path.to_owned(), None, false)
-                } else {
-                    let known = start.as_ref().map_or_else(|| nginx::DEFAULT_MAIN.into(), |s| s.main.clone());
-                    let (temp, alone) = temporary_main(&known, staged);
-                    (temp.as_ref().map_or(staged.path, TempFile::path).to_owned(), temp, alone)
-                };
+                let known = start.as_ref().map_or_else(|| nginx::DEFAULT_MAIN.into(), |s| s.main.clone());
+                let (main, temp, alone) = main_file(&known, staged);
                 let words = nginx::check_command(program, &main, start.as_ref());
                 LocalCheck { invocation: Invocation { words, directory: None }, alone, _main: temp }
             }
@@ -171,28 +169,29 @@ impl Readers {
     async fn check_inside(
         &self,
         container: &Container,
-        staged: Staged<'_>,
+        staged: &[Staged<'_>],
         docker: &Docker,
         limit: Duration,
     ) -> Verdict {
-        let beside = staged.path.parent() == staged.destination.parent();
-        let visible = beside && !container.file_is_mount;
-        let inside = container.sibling(staged.path);
         let program = self.kind.program();
         let result = match self.kind {
             Kind::HaProxy => {
+                let [first, ..] = staged else { return Verdict::Accepted };
                 let configured = haproxy::configured(&container.argv, &container.directory);
                 let list = |_: &Path| {
-                    let ours = haproxy_files(staged.destination.parent().unwrap_or(Path::new("/")));
-                    ours.iter().map(|p| container.sibling(p)).collect()
+                    let ours = haproxy_files(first.destination.parent().unwrap_or(Path::new("/")));
+                    ours.iter().map(|p| container.beside(p, first.destination)).collect()
                 };
+                let inside: Vec<_> = staged.iter().map(|s| Inside::of(container, *s)).collect();
+                // One file can be handed over by its text; HAProxy has one standard input.
                 let stdin = PathBuf::from("/dev/stdin");
-                let path = if visible { &inside } else { &stdin };
-                let files = haproxy::with_staged(&configured, &container.file, path, list);
-                let input = (!visible).then_some(staged.text.as_bytes());
+                let input = inside.iter().find(|i| i.staged.is_none()).map(|i| i.text.as_bytes());
+                let replaced: Vec<_> =
+                    inside.iter().map(|i| (&*i.file, i.staged.as_deref().unwrap_or(&stdin))).collect();
+                let files = haproxy::with_staged(&configured, &replaced, list);
                 docker.exec(container, &haproxy::check_command(program, &files), input, limit).await
             }
-            Kind::Nginx => check_nginx_inside(container, staged, docker, visible.then_some(&inside), limit).await,
+            Kind::Nginx => check_nginx_inside(container, staged, docker, limit).await,
         };
         match result {
             Ok(result) if result.code == 0 => Verdict::Accepted,
@@ -218,16 +217,31 @@ impl Readers {
     ///
     /// # Errors
     /// What each of those says that did not; the others have reloaded.
-    pub async fn reload(&self, docker: &Docker) -> Result<(), String> {
-        let mut failed = Vec::new();
+    pub async fn reload(&self, docker: &Docker) -> Result<(), ReloadError> {
+        let (mut causes, mut rejected) = (Vec::new(), false);
         for process in &self.processes {
-            failed.extend(process.reload().await.err().map(|e| with_causes(&e)));
+            if let Err(error) = process.reload().await {
+                rejected |= matches!(error, SignalError::Unconfirmed { .. });
+                causes.push(with_causes(&error));
+            }
         }
         for container in &self.containers {
-            failed.extend(docker.reload(container).await.err().map(|e| with_causes(&e)));
+            if let Err(error) = docker.reload(container).await {
+                rejected |= matches!(error, DockerError::Unconfirmed { .. });
+                causes.push(with_causes(&error));
+            }
         }
-        if failed.is_empty() { Ok(()) } else { Err(failed.join("\n")) }
+        if causes.is_empty() { Ok(()) } else { Err(ReloadError { cause: causes.join("\n"), rejected }) }
     }
+}
+
+/// Why a reload did not come about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReloadError {
+    /// In words.
+    pub cause: String,
+    /// Somebody was told to load the files and did not.
+    pub rejected: bool,
 }
 
 /// A check by the program here.
@@ -258,43 +272,80 @@ fn haproxy_files(directory: &Path) -> Vec<PathBuf> {
     process::list(directory).into_iter().filter(visible).collect()
 }
 
-/// A main file beside `known` (its relative names stay right there) that has the staged part in it; if `known` does not
-/// include it or its directory cannot be written, one that includes nothing else, and true.
-fn temporary_main(known: &Path, staged: Staged<'_>) -> (Option<TempFile>, bool) {
-    let directory = known.parent().unwrap_or(Path::new("/"));
-    let text = fs::read_to_string(known).unwrap_or_default();
-    let whole = nginx::with_staged(&text, directory, staged.destination, staged.path, process::list);
-    if let Some(temp) = whole.and_then(|text| TempFile::write(known, text.as_bytes()).ok()) {
-        return (Some(temp), false);
+/// The main file to check `staged` by: a staged one, or one beside `known` (its relative names stay right there) that has
+/// the staged parts in it; if `known` does not include them or its directory cannot be written, one that includes
+/// nothing else, and true.
+fn main_file(known: &Path, staged: &[Staged<'_>]) -> (PathBuf, Option<TempFile>, bool) {
+    let own = staged.iter().find(|s| nginx::is_main(s.text));
+    if let (Some(main), 1) = (own, staged.len()) {
+        return (main.path.to_owned(), None, false);
     }
-    let wrapper = nginx::wrapper(staged.path, staged.text);
-    (TempFile::write(staged.path, wrapper.as_bytes()).ok(), true)
+    let place = own.map_or(known, |main| main.destination);
+    let text = own.map_or_else(|| fs::read_to_string(known).unwrap_or_default(), |main| main.text.to_owned());
+    let parts: Vec<_> = staged.iter().filter(|s| !nginx::is_main(s.text)).map(|s| (s.destination, s.path)).collect();
+    let directory = place.parent().unwrap_or(Path::new("/"));
+    let whole = nginx::with_staged(&text, directory, &parts, process::list);
+    if let Some(temp) = whole.and_then(|text| TempFile::write(place, text.as_bytes()).ok()) {
+        return (temp.path().to_owned(), Some(temp), false);
+    }
+    let (first, texts) = (&staged[0], staged.iter().map(|s| s.text).collect::<Vec<_>>());
+    let wrapper = nginx::wrapper(&parts.iter().map(|(_, path)| *path).collect::<Vec<_>>(), &texts.concat());
+    let temp = TempFile::write(first.path, wrapper.as_bytes()).ok();
+    (temp.as_ref().map_or(first.path, TempFile::path).to_owned(), temp, true)
+}
+
+/// A staged file as a container sees it.
+struct Inside<'a> {
+    text: &'a str,
+    /// Its destination.
+    file: PathBuf,
+    /// Where it is staged, if that can be seen inside.
+    staged: Option<PathBuf>,
+}
+
+impl<'a> Inside<'a> {
+    fn of(container: &Container, staged: Staged<'a>) -> Self {
+        let beside = staged.path.parent() == staged.destination.parent();
+        let (file, is_mount) = container.inside(staged.destination);
+        let visible = beside && !is_mount;
+        let path = visible.then(|| container.beside(staged.path, staged.destination));
+        Self { text: staged.text, file, staged: path }
+    }
 }
 
 /// nginx reads its main file from a path only, so what is not visible inside is handed over through a shell.
 async fn check_nginx_inside(
     container: &Container,
-    staged: Staged<'_>,
+    staged: &[Staged<'_>],
     docker: &Docker,
-    visible: Option<&PathBuf>,
     limit: Duration,
 ) -> Result<super::container::ExecResult, DockerError> {
-    let main = container.nginx_main();
-    let is_main = nginx::is_main(staged.text);
-    if let (true, Some(path)) = (is_main, visible) {
+    let inside: Vec<_> = staged.iter().map(|s| Inside::of(container, *s)).collect();
+    let own = inside.iter().find(|i| nginx::is_main(i.text));
+    if let ([_], Some(path)) = (&inside[..], own.and_then(|main| main.staged.as_ref())) {
         return docker.exec(container, &nginx::check_command("nginx", path, None), None, limit).await;
     }
-    let text = match visible {
-        None => staged.text.to_owned(),
-        Some(inside) => {
-            let read = docker.exec(container, &["cat".to_owned(), main.display().to_string()], None, limit).await?;
-            let directory = main.parent().unwrap_or(Path::new("/"));
-            let list = |_: &Path| {
-                let ours = process::list(staged.destination.parent().unwrap_or(Path::new("/")));
-                ours.iter().map(|p| container.sibling(p)).collect()
+    let main = own.map_or_else(|| container.nginx_main(), |main| main.file.clone());
+    let text = match (own, &inside[..]) {
+        (None, [alone]) if alone.staged.is_none() => alone.text.to_owned(),
+        (Some(own), [_]) => own.text.to_owned(),
+        _ => {
+            let read = if let Some(own) = own {
+                Some(own.text.to_owned())
+            } else {
+                let cat = ["cat".to_owned(), main.display().to_string()];
+                let read = docker.exec(container, &cat, None, limit).await?;
+                (read.code == 0).then_some(read.output)
             };
-            let whole = nginx::with_staged(&read.output, directory, &container.file, inside, list);
-            whole.filter(|_| read.code == 0).unwrap_or_else(|| nginx::wrapper(inside, staged.text))
+            let parts: Vec<_> = inside.iter().filter(|i| !nginx::is_main(i.text)).collect();
+            let parts: Vec<_> = parts.iter().map(|i| (&*i.file, i.staged.as_deref().unwrap_or(&i.file))).collect();
+            let directory = main.parent().unwrap_or(Path::new("/"));
+            let list = |folder: &Path| container.list(folder, staged.iter().map(|s| s.destination));
+            let whole = read.and_then(|text| nginx::with_staged(&text, directory, &parts, list));
+            whole.unwrap_or_else(|| {
+                let texts: Vec<_> = inside.iter().map(|i| i.text).collect();
+                nginx::wrapper(&parts.iter().map(|(_, path)| *path).collect::<Vec<_>>(), &texts.concat())
+            })
         }
     };
     let script = r#"cat > "$0" && nginx -t -q -c "$0"; code=$?; rm -f "$0"; exit $code"#;

@@ -58,7 +58,11 @@ fn a_container_is_a_user_if_its_program_and_file_fit() {
             }),
             ..ContainerInspectResponse::default()
         };
-        let found = recognise(Kind::HaProxy, details, "/etc/haproxy/haproxy.cfg".into(), false);
+        let found = recognise(
+            Kind::HaProxy,
+            details,
+            vec![Seen { ours: "/srv/haproxy.cfg".into(), inside: "/etc/haproxy/haproxy.cfg".into(), is_mount: false }],
+        );
         assert_eq!(found.is_some(), expected, "{path} {args} {image}");
     }
 }

@@ -1,0 +1,53 @@
+//! What is configured about files that are put, and about who reads them.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::{command::CommandLine, target::Kind};
+
+/// Where a text goes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileSpec {
+    /// The file; absolute.
+    pub destination: PathBuf,
+    /// Its mode; without it that of the file it replaces, else 0644.
+    pub mode: Option<u32>,
+    /// Its owner and group; without them those of the file it replaces.
+    pub owner: (Option<u32>, Option<u32>),
+    /// Make the directory if it is not there.
+    pub create_dirs: bool,
+}
+
+/// What is done about files that go live together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputSpec {
+    /// Who reads them.
+    pub target: TargetSpec,
+    /// Must succeed before they go live, in place of what is known of the target. One that names neither `{src}` nor
+    /// `{stage}` looks at the live files, so it is run after the swap, and the old files are put back if it fails.
+    pub check_cmd: Option<CommandLine>,
+    /// What `{stage}` is a copy of; the directory that all files have in common unless given.
+    pub stage_dir: Option<PathBuf>,
+    /// Run after the files went live, in place of what is known of the target.
+    pub reload_cmd: Option<CommandLine>,
+    /// How long each command may take.
+    pub command_timeout: Duration,
+    /// Whether the old files come back when the new ones are not loaded. Without a word: when a known target was told
+    /// and did not take them, but not when a command failed.
+    pub rollback: Option<bool>,
+    /// How many of the last versions that were loaded are kept.
+    pub keep_versions: usize,
+    /// Where the state is kept instead of beside the files.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// Who reads a file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TargetSpec {
+    /// Recognise it by the file's name or text.
+    #[default]
+    Auto,
+    /// This program.
+    Known(Kind),
+    /// Nobody that needs telling.
+    None,
+}
