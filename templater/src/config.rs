@@ -8,6 +8,9 @@
 //! debounce: {quiet: 50ms, max: 500ms}
 //! state_dir: /var/lib/templater     # the record of the last reload; beside each file unless given
 //! log_format: text                  # or json
+//! file_root: /etc/templater/files   # file() reads below it only; anywhere unless given
+//! on_empty: render                  # or keep, fail; what comes of a service with fewer than min_instances
+//! min_instances: 0                  # 1 with on_empty keep or fail
 //! templates:
 //!   - source: haproxy.tmpl          # relative to this file; or inline: TEXT
 //!     destination: haproxy.cfg      # beside the source, without its suffix, unless given
@@ -22,6 +25,7 @@
 //!     group: root
 //!     create_dirs: false
 //!     debounce: {quiet: 50ms, max: 500ms}
+//!     on_empty: render              # and min_instances, as above
 //!   - files:                        # several that belong together: all go live, or none; one check, one reload
 //!       - {source: nginx.tmpl, destination: /etc/nginx/nginx.conf}
 //!       - {source: web.tmpl, destination: /etc/nginx/conf.d/web.conf, mode: "0600"}
@@ -51,11 +55,12 @@ use kvstore_client::{Client, ClientConfig, GoDuration};
 use crate::{
     cli::{LogFormat, RunArgs},
     command::CommandLine,
+    functions::{Bounds, Floor},
     output::{FileSpec, OutputSpec, TargetSpec},
     quiescence::Debounce,
     target::absolute,
 };
-use file::{DebounceEntry, File, FileEntry, TargetName, TemplateEntry};
+use file::{DebounceEntry, File, FileEntry, OnEmpty, TargetName, TemplateEntry};
 
 /// Everything a run needs to know.
 #[derive(Clone, Debug)]
@@ -92,6 +97,8 @@ pub struct JobSpec {
     pub output: OutputSpec,
     /// When to act on changes.
     pub debounce: Debounce,
+    /// What the templates may read, and must find.
+    pub bounds: Bounds,
 }
 
 impl JobSpec {
@@ -128,6 +135,8 @@ pub enum SourceSpec {
         name: String,
         /// The template itself.
         text: String,
+        /// Where relative paths in it start.
+        directory: PathBuf,
     },
 }
 
@@ -193,6 +202,9 @@ pub fn load(args: &RunArgs, directory: &Path) -> Result<Config, ConfigError> {
         },
         debounce: merge_debounce(Debounce::default(), merged.debounce),
         state_dir: merged.state_dir.clone(),
+        file_root: merged.file_root.clone(),
+        min_instances: merged.min_instances,
+        on_empty: merged.on_empty,
     };
     let mut jobs = Vec::new();
     for (at, (entry, base)) in templates.into_iter().enumerate() {
@@ -271,7 +283,7 @@ fn flags(args: &RunArgs, directory: &Path, faults: &mut Faults) -> File {
         debounce: args.debounce.as_deref().and_then(|d| faults.take(parse_debounce(d))),
         state_dir: args.state_dir.as_ref().map(|p| absolute(directory, p)),
         log_format: args.log_format,
-        templates: Vec::new(),
+        ..File::default()
     }
 }
 
@@ -309,6 +321,9 @@ struct Defaults {
     mode: Mode,
     debounce: Debounce,
     state_dir: Option<PathBuf>,
+    file_root: Option<PathBuf>,
+    min_instances: Option<usize>,
+    on_empty: Option<OnEmpty>,
 }
 
 impl Defaults {
@@ -350,14 +365,18 @@ impl Defaults {
             keep_versions: entry.keep_versions.unwrap_or(3),
             state_dir: self.state_dir.clone(),
         };
-        Ok(JobSpec { templates, output, debounce: merge_debounce(self.debounce, entry.debounce) })
+        let floor = floor(entry.min_instances.or(self.min_instances), entry.on_empty.or(self.on_empty));
+        let bounds = Bounds { file_root: self.file_root.clone(), floor };
+        Ok(JobSpec { templates, output, debounce: merge_debounce(self.debounce, entry.debounce), bounds })
     }
 
     /// `name` says where it stands in the configuration.
     fn template(&self, entry: FileEntry, base: &Path, name: &str) -> Result<TemplateSpec, String> {
         let source = match (entry.source, entry.inline) {
             (Some(path), None) => SourceSpec::File(absolute(base, &path)),
-            (None, Some(text)) => SourceSpec::Inline { name: format!("{name}.inline"), text },
+            (None, Some(text)) => {
+                SourceSpec::Inline { name: format!("{name}.inline"), text, directory: base.to_owned() }
+            }
             (Some(_), Some(_)) => return Err(format!("{name}: give source or inline, not both")),
             (None, None) => return Err(format!("{name}: source is missing (or inline)")),
         };
@@ -385,6 +404,13 @@ impl Defaults {
             create_dirs: entry.create_dirs,
         };
         Ok(TemplateSpec { source, destination: DestinationSpec::File(file) })
+    }
+}
+
+fn floor(min_instances: Option<usize>, on_empty: Option<OnEmpty>) -> Floor {
+    match (min_instances, on_empty) {
+        (None, None) | (_, Some(OnEmpty::Render)) => Floor::default(),
+        (min, on_empty) => Floor { min_instances: min.unwrap_or(1), fail: on_empty == Some(OnEmpty::Fail) },
     }
 }
 

@@ -3,11 +3,13 @@
 //! What a template can say is written in [`functions`]. Decisions are made in pure modules ([`values`], [`functions`],
 //! [`render`], [`quiescence`], the command lines of [`target`]); [`watch`], [`source`], [`output`] and [`command`] act.
 
+mod arguments;
 pub mod cli;
 pub mod command;
 pub mod config;
 mod filters;
 pub mod functions;
+pub mod host;
 pub mod output;
 pub mod quiescence;
 pub mod render;
@@ -20,7 +22,7 @@ mod temp;
 pub mod values;
 pub mod watch;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use kvstore_client::{Client, ClientConfig};
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
@@ -28,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info};
 
 use config::{Config, JobSpec, Mode};
+use host::Host;
 use runner::{Shared, Worker};
 use source::SourceWatcher;
 use target::container::Docker;
@@ -108,18 +111,13 @@ async fn daemon(config: Config, mut reloads: mpsc::Receiver<Config>, stop: Cance
 }
 
 fn share(registry: &ClientConfig, stop: &CancellationToken) -> Result<Shared, RunError> {
+    let sources = SourceWatcher::new();
     Ok(Shared {
-        watches: Watches::new(Client::new(registry)?, stop.child_token()),
-        sources: SourceWatcher::new(),
+        watches: Watches::new(Client::new(registry)?, sources.clone(), stop.child_token()),
+        sources,
         docker: Arc::new(Docker::default()),
-        environment: Arc::new(environment()),
+        host: Arc::new(Host::look()),
     })
-}
-
-/// Without secrets that are meant for us: a template has no business with the registry's token.
-fn environment() -> BTreeMap<String, String> {
-    let all = std::env::vars_os().filter_map(|(k, v)| Some((k.into_string().ok()?, v.into_string().ok()?)));
-    all.filter(|(name, _)| name != "CONSUL_HTTP_TOKEN").collect()
 }
 
 /// The templates at work.

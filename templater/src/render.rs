@@ -5,10 +5,13 @@ use std::{
     sync::Arc,
 };
 
+use jiff::Timestamp;
 use tera::{Context, ErrorKind, Tera};
 
 use crate::{
-    functions::{FUNCTIONS, SharedScope, register},
+    arguments,
+    filters::{FILTERS, TESTS},
+    functions::{Setting, SharedScope, known, register},
     values::{Dependency, Values},
 };
 
@@ -78,26 +81,28 @@ pub struct Template {
 }
 
 impl Template {
-    /// Parses `sources`; `environment` is what `get_env` sees.
+    /// Parses `sources`, to be rendered in `setting`.
     ///
     /// # Errors
-    /// The first syntax error, or every unknown function, filter, test and template.
-    pub fn parse(sources: &Sources, environment: Arc<BTreeMap<String, String>>) -> Result<Self, TemplateError> {
+    /// The first syntax error, or every unknown function, filter, test and template; else every unknown argument.
+    pub fn parse(sources: &Sources, setting: Setting) -> Result<Self, TemplateError> {
         let scope = SharedScope::default();
-        scope.lock().environment = environment;
+        scope.lock().setting = setting;
         let mut tera = Tera::new();
         // By default files named .html and .xml are escaped; no configuration wants that.
         tera.autoescape_on(Vec::<&str>::new());
         register(&mut tera, &scope);
         tera.add_raw_templates(&sources.files).map_err(|e| explain(&e))?;
+        check_arguments(sources)?;
         Ok(Self { tera, main: sources.main.clone(), scope })
     }
 
-    /// One pass over `values`. It is exclusive because the functions share one scope.
-    pub fn render(&mut self, values: Values) -> Rendering {
+    /// One pass over `values`, which last changed at `now`. It is exclusive because the functions share one scope.
+    pub fn render(&mut self, values: Values, now: Timestamp) -> Rendering {
         {
             let mut scope = self.scope.lock();
             scope.values = values;
+            scope.now = now;
             scope.used.clear();
             scope.blocked.clear();
         }
@@ -134,21 +139,48 @@ fn explain(error: &tera::Error) -> TemplateError {
     TemplateError { report: report.strip_prefix("error: ").unwrap_or(&report).to_owned(), hint }
 }
 
+fn check_arguments(sources: &Sources) -> Result<(), TemplateError> {
+    let in_file = |(name, text): (&String, &String)| {
+        let faults = arguments::check(text).into_iter();
+        faults.map(|fault| place(name, text, fault.at, &fault.message)).collect::<Vec<_>>()
+    };
+    let reports: Vec<String> = sources.files.iter().flat_map(in_file).collect();
+    if reports.is_empty() { Ok(()) } else { Err(TemplateError { report: reports.join("\n"), hint: None }) }
+}
+
+/// `message` with the place it is about, as Tera writes it.
+fn place(name: &str, text: &str, at: usize, message: &str) -> String {
+    let line = text[..at].matches('\n').count() + 1;
+    let start = text[..at].rfind('\n').map_or(0, |newline| newline + 1);
+    let column = text[start..at].chars().count();
+    let whole = text[start..].lines().next().unwrap_or_default();
+    let indent = " ".repeat(line.to_string().len());
+    let column_of = " ".repeat(column);
+    format!(
+        "{message}\n{indent}--> {name}:{line}:{}\n{indent} |\n{line} | {whole}\n{indent} | {column_of}^",
+        column + 1
+    )
+}
+
 fn beside(name: &str) -> String {
     format!("{name} is looked for in the directory of the template")
 }
 
 fn hint(report: &str) -> Option<String> {
     let functions = || {
-        let all = FUNCTIONS.iter().map(|(name, args)| format!("{name}({})", args.join(", ")));
+        let all = known().map(|(name, arguments)| format!("{name}({})", arguments.join(", ")));
         all.collect::<Vec<_>>().join(", ")
     };
+    let names = |list: &[(&str, &[&str])]| list.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
     let first = report.lines().next()?;
     if first.contains("Unknown function") {
-        return Some(format!("the functions are {}, range, throw", functions()));
+        return Some(format!("the functions are {}", functions()));
     }
     if first.contains("Unknown filter") {
-        return Some(format!("the filters are {}", crate::filters::NAMES.join(", ")));
+        return Some(format!("the filters are {}", names(FILTERS)));
+    }
+    if first.contains("Unknown test") {
+        return Some(format!("the tests are {}", names(TESTS)));
     }
     if let Some((_, name)) = first.split_once("Unknown template `") {
         return Some(beside(name.trim_end_matches('`')));
@@ -163,14 +195,16 @@ mod tests {
     use super::*;
     use crate::values::{Answer, tests::entry};
 
+    const NOW: Timestamp = Timestamp::UNIX_EPOCH;
+
     fn template(text: &str) -> Result<Template, TemplateError> {
         let sources =
             Sources { main: "dir/web.tmpl".into(), files: [("dir/web.tmpl".to_owned(), text.to_owned())].into() };
-        Template::parse(&sources, Arc::default())
+        Template::parse(&sources, Setting::default())
     }
 
     fn passing(name: &str) -> Dependency {
-        Dependency::Service { name: name.into(), passing: true }
+        Dependency::service(name, true)
     }
 
     #[test]
@@ -182,15 +216,15 @@ mod tests {
             Outcome::Pending(missing) => missing.iter().map(ToString::to_string).collect::<Vec<_>>(),
             other => panic!("{other:?}"),
         };
-        assert_eq!(pending(&template.render(values.clone())), ["the list of services"]);
+        assert_eq!(pending(&template.render(values.clone(), NOW)), ["the list of services"]);
         let services = Answer::services([("web".to_owned(), vec![]), ("api".to_owned(), vec![])].into());
         values.insert(Arc::new(Dependency::Services), Arc::new(services));
-        assert_eq!(pending(&template.render(values.clone())), ["service api", "service web"]);
+        assert_eq!(pending(&template.render(values.clone(), NOW)), ["service api", "service web"]);
         for name in ["web", "api"] {
             let answer = Answer::instances(vec![entry(&format!("{name}1 10.0.0.1:80 passing"))]);
             values.insert(Arc::new(passing(name)), Arc::new(answer));
         }
-        let rendering = template.render(values);
+        let rendering = template.render(values, NOW);
         assert_eq!(rendering.outcome, Outcome::Text("api1 web1 ".into()));
         assert_eq!(rendering.used.len(), 3);
     }
@@ -198,9 +232,9 @@ mod tests {
     #[test]
     fn an_error_counts_only_when_everything_is_known() {
         let mut template = template("{% set all = service(name='web') %}{{ all[0].address }}").unwrap();
-        assert!(matches!(template.render(Values::new()).outcome, Outcome::Pending(_)));
+        assert!(matches!(template.render(Values::new(), NOW).outcome, Outcome::Pending(_)));
         let none: Values = [(Arc::new(passing("web")), Arc::new(Answer::instances(vec![])))].into();
-        let Outcome::Failed(error) = template.render(none).outcome else { panic!() };
+        let Outcome::Failed(error) = template.render(none, NOW).outcome else { panic!() };
         assert!(error.report.contains("--> dir/web.tmpl:1:"), "{error}");
     }
 
@@ -208,7 +242,7 @@ mod tests {
     fn an_absent_key_blocks_the_text() {
         let mut template = template("{{ key(path='a') }}").unwrap();
         let values: Values = [(Arc::new(Dependency::Key("a".into())), Arc::new(Answer::key(None)))].into();
-        assert_eq!(template.render(values).outcome, Outcome::Blocked(vec!["key a is absent".into()]));
+        assert_eq!(template.render(values, NOW).outcome, Outcome::Blocked(vec!["key a is absent".into()]));
     }
 
     #[test]
@@ -219,10 +253,12 @@ mod tests {
             ("{% if %}", "dir/web.tmpl:1:7", ""),
             ("{% include 'part.tera' %}", "dir/web.tmpl:1:12", "part.tera is looked for"),
             ("{% extends 'part.tera' %}", "part.tera", "part.tera is looked for"),
+            ("{% if false %}{{ key(pth='a') }}{% endif %}", "dir/web.tmpl:1:22", ""),
+            ("{% if 1 is nope %}{% endif %}", "dir/web.tmpl:1:12", "matching"),
             ("\n\n{{ instances }}", "dir/web.tmpl:3:4", "service(name,"),
         ];
         for (text, place, hint) in cases {
-            let error = template(text).map(|mut t| t.render(Values::new()).outcome);
+            let error = template(text).map(|mut t| t.render(Values::new(), NOW).outcome);
             let error = match error {
                 Err(error) | Ok(Outcome::Failed(error)) => error,
                 other => panic!("{text}: {other:?}"),

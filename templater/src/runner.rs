@@ -3,11 +3,13 @@
 //! Each job has a task of its own, so that a slow command of one holds up no other.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeSet,
+    path::Path,
     sync::Arc,
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use kvstore_client::{Backoff, with_causes};
 use tokio::{sync::Notify, time::sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -15,6 +17,8 @@ use tracing::{Span, debug, error, error_span, info, warn};
 
 use crate::{
     config::{DestinationSpec, JobSpec, Mode, SourceSpec, TemplateSpec},
+    functions::{Bounds, Setting},
+    host::Host,
     output::{FileSpec, Output, Put, PutError, Rendered},
     quiescence::Quiescence,
     render::{Outcome, Rendering, Sources, Template, TemplateError},
@@ -31,7 +35,7 @@ pub(crate) struct Shared {
     pub(crate) watches: Watches,
     pub(crate) sources: SourceWatcher,
     pub(crate) docker: Arc<Docker>,
-    pub(crate) environment: Arc<BTreeMap<String, String>>,
+    pub(crate) host: Arc<Host>,
 }
 
 /// One job at work.
@@ -42,6 +46,8 @@ pub(crate) struct Worker {
     values_changed: Arc<Notify>,
     files_changed: Arc<Notify>,
     parts: Vec<Part>,
+    /// When the values or a template last changed.
+    as_of: Timestamp,
     /// Without answers to these another pass would be in vain.
     waiting_for: BTreeSet<Arc<Dependency>>,
     output: Output,
@@ -55,6 +61,7 @@ pub(crate) struct Worker {
 /// One template of a job.
 struct Part {
     spec: TemplateSpec,
+    bounds: Bounds,
     /// What was read last, good or bad.
     loaded: Sources,
     /// The last good version; `None` if there has been none.
@@ -75,7 +82,12 @@ impl Worker {
     /// Reads the templates; a broken one is kept for later mending, its fault is given along.
     pub(crate) fn new(spec: JobSpec, shared: Shared) -> (Self, Option<String>) {
         let values_changed = Arc::new(Notify::new());
-        let part = |spec: &TemplateSpec| Part { spec: spec.clone(), loaded: Sources::default(), template: None };
+        let part = |template: &TemplateSpec| Part {
+            spec: template.clone(),
+            bounds: spec.bounds.clone(),
+            loaded: Sources::default(),
+            template: None,
+        };
         let mut worker = Self {
             reader: shared.watches.reader(values_changed.clone()),
             quiescence: Quiescence::new(spec.debounce),
@@ -85,6 +97,7 @@ impl Worker {
             shared,
             values_changed,
             files_changed: Arc::new(Notify::new()),
+            as_of: Timestamp::now(),
             waiting_for: BTreeSet::new(),
             backoff: Backoff::between(Duration::from_secs(1), Duration::from_mins(1)),
             retry_at: None,
@@ -132,6 +145,7 @@ impl Worker {
                 () = stop.cancelled() => return,
                 () = files.notified() => self.files_have_changed(),
                 () = values.notified() => {
+                    self.as_of = Timestamp::now();
                     if self.reader.knows(&self.waiting_for) {
                         self.quiescence.change(Instant::now());
                     }
@@ -155,6 +169,7 @@ impl Worker {
         match self.load() {
             Ok(true) => {
                 info!("the template has changed");
+                self.as_of = Timestamp::now();
                 self.quiescence.change(Instant::now());
             }
             Ok(false) => {}
@@ -201,9 +216,10 @@ impl Worker {
         }
         let mut templates: Vec<_> = self.parts.iter_mut().filter_map(|part| part.template.take()).collect();
         // All of a job see the same values.
-        let values = self.reader.values();
+        let (values, as_of) = (self.reader.values(), self.as_of);
         let rendered = tokio::task::spawn_blocking(move || {
-            let renderings: Vec<_> = templates.iter_mut().map(|template| template.render(values.clone())).collect();
+            let renderings: Vec<_> =
+                templates.iter_mut().map(|template| template.render(values.clone(), as_of)).collect();
             (templates, renderings)
         });
         let renderings = match rendered.await {
@@ -216,7 +232,7 @@ impl Worker {
             Err(panic) => {
                 // The templates went down with it.
                 for part in &mut self.parts {
-                    part.template = Template::parse(&part.loaded, self.shared.environment.clone()).ok();
+                    part.template = Template::parse(&part.loaded, part.setting(&self.shared)).ok();
                 }
                 return Pass::Failed(format!("template {}: the engine failed: {panic}", self.spec));
             }
@@ -327,6 +343,18 @@ impl Worker {
 }
 
 impl Part {
+    fn setting(&self, shared: &Shared) -> Setting {
+        let directory = match &self.spec.source {
+            SourceSpec::File(path) => path.parent(),
+            SourceSpec::Inline { directory, .. } => Some(&**directory),
+        };
+        Setting {
+            host: shared.host.clone(),
+            directory: directory.unwrap_or(Path::new("/")).to_owned(),
+            bounds: self.bounds.clone(),
+        }
+    }
+
     fn file(&self) -> Option<&FileSpec> {
         match &self.spec.destination {
             DestinationSpec::Stdout => None,
@@ -337,7 +365,7 @@ impl Part {
     /// Reads and parses the files; true if they have changed. After a fault the last good version stays.
     fn load(&mut self, shared: &Shared, wake: &Arc<Notify>) -> Result<bool, String> {
         let sources = match &self.spec.source {
-            SourceSpec::Inline { name, text } => {
+            SourceSpec::Inline { name, text, .. } => {
                 Ok(Sources { main: name.clone(), files: [(name.clone(), text.clone())].into() })
             }
             SourceSpec::File(path) => source::load(path),
@@ -349,7 +377,7 @@ impl Part {
         if sources == self.loaded {
             return Ok(false);
         }
-        let parsed = Template::parse(&sources, shared.environment.clone());
+        let parsed = Template::parse(&sources, self.setting(shared));
         self.loaded = sources;
         self.template = Some(parsed.map_err(|e| self.spec.describe(&e))?);
         Ok(true)

@@ -65,7 +65,10 @@ pub fn load(path: &Path) -> Result<Sources, SourceError> {
 fn directories(path: &Path, sources: &Sources) -> BTreeSet<PathBuf> {
     let base = path.parent().unwrap_or(Path::new(".")).to_owned();
     let names = sources.files.keys().filter(|name| **name != sources.main);
-    let files = names.map(|name| base.join(name)).chain([path.to_owned()]);
+    directories_of(names.map(|name| base.join(name)).chain([path.to_owned()]))
+}
+
+fn directories_of(files: impl IntoIterator<Item = PathBuf>) -> BTreeSet<PathBuf> {
     let mut directories = BTreeSet::new();
     for file in files {
         directories.extend(file.parent().map(Path::to_owned));
@@ -103,9 +106,18 @@ impl SourceWatcher {
 
     /// Wakes `wake` from now on when a file of `sources`, read from `path`, may have changed.
     pub fn listen(&self, path: &Path, sources: &Sources, wake: &Arc<Notify>) {
+        self.listen_in(directories(path, sources), wake);
+    }
+
+    /// Wakes `wake` from now on when the one file `path` may have changed.
+    pub fn listen_to(&self, path: &Path, wake: &Arc<Notify>) {
+        self.listen_in(directories_of([path.to_owned()]), wake);
+    }
+
+    fn listen_in(&self, directories: BTreeSet<PathBuf>, wake: &Arc<Notify>) {
         let mut debouncer = self.debouncer.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(debouncer) = debouncer.as_mut() else { return };
-        for directory in directories(path, sources) {
+        for directory in directories {
             let mut listeners = self.listeners.lock().unwrap_or_else(PoisonError::into_inner);
             let known = listeners.contains_key(&directory);
             let wakes = listeners.entry(directory.clone()).or_default();

@@ -1,53 +1,113 @@
-//! What templates can ask the registry for ([`Dependency`]), and the answers in the shape that templates see.
+//! What templates can ask for ([`Dependency`]), and the answers in the shape that templates see. Pure.
 //!
-//! Pure. This is also the border where foreign text is checked: names, ids and addresses come from whoever may start a
-//! container and end up in files owned by root, so what could break out of a configuration line never gets past here.
+//! This is also the border where foreign text is checked, in `safe`.
+
+mod safe;
+mod shapes;
 
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    net::IpAddr,
+    path::PathBuf,
     sync::Arc,
 };
 
-use kvstore_client::types::{
-    CatalogNode, CatalogServices, CheckStatus, HealthCheck, KvEntry, Meta, Node, NodeService, ServiceEntry,
-};
-use serde::Serialize;
+use kvstore_client::types::{CatalogNode, CatalogServices, CheckStatus, HealthCheck, KvEntry, Node, ServiceEntry};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use tera::Value;
 
-/// One thing a template reads; each is kept fresh by one blocking query.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+use safe::{is_safe_address, is_safe_name, sorted_tags};
+pub use shapes::{
+    Check, Instance, NodeFacts, NodeInstance, NodeWithServices, Pair, ServiceName, Status, TaggedAddress, Weights,
+};
+use shapes::{instance, node_facts, node_instance, pair, text};
+
+/// One thing a template reads; each is kept fresh by one blocking query, files by the system's notices.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Dependency {
     /// The instances of a service, with their checks.
-    Service {
-        /// The service's name.
-        name: String,
-        /// Only instances all of whose checks pass.
-        passing: bool,
-    },
+    Service(ServiceQuery),
     /// The names and tags of all services.
     Services,
     /// One node and what is registered on it.
     Node(String),
-    /// All nodes.
-    Nodes,
+    /// All nodes; nearest to `near` first, if it is given.
+    Nodes {
+        /// The name of a node.
+        near: Option<String>,
+    },
+    /// The worst check of each node that has checks of its own.
+    NodeHealth,
+    /// The names of all datacenters.
+    Datacenters,
     /// The value of one key.
     Key(String),
     /// Every key that begins so.
     Prefix(String),
+    /// A file of this host.
+    File {
+        /// It lies below this directory, wherever symlinks lead.
+        root: PathBuf,
+        /// From there.
+        path: PathBuf,
+    },
+    /// The same of another datacenter.
+    In {
+        /// Its name.
+        dc: String,
+        /// What is asked there.
+        what: Box<Dependency>,
+    },
+}
+
+/// Which instances of a service are asked for; what the registry does not know is narrowed later.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ServiceQuery {
+    /// The service's name.
+    pub name: String,
+    /// Only instances all of whose checks pass.
+    pub passing: bool,
+    /// Nearest to this node first.
+    pub near: Option<String>,
+    /// Only those of which this expression of the registry's is true.
+    pub filter: Option<String>,
+}
+
+impl Dependency {
+    /// The instances of `name`; only those that pass, or all.
+    pub fn service(name: impl Into<String>, passing: bool) -> Self {
+        Self::Service(ServiceQuery { name: name.into(), passing, ..ServiceQuery::default() })
+    }
+
+    /// The same, of the datacenter `dc` if one is given.
+    pub fn in_datacenter(self, dc: Option<String>) -> Self {
+        match dc {
+            Some(dc) => Self::In { dc, what: Box::new(self) },
+            None => self,
+        }
+    }
 }
 
 impl fmt::Display for Dependency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Service { name, passing: true } => write!(f, "service {name}"),
-            Self::Service { name, passing: false } => write!(f, "service {name} in any state"),
+            Self::Service(query) => {
+                let state = if query.passing { "" } else { " in any state" };
+                write!(f, "service {}{state}", query.name)?;
+                query.filter.iter().try_for_each(|filter| write!(f, " where {filter}"))?;
+                query.near.iter().try_for_each(|near| write!(f, " near {near}"))
+            }
             Self::Services => f.write_str("the list of services"),
             Self::Node(name) => write!(f, "node {name}"),
-            Self::Nodes => f.write_str("the list of nodes"),
+            Self::Nodes { near: None } => f.write_str("the list of nodes"),
+            Self::Nodes { near: Some(near) } => write!(f, "the list of nodes near {near}"),
+            Self::NodeHealth => f.write_str("the checks of nodes"),
+            Self::Datacenters => f.write_str("the list of datacenters"),
             Self::Key(path) => write!(f, "key {path}"),
             Self::Prefix(prefix) => write!(f, "the keys below {prefix}"),
+            Self::File { root, path } => write!(f, "file {}", root.join(path).display()),
+            Self::In { dc, what } => write!(f, "{what} in datacenter {dc}"),
         }
     }
 }
@@ -74,10 +134,24 @@ impl<T: PartialEq> PartialEq for Item<T> {
     }
 }
 
+/// As its datum alone; the value is made again.
+impl<T: Serialize> Serialize for Item<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.data.serialize(serializer)
+    }
+}
+
+impl<'de, T: Serialize + Deserialize<'de>> Deserialize<'de> for Item<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        T::deserialize(deserializer).map(Self::new)
+    }
+}
+
 /// What the registry answered.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Answer {
-    /// To [`Dependency::Service`]: sorted by node, then id. Those with unsafe text are apart.
+    /// To [`Dependency::Service`]: sorted by node, then id, unless by nearness. Those with unsafe text are apart.
     Instances {
         /// Safe to print.
         safe: Vec<Item<Instance>>,
@@ -88,119 +162,22 @@ pub enum Answer {
     Services(Vec<Item<ServiceName>>),
     /// To [`Dependency::Node`]; `None` if there is no such node.
     Node(Option<Item<NodeWithServices>>),
-    /// To [`Dependency::Nodes`], sorted by name; unsafe ones are left out.
+    /// To [`Dependency::Nodes`], sorted by name unless by nearness; unsafe ones are left out.
     Nodes(Vec<Item<NodeFacts>>),
+    /// To [`Dependency::NodeHealth`], by the node's name.
+    NodeHealth(BTreeMap<String, CheckStatus>),
+    /// To [`Dependency::Datacenters`], as the registry sorts them.
+    Datacenters(Vec<String>),
     /// To [`Dependency::Key`]; `None` if the key is absent.
     Key(Option<String>),
     /// To [`Dependency::Prefix`], sorted by path.
     Pairs(Vec<Pair>),
+    /// To [`Dependency::File`]; or why there is no content, in words that follow its path.
+    File(Result<String, String>),
 }
 
 /// The newest answers, by what was asked; a dependency without an answer has no entry.
 pub type Values = HashMap<Arc<Dependency>, Arc<Answer>>;
-
-/// One registration of a service.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[allow(missing_docs)] // the fields that templates see; `functions` documents them
-pub struct Instance {
-    pub id: String,
-    pub name: String,
-    pub address: String,
-    pub port: u16,
-    pub tags: Vec<String>,
-    pub meta: Meta,
-    pub status: &'static str,
-    pub checks: Vec<Check>,
-    pub weights: Weights,
-    pub tagged_addresses: BTreeMap<String, TaggedAddress>,
-    pub node: NodeFacts,
-    pub dc: String,
-    pub create_index: u64,
-    pub modify_index: u64,
-}
-
-/// A check of an instance or of its node.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[allow(missing_docs)]
-pub struct Check {
-    pub id: String,
-    pub name: String,
-    pub status: &'static str,
-    pub output: String,
-    pub notes: String,
-    pub kind: String,
-    pub service_id: String,
-}
-
-/// How much load an instance takes, by its state.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[allow(missing_docs)]
-pub struct Weights {
-    pub passing: u16,
-    pub warning: u16,
-}
-
-/// One more address of an instance.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[allow(missing_docs)]
-pub struct TaggedAddress {
-    pub address: String,
-    pub port: u16,
-}
-
-/// A host.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[allow(missing_docs)]
-pub struct NodeFacts {
-    pub name: String,
-    pub id: String,
-    pub address: String,
-    pub meta: Meta,
-    pub tagged_addresses: Meta,
-    pub dc: String,
-}
-
-/// A host and the instances on it.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[allow(missing_docs)]
-pub struct NodeWithServices {
-    #[serde(flatten)]
-    pub node: NodeFacts,
-    pub services: Vec<NodeInstance>,
-}
-
-/// An instance as its node lists it: without health.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[allow(missing_docs)]
-pub struct NodeInstance {
-    pub id: String,
-    pub name: String,
-    pub address: String,
-    pub port: u16,
-    pub tags: Vec<String>,
-    pub meta: Meta,
-}
-
-/// A service's name and the union of its instances' tags.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-#[allow(missing_docs)]
-pub struct ServiceName {
-    pub name: String,
-    pub tags: Vec<String>,
-}
-
-/// A key with its value.
-#[derive(Clone, Debug, PartialEq)]
-#[allow(missing_docs)]
-pub struct Pair {
-    pub path: String,
-    pub value: String,
-    pub flags: u64,
-    pub create_index: u64,
-    pub modify_index: u64,
-    pub lock_index: u64,
-    pub session: String,
-}
 
 /// Answers built from what the client gives.
 impl Answer {
@@ -208,6 +185,16 @@ impl Answer {
     pub fn instances(entries: Vec<ServiceEntry>) -> Self {
         let mut all: Vec<Instance> = entries.into_iter().map(instance).collect();
         all.sort_by(|a, b| (&a.node.name, &a.id).cmp(&(&b.node.name, &b.id)));
+        Self::of(all)
+    }
+
+    /// To [`Dependency::Service`] with `near`: in the registry's order.
+    pub fn nearest(entries: Vec<ServiceEntry>) -> Self {
+        Self::of(entries.into_iter().map(instance).collect())
+    }
+
+    /// These instances in this order, those with unsafe text apart.
+    pub fn of(all: Vec<Instance>) -> Self {
         let (safe, unsafe_): (Vec<_>, Vec<_>) = all.into_iter().partition(Instance::is_safe);
         let items = |list: Vec<Instance>| list.into_iter().map(Item::new).collect();
         Self::Instances { safe: items(safe), unsafe_: items(unsafe_) }
@@ -240,14 +227,31 @@ impl Answer {
     }
 
     /// To [`Dependency::Nodes`].
-    pub fn nodes(nodes: Vec<Node>) -> Self {
-        let mut nodes: Vec<_> = nodes
-            .into_iter()
-            .map(node_facts)
-            .filter(|n| is_safe_name(&n.name) && is_safe_address(&n.address))
-            .collect();
-        nodes.sort_by(|a, b| a.name.cmp(&b.name));
-        Self::Nodes(nodes.into_iter().map(Item::new).collect())
+    pub fn nodes(mut nodes: Vec<Node>) -> Self {
+        nodes.sort_by(|a, b| a.node.cmp(&b.node));
+        Self::nearest_nodes(nodes)
+    }
+
+    /// To [`Dependency::Nodes`] with `near`: in the registry's order.
+    pub fn nearest_nodes(nodes: Vec<Node>) -> Self {
+        let facts = nodes.into_iter().map(node_facts);
+        let safe = facts.filter(|n| is_safe_name(&n.name) && is_safe_address(&n.address));
+        Self::Nodes(safe.map(Item::new).collect())
+    }
+
+    /// To [`Dependency::NodeHealth`]: of the checks of nodes themselves, the worst of each.
+    pub fn node_health(checks: Vec<HealthCheck>) -> Self {
+        let mut worst = BTreeMap::new();
+        for check in checks.into_iter().filter(|c| c.service_id.is_empty()) {
+            let status = worst.entry(check.node).or_insert(check.status);
+            *status = check.status.max(*status);
+        }
+        Self::NodeHealth(worst)
+    }
+
+    /// To [`Dependency::Datacenters`].
+    pub fn datacenters(names: Vec<String>) -> Self {
+        Self::Datacenters(names.into_iter().filter(|name| is_safe_name(name)).collect())
     }
 
     /// To [`Dependency::Key`].
@@ -260,6 +264,26 @@ impl Answer {
         Self::Pairs(entries.into_iter().map(pair).collect())
     }
 
+    /// How much there is, for who asks whether much of it is gone.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Instances { safe, unsafe_ } => safe.len() + unsafe_.len(),
+            Self::Services(services) => services.len(),
+            Self::Node(node) => usize::from(node.is_some()),
+            Self::Nodes(nodes) => nodes.len(),
+            Self::NodeHealth(nodes) => nodes.len(),
+            Self::Datacenters(names) => names.len(),
+            Self::Key(value) => usize::from(value.is_some()),
+            Self::Pairs(pairs) => pairs.len(),
+            Self::File(content) => usize::from(content.is_ok()),
+        }
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// What was kept from templates, in words; empty when all is well.
     pub fn rejected(&self) -> Vec<String> {
         let Self::Instances { unsafe_, .. } = self else {
@@ -270,159 +294,6 @@ impl Answer {
             .map(|i| format!("id {:?}, address {:?}, node {:?}", i.data.id, i.data.address, i.data.node.name))
             .collect()
     }
-}
-
-impl Instance {
-    fn is_safe(&self) -> bool {
-        let mut tagged = self.tagged_addresses.values();
-        is_safe_name(&self.id)
-            && is_safe_name(&self.name)
-            && is_safe_name(&self.node.name)
-            && is_safe_address(&self.address)
-            && is_safe_address(&self.node.address)
-            && tagged.all(|t| is_safe_address(&t.address))
-    }
-}
-
-impl NodeInstance {
-    fn is_safe(&self) -> bool {
-        is_safe_name(&self.id) && is_safe_name(&self.name) && is_safe_address(&self.address)
-    }
-}
-
-/// Whether `name` stays one word in nginx's, HAProxy's and a shell's eyes: no white space, quote, comment, brace,
-/// semicolon, variable or control character.
-fn is_safe_name(name: &str) -> bool {
-    !name.chars().any(|c| c.is_control() || c.is_whitespace() || ";{}\"'`#$\\<>|&".contains(c))
-}
-
-/// Whether `address` is an IP address or looks like a host name.
-fn is_safe_address(address: &str) -> bool {
-    address.parse::<IpAddr>().is_ok()
-        || address.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
-        || is_socket_path(address)
-}
-
-/// An instance may listen on a Unix socket instead of an address.
-fn is_socket_path(address: &str) -> bool {
-    address.starts_with('/') && is_safe_name(address)
-}
-
-fn instance(entry: ServiceEntry) -> Instance {
-    let ServiceEntry { node, service, checks } = entry;
-    let node = node_facts(node);
-    let weights = service.weights.unwrap_or_default();
-    Instance {
-        address: first_filled(service.address, service.socket_path, &node.address),
-        id: service.id,
-        name: service.service,
-        port: service.port,
-        tags: sorted_tags(service.tags),
-        meta: safe_meta(service.meta.unwrap_or_default()),
-        status: overall_status(&checks),
-        checks: checks.into_iter().map(check).collect(),
-        weights: Weights { passing: weights.passing, warning: weights.warning },
-        tagged_addresses: service
-            .tagged_addresses
-            .into_iter()
-            .filter(|(name, _)| is_safe_name(name))
-            .map(|(name, a)| {
-                let (address, port) = (a.address, a.port);
-                (name, TaggedAddress { address, port })
-            })
-            .collect(),
-        dc: node.dc.clone(),
-        node,
-        create_index: service.create_index,
-        modify_index: service.modify_index,
-    }
-}
-
-fn first_filled(address: String, socket: String, node_address: &str) -> String {
-    if !address.is_empty() {
-        address
-    } else if !socket.is_empty() {
-        socket
-    } else {
-        node_address.to_owned()
-    }
-}
-
-fn node_instance(service: NodeService, node_address: &str) -> NodeInstance {
-    NodeInstance {
-        address: first_filled(service.address, service.socket_path, node_address),
-        id: service.id,
-        name: service.service,
-        port: service.port,
-        tags: sorted_tags(service.tags),
-        meta: safe_meta(service.meta.unwrap_or_default()),
-    }
-}
-
-fn node_facts(node: Node) -> NodeFacts {
-    NodeFacts {
-        name: node.node,
-        id: node.id,
-        address: node.address,
-        meta: safe_meta(node.meta.unwrap_or_default()),
-        tagged_addresses: safe_meta(node.tagged_addresses.unwrap_or_default()),
-        dc: node.datacenter,
-    }
-}
-
-fn check(check: HealthCheck) -> Check {
-    Check {
-        id: check.check_id,
-        name: check.name,
-        status: check.status.as_str(),
-        output: check.output,
-        notes: check.notes,
-        kind: check.kind,
-        service_id: check.service_id,
-    }
-}
-
-/// The worst state that any check of an instance tells: maintenance, draining, critical, warning, passing.
-fn overall_status(checks: &[HealthCheck]) -> &'static str {
-    let any = |is: fn(&HealthCheck) -> bool| checks.iter().any(is);
-    if any(|c| c.check_id == "_node_maintenance" || c.check_id.starts_with("_service_maintenance:")) {
-        "maintenance"
-    } else if any(|c| c.check_id.starts_with("_draining:")) {
-        "draining"
-    } else {
-        let worst = checks.iter().map(|c| c.status).max();
-        worst.unwrap_or(CheckStatus::Passing).as_str()
-    }
-}
-
-/// Sorted, so that the same set prints the same text; a tag with control characters is left out.
-fn sorted_tags(mut tags: Vec<String>) -> Vec<String> {
-    tags.retain(|t| !t.contains(char::is_control));
-    tags.sort_unstable();
-    tags.dedup();
-    tags
-}
-
-/// Without the entries that have control characters: a newline would end the line of any configuration.
-fn safe_meta(mut meta: Meta) -> Meta {
-    meta.retain(|k, v| !k.contains(char::is_control) && !v.contains(char::is_control));
-    meta
-}
-
-fn pair(entry: KvEntry) -> Pair {
-    Pair {
-        value: text(&entry.value),
-        path: entry.key,
-        flags: entry.flags,
-        create_index: entry.create_index,
-        modify_index: entry.modify_index,
-        lock_index: entry.lock_index,
-        session: entry.session,
-    }
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 #[cfg(test)]

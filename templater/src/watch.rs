@@ -4,19 +4,32 @@
 
 use std::{
     collections::{BTreeSet, HashMap},
+    fs::File,
+    io::{ErrorKind, Read as _},
+    path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use kvstore_client::{Client, Error, Read, Wait, Watch};
+use kvstore_client::{Client, Error, Read, Select, Wait, Watch};
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
-use crate::values::{Answer, Dependency, Values};
+use crate::{
+    source::SourceWatcher,
+    values::{Answer, Dependency, ServiceQuery, Values},
+};
 
 /// The longest wait of one blocking query.
 const WAIT: Duration = Duration::from_mins(1);
+
+/// How often the datacenters are asked for.
+const DATACENTERS_EVERY: Duration = Duration::from_secs(15);
+
+/// A file that a template reads has at most so many bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// A dependency that nobody reads any more stays watched this long: one that flaps is not asked for anew each time.
 const KEPT_UNREAD: Duration = Duration::from_secs(10);
@@ -29,6 +42,7 @@ pub struct Watches {
 
 struct Inner {
     client: Client,
+    sources: SourceWatcher,
     table: Mutex<Table>,
     contact: Mutex<Contact>,
     tasks: TaskTracker,
@@ -61,11 +75,10 @@ struct Failure {
 }
 
 impl Watches {
-    /// No watches yet on the registry of `client`; all of them end with `stop`.
-    pub fn new(client: Client, stop: CancellationToken) -> Self {
-        let inner =
-            Inner { client, table: Mutex::default(), contact: Mutex::default(), tasks: TaskTracker::new(), stop };
-        Self { inner: Arc::new(inner) }
+    /// No watches yet on the registry of `client` and on files, of which `sources` tells; all of them end with `stop`.
+    pub fn new(client: Client, sources: SourceWatcher, stop: CancellationToken) -> Self {
+        let (table, contact, tasks) = (Mutex::default(), Mutex::default(), TaskTracker::new());
+        Self { inner: Arc::new(Inner { client, sources, table, contact, tasks, stop }) }
     }
 
     /// A reader that follows nothing yet and that `wake` tells of changes.
@@ -176,8 +189,13 @@ impl Inner {
 
     fn start(self: &Arc<Self>, dependency: &Arc<Dependency>) -> Slot {
         let stop = self.stop.child_token();
-        let task = self.clone().keep_fresh(dependency.clone(), stop.clone());
-        self.tasks.spawn(task);
+        match &**dependency {
+            Dependency::File { root, path } => {
+                let (root, path) = (root.clone(), path.clone());
+                self.tasks.spawn(self.clone().keep_read(dependency.clone(), root, path, stop.clone()));
+            }
+            _ => drop(self.tasks.spawn(self.clone().keep_fresh(dependency.clone(), stop.clone()))),
+        }
         Slot { readers: HashMap::new(), unread_since: None, stop }
     }
 
@@ -192,6 +210,32 @@ impl Inner {
             match answer {
                 Ok(answer) => self.publish(&dependency, answer, &stop),
                 Err(error) => self.contact().failed(&dependency, &error),
+            }
+        }
+    }
+
+    /// Reads a file anew whenever it may have changed.
+    async fn keep_read(
+        self: Arc<Self>,
+        dependency: Arc<Dependency>,
+        root: PathBuf,
+        path: PathBuf,
+        stop: CancellationToken,
+    ) {
+        let changed = Arc::new(Notify::new());
+        let mut last = None;
+        loop {
+            self.sources.listen_to(&root.join(&path), &changed); // before it is read, so that nothing is missed
+            let (root, path) = (root.clone(), path.clone());
+            let read = tokio::task::spawn_blocking(move || read_below(&root, &path)).await;
+            let answer = Arc::new(Answer::File(read.unwrap_or_else(|e| Err(e.to_string()))));
+            if last.as_ref() != Some(&answer) {
+                self.publish(&dependency, answer.clone(), &stop);
+                last = Some(answer);
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = changed.notified() => {}
             }
         }
     }
@@ -254,13 +298,54 @@ async fn fetch(client: &Client, dependency: &Dependency, wait: Option<Wait>) -> 
         Read { index: read.index, value: Arc::new(shape(read.value)) }
     }
     Ok(match dependency {
-        Dependency::Service { name, passing } => {
-            shaped(client.health_service(name, *passing, wait).await?, Answer::instances)
+        Dependency::Service(query) => {
+            let ServiceQuery { name, passing, near, filter } = query.clone();
+            let shape = if near.is_some() { Answer::nearest } else { Answer::instances };
+            let select = Select { passing, near, filter, ..Select::default() };
+            shaped(client.health_service_of(&name, &select, wait).await?, shape)
         }
         Dependency::Services => shaped(client.catalog_services(wait).await?, Answer::services),
         Dependency::Node(name) => shaped(client.catalog_node(name, wait).await?, Answer::node),
-        Dependency::Nodes => shaped(client.catalog_nodes(wait).await?, Answer::nodes),
+        Dependency::Nodes { near } => {
+            let shape = if near.is_some() { Answer::nearest_nodes } else { Answer::nodes };
+            let select = Select { near: near.clone(), ..Select::default() };
+            shaped(client.catalog_nodes_of(&select, wait).await?, shape)
+        }
+        Dependency::NodeHealth => shaped(client.health_state("any", wait).await?, Answer::node_health),
+        Dependency::Datacenters => {
+            // The one read that cannot wait.
+            if wait.is_some() {
+                tokio::time::sleep(DATACENTERS_EVERY).await;
+            }
+            let read = Read { index: 1, value: client.datacenters().await? };
+            shaped(read, Answer::datacenters)
+        }
         Dependency::Key(path) => shaped(client.kv_get(path, wait).await?, Answer::key),
         Dependency::Prefix(prefix) => shaped(client.kv_list(prefix, wait).await?, Answer::pairs),
+        Dependency::File { .. } => unreachable!("files are read, not asked for"),
+        Dependency::In { dc, what } => Box::pin(fetch(&client.in_datacenter(dc), what, wait)).await?,
     })
+}
+
+/// The text of a file below `root`, wherever symlinks lead; or why there is none.
+fn read_below(root: &Path, path: &Path) -> Result<String, String> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let root = File::open(root)?;
+        let how = OpenHow::new()
+            .flags(OFlag::O_RDONLY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)
+            .resolve(ResolveFlag::RESOLVE_IN_ROOT);
+        let file = File::from(openat2(&root, path, how)?);
+        if !file.metadata()?.is_file() {
+            return Err(std::io::Error::other("is no regular file"));
+        }
+        let mut bytes = Vec::new();
+        file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    match read() {
+        Ok(bytes) if bytes.len() as u64 > MAX_FILE_BYTES => Err(format!("is over {MAX_FILE_BYTES} bytes")),
+        Ok(bytes) => String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Err("is absent".to_owned()),
+        Err(error) => Err(format!("cannot be read: {error}")),
+    }
 }

@@ -99,6 +99,8 @@ pub struct Wait {
 #[derive(Clone)]
 pub struct Client {
     inner: Arc<Inner>,
+    /// Parameters of every call.
+    always: Arc<[(&'static str, String)]>,
 }
 
 struct Inner {
@@ -108,8 +110,6 @@ struct Inner {
     token: Option<String>,
     timeout: Duration,
     basic_auth: Option<(String, String)>,
-    /// Parameters of every call.
-    always: Vec<(&'static str, String)>,
 }
 
 struct Server {
@@ -226,8 +226,20 @@ impl Client {
         let datacenter = config.datacenter.clone().map(|name| ("dc", name));
         let always = datacenter.into_iter().chain(config.stale.then(|| ("stale", String::new()))).collect();
         let (token, basic_auth) = (config.token.clone(), config.basic_auth.clone());
-        let inner = Inner { servers, current, token, timeout: config.timeout, basic_auth, always };
-        Ok(Self { inner: Arc::new(inner) })
+        let inner = Inner { servers, current, token, timeout: config.timeout, basic_auth };
+        Ok(Self { inner: Arc::new(inner), always })
+    }
+
+    /// The same registry, asked about another datacenter.
+    pub fn in_datacenter(&self, name: &str) -> Self {
+        let others = self.always.iter().filter(|(parameter, _)| *parameter != "dc").cloned();
+        Self { inner: self.inner.clone(), always: others.chain([("dc", name.to_owned())]).collect() }
+    }
+
+    /// The same registry, which answers only what is known to be the newest.
+    pub fn consistent(&self) -> Self {
+        let others = self.always.iter().filter(|(parameter, _)| *parameter != "stale").cloned();
+        Self { inner: self.inner.clone(), always: others.chain([("consistent", String::new())]).collect() }
     }
 
     /// The registry that answered last, or the first one: for messages.
@@ -269,7 +281,7 @@ impl Client {
 
     fn request(&self, server: &Server, call: &Call<'_>) -> reqwest::RequestBuilder {
         let inner = &*self.inner;
-        let mut request = server.http.request(call.method.clone(), call.url(&server.base, &inner.always));
+        let mut request = server.http.request(call.method.clone(), call.url(&server.base, &self.always));
         if let Some(token) = &inner.token {
             request = request.header("X-Consul-Token", token);
         }

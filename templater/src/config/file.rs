@@ -26,7 +26,22 @@ pub(super) struct File {
     pub(super) state_dir: Option<PathBuf>,
     #[serde(deserialize_with = "log_format")]
     pub(super) log_format: Option<LogFormat>,
+    pub(super) file_root: Option<PathBuf>,
+    pub(super) min_instances: Option<usize>,
+    pub(super) on_empty: Option<OnEmpty>,
     pub(super) templates: Vec<TemplateEntry>,
+}
+
+/// What comes of a service with too few instances.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum OnEmpty {
+    /// The file is left as it is.
+    Keep,
+    /// What there is is rendered.
+    Render,
+    /// It is an error.
+    Fail,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -57,6 +72,8 @@ pub(super) struct TemplateEntry {
     pub(super) rollback: Option<bool>,
     pub(super) keep_versions: Option<usize>,
     pub(super) debounce: Option<DebounceEntry>,
+    pub(super) min_instances: Option<usize>,
+    pub(super) on_empty: Option<OnEmpty>,
 }
 
 impl TemplateEntry {
@@ -100,6 +117,9 @@ impl File {
         self.debounce = over.debounce.or(self.debounce.take());
         self.state_dir = over.state_dir.map(path).or(self.state_dir.take());
         self.log_format = over.log_format.or(self.log_format.take());
+        self.file_root = over.file_root.map(path).or(self.file_root.take());
+        self.min_instances = over.min_instances.or(self.min_instances);
+        self.on_empty = over.on_empty.or(self.on_empty);
         self.templates.extend(over.templates);
     }
 }

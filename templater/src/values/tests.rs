@@ -1,4 +1,5 @@
 use super::*;
+use kvstore_client::types::NodeService;
 
 /// `web1 10.0.0.1:80 passing`, and optionally tags: as the registry would answer.
 pub(crate) fn entry(line: &str) -> ServiceEntry {
@@ -35,7 +36,7 @@ fn an_instance_has_the_worst_status_and_never_an_empty_address() {
     for status in ["passing", "warning", "critical", "draining", "maintenance"] {
         let answer = Answer::instances(vec![entry(&format!("web1 :80 {status} b a"))]);
         let got = safe(&answer);
-        assert_eq!(got[0].status, status);
+        assert_eq!(got[0].status.as_str(), status);
         assert_eq!(got[0].address, "10.9.9.9");
         assert_eq!(got[0].tags, ["a", "b"]);
     }

@@ -315,6 +315,76 @@ async fn once_renders_all_or_names_what_is_missing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_live_version_follows_its_release() {
+    let place = Place::new().await;
+    place.write("a.tmpl", "{% for s in service(name='web', live=true) %}{{ s.id }} {% endfor %}");
+    place.registry.register_version("web/w1 10.0.0.1:80", "v1").await;
+    place.registry.register_version("web/w2 10.0.0.2:80", "v2").await;
+    let _templater = place.start(&["-t", "a.tmpl:a.txt"]);
+    place.wait_for("a.txt", "w1 w2 ").await;
+    place.registry.put("release/web", "v2").await;
+    place.wait_for("a.txt", "w2 ").await;
+    place.registry.put("release/web", "v1").await;
+    place.wait_for("a.txt", "w1 ").await;
+    place.registry.deregister("web/w1").await;
+    place.wait_for("a.txt", "w2 ").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_that_a_template_reads_are_followed() {
+    let place = Place::new().await;
+    place.write("a.tmpl", "[{{ file(path='part.txt') }}]");
+    let _templater = place.start(&["-t", "a.tmpl:a.txt"]);
+    place.wait_for_log("part.txt is absent").await;
+    place.write("part.txt", "one");
+    place.wait_for("a.txt", "[one]").await;
+    place.write("new", "two");
+    fs::rename(place.at("new"), place.at("part.txt")).unwrap();
+    place.wait_for("a.txt", "[two]").await;
+    fs::remove_file(place.at("part.txt")).unwrap();
+    place.wait("its going is told", || place.log_count("part.txt is absent") == 2).await;
+    assert_eq!(place.read("a.txt"), "[two]");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_root_is_not_left_by_any_way() {
+    let place = Place::new().await;
+    fs::create_dir(place.at("files")).unwrap();
+    place.write("secret", "s");
+    place.write("files/in", "inside");
+    std::os::unix::fs::symlink("../secret", place.at("files/link")).unwrap();
+    let text = "{% for path in ['in', '/in', '../secret', 'link'] %}{{ file(path=path, default='none') }} {% endfor %}";
+    place.write("a.tmpl", text);
+    place.write("c.yaml", "file_root: files\ntemplates: [{source: a.tmpl, destination: a.txt}]\n");
+    let _templater = place.start(&["-c", "c.yaml"]);
+    place.wait_for("a.txt", "inside inside none none ").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_with_too_few_instances_leaves_the_file_or_is_an_error() {
+    let place = Place::new().await;
+    place.write("a.tmpl", LIST);
+    let entry = |to: &str, more: &str| format!("  - {{source: a.tmpl, destination: {to}, {more}}}\n");
+    let entries = entry("keep.txt", "min_instances: 1")
+        + &entry("fail.txt", "on_empty: fail")
+        + &entry("all.txt", "mode: '0644'");
+    place.write("c.yaml", &format!("templates:\n{entries}"));
+    place.registry.register("web/w1 10.0.0.1:80").await;
+    let _templater = place.start(&["-c", "c.yaml"]);
+    for file in ["keep.txt", "fail.txt", "all.txt"] {
+        place.wait_for(file, "w1=10.0.0.1:80\n").await;
+    }
+    place.registry.deregister("web/w1").await;
+    place.wait_for("all.txt", "").await;
+    place.wait_for_log("not written: service web has 0 of at least 1 instances").await;
+    place.wait_for_log("cause: service web has 0 of at least 1 instances").await;
+    assert_eq!(place.read("keep.txt") + &place.read("fail.txt"), "w1=10.0.0.1:80\n".repeat(2));
+    place.registry.register("web/w2 10.0.0.2:80").await;
+    place.wait_for("keep.txt", "w2=10.0.0.2:80\n").await;
+    place.wait_for("fail.txt", "w2=10.0.0.2:80\n").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_destination_has_one_templater() {
     let place = Place::new().await;
     place.write("a.tmpl", LIST);

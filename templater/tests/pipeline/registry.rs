@@ -51,11 +51,20 @@ impl Registry {
 
     /// `web/web1 10.0.0.1:80`
     pub(crate) async fn register(&self, instance: &str) {
+        self.register_with(instance, &json!({})).await;
+    }
+
+    /// The same, with a version that it says it has.
+    pub(crate) async fn register_version(&self, instance: &str, version: &str) {
+        self.register_with(instance, &json!({"version": version})).await;
+    }
+
+    async fn register_with(&self, instance: &str, meta: &Value) {
         let (name, address) = instance.split_once(' ').unwrap();
         let (service, id) = name.split_once('/').unwrap();
         let (address, port) = address.rsplit_once(':').unwrap();
         let port: u16 = port.parse().unwrap();
-        let service = json!({"ID": id, "Service": service, "Address": address, "Port": port});
+        let service = json!({"ID": id, "Service": service, "Address": address, "Port": port, "Meta": meta});
         self.catalog("register", &json!({"Node": "n1", "Address": "10.9.9.9", "Service": service})).await;
     }
 
