@@ -9,6 +9,10 @@
 //! state_dir: /var/lib/templater     # the record of the last reload; beside each file unless given
 //! log_format: text                  # or json
 //! file_root: /etc/templater/files   # file() reads below it only; anywhere unless given
+//! max_drop: 50%                     # a list that loses more than this is held back; only after the registry was away, unless given
+//! drop_hold: 10s                    # so long; then it is asked again
+//! empty_hold: 10m                   # the same if nothing is left after it was away
+//! keep_data: true                   # the last good data, where the record of the last reload is: for a start without registry
 //! on_empty: render                  # or keep, fail; what comes of a service with fewer than min_instances
 //! min_instances: 0                  # 1 with on_empty keep or fail
 //! templates:
@@ -56,8 +60,10 @@ use crate::{
     cli::{LogFormat, RunArgs},
     command::CommandLine,
     functions::{Bounds, Floor},
+    guard::DropPolicy,
     output::{FileSpec, OutputSpec, TargetSpec},
     quiescence::Debounce,
+    state::data_path,
     target::absolute,
 };
 use file::{DebounceEntry, File, FileEntry, OnEmpty, TargetName, TemplateEntry};
@@ -75,6 +81,8 @@ pub struct Config {
     pub timeout: Duration,
     /// How the log looks.
     pub log_format: LogFormat,
+    /// Which losses are not believed at once.
+    pub drops: DropPolicy,
 }
 
 /// For how long, and with what effect.
@@ -99,6 +107,8 @@ pub struct JobSpec {
     pub debounce: Debounce,
     /// What the templates may read, and must find.
     pub bounds: Bounds,
+    /// Where the last good data are kept, if they are.
+    pub keep: Option<PathBuf>,
 }
 
 impl JobSpec {
@@ -205,6 +215,7 @@ pub fn load(args: &RunArgs, directory: &Path) -> Result<Config, ConfigError> {
         file_root: merged.file_root.clone(),
         min_instances: merged.min_instances,
         on_empty: merged.on_empty,
+        keep_data: merged.keep_data.unwrap_or(true),
     };
     let mut jobs = Vec::new();
     for (at, (entry, base)) in templates.into_iter().enumerate() {
@@ -225,6 +236,11 @@ pub fn load(args: &RunArgs, directory: &Path) -> Result<Config, ConfigError> {
         mode: defaults.mode,
         timeout: args.timeout.0,
         log_format: merged.log_format.unwrap_or_default(),
+        drops: DropPolicy {
+            max_drop: merged.max_drop.map(|p| p.0),
+            hold: merged.drop_hold.map_or(DropPolicy::default().hold, |d| d.0),
+            empty_hold: merged.empty_hold.map_or(DropPolicy::default().empty_hold, |d| d.0),
+        },
     })
 }
 
@@ -324,6 +340,7 @@ struct Defaults {
     file_root: Option<PathBuf>,
     min_instances: Option<usize>,
     on_empty: Option<OnEmpty>,
+    keep_data: bool,
 }
 
 impl Defaults {
@@ -367,7 +384,11 @@ impl Defaults {
         };
         let floor = floor(entry.min_instances.or(self.min_instances), entry.on_empty.or(self.on_empty));
         let bounds = Bounds { file_root: self.file_root.clone(), floor };
-        Ok(JobSpec { templates, output, debounce: merge_debounce(self.debounce, entry.debounce), bounds })
+        let debounce = merge_debounce(self.debounce, entry.debounce);
+        let mut destinations = templates.iter().filter_map(TemplateSpec::destination_path);
+        let first = destinations.next().filter(|_| self.keep_data);
+        let keep = first.map(|destination| data_path(destination, self.state_dir.as_deref()));
+        Ok(JobSpec { templates, output, debounce, bounds, keep })
     }
 
     /// `name` says where it stands in the configuration.

@@ -9,7 +9,9 @@ pub mod command;
 pub mod config;
 mod filters;
 pub mod functions;
+pub mod guard;
 pub mod host;
+mod kept;
 pub mod output;
 pub mod quiescence;
 pub mod render;
@@ -30,6 +32,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info};
 
 use config::{Config, JobSpec, Mode};
+use guard::DropPolicy;
 use host::Host;
 use runner::{Shared, Worker};
 use source::SourceWatcher;
@@ -62,7 +65,7 @@ pub async fn run(config: Config, reloads: mpsc::Receiver<Config>, stop: Cancella
 }
 
 async fn once(config: Config, stop: CancellationToken) -> Result<(), RunError> {
-    let shared = share(&config.registry, &stop)?;
+    let shared = share(&config.registry, config.drops, &stop)?;
     let mut tasks = Vec::new();
     let mut faults = Vec::new();
     for spec in config.jobs {
@@ -110,10 +113,10 @@ async fn daemon(config: Config, mut reloads: mpsc::Receiver<Config>, stop: Cance
     }
 }
 
-fn share(registry: &ClientConfig, stop: &CancellationToken) -> Result<Shared, RunError> {
+fn share(registry: &ClientConfig, drops: DropPolicy, stop: &CancellationToken) -> Result<Shared, RunError> {
     let sources = SourceWatcher::new();
     Ok(Shared {
-        watches: Watches::new(Client::new(registry)?, sources.clone(), stop.child_token()),
+        watches: Watches::new(Client::new(registry)?, drops, sources.clone(), stop.child_token()),
         sources,
         docker: Arc::new(Docker::default()),
         host: Arc::new(Host::look()),
@@ -123,6 +126,7 @@ fn share(registry: &ClientConfig, stop: &CancellationToken) -> Result<Shared, Ru
 /// The templates at work.
 struct Fleet {
     registry: ClientConfig,
+    drops: DropPolicy,
     shared: Shared,
     workers: Vec<Running>,
 }
@@ -136,7 +140,7 @@ struct Running {
 impl Fleet {
     /// Refuses to start if another templater has a destination, or if no template at all can be used.
     fn start(config: Config, stop: &CancellationToken) -> Result<Self, RunError> {
-        let shared = share(&config.registry, stop)?;
+        let shared = share(&config.registry, config.drops, stop)?;
         let mut faults = Vec::new();
         let mut good = Vec::new();
         for spec in config.jobs {
@@ -159,24 +163,25 @@ impl Fleet {
             config.registry.addresses.join(", ")
         );
         let workers = good.into_iter().map(|(spec, worker, _)| Running::start(spec, worker, stop));
-        Ok(Self { workers: workers.collect(), registry: config.registry, shared })
+        Ok(Self { workers: workers.collect(), registry: config.registry, drops: config.drops, shared })
     }
 
     /// Ends what `config` no longer has, starts what is new, leaves the rest undisturbed.
     async fn change(&mut self, config: Config, stop: &CancellationToken) {
-        let same_registry =
-            config.registry.addresses == self.registry.addresses && config.registry.token == self.registry.token;
+        let same_registry = config.registry.addresses == self.registry.addresses
+            && config.registry.token == self.registry.token
+            && config.drops == self.drops;
         let old = std::mem::take(&mut self.workers);
         let keep = |running: &Running| same_registry && config.jobs.contains(&running.spec);
         let (kept, gone): (Vec<_>, Vec<_>) = old.into_iter().partition(keep);
         self.workers = kept;
         join(gone).await; // their destinations must be free before others take them
         if !same_registry {
-            match share(&config.registry, stop) {
+            match share(&config.registry, config.drops, stop) {
                 Ok(shared) => {
                     let old = std::mem::replace(&mut self.shared, shared);
                     old.watches.close().await;
-                    self.registry = config.registry;
+                    (self.registry, self.drops) = (config.registry, config.drops);
                 }
                 Err(error) => error!("{error}; the old registry stays in use"),
             }

@@ -9,7 +9,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::Timestamp;
 use kvstore_client::{Backoff, with_causes};
 use tokio::{sync::Notify, time::sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -19,6 +18,7 @@ use crate::{
     config::{DestinationSpec, JobSpec, Mode, SourceSpec, TemplateSpec},
     functions::{Bounds, Setting},
     host::Host,
+    kept::Kept,
     output::{FileSpec, Output, Put, PutError, Rendered},
     quiescence::Quiescence,
     render::{Outcome, Rendering, Sources, Template, TemplateError},
@@ -28,6 +28,9 @@ use crate::{
     values::Dependency,
     watch::{Reader, Watches},
 };
+
+/// Data are kept on disk this long after they were rendered; a storm of changes is one write.
+const KEEP_AFTER: Duration = Duration::from_secs(2);
 
 /// What all templates share.
 #[derive(Clone)]
@@ -46,8 +49,10 @@ pub(crate) struct Worker {
     values_changed: Arc<Notify>,
     files_changed: Arc<Notify>,
     parts: Vec<Part>,
-    /// When the values or a template last changed.
-    as_of: Timestamp,
+    /// The data of the last texts, and since when they are so.
+    data: Option<Kept>,
+    /// When to keep them on disk.
+    save_at: Option<Instant>,
     /// Without answers to these another pass would be in vain.
     waiting_for: BTreeSet<Arc<Dependency>>,
     output: Output,
@@ -56,6 +61,7 @@ pub(crate) struct Worker {
     retry_at: Option<Instant>,
     /// The last fault that was told; it is told once.
     told: Option<String>,
+    told_unsaved: bool,
 }
 
 /// One template of a job.
@@ -97,11 +103,13 @@ impl Worker {
             shared,
             values_changed,
             files_changed: Arc::new(Notify::new()),
-            as_of: Timestamp::now(),
+            data: None,
+            save_at: None,
             waiting_for: BTreeSet::new(),
             backoff: Backoff::between(Duration::from_secs(1), Duration::from_mins(1)),
             retry_at: None,
             told: None,
+            told_unsaved: false,
         };
         let fault = worker.load().err();
         (worker, fault)
@@ -137,15 +145,20 @@ impl Worker {
     /// Keeps the destination up to date until `stop`; a pass that has begun is ended first.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let (values, files) = (self.values_changed.clone(), self.files_changed.clone());
+        self.take_up();
         self.quiescence.change(Instant::now());
         loop {
             let next = self.next_pass();
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {
+                    if self.save_at.is_some() {
+                        self.save().await;
+                    }
+                    return;
+                }
                 () = files.notified() => self.files_have_changed(),
                 () = values.notified() => {
-                    self.as_of = Timestamp::now();
                     if self.reader.knows(&self.waiting_for) {
                         self.quiescence.change(Instant::now());
                     }
@@ -156,6 +169,7 @@ impl Worker {
                     let pass = self.pass(Mode::Daemon).await;
                     self.conclude(pass);
                 }
+                () = at(self.save_at) => self.save().await,
             }
         }
     }
@@ -169,7 +183,6 @@ impl Worker {
         match self.load() {
             Ok(true) => {
                 info!("the template has changed");
-                self.as_of = Timestamp::now();
                 self.quiescence.change(Instant::now());
             }
             Ok(false) => {}
@@ -216,7 +229,9 @@ impl Worker {
         }
         let mut templates: Vec<_> = self.parts.iter_mut().filter_map(|part| part.template.take()).collect();
         // All of a job see the same values.
-        let (values, as_of) = (self.reader.values(), self.as_of);
+        let values = self.reader.values();
+        let as_of = Kept::new(&values, self.reader.following(), self.data.as_ref()).as_of;
+        let seen = values.clone();
         let rendered = tokio::task::spawn_blocking(move || {
             let renderings: Vec<_> =
                 templates.iter_mut().map(|template| template.render(values.clone(), as_of)).collect();
@@ -239,9 +254,44 @@ impl Worker {
         };
         self.reader.follow(renderings.iter().flat_map(|rendering| rendering.used.clone()).collect());
         self.waiting_for.clear();
-        match self.texts(renderings, mode) {
-            Ok(texts) => self.put(texts, mode).await,
-            Err(pass) => pass,
+        let texts = match self.texts(renderings, mode) {
+            Ok(texts) => texts,
+            Err(pass) => return pass,
+        };
+        let data = Kept { as_of, ..Kept::new(&seen, self.reader.following(), None) };
+        let stale = self.reader.is_stale();
+        let new = self.data.as_ref() != Some(&data);
+        self.data = Some(data);
+        let pass = self.put(texts, mode).await;
+        if let Pass::Done(put) = &pass {
+            if stale && *put != Put::Same {
+                warn!("the registry has not answered yet; this is what it said until {as_of}");
+            }
+            if new && !stale {
+                self.save_at.get_or_insert(Instant::now() + KEEP_AFTER);
+            }
+        }
+        pass
+    }
+
+    /// Takes up the data of an earlier life.
+    fn take_up(&mut self) {
+        if let Some(kept) = self.spec.keep.as_deref().and_then(Kept::load) {
+            self.shared.watches.keep(kept.values());
+            self.data = Some(kept);
+        }
+    }
+
+    /// Keeps the newest data on disk.
+    async fn save(&mut self) {
+        self.save_at = None;
+        let (Some(data), Some(path)) = (self.data.clone(), self.spec.keep.clone()) else { return };
+        let shown = path.display().to_string();
+        let saved = tokio::task::spawn_blocking(move || data.save(&path)).await;
+        if let Err(error) = saved.unwrap_or_else(|e| Err(std::io::Error::other(e)))
+            && !std::mem::replace(&mut self.told_unsaved, true)
+        {
+            warn!("the data cannot be kept in {shown} for the next start: {error}");
         }
     }
 
@@ -406,7 +456,7 @@ fn list(dependencies: &BTreeSet<Arc<Dependency>>) -> String {
 }
 
 /// Ends at `when`; never without one.
-async fn at(when: Option<Instant>) {
+pub(crate) async fn at(when: Option<Instant>) {
     match when {
         Some(when) => sleep_until(when.into()).await,
         None => std::future::pending().await,

@@ -176,6 +176,11 @@ fn lock(file: &File) -> Result<(), TryLockError> {
     file.try_lock()
 }
 
+/// Where the last good data for `destination` are kept.
+pub(crate) fn data_path(destination: &Path, directory: Option<&Path>) -> PathBuf {
+    path_for(destination, directory).with_extension("data")
+}
+
 fn path_for(destination: &Path, directory: Option<&Path>) -> PathBuf {
     let name = destination.file_name().unwrap_or_default().to_string_lossy();
     match directory {

@@ -268,7 +268,8 @@ impl Answer {
     pub fn len(&self) -> usize {
         match self {
             Self::Instances { safe, unsafe_ } => safe.len() + unsafe_.len(),
-            Self::Services(services) => services.len(),
+            // The registry's own is there even if it has lost everything.
+            Self::Services(services) => services.iter().filter(|s| s.data.name != "consul").count(),
             Self::Node(node) => usize::from(node.is_some()),
             Self::Nodes(nodes) => nodes.len(),
             Self::NodeHealth(nodes) => nodes.len(),

@@ -18,6 +18,8 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, info, warn};
 
 use crate::{
+    guard::{DropPolicy, Guard, Verdict},
+    runner::at,
     source::SourceWatcher,
     values::{Answer, Dependency, ServiceQuery, Values},
 };
@@ -42,6 +44,7 @@ pub struct Watches {
 
 struct Inner {
     client: Client,
+    policy: DropPolicy,
     sources: SourceWatcher,
     table: Mutex<Table>,
     contact: Mutex<Contact>,
@@ -52,6 +55,10 @@ struct Inner {
 #[derive(Default)]
 struct Table {
     values: Values,
+    /// Of an earlier life, where there is no answer yet.
+    kept: Values,
+    /// Whether the registry is away, so that the kept ones are shown.
+    away: bool,
     slots: HashMap<Arc<Dependency>, Slot>,
     next_reader: u64,
 }
@@ -76,9 +83,9 @@ struct Failure {
 
 impl Watches {
     /// No watches yet on the registry of `client` and on files, of which `sources` tells; all of them end with `stop`.
-    pub fn new(client: Client, sources: SourceWatcher, stop: CancellationToken) -> Self {
+    pub fn new(client: Client, policy: DropPolicy, sources: SourceWatcher, stop: CancellationToken) -> Self {
         let (table, contact, tasks) = (Mutex::default(), Mutex::default(), TaskTracker::new());
-        Self { inner: Arc::new(Inner { client, sources, table, contact, tasks, stop }) }
+        Self { inner: Arc::new(Inner { client, policy, sources, table, contact, tasks, stop }) }
     }
 
     /// A reader that follows nothing yet and that `wake` tells of changes.
@@ -86,6 +93,12 @@ impl Watches {
         let mut table = self.inner.table();
         table.next_reader += 1;
         Reader { watches: self.clone(), id: table.next_reader, wake, following: BTreeSet::new() }
+    }
+
+    /// Answers of an earlier life. They are shown while the registry is away and has not answered in this one, and what
+    /// it says first is compared with them.
+    pub fn keep(&self, kept: Values) {
+        self.inner.table().kept.extend(kept);
     }
 
     /// Why the registry does not answer, if it does not.
@@ -113,13 +126,31 @@ pub struct Reader {
 impl Reader {
     /// Everything known now, also what others read.
     pub fn values(&self) -> Values {
-        self.watches.inner.table().values.clone()
+        let table = self.watches.inner.table();
+        let mut values = table.values.clone();
+        if table.away {
+            for (dependency, answer) in &table.kept {
+                values.entry(dependency.clone()).or_insert_with(|| answer.clone());
+            }
+        }
+        values
     }
 
     /// Whether every one of `dependencies` has an answer.
     pub fn knows(&self, dependencies: &BTreeSet<Arc<Dependency>>) -> bool {
         let table = self.watches.inner.table();
-        dependencies.iter().all(|d| table.values.contains_key(d))
+        dependencies.iter().all(|d| table.values.contains_key(d) || table.away && table.kept.contains_key(d))
+    }
+
+    /// What is followed.
+    pub fn following(&self) -> &BTreeSet<Arc<Dependency>> {
+        &self.following
+    }
+
+    /// Whether what is followed is known from an earlier life only, if at all.
+    pub fn is_stale(&self) -> bool {
+        let table = self.watches.inner.table();
+        self.following.iter().any(|d| !table.values.contains_key(d) && table.kept.contains_key(d))
     }
 
     /// Follows exactly `used` from now on. Wakes at once if something newly followed is known already, since it may
@@ -201,16 +232,69 @@ impl Inner {
 
     async fn keep_fresh(self: Arc<Self>, dependency: Arc<Dependency>, stop: CancellationToken) {
         let mut watch = Watch::new(WAIT);
+        let mut guard = Guard::new(self.policy, self.table().kept.contains_key(&dependency));
         loop {
             let read = async |wait| self.ask(&dependency, wait).await;
             let answer = tokio::select! {
                 () = stop.cancelled() => return,
                 answer = watch.next(read) => answer,
+                () = at(guard.due()) => {
+                    match fetch(&self.client.consistent(), &dependency, None).await {
+                        Ok(read) => {
+                            guard.believed();
+                            self.publish(&dependency, &read.value, &stop);
+                        }
+                        Err(error) => {
+                            guard.again(Instant::now());
+                            self.failed(&dependency, &error);
+                        }
+                    }
+                    continue;
+                }
             };
             match answer {
-                Ok(answer) => self.publish(&dependency, answer, &stop),
-                Err(error) => self.contact().failed(&dependency, &error),
+                Ok(answer) => self.consider(&mut guard, &dependency, &answer, &stop),
+                Err(error) => {
+                    guard.missed();
+                    self.failed(&dependency, &error);
+                }
             }
+        }
+    }
+
+    /// Publishes `answer`, unless it tells of a loss that is not believed yet.
+    fn consider(
+        &self,
+        guard: &mut Guard,
+        dependency: &Arc<Dependency>,
+        answer: &Arc<Answer>,
+        stop: &CancellationToken,
+    ) {
+        let before = {
+            let table = self.table();
+            table.values.get(dependency).or_else(|| table.kept.get(dependency)).cloned()
+        };
+        match guard.judge(before.as_deref(), answer, Instant::now()) {
+            Verdict::Believe => self.publish(dependency, answer, stop),
+            Verdict::Hold(until, true) => {
+                let (had, has) = (before.map_or(0, |b| b.len()), answer.len());
+                let hold = until.saturating_duration_since(Instant::now()).as_secs_f64().round();
+                warn!(%dependency, "the registry has {has} where it had {had}; that is not believed for {hold} s, then it is asked again");
+            }
+            Verdict::Hold(_, false) => {}
+        }
+    }
+
+    fn failed(&self, dependency: &Arc<Dependency>, error: &Error) {
+        let away = {
+            let mut contact = self.contact();
+            contact.failed(dependency, error);
+            contact.is_away()
+        };
+        let mut table = self.table();
+        if away && !std::mem::replace(&mut table.away, true) && !table.kept.is_empty() {
+            let readers = table.slots.values().flat_map(|slot| slot.readers.values());
+            readers.for_each(|wake| wake.notify_one());
         }
     }
 
@@ -230,7 +314,7 @@ impl Inner {
             let read = tokio::task::spawn_blocking(move || read_below(&root, &path)).await;
             let answer = Arc::new(Answer::File(read.unwrap_or_else(|e| Err(e.to_string()))));
             if last.as_ref() != Some(&answer) {
-                self.publish(&dependency, answer.clone(), &stop);
+                self.publish(&dependency, &answer, &stop);
                 last = Some(answer);
             }
             tokio::select! {
@@ -242,12 +326,17 @@ impl Inner {
 
     async fn ask(&self, dependency: &Arc<Dependency>, wait: Option<Wait>) -> Result<Read<Arc<Answer>>, Error> {
         let read = fetch(&self.client, dependency, wait).await?;
-        self.contact().answered(dependency, self.client.address());
+        let away = {
+            let mut contact = self.contact();
+            contact.answered(dependency, self.client.address());
+            contact.is_away()
+        };
+        self.table().away = away;
         debug!(%dependency, index = read.index, "answered");
         Ok(read)
     }
 
-    fn publish(&self, dependency: &Arc<Dependency>, answer: Arc<Answer>, stop: &CancellationToken) {
+    fn publish(&self, dependency: &Arc<Dependency>, answer: &Arc<Answer>, stop: &CancellationToken) {
         let mut table = self.table();
         if stop.is_cancelled() {
             return; // swept meanwhile; a value without a watch would never be renewed
@@ -256,8 +345,11 @@ impl Inner {
         for rejected in answer.rejected().iter().filter(|r| !before.contains(r)) {
             warn!(%dependency, "an instance is kept from templates, for it could break out of its line: {rejected}");
         }
-        table.values.insert(dependency.clone(), answer);
-        if let Some(slot) = table.slots.get(dependency) {
+        let kept = table.kept.remove(dependency);
+        table.values.insert(dependency.clone(), answer.clone());
+        if kept.as_ref() != Some(answer)
+            && let Some(slot) = table.slots.get(dependency)
+        {
             slot.readers.values().for_each(|wake| wake.notify_one());
         }
         table.sweep(self);
@@ -347,5 +439,63 @@ fn read_below(root: &Path, path: &Path) -> Result<String, String> {
         Ok(bytes) => String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".to_owned()),
         Err(error) if error.kind() == ErrorKind::NotFound => Err("is absent".to_owned()),
         Err(error) => Err(format!("cannot be read: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvstore_client::ClientConfig;
+
+    /// On a registry that nobody can reach.
+    fn watches() -> Watches {
+        let config = ClientConfig { addresses: vec!["http://127.0.0.1:1".into()], ..ClientConfig::default() };
+        let client = Client::new(&config).unwrap();
+        Watches::new(client, DropPolicy::default(), SourceWatcher::new(), CancellationToken::new())
+    }
+
+    fn key() -> Arc<Dependency> {
+        Arc::new(Dependency::Key("k".into()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_registry_that_is_away_for_ten_minutes_changes_nothing() {
+        let watches = watches();
+        let kept = Arc::new(Answer::Key(Some("v".into())));
+        watches.keep([(key(), kept.clone())].into());
+        let wake = Arc::new(Notify::new());
+        let mut reader = watches.reader(wake.clone());
+        assert_eq!(reader.values().get(&key()), None, "the registry may answer yet");
+        reader.follow([key()].into());
+        wake.notified().await;
+        for _ in 0..60 {
+            assert_eq!(reader.values().get(&key()), Some(&kept));
+            assert!(reader.is_stale() && reader.knows(reader.following()));
+            tokio::time::sleep(Duration::from_secs(10)).await;
+        }
+        assert!(watches.trouble().unwrap().contains("127.0.0.1:1"));
+        watches.close().await;
+    }
+
+    #[tokio::test]
+    async fn what_nobody_reads_any_more_is_dropped_late() {
+        let watches = watches();
+        let mut reader = watches.reader(Arc::new(Notify::new()));
+        reader.follow([key()].into());
+        reader.follow(BTreeSet::new());
+        let inner = watches.inner.clone();
+        let sweep = |unread_for: Duration| {
+            let mut table = inner.table();
+            table.slots.get_mut(&key()).unwrap().unread_since = Instant::now().checked_sub(unread_for);
+            table.sweep(&inner);
+            table.slots.contains_key(&key())
+        };
+        assert!(sweep(KEPT_UNREAD / 2));
+        reader.follow([key()].into());
+        inner.table().sweep(&inner);
+        assert!(inner.table().slots.contains_key(&key()), "it is read again");
+        reader.follow(BTreeSet::new());
+        assert!(!sweep(KEPT_UNREAD));
+        watches.close().await;
     }
 }

@@ -252,11 +252,14 @@ impl Client {
         (at, &self.inner.servers[at])
     }
 
-    /// Sends `call` to the current server; if it cannot be reached, the next call goes to the next one.
+    /// Sends `call` to the current server; if it cannot be reached or cannot serve, the next call goes to the next one.
     async fn send(&self, call: &Call<'_>) -> Result<Reply, Error> {
         let (at, server) = self.server();
         let sent = self.send_to(server, call).await;
-        let away = matches!(sent, Err(Error::Transport { .. } | Error::Timeout { .. }));
+        let away = match &sent {
+            Ok(reply) => reply.status.is_server_error(),
+            Err(error) => matches!(error, Error::Transport { .. } | Error::Timeout { .. }),
+        };
         if away && self.inner.servers.len() > 1 {
             let next = (at + 1) % self.inner.servers.len();
             // Another call may have moved on already; then its choice stands.

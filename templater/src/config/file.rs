@@ -27,6 +27,10 @@ pub(super) struct File {
     #[serde(deserialize_with = "log_format")]
     pub(super) log_format: Option<LogFormat>,
     pub(super) file_root: Option<PathBuf>,
+    pub(super) max_drop: Option<Percent>,
+    pub(super) drop_hold: Option<GoDuration>,
+    pub(super) empty_hold: Option<GoDuration>,
+    pub(super) keep_data: Option<bool>,
     pub(super) min_instances: Option<usize>,
     pub(super) on_empty: Option<OnEmpty>,
     pub(super) templates: Vec<TemplateEntry>,
@@ -118,6 +122,10 @@ impl File {
         self.state_dir = over.state_dir.map(path).or(self.state_dir.take());
         self.log_format = over.log_format.or(self.log_format.take());
         self.file_root = over.file_root.map(path).or(self.file_root.take());
+        self.max_drop = over.max_drop.or(self.max_drop);
+        self.drop_hold = over.drop_hold.or(self.drop_hold);
+        self.empty_hold = over.empty_hold.or(self.empty_hold);
+        self.keep_data = over.keep_data.or(self.keep_data);
         self.min_instances = over.min_instances.or(self.min_instances);
         self.on_empty = over.on_empty.or(self.on_empty);
         self.templates.extend(over.templates);
@@ -184,6 +192,20 @@ fn log_format<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<LogFo
         "text" => Ok(Some(LogFormat::Text)),
         "json" => Ok(Some(LogFormat::Json)),
         other => Err(de::Error::custom(format!("{other:?} is no log format; use text or json"))),
+    }
+}
+
+/// A part of a hundred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Percent(pub(super) u8);
+
+impl<'de> Deserialize<'de> for Percent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let number = text.strip_suffix('%').and_then(|n| n.trim().parse().ok()).filter(|n| *n <= 100);
+        number
+            .map(Self)
+            .ok_or_else(|| de::Error::custom(format!("{text:?} is no part of a whole; use a form such as 50%")))
     }
 }
 

@@ -385,6 +385,89 @@ async fn a_service_with_too_few_instances_leaves_the_file_or_is_an_error() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_registry_that_lost_its_data_changes_nothing() {
+    let mut place = Place::new().await;
+    place.write("a.tmpl", LIST);
+    for n in 1..=3 {
+        place.registry.register(&format!("web/w{n} 10.0.0.{n}:80")).await;
+    }
+    let _templater = place.start(&["-t", "a.tmpl:a.txt:cat a.txt >> versions; echo >> versions"]);
+    let all = "w1=10.0.0.1:80\nw2=10.0.0.2:80\nw3=10.0.0.3:80\n";
+    place.wait_for("a.txt", all).await;
+    place.registry.stop().await;
+    place.wait_for_log("the registry does not answer").await;
+    place.registry.serve().await;
+    place.wait_for_log("the registry has 0 where it had 3; that is not believed for 600 s").await;
+    assert_eq!(place.read("a.txt"), all);
+    // It is filled again; what is then said is believed as soon as it is no sudden loss.
+    for n in [1, 2, 3, 4] {
+        place.registry.register(&format!("web/w{n} 10.0.0.{n}:80")).await;
+    }
+    place.wait_for("a.txt", &format!("{all}w4=10.0.0.4:80\n")).await;
+    for version in place.read("versions").split_terminator("\n\n") {
+        assert!(version.lines().count() >= 2, "{}", place.read("versions"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_loss_beyond_max_drop_is_held_then_believed() {
+    let place = Place::new().await;
+    place.write("a.tmpl", LIST);
+    place.write("c.yaml", "max_drop: 50%\ndrop_hold: 300ms\ntemplates: [{source: a.tmpl, destination: a.txt}]\n");
+    for n in 1..=3 {
+        place.registry.register(&format!("web/w{n} 10.0.0.{n}:80")).await;
+    }
+    let _templater = place.start(&["-c", "c.yaml"]);
+    place.wait("all are in the file", || place.read("a.txt").lines().count() == 3).await;
+    place.registry.deregister("web/w1").await;
+    place.wait("a small loss is believed", || place.read("a.txt").lines().count() == 2).await;
+    place.registry.deregister_node().await;
+    place.wait_for_log("the registry has 0 where it had 2").await;
+    place.wait_for("a.txt", "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_of_the_last_life_are_rendered_while_the_registry_is_away() {
+    let mut place = Place::new().await;
+    place.write("a.tmpl", &format!("{LIST}{{{{ key(path='k') }}}} {{{{ now() }}}}\n"));
+    place.registry.register("web/w1 10.0.0.1:80").await;
+    place.registry.put("k", "v").await;
+    let mut templater = place.start(&["-t", "a.tmpl:a.txt"]);
+    place.wait("the file is there", || place.read("a.txt").starts_with("w1=10.0.0.1:80\nv ")).await;
+    templater.signal(Signal::SIGTERM);
+    templater.ended().await;
+    let before = place.read("a.txt");
+    fs::remove_file(place.at("a.txt")).unwrap();
+
+    place.registry.stop().await;
+    let _templater = place.start(&["-t", "a.tmpl:a.txt"]);
+    place.wait_for("a.txt", &before).await;
+    place.wait_for_log("the registry has not answered yet; this is what it said until").await;
+    place.registry.serve().await;
+    place.wait_for_log("that is not believed").await;
+    assert_eq!(place.read("a.txt"), before);
+    place.registry.put("k", "new").await;
+    place.registry.register("web/w1 10.0.0.1:80").await;
+    place.registry.register("web/w2 10.0.0.2:80").await;
+    place.wait("it is followed again", || place.read("a.txt").contains("w2=10.0.0.2:80\nnew ")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_registry_is_asked_when_one_is_away() {
+    let mut place = Place::new().await;
+    let second = Registry::start().await;
+    place.write("a.tmpl", LIST);
+    place.registry.register("web/w1 10.0.0.1:80").await;
+    second.register("web/w1 10.0.0.1:80").await;
+    let addresses = format!("{},{}", place.registry.url(), second.url());
+    let _templater = place.start(&["-t", "a.tmpl:a.txt", "--registry", &addresses]);
+    place.wait_for("a.txt", "w1=10.0.0.1:80\n").await;
+    place.registry.stop().await;
+    second.register("web/w2 10.0.0.2:80").await;
+    place.wait_for("a.txt", "w1=10.0.0.1:80\nw2=10.0.0.2:80\n").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_destination_has_one_templater() {
     let place = Place::new().await;
     place.write("a.tmpl", LIST);

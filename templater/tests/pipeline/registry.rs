@@ -73,6 +73,11 @@ impl Registry {
         self.catalog("deregister", &json!({"Node": "n1", "ServiceID": id})).await;
     }
 
+    /// With all that is on it.
+    pub(crate) async fn deregister_node(&self) {
+        self.catalog("deregister", &json!({"Node": "n1"})).await;
+    }
+
     async fn catalog(&self, what: &str, body: &Value) {
         self.put_body(&format!("/v1/catalog/{what}"), body.to_string()).await;
     }
