@@ -14,6 +14,8 @@ Examples:
       runs a command after each change
   templater --once --dry-run --template haproxy.tmpl
       shows what would change, after the check; writes nothing
+  templater check haproxy.tmpl && templater render --template haproxy.tmpl --data mock.yaml --expect haproxy.cfg
+      tests a template where there is no registry, as in CI
   templater --config /etc/templater.yaml --registry http://10.0.0.5:8500
 
 A template in short (Tera):
@@ -39,8 +41,51 @@ pub struct Cli {
 /// What to do instead of rendering.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Look for mistakes in templates: syntax, unknown functions, filters, arguments, includes. Needs no network.
+    Check(CheckArgs),
+    /// Render a template over made-up data to standard output, for tests. Needs no network.
+    Render(RenderArgs),
     /// Print the version.
     Version,
+}
+
+/// Which templates to look at.
+#[derive(Clone, Debug, Args)]
+#[group(required = true, multiple = true)]
+pub struct CheckArgs {
+    /// Templates.
+    #[arg(value_name = "FILE")]
+    pub files: Vec<PathBuf>,
+    /// Configuration files, or directories of them, with all their templates.
+    #[arg(short, long = "config", value_name = "PATH")]
+    pub configs: Vec<PathBuf>,
+}
+
+const DATA: &str = "\
+Data are YAML or JSON; everything may be left out:
+  services:
+    web:
+      - {id: web-1, address: 10.0.0.1, port: 8080, tags: [v1], meta: {version: v1}, status: passing, node: {name: n1}}
+  nodes: [{name: n1, address: 10.9.9.9}]
+  keys: {app/name: shop}
+  datacenters: [dc1]
+  env: {HTTP_PORT: \"80\"}
+  addresses: {eth0: [10.1.2.3]}
+  now: 2024-05-06T07:08:09Z";
+
+/// What to render over which data.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = DATA)]
+pub struct RenderArgs {
+    /// The template.
+    #[arg(short, long, value_name = "FILE")]
+    pub template: PathBuf,
+    /// What the registry and the host say; nothing at all unless given.
+    #[arg(short, long, value_name = "FILE")]
+    pub data: Option<PathBuf>,
+    /// Compare with this file instead of printing; if it differs, print the difference and end with 1.
+    #[arg(long, value_name = "FILE")]
+    pub expect: Option<PathBuf>,
 }
 
 /// What to render, and how.

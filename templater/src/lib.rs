@@ -12,6 +12,8 @@ pub mod functions;
 pub mod guard;
 pub mod host;
 mod kept;
+mod mock;
+pub mod offline;
 pub mod output;
 pub mod quiescence;
 pub mod render;

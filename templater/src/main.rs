@@ -4,9 +4,9 @@ use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
 
 use clap::Parser as _;
 use templater::{
-    cli::{Cli, Command, LogFormat, RunArgs},
+    cli::{CheckArgs, Cli, Command, LogFormat, RenderArgs, RunArgs},
     config::{self, Config},
-    run,
+    offline, run,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -18,24 +18,64 @@ use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    if let Some(Command::Version) = cli.command {
-        println!("templater {}", env!("CARGO_PKG_VERSION"));
-        return ExitCode::SUCCESS;
+    match cli.command {
+        None => follow(cli.run),
+        Some(Command::Check(args)) => check(args),
+        Some(Command::Render(args)) => render(&args),
+        Some(Command::Version) => {
+            println!("templater {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
     }
+}
+
+/// `templater check`.
+fn check(args: CheckArgs) -> ExitCode {
+    // A destination of its own says nothing of a template.
+    let templates = args.files.iter().map(|file| format!("{}:-", file.display())).collect();
+    let run = RunArgs { templates, configs: args.configs, once: true, ..RunArgs::default() };
+    let Ok(directory) = std::env::current_dir() else { return fail(1, "there is no working directory") };
+    let checked = config::load(&run, &directory).map_err(|e| e.faults).and_then(|config| offline::check(&config));
+    match checked {
+        Ok(1) => println!("1 template is good"),
+        Ok(good) => println!("{good} templates are good"),
+        Err(faults) => return fail(1, &faults.join("\ntemplater: ")),
+    }
+    ExitCode::SUCCESS
+}
+
+/// `templater render`.
+fn render(args: &RenderArgs) -> ExitCode {
+    let rendered = offline::render(&args.template, args.data.as_deref());
+    let compared = rendered.and_then(|text| match &args.expect {
+        None => Ok((text, true)),
+        Some(expected) => offline::compare(&text, expected).map(|diff| (diff.clone(), diff.is_empty())),
+    });
+    match compared {
+        Ok((text, good)) => {
+            print!("{text}");
+            if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Err(error) => fail(1, &error),
+    }
+}
+
+/// Renders until told to stop, or once.
+fn follow(run: RunArgs) -> ExitCode {
     let directory = match std::env::current_dir() {
         Ok(directory) => directory,
         Err(error) => return fail(1, &format!("there is no working directory: {error}")),
     };
-    let config = match config::load(&cli.run, &directory) {
+    let config = match config::load(&run, &directory) {
         Ok(config) => config,
         Err(error) => return fail(2, &error.to_string()),
     };
-    if let Err(why) = start_log(config.log_format, &cli.run.log_level) {
+    if let Err(why) = start_log(config.log_format, &run.log_level) {
         return fail(2, &why);
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime {
-        Ok(runtime) => runtime.block_on(serve(config, cli.run, directory)),
+        Ok(runtime) => runtime.block_on(serve(config, run, directory)),
         Err(error) => fail(1, &format!("cannot start threads: {error}")),
     }
 }

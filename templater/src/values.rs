@@ -122,7 +122,8 @@ pub struct Item<T> {
 }
 
 impl<T: Serialize> Item<T> {
-    fn new(data: T) -> Self {
+    /// Both of `data`.
+    pub fn new(data: T) -> Self {
         let value = Value::from_serializable(&data);
         Self { data, value }
     }

@@ -420,7 +420,7 @@ async fn fetch(client: &Client, dependency: &Dependency, wait: Option<Wait>) -> 
 }
 
 /// The text of a file below `root`, wherever symlinks lead; or why there is none.
-fn read_below(root: &Path, path: &Path) -> Result<String, String> {
+pub(crate) fn read_below(root: &Path, path: &Path) -> Result<String, String> {
     let read = || -> std::io::Result<Vec<u8>> {
         let root = File::open(root)?;
         let how = OpenHow::new()

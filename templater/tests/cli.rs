@@ -97,3 +97,70 @@ fn a_template_without_data_needs_no_registry() {
     assert!(templater(dir.path(), &["--once", "-t", "a.tmpl"]).status.success());
     assert_eq!(fs::read_to_string(dir.path().join("a")).unwrap(), "012\n");
 }
+
+#[test]
+fn check_finds_every_mistake_without_a_registry() {
+    let good = ("good.tmpl", "{% include 'part' %}{% for s in service(name='web') %}{{ s | hostport }}{% endfor %}");
+    let part = ("part", "{{ key(path='a', default='') }}");
+    let dir = tempfile::tempdir().unwrap();
+    for (name, text) in [good, part] {
+        fs::write(dir.path().join(name), text).unwrap();
+    }
+    let output = templater(dir.path(), &["check", "good.tmpl"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "1 template is good\n", "{output:?}");
+    let bad = [
+        ("a.tmpl", "\n{% if false %}{{ service(nam='x') }}{% endif %}"),
+        ("b.tmpl", "{{ 1 | nope }}"),
+        ("c.tmpl", "{% for %}"),
+        ("d.tmpl", "{% include 'gone' %}"),
+        ("e.tmpl", "{% if false %}{{ <server x={1}/> }}{% endif %}"),
+    ];
+    let args = ["check", "a.tmpl", "b.tmpl", "c.tmpl", "d.tmpl", "e.tmpl", "none.tmpl"];
+    let said = [
+        "a.tmpl:2:26",
+        "service() has no argument `nam`",
+        "b.tmpl:1:8",
+        "c.tmpl:1:8",
+        "gone is looked for in the directory",
+        "e.tmpl:1:",
+        "none.tmpl cannot be read",
+    ];
+    check(&args, &bad, 1, &said);
+    let config = "templates:\n  - {inline: '{{ nope() }}', destination: x}\n";
+    check(&["check", "-c", "c.yaml"], &[("c.yaml", config)], 1, &["templates[0].inline:1:4", "nope"]);
+    check(&["check"], &[], 2, &["FILE"]);
+}
+
+#[test]
+fn render_shows_the_text_over_made_up_data() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "{% for s in services() %}{{ s.name }}:{% for i in service(name=s.name) %} {{ i | hostport }}{% endfor %}\n\
+                {% endfor %}{{ key(path='app/name') }} {{ get_env(name='PORT') }} {{ file(path='part') }} {{ now() }}\n\
+                {% set n = node(name='n1') %}{{ n.services | length }} {{ host_ip() }}\n";
+    let data = "services:\n  web:\n    - {address: 10.0.0.1, port: 80, node: {name: n1}}\n    - {port: 81, status: critical}\n  api: []\n\
+                nodes: [{name: n1, address: 10.9.9.9}]\nkeys: {app/name: shop}\nenv: {PORT: '80'}\naddresses: {eth0: [10.1.2.3]}\n\
+                now: 2024-05-06T07:08:09Z\n";
+    for (name, text) in [("a.tmpl", text), ("mock.yaml", data), ("part", "p"), ("bad.yaml", "servces: {}")] {
+        fs::write(dir.path().join(name), text).unwrap();
+    }
+    let render = |more: &[&str]| templater(dir.path(), &[&["render", "-t", "a.tmpl"], more].concat());
+    let output = render(&["--data", "mock.yaml"]);
+    let expected = "api:\nweb: 10.0.0.1:80\nshop 80 p 2024-05-06T07:08:09Z\n1 10.1.2.3\n";
+    assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{output:?}");
+
+    fs::write(dir.path().join("good.cfg"), expected).unwrap();
+    fs::write(dir.path().join("old.cfg"), expected.replace("shop", "store")).unwrap();
+    let output = render(&["--data", "mock.yaml", "--expect", "good.cfg"]);
+    assert!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+    let output = render(&["--data", "mock.yaml", "--expect", "old.cfg"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("\n-store 80 p"), "{output:?}");
+
+    let said = |more: &[&str]| String::from_utf8_lossy(&render(more).stderr).into_owned();
+    assert!(said(&["--data", "bad.yaml"]).contains("unknown field `servces`"), "{}", said(&["--data", "bad.yaml"]));
+    assert!(said(&[]).contains("nothing would be written: key app/name is absent"), "{}", said(&[]));
+    fs::write(dir.path().join("a.tmpl"), "{{ get_env(name='PORT') }}").unwrap();
+    assert!(said(&[]).contains("PORT is not set"), "{}", said(&[]));
+    fs::write(dir.path().join("a.tmpl"), "{{ service(name='web', filter='x') }}").unwrap();
+    assert!(said(&[]).contains("only a registry knows filters"), "{}", said(&[]));
+}

@@ -9,7 +9,7 @@ use super::safe::{is_safe_name, safe_meta, sorted_tags};
 
 /// One registration of a service.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[allow(missing_docs)] // the fields that templates see; `functions` documents them
 pub struct Instance {
     pub id: String,
@@ -59,7 +59,7 @@ impl Status {
 
 /// A check of an instance or of its node.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Check {
     pub id: String,
@@ -73,7 +73,7 @@ pub struct Check {
 
 /// How much load an instance takes, by its state.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct Weights {
     pub passing: u16,
@@ -88,7 +88,7 @@ impl Default for Weights {
 
 /// One more address of an instance.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct TaggedAddress {
     pub address: String,
@@ -97,7 +97,7 @@ pub struct TaggedAddress {
 
 /// A host.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 #[allow(missing_docs)]
 pub struct NodeFacts {
     pub name: String,
