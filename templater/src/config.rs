@@ -18,9 +18,14 @@
 //! templates:
 //!   - source: haproxy.tmpl          # relative to this file; or inline: TEXT
 //!     destination: haproxy.cfg      # beside the source, without its suffix, unless given
-//!     target: auto                  # haproxy, nginx, none; auto goes by the file's name and text
+//!     target: auto                  # haproxy, nginx, command, signal, none; auto goes by the file's name and text
 //!     check_cmd: haproxy -c -f {src}       # a line for the shell or a list of words; known for haproxy and nginx
 //!     reload_cmd: systemctl reload haproxy # known for haproxy and nginx, as processes and as containers
+//!     reload_unit: haproxy.service  # instead: systemd reloads it
+//!     reload_signal: HUP            # instead: to the process of pid_file, or the first one of container
+//!     pid_file: /run/dnsmasq.pid
+//!     container: lb                 # for haproxy and nginx: the one to check and reload in; else looked for
+//!     min_reload_interval: 0s       # between two reloads of one target, whichever files they are for
 //!     command_timeout: 30s
 //!     rollback: false               # put the last good version back when the new one is not loaded; see below
 //!     keep_versions: 3              # of those that were loaded, beside the record of the last reload
@@ -55,16 +60,20 @@ use std::{
 };
 
 use kvstore_client::{Client, ClientConfig, GoDuration};
+use nix::sys::signal::Signal;
 
 use crate::{
     cli::{LogFormat, RunArgs},
     command::CommandLine,
     functions::{Bounds, Floor},
     guard::DropPolicy,
-    output::{FileSpec, OutputSpec, TargetSpec},
+    output::{FileSpec, OutputSpec, ReloadSpec, TargetSpec},
     quiescence::Debounce,
     state::data_path,
-    target::absolute,
+    target::{
+        absolute,
+        signal::{SignalSpec, Whom},
+    },
 };
 use file::{DebounceEntry, File, FileEntry, OnEmpty, TargetName, TemplateEntry};
 
@@ -368,15 +377,31 @@ impl Defaults {
                 "templates[{at}]: {{src}} and {{dst}} name one file, and there are several; use {{stage}}, a directory with all"
             ));
         }
+        let signal = entry.reload_signal.map(|signal| signal.0);
+        let signal = match (entry.pid_file, &entry.container) {
+            (Some(path), None) => Some((signal.unwrap_or(Signal::SIGHUP), Whom::PidFile(absolute(base, &path)))),
+            (None, Some(name)) if signal.is_some() || entry.target == TargetName::Signal => {
+                Some((signal.unwrap_or(Signal::SIGHUP), Whom::Container(name.clone())))
+            }
+            (None, Some(_)) => None,
+            (None, None) if signal.is_none() => None,
+            _ => return Err(format!("templates[{at}]: a reload_signal goes to a pid_file or a container; give one")),
+        };
+        let signal = signal.map(|(signal, whom)| SignalSpec { signal, whom });
         let output = OutputSpec {
             target: match entry.target {
                 TargetName::Auto => TargetSpec::Auto,
                 TargetName::Known(kind) => TargetSpec::Known(kind),
-                TargetName::None => TargetSpec::None,
+                TargetName::Command | TargetName::Signal | TargetName::None => TargetSpec::Unknown,
             },
             check_cmd,
             stage_dir: entry.stage_dir.map(|p| absolute(base, &p)),
-            reload_cmd,
+            container: matches!(entry.target, TargetName::Auto | TargetName::Known(_))
+                .then(|| entry.container.clone())
+                .flatten(),
+            reload: reload(entry.target, reload_cmd, entry.reload_unit, signal)
+                .map_err(|fault| format!("templates[{at}]: {fault}"))?,
+            min_reload_interval: entry.min_reload_interval.map_or(Duration::ZERO, |d| d.0),
             command_timeout: entry.command_timeout.map_or(Duration::from_secs(30), |d| d.0),
             rollback: entry.rollback,
             keep_versions: entry.keep_versions.unwrap_or(3),
@@ -432,6 +457,30 @@ fn floor(min_instances: Option<usize>, on_empty: Option<OnEmpty>) -> Floor {
     match (min_instances, on_empty) {
         (None, None) | (_, Some(OnEmpty::Render)) => Floor::default(),
         (min, on_empty) => Floor { min_instances: min.unwrap_or(1), fail: on_empty == Some(OnEmpty::Fail) },
+    }
+}
+
+/// The one way to reload that is given.
+fn reload(
+    target: TargetName,
+    command: Option<CommandLine>,
+    unit: Option<String>,
+    signal: Option<SignalSpec>,
+) -> Result<Option<ReloadSpec>, String> {
+    let ways = [command.map(ReloadSpec::Command), unit.map(ReloadSpec::Unit), signal.map(ReloadSpec::Signal)];
+    let mut ways = ways.into_iter().flatten();
+    let (way, other) = (ways.next(), ways.next());
+    if other.is_some() {
+        return Err("give one of reload_cmd, reload_unit and reload_signal".into());
+    }
+    match (target, &way) {
+        (TargetName::Command, Some(ReloadSpec::Signal(_)) | None) => {
+            Err("target command wants a reload_cmd or a reload_unit".into())
+        }
+        (TargetName::Signal, Some(ReloadSpec::Command(_) | ReloadSpec::Unit(_)) | None) => {
+            Err("target signal wants a pid_file or a container".into())
+        }
+        _ => Ok(way),
     }
 }
 

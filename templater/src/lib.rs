@@ -38,7 +38,7 @@ use guard::DropPolicy;
 use host::Host;
 use runner::{Shared, Worker};
 use source::SourceWatcher;
-use target::container::Docker;
+use target::{container::Docker, reloads::Reloads};
 use watch::Watches;
 
 /// When told to stop, a pass that is under way may take this long to end.
@@ -121,6 +121,7 @@ fn share(registry: &ClientConfig, drops: DropPolicy, stop: &CancellationToken) -
         watches: Watches::new(Client::new(registry)?, drops, sources.clone(), stop.child_token()),
         sources,
         docker: Arc::new(Docker::default()),
+        reloads: Arc::new(Reloads::default()),
         host: Arc::new(Host::look()),
     })
 }

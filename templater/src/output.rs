@@ -12,26 +12,28 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
+    pin::Pin,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use kvstore_client::with_causes;
 use tracing::{info, warn};
 
 use crate::{
-    command,
+    command::{self, Invocation},
     report::with_details,
     state::{State, StateError},
     target::{
         Kind,
         container::Docker,
         readers::{Readers, ReloadError, Staged, Verdict},
+        reloads::{Queue, Reloads},
     },
     temp::{TempFile, is_mount_point, remove_leftovers, restore, swap},
 };
 use journal::Before;
-pub use spec::{FileSpec, OutputSpec, TargetSpec};
+pub use spec::{FileSpec, OutputSpec, ReloadSpec, TargetSpec};
 use staging::{StagingDir, common_directory};
 
 /// A text, and where it belongs.
@@ -115,6 +117,9 @@ impl PutError {
 pub struct Output {
     spec: OutputSpec,
     docker: Arc<Docker>,
+    reloads: Arc<Reloads>,
+    /// The queue of the target that was reloaded last.
+    queue: Option<Arc<Queue>>,
     /// By destination, symlinks resolved.
     states: BTreeMap<PathBuf, State>,
     warned: Warned,
@@ -149,8 +154,8 @@ impl Change {
 
 impl Output {
     /// Touches nothing yet.
-    pub fn new(spec: OutputSpec, docker: Arc<Docker>) -> Self {
-        Self { spec, docker, states: BTreeMap::new(), warned: Warned::default() }
+    pub fn new(spec: OutputSpec, docker: Arc<Docker>, reloads: Arc<Reloads>) -> Self {
+        Self { spec, docker, reloads, queue: None, states: BTreeMap::new(), warned: Warned::default() }
     }
 
     /// Locks the destinations, makes their directories if that is wanted, and clears what a crash left there.
@@ -263,15 +268,18 @@ impl Output {
     /// Who reads the destinations, if their program is known; without looking if commands are configured for all.
     async fn find_readers(&self, set: &[Change]) -> Option<Readers> {
         let kind = match self.spec.target {
-            TargetSpec::None => return None,
+            TargetSpec::Unknown => return None,
             TargetSpec::Known(kind) => kind,
             TargetSpec::Auto => set.iter().find_map(|change| Kind::recognise(change.destination(), &change.text))?,
         };
-        if self.spec.check_cmd.is_some() && self.spec.reload_cmd.is_some() {
+        if self.spec.check_cmd.is_some() && self.spec.reload.is_some() {
             return None;
         }
-        let files = set.iter().map(|change| change.destination().to_owned()).collect();
-        Some(Readers::find(kind, files, &self.docker).await)
+        let files: Vec<_> = set.iter().map(|change| change.destination().to_owned()).collect();
+        Some(match &self.spec.container {
+            Some(name) => Readers::in_container(kind, name, &files, &self.docker).await,
+            None => Readers::find(kind, files, &self.docker).await,
+        })
     }
 
     /// Whether the check command can look at the live files only.
@@ -405,23 +413,59 @@ impl Output {
         Err(PutError::RolledBack { files, cause })
     }
 
+    /// When the target may be reloaded next; `None` if that is at any time.
+    pub fn ready(&self) -> Option<Instant> {
+        self.queue.as_ref()?.ready(self.spec.min_reload_interval).map(Into::into)
+    }
+
     async fn reload(&mut self, set: &[Change], readers: Option<&Readers>) -> Result<String, ReloadError> {
-        if let Some(reload) = &self.spec.reload_cmd {
-            let live = set[0].destination();
-            let invocation = reload.expand(&[("{src}", live), ("{dst}", live)]);
-            let ran = command::run(&invocation, self.spec.command_timeout).await;
-            let failed = |cause| ReloadError { cause, rejected: false };
-            ran.map_err(|e| failed(format!("{}\n{}", with_causes(&e), e.output())))?;
-            return Ok("the reload command has run".to_owned());
-        }
-        let Some(readers) = readers else { return Ok("nobody is to be told".to_owned()) };
-        readers.reload(&self.docker).await?;
+        let live = set[0].destination();
+        let (target, reload): (String, Step<'_>) = match (&self.spec.reload, readers) {
+            (Some(ReloadSpec::Command(command)), _) => {
+                let invocation = command.expand(&[("{src}", live), ("{dst}", live)]);
+                let target = invocation.to_string();
+                (
+                    target,
+                    Box::pin(run_reload(invocation, self.spec.command_timeout, "the reload command has run".into())),
+                )
+            }
+            (Some(ReloadSpec::Unit(unit)), _) => {
+                let words = ["systemctl", "reload", unit].map(str::to_owned).to_vec();
+                let invocation = Invocation { words, directory: None };
+                let told = format!("systemd has reloaded {unit}");
+                (format!("unit {unit}"), Box::pin(run_reload(invocation, self.spec.command_timeout, told)))
+            }
+            (Some(ReloadSpec::Signal(signal)), _) => (signal.whom.to_string(), Box::pin(signal.send(&self.docker))),
+            (None, Some(readers)) if readers.is_empty() => return Ok(self.nobody(readers)),
+            (None, Some(readers)) => {
+                let target = format!("{} {}", readers.kind(), readers.names());
+                (
+                    target,
+                    Box::pin(async {
+                        readers.reload(&self.docker).await?;
+                        Ok(format!("{} has reloaded it ({})", readers.kind(), readers.names()))
+                    }),
+                )
+            }
+            (None, None) => return Ok("nobody is to be told".to_owned()),
+        };
+        let queue = self.reloads.of(&target);
+        let result = queue.ask(self.spec.min_reload_interval, reload).await;
+        self.queue = Some(queue);
+        result
+    }
+
+    /// That there is nobody to reload, in words.
+    fn nobody(&mut self, readers: &Readers) -> String {
         if let Some(blind) = readers.blind()
             && !std::mem::replace(&mut self.warned.blind, true)
         {
             warn!("what runs in containers cannot be looked at: {blind}");
         }
-        Ok(describe(readers))
+        match &self.spec.container {
+            Some(name) => format!("container {name} does not run; nothing to reload"),
+            None => format!("no running {} uses this file; nothing to reload", readers.kind()),
+        }
     }
 
     /// Remembers that `files` are loaded.
@@ -533,12 +577,13 @@ fn names_of(set: &[Change]) -> String {
     names(set.iter().map(Change::destination))
 }
 
-fn describe(readers: &Readers) -> String {
-    let kind = readers.kind();
-    if readers.is_empty() {
-        format!("no running {kind} uses this file; nothing to reload")
-    } else {
-        format!("{kind} has reloaded it ({})", readers.names())
+/// A reload that waits for its turn.
+type Step<'a> = Pin<Box<dyn Future<Output = Result<String, ReloadError>> + Send + 'a>>;
+
+async fn run_reload(invocation: Invocation, limit: Duration, told: String) -> Result<String, ReloadError> {
+    match command::run(&invocation, limit).await {
+        Ok(_) => Ok(told),
+        Err(e) => Err(ReloadError { cause: format!("{}\n{}", with_causes(&e), e.output()), rejected: false }),
     }
 }
 

@@ -24,7 +24,7 @@ use crate::{
     render::{Outcome, Rendering, Sources, Template, TemplateError},
     report::with_details,
     source::{self, SourceWatcher},
-    target::container::Docker,
+    target::{container::Docker, reloads::Reloads},
     values::Dependency,
     watch::{Reader, Watches},
 };
@@ -38,6 +38,7 @@ pub(crate) struct Shared {
     pub(crate) watches: Watches,
     pub(crate) sources: SourceWatcher,
     pub(crate) docker: Arc<Docker>,
+    pub(crate) reloads: Arc<Reloads>,
     pub(crate) host: Arc<Host>,
 }
 
@@ -98,7 +99,7 @@ impl Worker {
             reader: shared.watches.reader(values_changed.clone()),
             quiescence: Quiescence::new(spec.debounce),
             parts: spec.templates.iter().map(part).collect(),
-            output: Output::new(spec.output.clone(), shared.docker.clone()),
+            output: Output::new(spec.output.clone(), shared.docker.clone(), shared.reloads.clone()),
             spec,
             shared,
             values_changed,
@@ -176,7 +177,9 @@ impl Worker {
 
     fn next_pass(&self) -> Option<Instant> {
         self.parts.iter().all(|part| part.template.is_some()).then_some(())?;
-        [self.quiescence.due(), self.retry_at].into_iter().flatten().min()
+        let due = [self.quiescence.due(), self.retry_at].into_iter().flatten().min()?;
+        // What is written before its target may be reloaded would only be old by then.
+        Some(self.output.ready().map_or(due, |ready| due.max(ready)))
     }
 
     fn files_have_changed(&mut self) {

@@ -3,9 +3,11 @@
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
+    str::FromStr,
 };
 
 use kvstore_client::GoDuration;
+use nix::sys::signal::Signal;
 use serde::{
     Deserialize, Deserializer,
     de::{self, SeqAccess, Visitor},
@@ -72,6 +74,11 @@ pub(super) struct TemplateEntry {
     pub(super) check_cmd: Option<CommandEntry>,
     pub(super) stage_dir: Option<PathBuf>,
     pub(super) reload_cmd: Option<CommandEntry>,
+    pub(super) reload_unit: Option<String>,
+    pub(super) reload_signal: Option<SignalName>,
+    pub(super) pid_file: Option<PathBuf>,
+    pub(super) container: Option<String>,
+    pub(super) min_reload_interval: Option<GoDuration>,
     pub(super) command_timeout: Option<GoDuration>,
     pub(super) rollback: Option<bool>,
     pub(super) keep_versions: Option<usize>,
@@ -166,12 +173,14 @@ fn unknown_key_line(message: &str, text: &str) -> Option<usize> {
     text.lines().position(names_it).map(|at| at + 1)
 }
 
-/// Who reads the file: `auto`, `haproxy`, `nginx`, `none`.
+/// Who reads the file: `auto`, `haproxy`, `nginx`, `command`, `signal`, `none`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum TargetName {
     #[default]
     Auto,
     Known(Kind),
+    Command,
+    Signal,
     None,
 }
 
@@ -181,8 +190,12 @@ impl<'de> Deserialize<'de> for TargetName {
             "auto" => Ok(Self::Auto),
             "haproxy" => Ok(Self::Known(Kind::HaProxy)),
             "nginx" => Ok(Self::Known(Kind::Nginx)),
+            "command" => Ok(Self::Command),
+            "signal" => Ok(Self::Signal),
             "none" => Ok(Self::None),
-            other => Err(de::Error::custom(format!("{other:?} is no target; use auto, haproxy, nginx or none"))),
+            other => Err(de::Error::custom(format!(
+                "{other:?} is no target; use auto, haproxy, nginx, command, signal or none"
+            ))),
         }
     }
 }
@@ -206,6 +219,26 @@ impl<'de> Deserialize<'de> for Percent {
         number
             .map(Self)
             .ok_or_else(|| de::Error::custom(format!("{text:?} is no part of a whole; use a form such as 50%")))
+    }
+}
+
+/// A signal, with or without `SIG`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SignalName(pub(super) Signal);
+
+impl FromStr for SignalName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let name = text.to_uppercase();
+        let name = format!("SIG{}", name.strip_prefix("SIG").unwrap_or(&name));
+        name.parse().map(Self).map_err(|_| format!("{text:?} is no signal; give its name, such as HUP"))
+    }
+}
+
+impl<'de> Deserialize<'de> for SignalName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
     }
 }
 

@@ -44,7 +44,7 @@ fn the_destination_is_beside_the_template_unless_given() {
 fn a_command_may_have_colons() {
     let config = load(&args(&["--template", "a:b:curl http://x:1/"]), Path::new("/w")).unwrap();
     let expected = CommandLine::Shell("curl http://x:1/".into());
-    assert_eq!(only(&config).1.reload_cmd, Some(expected));
+    assert_eq!(only(&config).1.reload, Some(ReloadSpec::Command(expected)));
 }
 
 #[test]
@@ -99,8 +99,8 @@ fn a_file_says_everything_and_flags_win() {
     assert_eq!(output.target, TargetSpec::Known(Kind::HaProxy));
     assert_eq!(output.check_cmd, Some(CommandLine::Shell("haproxy -c -f {src}".into())));
     assert_eq!(
-        output.reload_cmd,
-        Some(CommandLine::Words(["systemctl", "reload", "haproxy"].map(str::to_owned).into()))
+        output.reload,
+        Some(ReloadSpec::Command(CommandLine::Words(["systemctl", "reload", "haproxy"].map(str::to_owned).into())))
     );
     assert_eq!(output.command_timeout, Duration::from_secs(5));
     let debounce = config.jobs[0].debounce;
@@ -167,4 +167,46 @@ fn a_token_comes_from_a_flag_or_a_file_and_is_trimmed() {
     args.token = None;
     args.token_file = Some("gone".into());
     assert!(load(&args, dir.path()).unwrap_err().faults[0].contains("token file"));
+}
+
+#[test]
+fn targets_are_told_in_several_ways() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("c.yaml");
+    let load = |keys: &str| {
+        std::fs::write(&path, format!("templates:\n  - inline: x\n    destination: x\n    {keys}\n")).unwrap();
+        super::load(&args(&["--config", path.to_str().unwrap()]), Path::new("/w"))
+    };
+    let signal = |signal, whom| Some(ReloadSpec::Signal(SignalSpec { signal, whom }));
+    let pid_file = Whom::PidFile(dir.path().join("x.pid"));
+    let container = || Whom::Container("lb".into());
+    for (keys, target, reload, inside) in [
+        ("target: haproxy\n    container: lb", TargetSpec::Known(Kind::HaProxy), None, Some("lb")),
+        ("reload_unit: nginx", TargetSpec::Auto, Some(ReloadSpec::Unit("nginx".into())), None),
+        ("target: signal\n    pid_file: x.pid", TargetSpec::Unknown, signal(Signal::SIGHUP, pid_file.clone()), None),
+        ("target: signal\n    container: lb", TargetSpec::Unknown, signal(Signal::SIGHUP, container()), None),
+        ("pid_file: x.pid\n    reload_signal: usr1", TargetSpec::Auto, signal(Signal::SIGUSR1, pid_file), None),
+        (
+            "container: lb\n    target: nginx\n    reload_signal: SIGUSR2",
+            TargetSpec::Known(Kind::Nginx),
+            signal(Signal::SIGUSR2, container()),
+            Some("lb"),
+        ),
+        ("target: none", TargetSpec::Unknown, None, None),
+    ] {
+        let config = load(keys).unwrap();
+        let output = only(&config).1;
+        assert_eq!((output.target, &output.reload, output.container.as_deref()), (target, &reload, inside), "{keys}");
+    }
+    for (keys, fault) in [
+        ("target: command", "target command wants a reload_cmd"),
+        ("target: signal\n    reload_cmd: x", "target signal wants a pid_file"),
+        ("reload_unit: x\n    reload_cmd: x", "give one of reload_cmd"),
+        ("reload_signal: HUP", "goes to a pid_file or a container"),
+        ("pid_file: x\n    container: y", "goes to a pid_file or a container"),
+        ("reload_signal: FOO", "\"FOO\" is no signal"),
+    ] {
+        let faults = load(keys).unwrap_err().faults;
+        assert!(faults[0].contains(fault), "{keys}: {faults:?}");
+    }
 }

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use crate::{command::CommandLine, target::Kind};
+use crate::{
+    command::CommandLine,
+    target::{Kind, signal::SignalSpec},
+};
 
 /// Where a text goes.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,8 +30,12 @@ pub struct OutputSpec {
     pub check_cmd: Option<CommandLine>,
     /// What `{stage}` is a copy of; the directory that all files have in common unless given.
     pub stage_dir: Option<PathBuf>,
-    /// Run after the files went live, in place of what is known of the target.
-    pub reload_cmd: Option<CommandLine>,
+    /// How the files are loaded after they went live, in place of what is known of the target.
+    pub reload: Option<ReloadSpec>,
+    /// The container that a known target runs in; looked for among processes and containers unless given.
+    pub container: Option<String>,
+    /// Between two reloads of the target, for whatever file, there is this much time.
+    pub min_reload_interval: Duration,
     /// How long each command may take.
     pub command_timeout: Duration,
     /// Whether the old files come back when the new ones are not loaded. Without a word: when a known target was told
@@ -40,6 +47,17 @@ pub struct OutputSpec {
     pub state_dir: Option<PathBuf>,
 }
 
+/// How files are loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ReloadSpec {
+    /// By this command.
+    Command(CommandLine),
+    /// By systemd, which reloads this unit.
+    Unit(String),
+    /// By a signal.
+    Signal(SignalSpec),
+}
+
 /// Who reads a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TargetSpec {
@@ -48,6 +66,6 @@ pub enum TargetSpec {
     Auto,
     /// This program.
     Known(Kind),
-    /// Nobody that needs telling.
-    None,
+    /// Nobody that is known: only what is configured is done.
+    Unknown,
 }

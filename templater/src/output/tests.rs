@@ -23,7 +23,9 @@ impl Case {
             target: TargetSpec::Auto,
             check_cmd: None,
             stage_dir: None,
-            reload_cmd: None,
+            reload: None,
+            container: None,
+            min_reload_interval: Duration::ZERO,
             command_timeout: Duration::from_secs(10),
             rollback: None,
             keep_versions: 0,
@@ -33,7 +35,7 @@ impl Case {
     }
 
     fn output(&self) -> Output {
-        Output::new(self.spec.clone(), Arc::default())
+        Output::new(self.spec.clone(), Arc::default(), Arc::default())
     }
 
     async fn put(&self, text: &str) -> Result<Put, PutError> {
@@ -63,7 +65,7 @@ impl Case {
 
     fn count_reloads(&mut self, then: &str) {
         let line = format!("echo x >> {}; {then}", self.at("reloads").display());
-        self.spec.reload_cmd = Some(CommandLine::Shell(line));
+        self.spec.reload = Some(ReloadSpec::Command(CommandLine::Shell(line)));
     }
 
     /// Everything in the directory but the state.
@@ -141,8 +143,8 @@ async fn a_failed_reload_stays_owed_also_over_a_restart() {
 async fn mode_and_owner_are_kept_or_set_before_the_file_is_seen() {
     let mut case = Case::new();
     // The reload runs after the swap and sees the file as any reader would.
-    case.spec.reload_cmd =
-        Some(CommandLine::Shell(format!("stat -c '%a %u %g' {{dst}} > {}", case.at("seen").display())));
+    let line = format!("stat -c '%a %u %g' {{dst}} > {}", case.at("seen").display());
+    case.spec.reload = Some(ReloadSpec::Command(CommandLine::Shell(line)));
     let seen = |case: &Case| fs::read_to_string(case.at("seen")).unwrap().trim().to_owned();
     let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
     case.put("a\n").await.unwrap();

@@ -18,6 +18,7 @@ use bollard::{
     },
 };
 use futures_util::StreamExt as _;
+use nix::sys::signal::Signal;
 use tokio::{
     io::AsyncWriteExt as _,
     sync::OnceCell,
@@ -65,6 +66,20 @@ pub enum DockerError {
         /// False if the command line shows that it cannot work.
         master: bool,
     },
+}
+
+impl DockerError {
+    /// What Docker answered with.
+    fn status(&self) -> Option<u16> {
+        match self {
+            Self::Api { source: ApiError::DockerResponseServerError { status_code, .. }, .. } => Some(*status_code),
+            _ => None,
+        }
+    }
+
+    fn is_not_found(&self) -> bool {
+        self.status() == Some(404)
+    }
 }
 
 /// Docker, connected when first needed.
@@ -258,6 +273,49 @@ impl Docker {
         Ok(ExecResult { code: ended.exit_code.unwrap_or(-1), output: String::from_utf8_lossy(&kept).into_owned() })
     }
 
+    /// The running container of this name or id as a user of `files`, whatever it has mounted; `None` if it does not run.
+    ///
+    /// # Errors
+    /// [`DockerError`].
+    pub async fn named(&self, name: &str, kind: Kind, files: &[PathBuf]) -> Result<Option<Container>, DockerError> {
+        let api = self.api().await?;
+        let doing = format!("inspect container {name}");
+        let inspected = within(&doing, CALL, api.inspect_container(name, None::<InspectContainerOptions>)).await;
+        let details = match inspected {
+            Ok(details) => details,
+            Err(error) if error.is_not_found() => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if !details.state.as_ref().and_then(|state| state.running).unwrap_or_default() {
+            return Ok(None);
+        }
+        let mounts = mounts(details.mounts.as_deref());
+        let mut seen = Vec::new();
+        for ours in files {
+            if let Some(host) = self.on_host(ours).await?
+                && let Some((inside, is_mount)) = inside(&mounts, &host)
+            {
+                seen.push(Seen { ours: ours.clone(), inside, is_mount });
+            }
+        }
+        Ok(Some(container(kind, details, seen)))
+    }
+
+    /// Sends `signal` to the first process of the container of this name or id; false if it does not run.
+    ///
+    /// # Errors
+    /// [`DockerError`].
+    pub async fn signal(&self, name: &str, signal: Signal) -> Result<bool, DockerError> {
+        let api = self.api().await?;
+        let options = KillContainerOptionsBuilder::default().signal(signal.as_str()).build();
+        match within(&format!("signal container {name}"), CALL, api.kill_container(name, Some(options))).await {
+            Ok(()) => Ok(true),
+            // Docker says "conflict" of one that is there and does not run.
+            Err(error) if error.is_not_found() || error.status() == Some(409) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Sends SIGHUP to what runs in `container` and waits for its new workers.
     ///
     /// HUP, not USR2, for HAProxy too: its master takes both, and one without master-worker mode survives HUP.
@@ -365,19 +423,16 @@ fn outside(mounts: &[Mount], file: &Path) -> Option<PathBuf> {
 
 /// The container as a user of `files`, if it runs `kind` and its command does not show that it uses others.
 fn recognise(kind: Kind, details: ContainerInspectResponse, files: Vec<Seen>) -> Option<Container> {
-    let config = details.config.unwrap_or_default();
-    let mut argv = vec![details.path.unwrap_or_default()];
-    argv.extend(details.args.unwrap_or_default());
+    let argv = arguments(&details);
     let program = kind.program();
     let runs = |word: &String| Path::new(word).file_name().is_some_and(|name| name == program);
-    let image = config.image.unwrap_or_default();
+    let image = details.config.as_ref().and_then(|config| config.image.as_deref()).unwrap_or_default();
     // A templater has the directory mounted too, and may well have the program in its image or arguments.
     let is_templater = argv.iter().any(|word| Path::new(word).file_name().is_some_and(|name| name == "templater"));
     if is_templater || !argv.iter().any(runs) && !image.contains(program) {
         return None;
     }
-    let directory = config.working_dir.filter(|dir| !dir.is_empty()).unwrap_or_else(|| "/".into());
-    let directory = PathBuf::from(directory);
+    let directory = directory(&details);
     let uses = match kind {
         Kind::HaProxy => {
             let configured = haproxy::configured(&argv, &directory);
@@ -388,14 +443,32 @@ fn recognise(kind: Kind, details: ContainerInspectResponse, files: Vec<Seen>) ->
         // A part is included from some file that only nginx knows; the mount has to do.
         Kind::Nginx => true,
     };
-    uses.then(|| Container {
+    uses.then(|| container(kind, details, files))
+}
+
+fn container(kind: Kind, details: ContainerInspectResponse, files: Vec<Seen>) -> Container {
+    let (argv, directory) = (arguments(&details), directory(&details));
+    Container {
         id: details.id.unwrap_or_default(),
         name: details.name.unwrap_or_default().trim_start_matches('/').to_owned(),
         kind,
         files,
         argv,
         directory,
-    })
+    }
+}
+
+/// Program and arguments.
+fn arguments(details: &ContainerInspectResponse) -> Vec<String> {
+    let mut argv = vec![details.path.clone().unwrap_or_default()];
+    argv.extend(details.args.clone().unwrap_or_default());
+    argv
+}
+
+/// The working directory.
+fn directory(details: &ContainerInspectResponse) -> PathBuf {
+    let configured = details.config.as_ref().and_then(|config| config.working_dir.clone());
+    configured.filter(|dir| !dir.is_empty()).unwrap_or_else(|| "/".into()).into()
 }
 
 impl Container {

@@ -5,6 +5,8 @@ pub mod haproxy;
 pub mod nginx;
 pub mod process;
 pub mod readers;
+pub mod reloads;
+pub mod signal;
 
 use std::{
     fmt,

@@ -167,7 +167,7 @@ impl Process {
             let source = nix::Error::ESRCH;
             return Err(SignalError::Send { kind, pid, source });
         }
-        if !self.handles(signal) {
+        if !handles(pid, signal) {
             return Err(SignalError::NotHandled { kind, pid, signal: name });
         }
         let before = self.children();
@@ -201,24 +201,24 @@ impl Process {
         parent_and_start(&self.dir()).is_some_and(|(_, started)| started == self.started)
     }
 
-    /// Whether `signal` is caught, or blocked by a master that is about to catch it: an HAProxy without master-worker
-    /// mode would be ended by SIGUSR2.
-    fn handles(&self, signal: Signal) -> bool {
-        let Ok(status) = fs::read_to_string(self.dir().join("status")) else {
-            return false;
-        };
-        let mask = |name: &str| {
-            let line = status.lines().find_map(|l| l.strip_prefix(name))?;
-            u64::from_str_radix(line.trim(), 16).ok()
-        };
-        let bit = 1_u64 << (signal as i32 - 1);
-        ["SigCgt:", "SigBlk:"].iter().filter_map(|n| mask(n)).any(|m| m & bit != 0)
-    }
-
     fn children(&self) -> Option<BTreeSet<i32>> {
         let list = fs::read_to_string(self.dir().join(format!("task/{}/children", self.pid))).ok()?;
         Some(list.split_whitespace().filter_map(|p| p.parse().ok()).collect())
     }
+}
+
+/// Whether process `pid` catches `signal`, or blocks it as a master does that is about to catch it: an HAProxy without
+/// master-worker mode would be ended by SIGUSR2.
+pub(crate) fn handles(pid: i32, signal: Signal) -> bool {
+    let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
+        return false;
+    };
+    let mask = |name: &str| {
+        let line = status.lines().find_map(|l| l.strip_prefix(name))?;
+        u64::from_str_radix(line.trim(), 16).ok()
+    };
+    let bit = 1_u64 << (signal as i32 - 1);
+    ["SigCgt:", "SigBlk:"].iter().filter_map(|n| mask(n)).any(|m| m & bit != 0)
 }
 
 /// Whether both paths lead to the same file or directory; a file that is not there yet is told by its directory.

@@ -56,12 +56,22 @@ impl Readers {
     pub async fn find(kind: Kind, files: Vec<PathBuf>, docker: &Docker) -> Self {
         let paths = files.clone();
         let scan = tokio::task::spawn_blocking(move || process::find(kind, &paths));
-        let (processes, containers) = tokio::join!(scan, docker.find(kind, &files));
+        let (processes, containers) = tokio::join!(scan, Box::pin(docker.find(kind, &files)));
         let (containers, blind) = match containers {
             Ok(containers) => (containers, None),
             Err(error) => (Vec::new(), Some(error)),
         };
         Self { kind, processes: processes.unwrap_or_default(), containers, blind }
+    }
+
+    /// Whoever runs in the container of this name, and nobody else.
+    pub async fn in_container(kind: Kind, name: &str, files: &[PathBuf], docker: &Docker) -> Self {
+        // What Docker tells of a container is large.
+        let (containers, blind) = match Box::pin(docker.named(name, kind, files)).await {
+            Ok(found) => (found.into_iter().collect(), None),
+            Err(error) => (Vec::new(), Some(error)),
+        };
+        Self { kind, processes: Vec::new(), containers, blind }
     }
 
     /// What they are.

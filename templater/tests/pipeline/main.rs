@@ -5,7 +5,7 @@ mod registry;
 
 use std::{
     fs::{self, File},
-    os::unix::process::ExitStatusExt as _,
+    os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::{Duration, Instant},
@@ -57,9 +57,7 @@ impl Place {
 
     /// Starts a templater; its log goes to `log` beside the files.
     fn start(&self, args: &[&str]) -> Templater {
-        let log = File::options().create(true).append(true).open(self.at("log")).unwrap();
-        let child = self.command(args).stdin(Stdio::null()).stderr(log).spawn().unwrap();
-        Templater { child }
+        Templater::start(&mut self.command(args), self)
     }
 
     async fn wait(&self, what: &str, until: impl Fn() -> bool) {
@@ -89,6 +87,11 @@ struct Templater {
 }
 
 impl Templater {
+    fn start(command: &mut Command, place: &Place) -> Self {
+        let log = File::options().create(true).append(true).open(place.at("log")).unwrap();
+        Self { child: command.stdin(Stdio::null()).stderr(log).spawn().unwrap() }
+    }
+
     fn signal(&self, signal: Signal) {
         kill(Pid::from_raw(self.child.id().cast_signed()), signal).unwrap();
     }
@@ -476,6 +479,43 @@ async fn a_destination_has_one_templater() {
     let output = tokio::task::block_in_place(|| place.command(&["-t", "a.tmpl:a.txt"]).output().unwrap());
     assert_eq!(output.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&output.stderr).contains("is written by another templater (pid"), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_is_reloaded_by_systemd() {
+    let place = Place::new().await;
+    place.write(
+        "c.yaml",
+        &format!("templates:\n  - {{inline: '{LIST_ONE_LINE}', destination: a, reload_unit: web.service}}\n"),
+    );
+    // In the place of systemd's own client, which wants systemd.
+    fs::create_dir(place.at("bin")).unwrap();
+    place.write("bin/systemctl", "#!/bin/sh\necho \"$@\" >> \"$0.log\"\n");
+    fs::set_permissions(place.at("bin/systemctl"), fs::Permissions::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", place.at("bin").display(), std::env::var("PATH").unwrap());
+    place.registry.register("web/w1 10.0.0.1:80").await;
+    let _templater = Templater::start(place.command(&["-c", "c.yaml"]).env("PATH", path), &place);
+    place.wait_for("bin/systemctl.log", "reload web.service\n").await;
+    place.wait_for_log("systemd has reloaded web.service").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reloads_of_one_target_keep_their_distance_and_serve_all_files_that_are_live() {
+    let place = Place::new().await;
+    let entry = |name: &str| {
+        format!(
+            "  - {{inline: '{name} {LIST_ONE_LINE}', destination: {name}, reload_cmd: 'cat a b >> loaded; echo >> loaded', min_reload_interval: 10m}}\n"
+        )
+    };
+    place.write("c.yaml", &format!("templates:\n{}{}", entry("a"), entry("b")));
+    place.registry.register("web/w1 10.0.0.1:80").await;
+    let _templater = place.start(&["-c", "c.yaml"]);
+    place.wait("the first reload", || place.at("loaded").exists()).await;
+    place.registry.register("web/w2 10.0.0.1:80").await;
+    // The file that is written waits for its reload; one that has not been written waits before that.
+    place.wait("both are live", || place.read("a").contains("w1") && place.read("b").contains("w1")).await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(place.read("loaded").lines().count(), 1, "{}", place.read("loaded"));
 }
 
 /// The figure that matters: run with `cargo test --release -p templater --test pipeline -- --ignored --nocapture`.
