@@ -307,3 +307,26 @@ fn the_second_journals_last_record_may_be_half_written() {
     fs::write(&second, &content).unwrap();
     assert_eq!(keys(&dir), ["k/a", "k/b"]);
 }
+
+/// Else a record of the time before the crash could follow on one of the time after.
+#[test]
+fn after_a_crash_no_run_is_written_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut engine = Embedded::open(dir.path(), FRESH).unwrap();
+    engine.load().unwrap();
+    let mut commit = |key| engine.commit(vec![put(key, &"x".repeat(300_000))]).unwrap();
+    for key in ["a", "b", "c"] {
+        commit(key);
+    }
+    let copy = crashed(dir.path());
+    // These two are in the other journal, and the tables have none of all.
+    for key in ["d", "e"] {
+        commit(key);
+    }
+    copy_files(&JOURNALS, dir.path(), copy.path());
+
+    let mut engine = Embedded::open(copy.path(), FRESH).unwrap();
+    assert_eq!(engine.load().unwrap().rows.len(), 5);
+    engine.commit(vec![put("f", &"x".repeat(300_000))]).unwrap();
+    assert_eq!(keys(&crashed(copy.path())), ["k/a", "k/b", "k/c", "k/d", "k/e", "k/f"]);
+}
