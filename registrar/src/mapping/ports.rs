@@ -57,99 +57,165 @@ pub(super) fn candidates(
             Err(why) => mapped.warnings.push(format!("SERVICE_PORTS: {why}; left out")),
         }
     }
-    match &home.network_mode {
-        NetworkMode::None => {
-            mapped.skip("-", "it has no network");
+    Ports { container, home, exposed, general, policy }.candidates(mapped)
+}
+
+/// A container, and all that decides where its ports are reached.
+struct Ports<'a> {
+    container: &'a Container,
+    /// Whose network it lives in; itself for most.
+    home: &'a Container,
+    /// Those that it has by its image, by `--expose` or by `SERVICE_PORTS`.
+    exposed: BTreeSet<Port>,
+    /// What it says for all of its ports.
+    general: Variables,
+    policy: &'a Policy,
+}
+
+impl Ports<'_> {
+    fn candidates(&self, mapped: &mut Mapped) -> Vec<Candidate> {
+        match &self.home.network_mode {
+            NetworkMode::None => {
+                mapped.skip("-", "it has no network");
+                Vec::new()
+            }
+            NetworkMode::Container(name) => {
+                mapped.skip("-", format!("it uses the network of container {name}, which does not run"));
+                Vec::new()
+            }
+            NetworkMode::Host => self.of_host(mapped),
+            NetworkMode::Networks if self.policy.internal => {
+                let mut ports = self.exposed.clone();
+                if self.is_at_home() {
+                    ports.extend(self.home.bindings.keys());
+                }
+                self.of_network(ports, mapped)
+            }
+            NetworkMode::Networks if self.is_task() => self.of_task(mapped),
+            NetworkMode::Networks => self.published(&self.exposed, mapped),
+        }
+    }
+
+    fn is_at_home(&self) -> bool {
+        std::ptr::eq(self.container, self.home)
+    }
+
+    fn is_task(&self) -> bool {
+        self.container.labels.contains_key(SWARM_SERVICE)
+    }
+
+    /// A task is reached at the ports that it publishes on its host, and at the others on its overlay network: what the
+    /// swarm publishes for it leads to any task.
+    fn of_task(&self, mapped: &mut Mapped) -> Vec<Candidate> {
+        let is_bound = |port: &&Port| self.home.bindings.get(*port).is_some_and(|bindings| !bindings.is_empty());
+        let (bound, ports): (BTreeSet<Port>, BTreeSet<Port>) = self.exposed.iter().partition(is_bound);
+        let mut all = if self.home.bindings.keys().any(|port| is_bound(&port)) {
+            self.published(&bound, mapped)
+        } else {
             Vec::new()
+        };
+        if !ports.is_empty() || all.is_empty() {
+            all.extend(self.of_network(ports, mapped));
         }
-        NetworkMode::Container(name) => {
-            mapped.skip("-", format!("it uses the network of container {name}, which does not run"));
-            Vec::new()
+        all.sort_by_key(|candidate| candidate.port);
+        all
+    }
+
+    fn of_host(&self, mapped: &mut Mapped) -> Vec<Candidate> {
+        if self.exposed.is_empty() {
+            mapped.skip("-", "host network, and no port is exposed: name them with EXPOSE or SERVICE_PORTS");
         }
-        NetworkMode::Host => of_host(container, &exposed, policy, mapped),
-        NetworkMode::Networks if policy.internal => of_network(container, home, exposed, &general, policy, mapped),
-        NetworkMode::Networks if is_task(container) => of_task(container, home, exposed, &general, policy, mapped),
-        NetworkMode::Networks => published(container, home, &exposed, policy, mapped),
+        let other = self.policy.other_address;
+        let beside = |port: Port| other.map(|other| (lan(other), service_address(other, port.number)));
+        let address = self.labelled(mapped).unwrap_or(self.policy.address);
+        let at_host = |port: &Port| Candidate {
+            tagged: beside(*port).into_iter().collect(),
+            ..Candidate::new(*port, SocketAddr::new(address, port.number))
+        };
+        self.exposed.iter().map(at_host).collect()
     }
-}
 
-fn is_task(container: &Container) -> bool {
-    container.labels.contains_key(SWARM_SERVICE)
-}
-
-/// A task is reached at the ports that it publishes on its host, and at the others on its overlay network: what the swarm
-/// publishes for it leads to any task.
-fn of_task(
-    container: &Container,
-    home: &Container,
-    mut ports: BTreeSet<Port>,
-    general: &Variables,
-    policy: &Policy,
-    mapped: &mut Mapped,
-) -> Vec<Candidate> {
-    let is_bound = |port: &Port| home.bindings.get(port).is_some_and(|bindings| !bindings.is_empty());
-    let bound: BTreeSet<Port> = ports.iter().copied().filter(is_bound).collect();
-    ports.retain(|port| !bound.contains(port));
-    let mut all = if home.bindings.keys().any(is_bound) {
-        published(container, home, &bound, policy, mapped)
-    } else {
-        Vec::new()
-    };
-    if !ports.is_empty() || all.is_empty() {
-        all.extend(of_network(container, home, ports, general, policy, mapped));
-    }
-    all.sort_by_key(|candidate| candidate.port);
-    all
-}
-
-fn of_host(container: &Container, exposed: &BTreeSet<Port>, policy: &Policy, mapped: &mut Mapped) -> Vec<Candidate> {
-    if exposed.is_empty() {
-        mapped.skip("-", "host network, and no port is exposed: name them with EXPOSE or SERVICE_PORTS");
-    }
-    let beside = |port: Port| policy.other_address.map(|other| (lan(other), service_address(other, port.number)));
-    let address = labelled(container, policy, mapped).unwrap_or(policy.address);
-    let at_host = |port: &Port| Candidate {
-        tagged: beside(*port).into_iter().collect(),
-        ..Candidate::new(*port, SocketAddr::new(address, port.number))
-    };
-    exposed.iter().map(at_host).collect()
-}
-
-fn of_network(
-    container: &Container,
-    home: &Container,
-    mut ports: BTreeSet<Port>,
-    general: &Variables,
-    policy: &Policy,
-    mapped: &mut Mapped,
-) -> Vec<Candidate> {
-    if std::ptr::eq(container, home) && policy.internal {
-        ports.extend(home.bindings.keys());
-    }
-    if let Some(address) = labelled(container, policy, mapped) {
-        let at = |port: Port| Candidate::new(port, SocketAddr::new(address, port.number));
-        return ports.into_iter().map(at).collect();
-    }
-    let wanted = general.get("network").or(policy.network.as_deref());
-    let endpoint = match choose(&home.networks, wanted, policy) {
-        Ok(endpoint) => endpoint,
-        Err(why) => {
-            mapped.skip("-", why);
-            return Vec::new();
+    fn of_network(&self, ports: BTreeSet<Port>, mapped: &mut Mapped) -> Vec<Candidate> {
+        if let Some(address) = self.labelled(mapped) {
+            let at = |port: Port| Candidate::new(port, SocketAddr::new(address, port.number));
+            return ports.into_iter().map(at).collect();
         }
-    };
-    if ports.is_empty() {
-        mapped.skip("-", "no port is exposed");
-    }
-    let reach = |port: Port| {
-        let address = SocketAddr::new(address_of(endpoint, policy.family)?, port.number);
-        let mut tagged = on_networks(home, port, policy.family);
-        if let (Some(_), Some(v6), Family::Both) = (endpoint.ipv4, endpoint.ipv6, policy.family) {
-            tagged.insert("lan_ipv6".into(), service_address(v6.into(), port.number));
+        let family = self.policy.family;
+        let wanted = self.general.get("network").or(self.policy.network.as_deref());
+        let endpoint = match choose(&self.home.networks, wanted, self.policy) {
+            Ok(endpoint) => endpoint,
+            Err(why) => {
+                mapped.skip("-", why);
+                return Vec::new();
+            }
+        };
+        if ports.is_empty() {
+            mapped.skip("-", "no port is exposed");
         }
-        Some(Candidate { tagged, ..Candidate::new(port, address) })
-    };
-    ports.into_iter().filter_map(reach).collect()
+        let reach = |port: Port| {
+            let address = SocketAddr::new(address_of(endpoint, family)?, port.number);
+            let mut tagged = on_networks(self.home, port, family);
+            if let (Some(_), Some(v6), Family::Both) = (endpoint.ipv4, endpoint.ipv6, family) {
+                tagged.insert("lan_ipv6".into(), service_address(v6.into(), port.number));
+            }
+            Some(Candidate { tagged, ..Candidate::new(port, address) })
+        };
+        ports.into_iter().filter_map(reach).collect()
+    }
+
+    /// The address that a label of the container gives, with or without a prefix length.
+    fn labelled(&self, mapped: &mut Mapped) -> Option<IpAddr> {
+        let label = self.policy.ip_label.as_ref()?;
+        let text = self.container.labels.get(label)?.trim();
+        let address = text.split('/').next().and_then(|ip| ip.parse().ok());
+        if address.is_none() {
+            mapped.warnings.push(format!("label {label}: {text:?} is no address; ignored"));
+        }
+        address
+    }
+
+    /// Published ports, at the host's address.
+    fn published(&self, exposed: &BTreeSet<Port>, mapped: &mut Mapped) -> Vec<Candidate> {
+        let bindings = &self.home.bindings;
+        for port in exposed {
+            if bindings.get(port).is_none_or(Vec::is_empty) {
+                mapped.skip(port, "it is not published on the host (-p), and --internal is off");
+            }
+        }
+        if exposed.is_empty() && bindings.is_empty() {
+            mapped.skip("-", "it publishes no port");
+        }
+        let bound = bindings.iter().filter(|(port, _)| self.is_at_home() || exposed.contains(*port));
+        let labelled = self.labelled(mapped);
+        bound.filter_map(|(port, bindings)| self.at_binding(*port, bindings, labelled)).collect()
+    }
+
+    /// The lowest host port of those that others can best reach: Docker may give IPv4 and IPv6 different ports, and a
+    /// port on loopback is worth little beside another one.
+    fn at_binding(&self, port: Port, bindings: &[Binding], labelled: Option<IpAddr>) -> Option<Candidate> {
+        let policy = self.policy;
+        let farness = |b: &Binding| (b.address.is_ipv4() != policy.address.is_ipv4(), b.address.is_loopback());
+        let best = bindings.iter().map(farness).min()?;
+        let usable: Vec<_> = bindings.iter().filter(|b| farness(b) == best).collect();
+        let first = usable.first()?;
+        let mut extra_meta = Vec::new();
+        let ports: BTreeSet<u16> = usable.iter().map(|b| b.port).collect();
+        if ports.len() > 1 {
+            let all: Vec<_> = ports.iter().map(u16::to_string).collect();
+            extra_meta.push(("bindings", all.join(",")));
+        }
+        if first.address.is_loopback() {
+            // nobody else reaches it; saying another address would be a lie
+            extra_meta.push(("scope", "host-only".into()));
+        }
+        let everywhere = first.address.is_unspecified();
+        let moved = policy.address_is_forced && !first.address.is_loopback();
+        let address = if everywhere || moved { policy.address } else { first.address };
+        let mut tagged = on_networks(self.home, port, policy.family);
+        tagged.extend(of_other_family(bindings, policy));
+        let address = SocketAddr::new(labelled.unwrap_or(address), first.port);
+        Some(Candidate { tagged, extra_meta, ..Candidate::new(port, address) })
+    }
 }
 
 /// The network that was asked for; else Docker's default one; else the first by name, but none that others cannot reach.
@@ -183,71 +249,6 @@ fn choose<'a>(
 fn address_of(endpoint: &Endpoint, family: Family) -> Option<IpAddr> {
     let all = [endpoint.ipv4.map(IpAddr::V4), endpoint.ipv6.map(IpAddr::V6)];
     all.into_iter().flatten().find(|address| family.has(*address))
-}
-
-/// The address that a label of the container gives, with or without a prefix length.
-fn labelled(container: &Container, policy: &Policy, mapped: &mut Mapped) -> Option<IpAddr> {
-    let label = policy.ip_label.as_ref()?;
-    let text = container.labels.get(label)?.trim();
-    let address = text.split('/').next().and_then(|ip| ip.parse().ok());
-    if address.is_none() {
-        mapped.warnings.push(format!("label {label}: {text:?} is no address; ignored"));
-    }
-    address
-}
-
-/// Published ports, at the host's address.
-fn published(
-    container: &Container,
-    home: &Container,
-    exposed: &BTreeSet<Port>,
-    policy: &Policy,
-    mapped: &mut Mapped,
-) -> Vec<Candidate> {
-    let own = std::ptr::eq(container, home);
-    for port in exposed {
-        if home.bindings.get(port).is_none_or(Vec::is_empty) {
-            mapped.skip(port, "it is not published on the host (-p), and --internal is off");
-        }
-    }
-    if exposed.is_empty() && home.bindings.is_empty() {
-        mapped.skip("-", "it publishes no port");
-    }
-    let bound = home.bindings.iter().filter(|(port, _)| own || exposed.contains(*port));
-    let labelled = labelled(container, policy, mapped);
-    bound.filter_map(|(port, bindings)| at_binding(home, *port, bindings, labelled, policy)).collect()
-}
-
-/// The lowest host port of those that others can best reach: Docker may give IPv4 and IPv6 different ports, and a port
-/// on loopback is worth little beside another one.
-fn at_binding(
-    home: &Container,
-    port: Port,
-    bindings: &[Binding],
-    labelled: Option<IpAddr>,
-    policy: &Policy,
-) -> Option<Candidate> {
-    let farness = |b: &Binding| (b.address.is_ipv4() != policy.address.is_ipv4(), b.address.is_loopback());
-    let best = bindings.iter().map(farness).min()?;
-    let usable: Vec<_> = bindings.iter().filter(|b| farness(b) == best).collect();
-    let first = usable.first()?;
-    let mut extra_meta = Vec::new();
-    let ports: BTreeSet<u16> = usable.iter().map(|b| b.port).collect();
-    if ports.len() > 1 {
-        let all: Vec<_> = ports.iter().map(u16::to_string).collect();
-        extra_meta.push(("bindings", all.join(",")));
-    }
-    if first.address.is_loopback() {
-        // nobody else reaches it; saying another address would be a lie
-        extra_meta.push(("scope", "host-only".into()));
-    }
-    let everywhere = first.address.is_unspecified();
-    let moved = policy.address_is_forced && !first.address.is_loopback();
-    let address = if everywhere || moved { policy.address } else { first.address };
-    let mut tagged = on_networks(home, port, policy.family);
-    tagged.extend(of_other_family(bindings, policy));
-    let address = SocketAddr::new(labelled.unwrap_or(address), first.port);
-    Some(Candidate { tagged, extra_meta, ..Candidate::new(port, address) })
 }
 
 /// Where those of the other family reach a port that is published for them, too.
