@@ -5,6 +5,7 @@
 
 pub mod dig;
 pub mod docker;
+pub mod fake_docker;
 pub mod host;
 pub mod needs;
 pub mod ports;
@@ -24,16 +25,21 @@ pub fn workspace() -> &'static Path {
 }
 
 /// Where cargo put the programs: beside this one, or one level up from a test.
+pub fn programs() -> PathBuf {
+    let mut dir = std::env::current_exe().expect("a running program has a path");
+    dir.pop();
+    if dir.ends_with("deps") {
+        dir.pop();
+    }
+    dir
+}
+
+/// One of them.
 ///
 /// # Panics
 /// If the program is not there.
 pub fn program_path(name: &str) -> PathBuf {
-    let me = std::env::current_exe().expect("a running program has a path");
-    let mut dir = me.parent().expect("a program is in a folder");
-    if dir.ends_with("deps") {
-        dir = dir.parent().expect("deps is in a folder");
-    }
-    let path = dir.join(name);
+    let path = programs().join(name);
     assert!(path.is_file(), "{} is not there; build it first: cargo build --workspace", path.display());
     path
 }

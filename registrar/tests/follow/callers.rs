@@ -1,11 +1,9 @@
 //! Containers that name a version are known by their addresses when they ask, registered or not.
 
+use flotilla_tests::fake_docker::id;
 use serde_json::{Value, json};
 
-use crate::{
-    fake_docker::id,
-    host::{Host, eventually, eventually_equal},
-};
+use crate::host::{Host, eventually, eventually_equal};
 
 const PREFIX: &str = "callers/";
 

@@ -6,12 +6,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use flotilla_tests::fake_docker::FakeDocker;
 use registrar::config::{Config, Settings};
 use serde_json::json;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-use crate::{fake_docker::FakeDocker, registry::Registry};
+use crate::registry::Registry;
 
 /// Longest wait for anything, on a machine that has much else to do.
 const LIMIT: Duration = Duration::from_mins(1);

@@ -222,7 +222,7 @@ fn a_drain_outlives_a_crash_of_the_registrar() {
 fn nonsense_about_one_container_leaves_the_others_and_its_own_entry() {
     let mut host = Host::started();
     host.run("web", 1);
-    host.docker.go_mad_about("web");
+    host.docker.go_mad_about("web", r#"{"Id": 7, "State": "what?"}"#);
     host.docker.event("web", "rename", &json!({}));
     host.docker.run("db", 2, &json!({}));
     host.has(&["db", "web"]);

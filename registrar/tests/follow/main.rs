@@ -2,7 +2,6 @@
 //! what it does when either of them fails, loses, forgets or lies. Each test has its own three, so they run side by side.
 
 mod callers;
-mod fake_docker;
 mod host;
 mod lives;
 mod losses;

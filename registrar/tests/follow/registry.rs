@@ -18,7 +18,10 @@ use axum::{
 use kvstore::config;
 use kvstore_client::choose_crypto;
 use serde_json::{Value, json};
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 
 /// The agent's own node.
@@ -206,6 +209,15 @@ impl Registry {
     pub(crate) fn put_key(&self, key: &str, value: &str) {
         let request = self.client.put(format!("{}/v1/kv/{key}", self.base())).body(value.to_owned());
         assert_eq!(self.inside.block_on(request.send()).unwrap().status(), StatusCode::OK);
+    }
+
+    /// Somebody who waits for the next change of what is at `path`; done when woken.
+    pub(crate) fn watcher(&self, path: &str) -> JoinHandle<()> {
+        let url = format!("{}{path}", self.base());
+        let first = self.inside.block_on(self.client.get(&url).send()).unwrap();
+        let index = first.headers()["x-consul-index"].to_str().unwrap();
+        let waiting = self.client.get(format!("{url}?index={index}&wait=10m")).send();
+        self.inside.spawn(async move { assert_eq!(waiting.await.unwrap().status(), StatusCode::OK) })
     }
 
     fn base(&self) -> String {

@@ -181,9 +181,17 @@ fn registrator_resync_woke_every_watcher() {
     eventually("all are registered", || host.registry.ids().len() == 500);
     println!("500 containers are registered in {:?}", start.elapsed());
     assert_eq!(host.registry.writes().len(), 500);
-    let looks = host.docker.inspected();
-    host.stays_quiet();
-    assert_eq!(host.docker.inspected(), looks, "the list was compared, and no container looked at");
+    host.settles();
+    let (looks, lists) = (host.docker.inspected(), host.docker.listed());
+    host.registry.forget_writes();
+    let watcher = host.registry.watcher("/v1/health/service/hello");
+    eventually("all is compared, again and again", || host.docker.listed() >= lists + 5);
+    let writes = host.registry.writes();
+    assert!(writes.is_empty(), "{writes:#?}");
+    assert_eq!(host.docker.inspected(), looks, "no container was looked at");
+    assert!(!watcher.is_finished(), "nobody was woken");
+    host.docker.run("another", 9, &json!({}));
+    eventually("what does change wakes", || watcher.is_finished());
 }
 
 #[test]

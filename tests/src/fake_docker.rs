@@ -1,9 +1,10 @@
-//! Docker's API 1.41 on a unix socket, as far as the registrar asks, with answers as Docker 20.10 gives them.
+//! Docker's API 1.41 on a unix socket, as far as the registrar asks, with answers as Docker 20.10 gives them: for faults
+//! that a real Docker does not have when a test wants them, and for more containers than a test has time to start.
 
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -23,7 +24,7 @@ use tokio::{
 };
 
 /// A Docker that does what it is told.
-pub(crate) struct FakeDocker {
+pub struct FakeDocker {
     socket: PathBuf,
     state: Arc<Mutex<Docker>>,
     runtime: Option<Runtime>,
@@ -36,8 +37,8 @@ struct Docker {
     history: Vec<(i64, String)>,
     /// Events happen, but nobody is told, then or later.
     deaf: bool,
-    /// Ids about which it answers nonsense.
-    mad: Vec<String>,
+    /// What it answers about some ids instead of what is true.
+    mad: BTreeMap<String, String>,
     /// It is podman.
     podman: bool,
     /// How far its clock is ahead of ours, in nanoseconds.
@@ -47,32 +48,45 @@ struct Docker {
 }
 
 impl FakeDocker {
-    pub(crate) fn start(dir: &Path) -> Self {
+    /// Starts one without containers, at `docker.sock` in `dir`.
+    ///
+    /// # Panics
+    /// If it cannot listen there.
+    pub fn start(dir: &Path) -> Self {
         let mut docker = Self { socket: dir.join("docker.sock"), state: Arc::default(), runtime: None };
         docker.start_again();
         docker
     }
 
-    pub(crate) fn address(&self) -> String {
+    fn docker(&self) -> MutexGuard<'_, Docker> {
+        lock(&self.state)
+    }
+
+    /// Where it listens, as `DOCKER_HOST` has it.
+    pub fn address(&self) -> String {
         format!("unix://{}", self.socket.display())
     }
 
     /// The daemon ends; its containers stay what they are.
-    pub(crate) fn stop(&mut self) {
+    pub fn stop(&mut self) {
         if let Some(runtime) = self.runtime.take() {
             runtime.shutdown_background();
         }
         let _ = std::fs::remove_file(&self.socket);
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.docker();
         state.listeners.clear();
         state.history.clear();
     }
 
-    pub(crate) fn start_again(&mut self) {
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    /// The daemon that ended comes back.
+    ///
+    /// # Panics
+    /// If it cannot listen.
+    pub fn start_again(&mut self) {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a thread can be made");
         let listener = {
             let _inside = runtime.enter();
-            UnixListener::bind(&self.socket).unwrap()
+            UnixListener::bind(&self.socket).expect("the directory is ours")
         };
         let app = Router::new().fallback(answer).with_state(self.state.clone());
         runtime.spawn(async move { axum::serve(listener, app).await });
@@ -80,76 +94,82 @@ impl FakeDocker {
     }
 
     /// Ends every stream of events.
-    pub(crate) fn break_streams(&self) {
-        self.state.lock().unwrap().listeners.clear();
+    pub fn break_streams(&self) {
+        self.docker().listeners.clear();
     }
 
-    pub(crate) fn set_deaf(&self, deaf: bool) {
-        self.state.lock().unwrap().deaf = deaf;
+    /// While it is deaf events happen and nobody is told, then or later.
+    pub fn set_deaf(&self, deaf: bool) {
+        self.docker().deaf = deaf;
     }
 
-    pub(crate) fn inspected(&self) -> usize {
-        self.state.lock().unwrap().inspected
+    /// How often it was asked about one container.
+    pub fn inspected(&self) -> usize {
+        self.docker().inspected
     }
 
     /// From now on it has podman's ways: another ID in each answer, no signal with a `kill`, `remove` for `destroy`.
-    pub(crate) fn become_podman(&self) {
-        self.state.lock().unwrap().podman = true;
+    pub fn become_podman(&self) {
+        self.docker().podman = true;
     }
 
     /// Its clock is set to an hour ago.
-    pub(crate) fn set_clock_back(&self) {
-        self.state.lock().unwrap().clock -= 3_600_000_000_000;
+    pub fn set_clock_back(&self) {
+        self.docker().clock -= 3_600_000_000_000;
     }
 
     /// How often it has listed its containers.
-    pub(crate) fn listed(&self) -> usize {
-        self.state.lock().unwrap().listed
+    pub fn listed(&self) -> usize {
+        self.docker().listed
     }
 
-    /// From now on nonsense about `name`.
-    pub(crate) fn go_mad_about(&self, name: &str) {
-        self.state.lock().unwrap().mad.push(id(name));
+    /// From now on it answers this about `name`.
+    pub fn go_mad_about(&self, name: &str, answer: &str) {
+        self.docker().mad.insert(id(name), answer.to_owned());
     }
 
-    pub(crate) fn is_listened_to(&self) -> bool {
-        let state = self.state.lock().unwrap();
+    /// Whether somebody follows its events.
+    pub fn is_listened_to(&self) -> bool {
+        let state = self.docker();
         state.listeners.iter().any(|listener| !listener.is_closed())
     }
 
     /// `docker run`: port 80 of the container is published on `port`.
-    pub(crate) fn run(&self, name: &str, port: u16, patch: &Value) {
-        let mut state = self.state.lock().unwrap();
+    pub fn run(&self, name: &str, port: u16, patch: &Value) {
+        let mut state = self.docker();
         state.containers.insert(id(name), container(name, port, patch));
         state.say("network", "connect", "bridge", &json!({"container": id(name), "name": "bridge"}));
         state.say("container", "start", &id(name), &json!({"name": name}));
     }
 
     /// Changes what `inspect` says, without an event.
-    pub(crate) fn patch(&self, name: &str, patch: &Value) {
-        merge(self.state.lock().unwrap().containers.get_mut(&id(name)).unwrap(), patch);
+    ///
+    /// # Panics
+    /// If there is no such container.
+    pub fn patch(&self, name: &str, patch: &Value) {
+        merge(self.docker().containers.get_mut(&id(name)).expect("there is such a container"), patch);
     }
 
     /// An event about a container.
-    pub(crate) fn event(&self, name: &str, action: &str, attributes: &Value) {
-        self.state.lock().unwrap().say("container", action, &id(name), attributes);
+    pub fn event(&self, name: &str, action: &str, attributes: &Value) {
+        self.docker().say("container", action, &id(name), attributes);
     }
 
     /// `docker kill -s`, or the first half of `docker stop`.
-    pub(crate) fn kill(&self, name: &str, signal: i32) {
-        let podman = self.state.lock().unwrap().podman;
+    pub fn kill(&self, name: &str, signal: i32) {
+        let podman = self.docker().podman;
         let signal = signal.to_string();
         let attributes = if podman { json!({"name": name}) } else { json!({"name": name, "signal": signal}) };
         self.event(name, "kill", &attributes);
     }
 
     /// The process ends well.
-    pub(crate) fn die(&self, name: &str) {
+    pub fn die(&self, name: &str) {
         self.exit(name, 0);
     }
 
     /// The process ends, and with it what Docker tells of its networks.
-    pub(crate) fn exit(&self, name: &str, code: i64) {
+    pub fn exit(&self, name: &str, code: i64) {
         let state = json!({"Running": false, "Status": "exited", "ExitCode": code, "FinishedAt": now_text()});
         self.patch(
             name,
@@ -157,12 +177,12 @@ impl FakeDocker {
             "Networks": {"bridge": {"IPAddress": ""}}}}),
         );
         self.event(name, "die", &json!({"exitCode": code.to_string()}));
-        let mut state = self.state.lock().unwrap();
+        let mut state = self.docker();
         state.say("network", "disconnect", "bridge", &json!({"container": id(name), "name": "bridge"}));
     }
 
     /// A former container starts again, published on `port`.
-    pub(crate) fn start_container(&self, name: &str, port: u16) {
+    pub fn start_container(&self, name: &str, port: u16) {
         let state = json!({"Running": true, "Status": "running", "StartedAt": now_text(), "ExitCode": 0});
         let bound = json!([{"HostIp": "0.0.0.0", "HostPort": port.to_string()}]);
         self.patch(
@@ -174,15 +194,16 @@ impl FakeDocker {
     }
 
     /// `docker rm -f`.
-    pub(crate) fn remove(&self, name: &str) {
+    pub fn remove(&self, name: &str) {
         self.kill(name, 9);
         self.die(name);
-        self.state.lock().unwrap().containers.remove(&id(name));
-        let podman = self.state.lock().unwrap().podman;
+        self.docker().containers.remove(&id(name));
+        let podman = self.docker().podman;
         self.event(name, if podman { "remove" } else { "destroy" }, &json!({"name": name}));
     }
 
-    pub(crate) fn health(&self, name: &str, status: &str) {
+    /// The HEALTHCHECK says so.
+    pub fn health(&self, name: &str, status: &str) {
         self.patch(name, &json!({"State": {"Health": {"Status": status, "FailingStreak": 0, "Log": []}}}));
         self.event(name, &format!("health_status: {status}"), &json!({"name": name}));
     }
@@ -194,17 +215,23 @@ impl Drop for FakeDocker {
     }
 }
 
-pub(crate) fn id(name: &str) -> String {
+fn lock(docker: &Mutex<Docker>) -> MutexGuard<'_, Docker> {
+    docker.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The id of the container of this name.
+pub fn id(name: &str) -> String {
     let hex: Vec<String> = name.bytes().map(|byte| format!("{byte:02x}")).collect();
     format!("{:0<64}", hex.concat())
 }
 
 fn now() -> i64 {
-    i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos()).unwrap()
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).expect("the clock is after 1970");
+    i64::try_from(since.as_nanos()).expect("it is before 2262")
 }
 
 fn now_text() -> String {
-    jiff::Timestamp::from_nanosecond(now().into()).unwrap().to_string()
+    jiff::Timestamp::from_nanosecond(now().into()).expect("it is now").to_string()
 }
 
 fn container(name: &str, port: u16, patch: &Value) -> Value {
@@ -237,7 +264,7 @@ fn merge(target: &mut Value, patch: &Value) {
         *target = json!({});
     }
     for (key, value) in patch {
-        let object = target.as_object_mut().unwrap();
+        let object = target.as_object_mut().expect("it was made one");
         if value.is_null() {
             object.remove(key);
         } else {
@@ -294,7 +321,7 @@ async fn answer(State(docker): State<Arc<Mutex<Docker>>>, request: Request) -> R
     let path = path
         .strip_prefix(&[path.first().copied().filter(|p| p.starts_with("v1.")).unwrap_or_default()])
         .unwrap_or(&path);
-    let mut docker = docker.lock().unwrap();
+    let mut docker = lock(&docker);
     match path {
         ["version"] => {
             let engine = if docker.podman { "Podman Engine" } else { "Engine" };
@@ -315,8 +342,8 @@ async fn answer(State(docker): State<Arc<Mutex<Docker>>>, request: Request) -> R
             docker.inspected += 1;
             // by name as well
             let id = &if name.len() == 64 { (*name).to_owned() } else { id(name) };
-            if docker.mad.contains(id) {
-                return json_body(StatusCode::OK, &json!({"Id": 7, "State": "what?"}));
+            if let Some(nonsense) = docker.mad.get(id) {
+                return json_text(StatusCode::OK, nonsense.clone());
             }
             match docker.containers.get(id) {
                 Some(container) => json_body(StatusCode::OK, container),
@@ -337,10 +364,15 @@ async fn answer(State(docker): State<Arc<Mutex<Docker>>>, request: Request) -> R
 }
 
 fn nanoseconds(text: &str) -> i64 {
-    let (seconds, nanos) = text.split_once('.').unwrap();
-    seconds.parse::<i64>().unwrap() * 1_000_000_000 + nanos.parse::<i64>().unwrap()
+    let (seconds, nanos) = text.split_once('.').unwrap_or((text, "0"));
+    let number = |text: &str| text.parse::<i64>().expect("a time is made of numbers");
+    number(seconds) * 1_000_000_000 + number(nanos)
 }
 
 fn json_body(status: StatusCode, body: &Value) -> Response {
-    (status, [(CONTENT_TYPE, "application/json")], body.to_string()).into_response()
+    json_text(status, body.to_string())
+}
+
+fn json_text(status: StatusCode, text: String) -> Response {
+    (status, [(CONTENT_TYPE, "application/json")], text).into_response()
 }
