@@ -14,6 +14,7 @@ pub mod docker;
 pub mod drain;
 pub mod dry_run;
 pub mod explain;
+pub mod health;
 pub mod ledger;
 pub mod mapping;
 pub mod plan;
@@ -60,6 +61,21 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// No registrar here is asked about its health.
+    #[error("a registrar tells how it does only where it is given an --http-addr; give the same one here")]
+    NowhereToAsk,
+    /// Nobody answers there, or somebody else.
+    #[error("no registrar answers at {address}")]
+    NoAnswer {
+        /// Where it was asked.
+        address: SocketAddr,
+        /// The cause.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The registrar that runs here has troubles: these.
+    #[error("{0}")]
+    Unwell(String),
     /// Nothing to drain.
     #[error("nothing is registered for container {0}; registrar explain {0} tells what would be, and why not")]
     NothingRegistered(String),

@@ -22,6 +22,7 @@ Examples:
   registrar --internal --network front                 for clients on the network `front`
   registrar explain web                                what would be registered for container `web`, and why
   registrar --dry-run                                  what would be changed in the registry just now
+  registrar health --http-addr 127.0.0.1:8590          how the one that runs here with that address does
   registrar drain web --wait 10s && docker stop web    for programs that close at once when they are told to stop
 
 A container says by SERVICE_NAME, SERVICE_TAGS, SERVICE_80_NAME, SERVICE_CHECK_HTTP=/health, SERVICE_IGNORE=yes and the
@@ -60,6 +61,8 @@ enum Command {
         #[arg(long, default_value = "text")]
         format: Format,
     },
+    /// Asks the registrar that runs here, at the same --http-addr, how it does; exits with 1 if not well
+    Health,
     /// Has a container take no new work from now on until it ends, as a stop signal does
     Drain {
         /// Its name, or the beginning of its id
@@ -126,6 +129,7 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
         let done = match arguments.command {
             Some(Command::List { format }) => show(&config, None, format).await,
             Some(Command::Explain { name, format }) => show(&config, Some(&name), format).await,
+            Some(Command::Health) => registrar::health::ask(config.http).await,
             Some(Command::Drain { name, wait, undo }) => drain(&config, &name, wait, undo).await,
             None if arguments.dry_run => dry_run(&config).await,
             Some(Command::Version) | None => registrar::run(config, until_signal()?).await,

@@ -27,6 +27,9 @@ pub use tags::TagTemplates;
 
 /// Of names, ids and tags: above this nobody can have meant it.
 const MAX_TEXT_BYTES: usize = 255;
+/// Of one container.
+const MAX_WARNINGS: usize = 20;
+const MAX_WARNING_BYTES: usize = 500;
 
 /// How this host wants its containers registered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,9 +154,22 @@ pub fn map(container: &Container, network: Network<'_>, policy: &Policy) -> Mapp
             }
         }
     }
-    let mut seen = BTreeSet::new();
-    mapped.warnings.retain(|warning| seen.insert(warning.clone()));
+    mapped.warnings = bounded(mapped.warnings);
     mapped
+}
+
+/// Each once, and no more than somebody wants to read: who starts containers must not fill the log.
+fn bounded(warnings: Vec<String>) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let mut warnings: Vec<_> = warnings.into_iter().filter(|warning| seen.insert(warning.clone())).collect();
+    let more = warnings.len().saturating_sub(MAX_WARNINGS);
+    warnings.truncate(MAX_WARNINGS);
+    for long in warnings.iter_mut().filter(|warning| warning.len() > MAX_WARNING_BYTES) {
+        long.truncate(long.floor_char_boundary(MAX_WARNING_BYTES));
+        long.push_str("...");
+    }
+    warnings.extend((more > 0).then(|| format!("and {more} warnings more")));
+    warnings
 }
 
 impl Mapped {

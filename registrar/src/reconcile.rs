@@ -27,10 +27,10 @@ use crate::{
     },
     ledger::{Call, Ledger, Outcome},
     mapping::Policy,
-    plan::{Action, Hold, META_CONTAINER, Mark, Owner},
+    plan::{Action, Actual, Hold, META_CONTAINER, Mark, Owner},
     registry::{Place, Registry, follow::View},
     status::Status,
-    world::{Change, Deregister, Moment, Touched, World},
+    world::{Change, Deregister, Moment, World},
 };
 
 /// News of Docker that may wait for the loop, which handles one in microseconds; Docker's own buffer is behind it.
@@ -264,9 +264,8 @@ impl Reconciler {
         match outcome {
             Outcome::Done => {
                 let name = self.world.desired(&call.id).map(|(_, container)| container.name.clone());
-                let (service, gone) = known.map(|mut a| (a.name, a.meta.remove(META_CONTAINER))).unzip();
-                let gone = gone.flatten().map(|short| self.names.get(&short).cloned().unwrap_or(short));
-                say_done(call, name.or(gone).as_deref(), service.as_deref());
+                let gone = known.as_ref().and_then(|actual| self.container_of(actual));
+                say_done(call, name.as_deref().or(gone), known.as_ref().map(|actual| actual.name.as_str()));
                 if call.action == Action::Deregister {
                     self.forget_names();
                 }
@@ -336,6 +335,12 @@ impl Reconciler {
         status.taken.store(self.ledger.taken().len(), Relaxed);
     }
 
+    /// The container that an entry was made for, as far as it is known by name.
+    fn container_of<'a>(&'a self, actual: &'a Actual) -> Option<&'a str> {
+        let short = actual.meta.get(META_CONTAINER)?;
+        Some(self.names.get(short).unwrap_or(short))
+    }
+
     /// Waits for the calls under way, and takes everything out of the registry if that was asked for.
     async fn finish(&mut self, deregister: bool) {
         while let Some((call, result)) = self.calls.next().await {
@@ -343,11 +348,12 @@ impl Reconciler {
         }
         let (true, Some(policy), Some(address)) = (deregister, self.world.policy(), self.address) else { return };
         let ours = self.ledger.registered().iter().filter(|(_, actual)| policy.mark.judge(&actual.meta) == Owner::Us);
-        let ids: Touched = ours.map(|(id, _)| id.clone()).collect();
-        info!(instances = ids.len(), "removing everything of this host from the registry");
-        for id in ids {
-            if let Err(error) = self.registry.perform(&id, &Action::Deregister, address.main).await {
-                warn!(id, "cannot be removed: {}", with_causes(&error));
+        info!(instances = ours.clone().count(), "removing everything of this host from the registry");
+        for (id, actual) in ours {
+            let call = Call { id: id.clone(), action: Action::Deregister, cause: "shutdown" };
+            match self.registry.perform(id, &call.action, address.main).await {
+                Ok(()) => say_done(&call, self.container_of(actual), Some(&actual.name)),
+                Err(error) => warn!(id, "cannot be removed: {}", with_causes(&error)),
             }
         }
         if let Err(error) = callers::sync(&self.registry, &Wanted::nothing(&policy.mark)).await {

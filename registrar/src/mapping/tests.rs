@@ -334,6 +334,15 @@ fn foreign_input_is_named_and_the_rest_is_registered() {
 }
 
 #[test]
+fn a_container_does_not_fill_the_log() {
+    let (long, many) = ("é".repeat(1 << 20), (0..1000).map(|n| format!("p{n}")).collect::<Vec<_>>().join(","));
+    let env = [format!("SERVICE_WEIGHT={long}"), format!("SERVICE_{long}=x"), format!("SERVICE_PORTS={many}")];
+    let mapped = check(&policy(), &json!({"Config": {"Env": env}}), &["vm:web:80 hello 10.0.0.1:18080"]);
+    assert_eq!((mapped.warnings.len(), mapped.warnings[20].as_str()), (21, "and 982 warnings more"));
+    assert!(mapped.warnings.iter().all(|warning| warning.len() < 600), "{:?}", mapped.warnings);
+}
+
+#[test]
 fn metadata_has_limits() {
     let env: Vec<_> = (0..100).map(|n| format!("SERVICE_K{n}=v")).collect();
     let mapped = map(&container(&json!({"Config": {"Env": env}})), Network::Own, &policy());

@@ -8,3 +8,4 @@ mod losses;
 mod ownership;
 mod registry;
 mod stories;
+mod told;
