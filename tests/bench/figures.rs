@@ -32,14 +32,18 @@ impl FromIterator<Duration> for Times {
 
 impl fmt::Display for Times {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ms = |percent| self.at(percent).as_secs_f64() * 1000.0;
-        let (min, median, p90, max) = (ms(0), ms(50), ms(90), ms(100));
+        let at = |percent| ms(self.at(percent));
+        let (min, median, p90, max) = (at(0), at(50), at(90), at(100));
         // Below a millisecond a tenth of it tells too little.
         if median < 1.0 {
             return write!(f, "median {median:.2} ms (n={}, min {min:.2}, p90 {p90:.2}, max {max:.2})", self.0.len());
         }
         write!(f, "median {median:.1} ms (n={}, min {min:.1}, p90 {p90:.1}, max {max:.1})", self.0.len())
     }
+}
+
+fn ms(time: Duration) -> f64 {
+    time.as_secs_f64() * 1000.0
 }
 
 /// One line of the result.
@@ -52,8 +56,15 @@ pub(crate) struct Row {
 
 impl Row {
     pub(crate) fn within(what: &'static str, times: &Times, limit: Duration, others: &str) -> Self {
-        let bound = (format!("under {} ms; {others}", limit.as_millis()), times.median() < limit);
+        let bound = (format!("under {} ms; {others}", ms(limit)), times.median() < limit);
         Self { what, found: times.to_string(), bound: Some(bound) }
+    }
+
+    /// What 99 of 100 did not exceed.
+    pub(crate) fn p99_within(what: &'static str, times: &Times, limit: Duration, others: &str) -> Self {
+        let found = times.at(99);
+        let bound = (format!("under {} ms; {others}", ms(limit)), found < limit);
+        Self { what, found: format!("{:.1} ms", ms(found)), bound: Some(bound) }
     }
 
     pub(crate) fn told(what: &'static str, found: &impl ToString) -> Self {
@@ -117,5 +128,8 @@ mod tests {
         assert_eq!((times.at(0), times.at(100)), (Duration::from_millis(1), Duration::from_millis(9)));
         assert!(Row::within("x", &times, Duration::from_millis(6), "").holds());
         assert!(!Row::within("x", &times, Duration::from_millis(5), "").holds());
+        assert!(!Row::p99_within("x", &times, Duration::from_millis(9), "").holds());
+        let row = Row::p99_within("x", &times, Duration::from_micros(9500), "others 12");
+        assert!(row.holds() && row.to_string().ends_with("9.0 ms  [ok: under 9.5 ms; others 12]"), "{row}");
     }
 }

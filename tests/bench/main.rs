@@ -11,17 +11,21 @@
 mod catalog;
 mod change;
 mod checks;
+mod churn;
 mod cpu;
 mod dns;
 mod figures;
 mod floor;
 mod herd;
+mod lives;
 mod memory;
 mod metrics;
 mod peers;
 mod reads;
 mod reference;
+mod resync;
 mod start;
+mod stop;
 mod wake;
 mod wire;
 mod writes;
@@ -51,10 +55,31 @@ struct Figure {
 const FIGURES: &[Figure] = &[
     Figure {
         name: "start",
-        what: "a container's start until the catalog has it",
+        what: "a container's start until it passes in the catalog",
         programs: &[],
         docker: true,
-        measure: || Box::pin(start::to_catalog()),
+        measure: || Box::pin(start::to_passing()),
+    },
+    Figure {
+        name: "stop",
+        what: "the signal that stops a container until it passes no more",
+        programs: &[],
+        docker: true,
+        measure: || Box::pin(stop::to_not_passing()),
+    },
+    Figure {
+        name: "churn",
+        what: "a hundred containers that come and go at once",
+        programs: &[],
+        docker: true,
+        measure: || Box::pin(churn::missed_and_left()),
+    },
+    Figure {
+        name: "resync",
+        what: "500 unchanged containers, and the registrar's memory",
+        programs: &[],
+        docker: false,
+        measure: || Box::pin(resync::of_what_is_unchanged()),
     },
     Figure {
         name: "file",
