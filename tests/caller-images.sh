@@ -5,23 +5,10 @@
 #   flotilla/caller        glibc with its resolver, and getent, dig, curl, sleep
 #   flotilla/caller-musl   a program that asks by musl's resolver, linked to musl: `resolve NAME...`
 set -euo pipefail
-PATH=$PATH:/usr/sbin:/sbin
+here=$(cd "$(dirname "$0")" && pwd)
 
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
-
-# Copies the program $2, as the system finds it, and the libraries it loads into the root $1.
-add() {
-    local program
-    program=$(command -v "$2")
-    mkdir -p "$1/bin"
-    cp --dereference "$program" "$1/bin/"
-    # ldd names the loader and each library by its path: "libc.so.6 => /lib/libc.so.6 (0x...)", "/lib64/ld-linux... (0x...)".
-    ldd "$program" | grep -o '/[^ ]*' | while read -r library; do
-        mkdir -p "$1$(dirname "$library")"
-        cp --dereference --update "$library" "$1$library"
-    done
-}
 
 # Makes the image $2 of the root $1.
 build() {
@@ -33,7 +20,7 @@ build() {
 }
 
 glibc=$context/glibc
-for program in getent dig curl sleep; do add "$glibc" "$program"; done
+for program in getent dig curl sleep; do "$here/../examples/images/add.sh" "$glibc" "$program"; done
 # Loaded by name when the first host is looked up; newer versions have it inside.
 libc=$(ldd "$(command -v getent)" | grep -o '/[^ ]*libc\.so[^ ]*')
 for module in libnss_dns.so.2 libnss_files.so.2; do

@@ -5,20 +5,14 @@
 #
 #   tests/haproxy-image.sh [TAG]
 set -euo pipefail
-PATH=$PATH:/usr/sbin:/sbin
+here=$(cd "$(dirname "$0")" && pwd)
 tag=${1:-flotilla/haproxy:latest}
 
 context=$(mktemp -d)
 trap 'rm -rf "$context"' EXIT
 root=$context/root
-mkdir -p "$root"/{etc/haproxy,run,tmp,usr/sbin,var/lib/haproxy}
-haproxy=$(command -v haproxy)
-cp --dereference "$haproxy" "$root/usr/sbin/haproxy"
-# ldd names the loader and each library by its path: "libc.so.6 => /lib/libc.so.6 (0x...)", "/lib64/ld-linux... (0x...)".
-ldd "$haproxy" | grep -o '/[^ ]*' | while read -r library; do
-    mkdir -p "$root$(dirname "$library")"
-    cp --dereference "$library" "$root$library"
-done
+mkdir -p "$root"/{etc/haproxy,run,tmp,var/lib/haproxy}
+"$here/../examples/images/add.sh" "$root" haproxy
 # A configuration may want to give up root for a user with a name.
 echo 'haproxy:x:99:99::/:/' >"$root/etc/passwd"
 echo 'haproxy:x:99:' >"$root/etc/group"
@@ -26,7 +20,7 @@ echo 'haproxy:x:99:' >"$root/etc/group"
 cat >"$context/Dockerfile" <<'END'
 FROM scratch
 COPY root /
-ENV PATH=/usr/sbin
+ENV PATH=/bin
 STOPSIGNAL SIGUSR1
 ENTRYPOINT ["haproxy"]
 CMD ["-W", "-f", "/etc/haproxy/haproxy.cfg"]

@@ -17,6 +17,7 @@ NEEDS=(
     dnsmasq=dnsmasq-base
     dnsperf=dnsperf
     docker=docker.io
+    docker-compose=docker-compose
     dockerd=docker.io
     etcd=etcd-server
     haproxy=haproxy

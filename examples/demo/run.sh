@@ -172,7 +172,7 @@ prepare() {
         saw Docker "none ran; one of our own is at $DOCKER_HOST"
     fi
     MADE_IMAGE=1
-    examples/hello-web/image.sh flotilla-demo/hello-web
+    PREFIX=flotilla-demo PROGRAMS=$BIN examples/images/make.sh hello-web
     saw image "flotilla-demo/hello-web, FROM scratch, $(docker image inspect --format '{{.Size}}' flotilla-demo/hello-web) bytes"
     held
 }

@@ -6,6 +6,7 @@ mod dns_clients;
 mod register_to_reload;
 mod resolver_only;
 mod restart;
+mod sidecar;
 mod stage;
 mod templater_alone;
 mod versions;
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
         Story::new("register_to_reload", stage::needs(), register_to_reload::story),
         Story::new("register_to_reload_internal", stage::needs(), register_to_reload::internal),
         Story::new("register_to_reload_healthcheck", stage::needs(), register_to_reload::healthcheck),
+        Story::new("sidecar", sidecar::needs(), sidecar::story),
         Story::new("restart_registrar_killed", stage::needs(), restart::registrar_killed),
         Story::new("restart_burst", stage::needs(), restart::burst),
         Story::new("restart_dockerd", stage::needs(), restart::dockerd_restarted),

@@ -103,7 +103,8 @@ pub(crate) async fn healthcheck() {
     let dockerd = Dockerd::shared();
     let registry = Registry::in_memory().await;
     let _registrar = Registrar::start(&registry, dockerd, &["--ip", "127.0.0.1"]);
-    let text = format!("FROM {HELLO_WEB}\nHEALTHCHECK --interval=500ms --retries=1 CMD [\"/hello-web\", \"check\"]\n");
+    let text =
+        format!("FROM {HELLO_WEB}\nHEALTHCHECK --interval=500ms --retries=1 CMD [\"/bin/hello-web\", \"check\"]\n");
     dockerd.build("flotilla/hello-web-checked", &text).await;
     let container =
         dockerd.run(&["--publish", "8080", "--env", "SERVICE_NAME=web", "flotilla/hello-web-checked"]).await;

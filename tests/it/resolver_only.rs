@@ -49,7 +49,7 @@ pub(crate) async fn story() {
 pub(crate) async fn in_a_container() {
     let dockerd = Dockerd::shared();
     dockerd.make_callers();
-    dockerd.make_registry();
+    dockerd.make_images(&["kvstore"]);
     let network = dockerd.network("registry-inside").await;
     let usual = ["--network", &network.name, "--cap-drop", "ALL"];
     let data = ["--name", "registry", "--publish", "8500", "--volume", "registry-data:/data"];

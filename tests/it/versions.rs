@@ -25,7 +25,7 @@ pub(crate) const SITE: &str = "flotilla/site";
 
 pub(crate) async fn make_site(dockerd: &Dockerd) {
     dockerd.make_callers();
-    let copied = format!("COPY --from={HELLO_WEB} /hello-web /bin/hello-web");
+    let copied = format!("COPY --from={HELLO_WEB} /bin/hello-web /bin/hello-web");
     dockerd.build(SITE, &format!("FROM {CALLER}\n{copied}\nEXPOSE 8080\nENTRYPOINT [\"hello-web\"]\n")).await;
 }
 

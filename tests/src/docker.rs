@@ -14,10 +14,10 @@ use nix::sys::signal::Signal;
 
 use crate::{
     program::{Launch, Ran},
-    program_path, workspace,
+    programs, workspace,
 };
 
-/// The image of `examples/hello-web`.
+/// The image of `examples/hello-web`, which `examples/images/make.sh` makes of the program that was built with the tests.
 pub const HELLO_WEB: &str = "flotilla/hello-web";
 /// The image that `tests/haproxy-image.sh` makes.
 pub const HAPROXY: &str = "flotilla/haproxy";
@@ -27,7 +27,7 @@ pub const CALLER: &str = "flotilla/caller";
 /// See [`CALLER`].
 pub const CALLER_MUSL: &str = "flotilla/caller-musl";
 
-/// The registry's own image, which `kvstore/image.sh` makes.
+/// The registry's own image, made likewise.
 pub const REGISTRY: &str = "flotilla/kvstore";
 
 /// Longest time for one call of Docker's client.
@@ -77,9 +77,8 @@ impl Dockerd {
     fn with_dir(dir: PathBuf, namespace: Option<String>) -> Self {
         let dockerd = Self { dir, namespace };
         dockerd.start_again();
-        for image in ["examples/hello-web/image.sh", "tests/haproxy-image.sh"] {
-            dockerd.script(image, &[]);
-        }
+        dockerd.make_images(&["hello-web"]);
+        dockerd.script("tests/haproxy-image.sh", &[]);
         dockerd
     }
 
@@ -141,13 +140,12 @@ impl Dockerd {
         self.script("tests/caller-images.sh", &[]);
     }
 
-    /// Makes the image [`REGISTRY`] of the program that is being tested.
+    /// Makes the images `flotilla/NAME` of programs that are being tested.
     ///
     /// # Panics
     /// If that fails.
-    pub fn make_registry(&self) {
-        let program = program_path("kvstore");
-        self.script("kvstore/image.sh", &[REGISTRY, program.to_str().expect("a path of ours")]);
+    pub fn make_images(&self, names: &[&str]) {
+        self.script("examples/images/make.sh", names);
     }
 
     /// Runs `docker ARGS` against this daemon.
@@ -224,6 +222,7 @@ fn run_script(path: &Path, args: &[&str], docker_host: &str) -> Result<(), Strin
     let out = || log.reopen().map_err(|e| e.to_string());
     let mut command = Command::new(path);
     command.args(args).env("DOCKER_HOST", docker_host).stdin(process::Stdio::null());
+    command.env("PROGRAMS", programs());
     let status = command.stdout(out()?).stderr(out()?).status().map_err(|e| e.to_string())?;
     if status.success() {
         return Ok(());

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# Copies a program, as the system finds it, into the root of an image: to its /bin, without what only a debugger reads, and
+# the libraries that it loads to where it looks for them.
+#
+#   examples/images/add.sh ROOT PROGRAM
+set -euo pipefail
+PATH=$PATH:/usr/sbin:/sbin
+root=$1
+program=$(command -v "$2")
+
+mkdir -p "$root/bin"
+strip --strip-debug -o "$root/bin/${program##*/}" "$program"
+# ldd names the loader and each library by its path: "libc.so.6 => /lib/libc.so.6 (0x...)", "/lib64/ld-linux... (0x...)".
+ldd "$program" | grep -o '/[^ ]*' | while read -r library; do
+    mkdir -p "$root$(dirname "$library")"
+    cp --dereference --update "$library" "$root$library"
+done

@@ -1,0 +1,144 @@
+//! `examples/sidecar`: its compose file, run by docker-compose with the images of the programs that are being tested.
+
+use std::{
+    collections::BTreeSet,
+    os::unix::fs::MetadataExt,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use flotilla_tests::{
+    dig::dig,
+    docker::{Dockerd, HAPROXY},
+    eventually,
+    needs::Need,
+    ports::free_port,
+    program::Launch,
+    web, workspace,
+};
+
+pub(crate) fn needs() -> Vec<Need> {
+    let mut needs = Need::DOCKER.to_vec();
+    needs.extend(["dig", "docker-compose", "haproxy"].map(Need::Program));
+    needs
+}
+
+/// For one step on a busy machine, in which several containers start.
+const LIMIT: Duration = Duration::from_mins(1);
+
+pub(crate) async fn story() {
+    let dockerd = Dockerd::shared();
+    dockerd.make_images(&["kvstore", "registrar", "templater"]);
+    let stack = Stack::new(dockerd);
+    stack.compose(&["config", "--quiet"]).await;
+    stack.scale(2).await;
+    stack.agrees("two").await;
+    stack.scale(3).await;
+    stack.agrees("three").await;
+    stack.scale(1).await;
+    stack.agrees("one").await;
+    for name in ["registry", "registrar"] {
+        eventually!(format!("the {name} calls itself healthy"), LIMIT, async {
+            let health = stack.inspect(name, "{{.State.Health.Status}}").await;
+            if health == "healthy" { Ok(()) } else { Err(health) }
+        });
+    }
+    for name in ["registry", "registrar", "templater", "web"] {
+        assert_eq!(stack.inspect(name, "{{.Config.User}}").await, "10001:10001", "{name} is not root");
+    }
+    let socket = "{{range .Mounts}}{{if eq .Destination \"/var/run/docker.sock\"}}{{.RW}}{{end}}{{end}}";
+    for name in ["registrar", "templater"] {
+        assert_eq!(stack.inspect(name, socket).await, "false", "{name} cannot replace the socket");
+    }
+    let log = stack.compose(&["logs", "--no-color", "registrar", "templater"]).await;
+    // The first configuration comes before the HAProxy that could check it, and perhaps before the registry.
+    let first = ["cannot be checked", "asked again until it"];
+    let bad = |line: &&str| ["WARN", "ERROR"].iter().any(|level| line.contains(level));
+    let others: Vec<_> =
+        log.lines().filter(bad).filter(|line| !first.iter().any(|words| line.contains(words))).collect();
+    assert!(others.is_empty(), "{others:#?}");
+}
+
+/// The containers of the compose file; dropping it removes them.
+struct Stack {
+    dockerd: &'static Dockerd,
+    env: Vec<(&'static str, String)>,
+    http: u16,
+    dns: u16,
+}
+
+impl Stack {
+    fn new(dockerd: &'static Dockerd) -> Self {
+        let (http, dns, registry) = (free_port(), free_port(), free_port());
+        let group = dockerd.socket().metadata().expect("the daemon listens").gid();
+        let env = vec![
+            ("COMPOSE_PROJECT_NAME", "sidecar".to_owned()),
+            ("DOCKER_HOST", dockerd.host()),
+            ("DOCKER_SOCKET", dockerd.socket().display().to_string()),
+            ("DOCKER_GID", group.to_string()),
+            ("HAPROXY_IMAGE", HAPROXY.to_owned()),
+            ("HTTP_PORT", http.to_string()),
+            ("DNS_PORT", dns.to_string()),
+            ("REGISTRY_PORT", registry.to_string()),
+        ];
+        Self { dockerd, env, http, dns }
+    }
+
+    fn file() -> PathBuf {
+        workspace().join("examples/sidecar/compose.yaml")
+    }
+
+    async fn compose(&self, args: &[&str]) -> String {
+        let launch = Launch::new("docker-compose").args([PathBuf::from("--file"), Self::file()]).args(args);
+        let launch = self.env.iter().fold(launch, |launch, (name, value)| launch.env(name, value));
+        let ran = launch.run(2 * LIMIT).await.ok();
+        ran.unwrap_or_else(|e| panic!("docker-compose {}: {e}", args.join(" ")))
+    }
+
+    async fn scale(&self, count: usize) {
+        self.compose(&["up", "--detach", "--no-build", "--scale", &format!("web={count}")]).await;
+    }
+
+    /// The whole ids of a service's containers.
+    async fn containers(&self, service: &str) -> Vec<String> {
+        self.compose(&["ps", "--quiet", service]).await.lines().map(str::to_owned).collect()
+    }
+
+    async fn inspect(&self, service: &str, format: &str) -> String {
+        let ids = self.containers(service).await;
+        self.dockerd.docker(&["inspect", "--format", format, &ids[0]]).await
+    }
+
+    /// Waits until DNS and HAProxy know exactly the containers of `web`.
+    async fn agrees(&self, step: &str) {
+        let ids = self.containers("web").await;
+        let wanted: BTreeSet<_> = ids.iter().map(|id| id[..12].to_owned()).collect();
+        let url = format!("http://127.0.0.1:{}/", self.http);
+        eventually!(format!("{step} behind HAProxy"), LIMIT, async {
+            let found = web::who_answers(&url, 3 * wanted.len()).await?;
+            let found: BTreeSet<_> = found.into_iter().map(|hello| hello.id).collect();
+            if found == wanted { Ok(()) } else { Err(format!("{found:?}, not {wanted:?}")) }
+        });
+        eventually!(format!("{step} in DNS"), LIMIT, async {
+            let found = dig(self.dns, "web.service.consul", "A", &[]).await?.records;
+            if found.len() == wanted.len() { Ok(()) } else { Err(format!("{found:?}")) }
+        });
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        let compose = |args: &[&str]| {
+            let mut command = Command::new("docker-compose");
+            command.arg("--file").arg(Self::file()).args(args).envs(self.env.iter().map(|(name, value)| (name, value)));
+            command.stdin(Stdio::null()).output()
+        };
+        if std::thread::panicking()
+            && let Ok(logs) = compose(&["logs", "--no-color", "--tail", "30"])
+        {
+            eprintln!("{}", String::from_utf8_lossy(&logs.stdout));
+        }
+        let _ = compose(&["down", "--volumes", "--timeout", "1"]);
+    }
+}
