@@ -6,7 +6,7 @@
 mod journal;
 mod spec;
 mod staging;
-mod versions;
+pub(crate) mod versions;
 
 use std::{
     collections::BTreeMap,
@@ -140,6 +140,8 @@ struct Change {
     text: String,
     /// What is live; `None` if there is no file.
     before: Option<Vec<u8>>,
+    /// The file is to go.
+    gone: bool,
 }
 
 impl Change {
@@ -148,7 +150,8 @@ impl Change {
     }
 
     fn differs(&self) -> bool {
-        self.before.as_deref() != Some(self.text.as_bytes())
+        let after = (!self.gone).then_some(self.text.as_bytes());
+        self.before.as_deref() != after
     }
 }
 
@@ -207,9 +210,20 @@ impl Output {
     /// # Errors
     /// [`PutError`], which says how far it went; the same call may be made again.
     pub async fn put(&mut self, rendered: Vec<Rendered>) -> Result<Put, PutError> {
+        self.put_and_remove(rendered, Vec::new()).await
+    }
+
+    /// The same; the files `gone`, which must be ours, go in the same step.
+    ///
+    /// # Errors
+    /// As [`Output::put`].
+    pub async fn put_and_remove(&mut self, rendered: Vec<Rendered>, gone: Vec<FileSpec>) -> Result<Put, PutError> {
         let rendered: Vec<_> = rendered.into_iter().map(|r| Rendered { file: resolved(&r.file), ..r }).collect();
-        self.prepare_resolved(rendered.iter().map(|r| &r.file))?;
-        let set = read_all(rendered)?;
+        let gone: Vec<_> = gone.iter().map(resolved).collect();
+        self.prepare_resolved(rendered.iter().map(|r| &r.file).chain(&gone))?;
+        let mut set = read_all(rendered)?;
+        let removals = gone.into_iter().map(|file| Rendered { file, text: String::new() });
+        set.extend(read_all(removals)?.into_iter().map(|change| Change { gone: true, ..change }));
         if !set.iter().any(Change::differs) {
             if !set.iter().any(|change| self.states[change.destination()].owes_reload(change.text.as_bytes())) {
                 return Ok(Put::Same);
@@ -229,7 +243,8 @@ impl Output {
             self.check(&set, &staged, readers).await?;
         }
         let in_place = readers.is_some_and(Readers::need_the_same_inode);
-        let journal = (checks_live || staged.len() > 1).then(|| journal_of(&self.states[set[0].destination()]));
+        let several = staged.len() > 1 || set.iter().any(|change| change.gone);
+        let journal = (checks_live || several).then(|| journal_of(&self.states[set[0].destination()]));
         self.swap(&set, staged, journal.as_deref(), in_place).await?;
         if checks_live && let Err(error) = self.check(&set, &Vec::new(), readers).await {
             undo(&set, in_place, journal.as_deref())?;
@@ -287,6 +302,11 @@ impl Output {
         self.spec.check_cmd.as_ref().is_some_and(|check| !check.mentions("{src}") && !check.mentions("{stage}"))
     }
 
+    /// Whether the check command looks at a copy of the whole directory.
+    fn stages(&self) -> bool {
+        self.spec.check_cmd.as_ref().is_some_and(|check| check.mentions("{stage}"))
+    }
+
     async fn check(
         &mut self,
         set: &[Change],
@@ -295,6 +315,9 @@ impl Output {
     ) -> Result<(), PutError> {
         let files = names_of(set);
         let refused = |by: String, cause: String| PutError::Refused { by, files, cause };
+        if staged.is_empty() && !self.checks_live() && !self.stages() {
+            return Ok(()); // files only go; nothing new is there to be looked at
+        }
         if self.spec.check_cmd.is_some() {
             return self.run_check(set, staged).await.map_err(|cause| refused("check_cmd".into(), cause));
         }
@@ -319,8 +342,9 @@ impl Output {
     /// What is wrong, if the check command does not succeed.
     async fn run_check(&self, set: &[Change], staged: &[(usize, TempFile)]) -> Result<(), String> {
         let Some(check) = &self.spec.check_cmd else { return Ok(()) };
-        let staging = if check.mentions("{stage}") {
-            let files: Vec<_> = set.iter().map(|c| (c.destination().to_owned(), c.text.clone())).collect();
+        let staging = if self.stages() {
+            let text = |change: &Change| (!change.gone).then(|| change.text.clone());
+            let files: Vec<_> = set.iter().map(|c| (c.destination().to_owned(), text(c))).collect();
             let common = || common_directory(set.iter().map(Change::destination));
             let directory = self.spec.stage_dir.clone().unwrap_or_else(common);
             let made = blocking(move || StagingDir::make(&directory, &files)).await;
@@ -381,6 +405,12 @@ impl Output {
                 }
             }
         }
+        for change in set.iter().filter(|change| change.gone) {
+            if let Err(error) = restore(change.destination(), None, in_place) {
+                undo(set, in_place, journal)?;
+                return Err(failed(change.destination(), "remove it".into(), error));
+            }
+        }
         Ok(())
     }
 
@@ -388,7 +418,13 @@ impl Output {
     async fn load(&mut self, set: &[Change], readers: Option<&Readers>) -> Result<String, PutError> {
         let error = match self.reload(set, readers).await {
             Ok(told) => {
-                self.loaded(set.iter().map(|change| (change.destination(), change.text.as_bytes())));
+                let there = set.iter().filter(|change| !change.gone);
+                self.loaded(there.map(|change| (change.destination(), change.text.as_bytes())));
+                for change in set.iter().filter(|change| change.gone) {
+                    if let Some(state) = self.states.remove(change.destination()) {
+                        state.forget();
+                    }
+                }
                 return Ok(told);
             }
             Err(error) => error,
@@ -535,7 +571,7 @@ fn read_all(rendered: impl IntoIterator<Item = Rendered>) -> Result<Vec<Change>,
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => return Err(failed(&file.destination, "read what is there".into(), error)),
         };
-        Ok(Change { file, text, before })
+        Ok(Change { file, text, before, gone: false })
     };
     rendered.into_iter().map(read).collect()
 }
@@ -547,7 +583,7 @@ async fn stage_all(set: &[Change]) -> Result<Vec<(usize, TempFile)>, PutError> {
 
 async fn stage_in(set: &[Change], directory: Option<&Path>) -> Result<Vec<(usize, TempFile)>, PutError> {
     let mut staged = Vec::new();
-    for (at, change) in set.iter().enumerate().filter(|(_, change)| change.differs()) {
+    for (at, change) in set.iter().enumerate().filter(|(_, change)| change.differs() && !change.gone) {
         let (spec, text) = (change.file.clone(), change.text.clone());
         let name = change.destination().file_name().unwrap_or_default();
         let near = directory.map_or_else(|| change.destination().to_owned(), |directory| directory.join(name));

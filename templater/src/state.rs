@@ -10,6 +10,8 @@ use std::{
     time::Duration,
 };
 
+use crate::output::versions;
+
 /// Why the state of a destination cannot be used. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
@@ -142,6 +144,12 @@ impl State {
     /// Whether we have never written this destination.
     pub(crate) fn is_new(&self) -> bool {
         self.reloaded == Reloaded::NeverOurs
+    }
+
+    /// The destination is gone for good, and so is what is known of it.
+    pub(crate) fn forget(self) {
+        versions::forget(&self.path);
+        let _ = fs::remove_file(&self.path);
     }
 
     fn failed(&self, source: io::Error) -> StateError {

@@ -18,11 +18,11 @@ pub(crate) struct StagingDir {
 }
 
 impl StagingDir {
-    /// A copy of `directory` with `files` (destination and text) in it.
+    /// A copy of `directory` with `files` (destination and text, or none for a file that goes) in it.
     ///
     /// # Errors
     /// What the system says, or that a file does not lie below `directory`; nothing is left behind.
-    pub(crate) fn make(directory: &Path, files: &[(PathBuf, String)]) -> io::Result<Self> {
+    pub(crate) fn make(directory: &Path, files: &[(PathBuf, Option<String>)]) -> io::Result<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let name = format!("templater-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let staging = Self { path: std::env::temp_dir().join(name) };
@@ -37,7 +37,7 @@ impl StagingDir {
             fs::create_dir_all(path.parent().unwrap_or(&staging.path))?;
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => fs::write(&path, text)?,
+                _ => text.iter().try_for_each(|text| fs::write(&path, text))?,
             }
         }
         Ok(staging)
@@ -99,15 +99,18 @@ mod tests {
         fs::write(dir.path().join("main"), "main").unwrap();
         fs::write(dir.path().join("conf.d/a"), "old").unwrap();
         let at = |name: &str| dir.path().join(name);
-        let new = [(at("conf.d/a"), "new".to_owned()), (at("new.d/b"), "b".to_owned())];
+        fs::write(at("conf.d/gone"), "gone").unwrap();
+        let new = [("conf.d/a", Some("new")), ("new.d/b", Some("b")), ("conf.d/gone", None)]
+            .map(|(name, text)| (at(name), text.map(str::to_owned)));
         let staging = StagingDir::make(dir.path(), &new).unwrap();
         let read = |name: &str| fs::read_to_string(staging.path().join(name)).unwrap();
         assert_eq!((read("main"), read("conf.d/a"), read("new.d/b")), ("main".into(), "new".into(), "b".into()));
         assert_eq!(fs::read_to_string(at("conf.d/a")).unwrap(), "old");
+        assert!(!staging.path().join("conf.d/gone").exists() && at("conf.d/gone").exists());
         let path = staging.path().to_owned();
         drop(staging);
         assert!(!path.exists() && at("main").exists());
-        let error = StagingDir::make(dir.path(), &[("/etc/x".into(), String::new())]).unwrap_err();
+        let error = StagingDir::make(dir.path(), &[("/etc/x".into(), None)]).unwrap_err();
         assert!(error.to_string().starts_with("/etc/x is not below "), "{error}");
     }
 

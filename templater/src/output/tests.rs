@@ -549,3 +549,33 @@ async fn the_real_nginx_is_asked_about_a_main_file_with_its_parts() {
     assert!(error.report("").contains("host not found in upstream"), "{}", error.report(""));
     assert!(put([&main.replace("http://web", "http://api"), &upstream("api")]).await.is_ok());
 }
+
+#[tokio::test]
+async fn files_go_in_one_step_with_those_that_come_and_come_back_if_the_check_fails() {
+    let mut case = Case::new();
+    let reload = CommandLine::Shell(format!("echo x >> {}", case.at("reloads").display()));
+    case.spec.reload = Some(ReloadSpec::Command(reload));
+    case.spec.check_cmd = Some(CommandLine::Shell("ls -A {stage} >&2; test ! -e {stage}/bad".into()));
+    case.spec.stage_dir = Some(case.dir.path().into());
+    case.spec.keep_versions = 2;
+    let file = |name: &str| FileSpec { destination: case.at(name), ..FileSpec::default() };
+    let rendered = |name: &str| Rendered { file: file(name), text: name.into() };
+    let mut output = case.output();
+    output.put(vec![rendered("a"), rendered("b")]).await.unwrap();
+    assert_eq!(case.reloads(), 1);
+    let put = output.put_and_remove(vec![rendered("b"), rendered("c")], vec![file("a")]).await.unwrap();
+    assert_eq!((put, case.reloads()), (Put::Written, 2));
+    assert!(!case.at("a").exists() && case.at("c").exists());
+    let left = fs::read_dir(case.dir.path()).unwrap().flatten().map(|e| e.file_name().into_string().unwrap());
+    let left: Vec<_> = left.filter(|name| name.starts_with(".a.")).collect();
+    assert_eq!(left, Vec::<String>::new());
+
+    let error = output.put_and_remove(vec![rendered("bad")], vec![file("b")]).await.unwrap_err();
+    assert!(matches!(error, PutError::Refused { .. }), "{error}");
+    assert!(case.at("b").exists() && !case.at("bad").exists());
+    // The last file goes alone.
+    output.put_and_remove(vec![rendered("b")], vec![file("c")]).await.unwrap();
+    output.put_and_remove(vec![], vec![file("b")]).await.unwrap();
+    assert_eq!((case.at("b").exists(), case.reloads()), (false, 4));
+    assert_eq!(output.put_and_remove(vec![], vec![]).await.unwrap(), Put::Same);
+}

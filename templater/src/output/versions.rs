@@ -36,6 +36,15 @@ pub(crate) fn newest(state: &Path) -> Option<Vec<u8>> {
     fs::read(version(state, 1)).ok()
 }
 
+/// Removes all of them, as far as the numbers go without a gap.
+pub(crate) fn forget(state: &Path) {
+    for n in 1.. {
+        if fs::remove_file(version(state, n)).is_err() {
+            return;
+        }
+    }
+}
+
 fn version(state: &Path, n: usize) -> PathBuf {
     let mut path = state.as_os_str().to_owned();
     path.push(format!(".{n}"));
@@ -58,6 +67,8 @@ mod tests {
         assert_eq!(kept, [None, Some("4".into()), Some("3".into()), Some("2".into()), None]);
         assert_eq!(newest(&state).as_deref(), Some(&b"4"[..]));
         assert_eq!(fs::metadata(version(&state, 1)).unwrap().permissions().mode() & 0o777, 0o600);
+        forget(&state);
+        assert_eq!(newest(&state), None);
         keep(&dir.path().join("none"), b"x", 0).unwrap();
         assert_eq!(newest(&dir.path().join("none")), None);
     }
