@@ -25,6 +25,7 @@
 //!     reload_signal: HUP            # instead: to the process of pid_file, or the first one of container
 //!     pid_file: /run/dnsmasq.pid
 //!     container: lb                 # for haproxy and nginx: the one to check and reload in; else looked for
+//!     runtime_socket: /run/h.sock   # or HOST:PORT: where HAProxy is told of servers without a reload; else found in its text
 //!     min_reload_interval: 0s       # between two reloads of one target, whichever files they are for
 //!     command_timeout: 30s
 //!     rollback: false               # put the last good version back when the new one is not loaded; see below
@@ -401,6 +402,7 @@ impl Defaults {
                 .flatten(),
             reload: reload(entry.target, reload_cmd, entry.reload_unit, signal)
                 .map_err(|fault| format!("templates[{at}]: {fault}"))?,
+            runtime_socket: entry.runtime_socket.map(|socket| socket.0),
             min_reload_interval: entry.min_reload_interval.map_or(Duration::ZERO, |d| d.0),
             command_timeout: entry.command_timeout.map_or(Duration::from_secs(30), |d| d.0),
             rollback: entry.rollback,

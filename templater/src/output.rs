@@ -29,6 +29,7 @@ use crate::{
         container::Docker,
         readers::{Readers, ReloadError, Staged, Verdict},
         reloads::{Queue, Reloads},
+        runtime,
     },
     temp::{TempFile, is_mount_point, remove_leftovers, restore, swap},
 };
@@ -120,9 +121,18 @@ pub struct Output {
     reloads: Arc<Reloads>,
     /// The queue of the target that was reloaded last.
     queue: Option<Arc<Queue>>,
+    /// Who has loaded what from us: only from there do commands lead to the new text.
+    running: Option<Running>,
     /// By destination, symlinks resolved.
     states: BTreeMap<PathBuf, State>,
     warned: Warned,
+}
+
+/// What a target is known to run.
+#[derive(PartialEq, Eq)]
+struct Running {
+    readers: String,
+    text: String,
 }
 
 /// What was said once and is not said again.
@@ -158,7 +168,7 @@ impl Change {
 impl Output {
     /// Touches nothing yet.
     pub fn new(spec: OutputSpec, docker: Arc<Docker>, reloads: Arc<Reloads>) -> Self {
-        Self { spec, docker, reloads, queue: None, states: BTreeMap::new(), warned: Warned::default() }
+        Self { spec, docker, reloads, queue: None, running: None, states: BTreeMap::new(), warned: Warned::default() }
     }
 
     /// Locks the destinations, makes their directories if that is wanted, and clears what a crash left there.
@@ -416,8 +426,16 @@ impl Output {
 
     /// Has the live files loaded, or puts the last good ones back; gives what was done, in words.
     async fn load(&mut self, set: &[Change], readers: Option<&Readers>) -> Result<String, PutError> {
-        let error = match self.reload(set, readers).await {
+        let told = match self.command(set, readers).await {
+            Some(told) => Ok(told),
+            None => self.reload(set, readers).await,
+        };
+        self.running = None;
+        let error = match told {
             Ok(told) => {
+                if let ([change], Some(readers)) = (set, readers) {
+                    self.running = Some(Running { readers: readers.names(), text: change.text.clone() });
+                }
                 let there = set.iter().filter(|change| !change.gone);
                 self.loaded(there.map(|change| (change.destination(), change.text.as_bytes())));
                 for change in set.iter().filter(|change| change.gone) {
@@ -452,6 +470,32 @@ impl Output {
     /// When the target may be reloaded next; `None` if that is at any time.
     pub fn ready(&self) -> Option<Instant> {
         self.queue.as_ref()?.ready(self.spec.min_reload_interval).map(Into::into)
+    }
+
+    /// Tells a running HAProxy what has changed, if it can be told; gives what was done, in words.
+    async fn command(&self, set: &[Change], readers: Option<&Readers>) -> Option<String> {
+        let ([change], None, Some(readers), Some(running)) = (set, &self.spec.reload, readers, &self.running) else {
+            return None;
+        };
+        if change.gone
+            || running.readers != readers.names()
+            || change.before.as_deref() != Some(running.text.as_bytes())
+        {
+            return None;
+        }
+        let configured = self.spec.runtime_socket.as_ref();
+        let socket = readers.runtime_socket(change.destination(), &change.text, configured)?;
+        let commands = runtime::commands(&running.text, &change.text)?;
+        match runtime::apply(&socket, &commands).await {
+            Ok(()) => {
+                let servers = runtime::servers(&commands);
+                Some(format!("HAProxy was told of {servers} servers, without a reload ({})", readers.names()))
+            }
+            Err(error) => {
+                info!("HAProxy is reloaded, for it does not take commands: {error}");
+                None
+            }
+        }
     }
 
     async fn reload(&mut self, set: &[Change], readers: Option<&Readers>) -> Result<String, ReloadError> {

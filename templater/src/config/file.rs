@@ -13,7 +13,11 @@ use serde::{
     de::{self, SeqAccess, Visitor},
 };
 
-use crate::{cli::LogFormat, command::CommandLine, target::Kind, target::absolute};
+use crate::{
+    cli::LogFormat,
+    command::CommandLine,
+    target::{Kind, absolute, runtime::Socket},
+};
 
 /// A whole file.
 #[allow(clippy::struct_field_names)] // the names are the keys
@@ -78,6 +82,7 @@ pub(super) struct TemplateEntry {
     pub(super) reload_signal: Option<SignalName>,
     pub(super) pid_file: Option<PathBuf>,
     pub(super) container: Option<String>,
+    pub(super) runtime_socket: Option<SocketName>,
     pub(super) min_reload_interval: Option<GoDuration>,
     pub(super) command_timeout: Option<GoDuration>,
     pub(super) rollback: Option<bool>,
@@ -239,6 +244,16 @@ impl FromStr for SignalName {
 impl<'de> Deserialize<'de> for SignalName {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// Where HAProxy takes commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct SocketName(pub(super) Socket);
+
+impl<'de> Deserialize<'de> for SocketName {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map(Self).map_err(de::Error::custom)
     }
 }
 

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use crate::{
     command::CommandLine,
-    target::{Kind, signal::SignalSpec},
+    target::{Kind, runtime::Socket, signal::SignalSpec},
 };
 
 /// Where a text goes.
@@ -34,6 +34,8 @@ pub struct OutputSpec {
     pub reload: Option<ReloadSpec>,
     /// The container that a known target runs in; looked for among processes and containers unless given.
     pub container: Option<String>,
+    /// Where HAProxy takes commands; what its configuration says unless given.
+    pub runtime_socket: Option<Socket>,
     /// Between two reloads of the target, for whatever file, there is this much time.
     pub min_reload_interval: Duration,
     /// How long each command may take.

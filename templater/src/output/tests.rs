@@ -25,6 +25,7 @@ impl Case {
             stage_dir: None,
             reload: None,
             container: None,
+            runtime_socket: None,
             min_reload_interval: Duration::ZERO,
             command_timeout: Duration::from_secs(10),
             rollback: None,

@@ -6,6 +6,7 @@ pub mod nginx;
 pub mod process;
 pub mod readers;
 pub mod reloads;
+pub mod runtime;
 pub mod signal;
 
 use std::{

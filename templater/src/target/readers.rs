@@ -13,6 +13,7 @@ use super::{
     container::{Container, Docker, DockerError},
     haproxy, nginx,
     process::{self, Process, SignalError},
+    runtime::{self, Socket},
 };
 use crate::{
     command::{self, CommandError, Invocation},
@@ -99,6 +100,26 @@ impl Readers {
         let processes = self.processes.iter().map(|p| format!("pid {}", p.pid));
         let containers = self.containers.iter().map(|c| format!("container {}", c.name));
         processes.chain(containers).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Where the only reader listens for commands, if `text` of `file` says so or `configured` does.
+    pub fn runtime_socket(&self, file: &Path, text: &str, configured: Option<&Socket>) -> Option<Socket> {
+        if self.kind != Kind::HaProxy || self.processes.len() + self.containers.len() != 1 {
+            return None;
+        }
+        if let Some(socket) = configured {
+            return Some(socket.clone());
+        }
+        let path = runtime::admin_socket(text)?;
+        match self.containers.first() {
+            None => Some(Socket::Path(path.to_owned())),
+            Some(container) => {
+                // Seen from here only if it lies beside the file.
+                let (inside, is_mount) = container.inside(file);
+                let beside = !is_mount && inside.parent() == path.parent();
+                beside.then(|| Socket::Path(file.with_file_name(path.file_name().unwrap_or_default())))
+            }
+        }
     }
 
     /// Asks every reader, or without any the program installed here, whether it takes all of `staged`. Each may take

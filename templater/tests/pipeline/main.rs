@@ -626,6 +626,79 @@ async fn templater_with_a_template_alone_checks_and_reloads_a_running_haproxy() 
     place.wait("the next good one goes live", || place.read("haproxy.cfg").contains("three")).await;
 }
 
+/// A server that answers every request with `word`; ends with the test.
+async fn answering(word: &'static str) -> u16 {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            tokio::spawn(async move {
+                let _ = stream.read(&mut [0; 1024]).await;
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", word.len());
+                let _ = stream.write_all(format!("{head}{word}").as_bytes()).await;
+            });
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_haproxy_is_told_of_its_servers_without_a_reload() {
+    let Some(haproxy) = installed("haproxy") else { return };
+    let place = Place::new().await;
+    let (port, one, two) = (free_port(), answering("one").await, answering("two").await);
+    let socket = place.at("h.sock");
+    let text = format!(
+        "global\n  stats socket {} mode 600 level admin\ndefaults\n  mode http\n  timeout connect 1s\n  timeout client 1s\n  \
+         timeout server 1s\nfrontend web\n  bind 127.0.0.1:{port}\n  default_backend web\nbackend web\n  \
+         server s1 {{{{ key(path='s1') }}}} weight 10\n  server s2 {{{{ key(path='s2') }}}}\n",
+        socket.display()
+    );
+    place.write("haproxy.tmpl", &text);
+    place.registry.put("s1", &format!("127.0.0.1:{one}")).await;
+    place.registry.put("s2", "127.0.0.1:1 weight 10 disabled").await;
+    assert!(
+        tokio::task::block_in_place(|| place.command(&["--once", "-t", "haproxy.tmpl"]).status().unwrap()).success()
+    );
+    let _proxy = Proxy::start(&haproxy, &["-W", "-f", "haproxy.cfg"], &place);
+    place.wait("HAProxy takes commands", || std::os::unix::net::UnixStream::connect(&socket).is_ok()).await;
+    let _templater = place.start(&["--template", "haproxy.tmpl"]);
+    let serves = async |word: &str| {
+        let started = Instant::now();
+        while !page(port).await.ends_with(word) {
+            assert!(
+                started.elapsed() < SOON,
+                "{word} is not served\n{}\n{}",
+                place.read("log"),
+                place.read("proxy.log")
+            );
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    // What it runs is known once it has loaded it from us.
+    place.registry.put("s1", &format!("127.0.0.1:{one} check")).await;
+    place.wait_for_log("HAProxy has reloaded it").await;
+    serves("one").await;
+
+    place.registry.put("s1", &format!("127.0.0.1:{two} check")).await;
+    place.wait_for_log("HAProxy was told of 1 servers, without a reload").await;
+    serves("two").await;
+    // A slot is filled, and the other one emptied: both are true of whoever asks from now on.
+    place.registry.put("s2", &format!("127.0.0.1:{one} weight 10")).await;
+    place.wait("the slot is filled", || place.log_count("without a reload") == 2).await;
+    place.registry.put("s1", &format!("127.0.0.1:{two} check disabled")).await;
+    place.wait("the other is emptied", || place.log_count("without a reload") == 3).await;
+    for _ in 0..5 {
+        assert!(page(port).await.ends_with("one"), "{}", place.read("log"));
+    }
+    assert_eq!(place.log_count("HAProxy has reloaded it"), 1, "{}", place.read("log"));
+    // Another structure takes a reload, and leaves nothing behind of what was told before.
+    place.registry.put("s1", &format!("127.0.0.1:{two} check inter 9s")).await;
+    place.wait("it is reloaded", || place.log_count("HAProxy has reloaded it") == 2).await;
+    serves("two").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_haproxy_that_a_signal_would_end_is_not_signalled() {
     let Some(haproxy) = installed("haproxy") else { return };
