@@ -20,19 +20,19 @@ use std::{
 };
 
 use ipnet::IpNet;
-use kvstore_client::types::ServiceRegistration;
+use kvstore_client::{types::ServiceRegistration, with_causes};
 use kvstore_core::{names::NodeKey, version::Callers};
 
 use crate::{
     agent::{Definitions, Outputs, Programs, Trust},
-    http::Guard,
+    http::{Guard, ServerTls},
 };
 
-pub(crate) use keys::Layer;
+pub(crate) use keys::{Layer, TlsFiles};
 pub use values::{EngineName, HttpAddr, LogFormat, Recursor};
 pub(crate) use values::{
-    addresses, alias, datacenter, dns_addr, domain, http_addr, ip_address, log_level, meta_pair, network, node_name,
-    recursor, uuid,
+    addresses, alias, datacenter, dns_addr, domain, http_addr, https_addr, ip_address, log_level, meta_pair, network,
+    node_name, recursor, uuid,
 };
 
 /// Everything the agent needs to know to start; nothing in it is left to be decided.
@@ -52,6 +52,8 @@ pub struct Agent {
     pub advertise: IpAddr,
     /// Where HTTP is served; empty: nowhere.
     pub http: Vec<HttpAddr>,
+    /// What TLS is spoken with, where that is configured.
+    pub tls: Option<ServerTls>,
     /// Where DNS is served, over UDP and TCP; empty: nowhere.
     pub dns: Vec<SocketAddr>,
     /// Who answers for other domains; empty: nobody.
@@ -291,6 +293,9 @@ pub(crate) fn check(files: &[PathBuf], flags: Layer) -> Result<Agent, ConfigErro
     let agent = resolve::resolve(layer, &host::facts(), &mut faults);
     if let Some(Err(error)) = agent.as_ref().map(|agent| agent.check_trust.check()) {
         faults.push(Fault { place: "configuration".into(), key: "tls".into(), why: error.to_string() });
+    }
+    if let Some(Err(error)) = agent.as_ref().and_then(|agent| agent.tls.as_ref()).map(ServerTls::load) {
+        faults.push(Fault { place: "configuration".into(), key: "tls".into(), why: with_causes(&error) });
     }
     match agent {
         Some(agent) if faults.is_empty() => Ok(agent),

@@ -139,6 +139,7 @@ fn after_restart(old: &config::Agent, new: &config::Agent) -> Vec<&'static str> 
         ("domain", old.domain != new.domain || old.alt_domain != new.alt_domain),
         ("advertise_addr", old.advertise != new.advertise),
         ("http_addr", old.http != new.http),
+        ("tls", old.tls != new.tls),
         ("dns_addr", old.dns != new.dns),
         ("routable", old.routable != new.routable),
         ("http_config", old.guard != new.guard),

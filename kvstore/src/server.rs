@@ -44,14 +44,14 @@ pub enum ServerError {
     /// The store cannot be opened.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The API's address cannot be bound.
-    #[error("cannot listen on {address}; is another agent running there? --http-addr takes another address")]
+    /// The API cannot be served at that address.
+    #[error("cannot listen on {address}")]
     Bind {
         /// The address.
         address: HttpAddr,
-        /// The system's word.
+        /// What is wrong.
         #[source]
-        source: std::io::Error,
+        source: http::BindError,
     },
     /// Its own node cannot be put into the catalog.
     #[error("cannot register this node as {node:?}")]
@@ -148,7 +148,7 @@ async fn start_on(
 
     let mut listeners = Vec::new();
     for address in &config.http {
-        let bound = Listener::bind(address).await;
+        let bound = Listener::bind(address, config.tls.as_ref()).await;
         listeners.push(bound.map_err(|source| ServerError::Bind { address: address.clone(), source })?);
     }
     let addresses: Vec<HttpAddr> = listeners.iter().map(|listener| listener.address.clone()).collect();

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
 use crate::{
-    config::{self, EngineName, Fault, HttpAddr, Layer, LogFormat, Recursor},
+    config::{self, EngineName, Fault, HttpAddr, Layer, LogFormat, Recursor, TlsFiles},
     logging,
     reload::{Reload, Reread},
     server::{self, Surroundings},
@@ -25,6 +25,8 @@ Examples:
       keeps nothing; HTTP on 127.0.0.1:8500, DNS on 127.0.0.1:8600
   kvstore agent --data-dir /var/lib/registry --http-addr 0.0.0.0:8500 --dns-addr 0.0.0.0:53
       for a whole network; it keeps its data
+  kvstore agent --https-addr 0.0.0.0:8501 --tls-cert server.pem --tls-key server-key.pem --tls-client-ca ca.pem
+      over TLS too, for clients with a certificate; `kvstore tls create` makes all of these
   kvstore agent --config /etc/kvstore.yaml
   kvstore agent -server -bootstrap-expect=1 -client=0.0.0.0 -data-dir=/consul/data -config-dir=/consul/config
       as Consul is started in Docker
@@ -96,9 +98,24 @@ pub(super) struct Args {
         value_parser = config::http_addr
     )]
     http_addr: Vec<HttpAddr>,
-    /// Where HTTPS is served; not supported by this version.
-    #[arg(long, value_name = "IP:PORT", hide = true)]
-    https_addr: Option<String>,
+    /// Where HTTPS is served; nowhere unless given. May be repeated.
+    #[arg(
+        long,
+        value_name = "IP:PORT",
+        env = "KVSTORE_HTTPS_ADDR",
+        value_delimiter = ',',
+        value_parser = config::https_addr
+    )]
+    https_addr: Vec<SocketAddr>,
+    /// The certificate of HTTPS, with those of its issuers behind it (PEM). Read anew when it changes.
+    #[arg(long, value_name = "FILE", env = "KVSTORE_TLS_CERT")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key (PEM).
+    #[arg(long, value_name = "FILE", env = "KVSTORE_TLS_KEY")]
+    tls_key: Option<PathBuf>,
+    /// Who vouches for clients of HTTPS, which must show a certificate then (PEM).
+    #[arg(long, value_name = "FILE", env = "KVSTORE_TLS_CLIENT_CA")]
+    tls_client_ca: Option<PathBuf>,
     /// Where DNS is served, UDP and TCP (default 127.0.0.1:8600). May be repeated.
     #[arg(
         long,
@@ -176,6 +193,9 @@ struct ConsulArgs {
     /// The port of HTTP on the client addresses; -1: none.
     #[arg(long, value_name = "PORT", allow_negative_numbers = true)]
     http_port: Option<i64>,
+    /// The port of HTTPS on the client addresses; none unless given.
+    #[arg(long, value_name = "PORT", allow_negative_numbers = true)]
+    https_port: Option<i64>,
     /// The port of DNS on the client addresses; -1: none.
     #[arg(long, value_name = "PORT", allow_negative_numbers = true)]
     dns_port: Option<i64>,
@@ -231,9 +251,8 @@ struct Addresses(Vec<IpAddr>);
 impl Args {
     fn into_layer(self) -> (Vec<PathBuf>, Layer) {
         let (cluster_only, inactive) = self.consul.without_effect();
-        let faults = [("--https-addr", &self.https_addr), ("--replica-of", &self.replica_of)];
-        let faults = faults.into_iter().filter(|(_, given)| given.is_some()).map(|(flag, _)| Fault {
-            place: flag.into(),
+        let faults = self.replica_of.iter().map(|_| Fault {
+            place: "--replica-of".into(),
             key: String::new(),
             why: "not supported by this version".into(),
         });
@@ -250,8 +269,17 @@ impl Args {
             advertise: self.advertise,
             client: self.consul.client.map(|addresses| addresses.0),
             http_port: self.consul.http_port,
+            https_port: self.consul.https_port,
             dns_port: self.consul.dns_port,
             http_addr: self.http_addr,
+            https_addr: self.https_addr,
+            verify_incoming_https: self.tls_client_ca.is_some().then_some(true),
+            tls_https: TlsFiles {
+                ca_file: self.tls_client_ca,
+                ca_path: None,
+                cert_file: self.tls_cert,
+                key_file: self.tls_key,
+            },
             dns_addr: self.dns_addr,
             recursors: self.recursor,
             aliases: self.aliases.into_iter().collect(),

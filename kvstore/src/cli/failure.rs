@@ -80,7 +80,13 @@ impl From<ConfigError> for Failure {
 
 impl From<ServerError> for Failure {
     fn from(error: ServerError) -> Self {
-        Self::new(error.to_string()).because(&error)
+        let failure = Self::new(error.to_string()).because(&error);
+        match error {
+            ServerError::Bind { .. } => {
+                failure.hint("see whether another agent runs there; --http-addr and --https-addr take another address")
+            }
+            ServerError::Engine(_) | ServerError::Register { .. } => failure,
+        }
     }
 }
 

@@ -25,6 +25,7 @@ mod services;
 mod session;
 mod snapshot;
 mod table;
+mod tls;
 mod validate;
 mod watch;
 
@@ -89,6 +90,7 @@ enum Command {
     Monitor(operate::MonitorArgs),
     Reload(operate::ReloadArgs),
     Operator(operate::OperatorArgs),
+    Tls(tls::Args),
     Validate(validate::Args),
     Completions(docs::CompletionsArgs),
     Man(docs::ManArgs),
@@ -158,6 +160,7 @@ fn run(command: Command) -> Result<Vec<u8>, Failure> {
         Command::Monitor(args) => wait_for(operate::monitor(args)),
         Command::Reload(args) => wait_for(operate::reload(args)),
         Command::Operator(args) => wait_for(operate::operator(args)),
+        Command::Tls(args) => tls::run(args),
         Command::Validate(args) => validate::run(&args),
         Command::Completions(args) => Ok(docs::completions(&args, commands())),
         Command::Man(args) => docs::man(&args, commands()),

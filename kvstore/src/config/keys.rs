@@ -16,7 +16,7 @@ use super::{
     definitions::{self, Found},
     dns_addr,
     document::Section,
-    domain, http_addr, ip_address, log_level, network, node_name, recursor, uuid,
+    domain, http_addr, https_addr, ip_address, log_level, network, node_name, recursor, uuid,
 };
 use crate::http::{Guard, guard};
 
@@ -35,13 +35,16 @@ pub(crate) struct Layer {
     /// Addresses that HTTP and DNS are served on, with the ports below.
     pub(crate) client: Option<Vec<IpAddr>>,
     pub(crate) http_port: Option<i64>,
+    pub(crate) https_port: Option<i64>,
     pub(crate) dns_port: Option<i64>,
     pub(crate) server_port: Option<u16>,
-    /// Instead of `client`, for one of the two.
+    /// Instead of `client`, for one of them.
     pub(crate) addresses_http: Option<Vec<AddressOrPath>>,
+    pub(crate) addresses_https: Option<Vec<IpAddr>>,
     pub(crate) addresses_dns: Option<Vec<IpAddr>>,
     /// Whole addresses, instead of all of the above.
     pub(crate) http_addr: Vec<HttpAddr>,
+    pub(crate) https_addr: Vec<SocketAddr>,
     pub(crate) dns_addr: Vec<SocketAddr>,
     pub(crate) recursors: Vec<Recursor>,
     pub(crate) aliases: BTreeMap<String, String>,
@@ -59,6 +62,11 @@ pub(crate) struct Layer {
     pub(crate) check_output_bytes: Option<usize>,
     pub(crate) discard_check_output: Option<bool>,
     pub(crate) tls: TlsFiles,
+    /// Instead of those, for HTTPS.
+    pub(crate) tls_https: TlsFiles,
+    /// Whether clients of HTTPS must show a certificate.
+    pub(crate) verify_incoming: Option<bool>,
+    pub(crate) verify_incoming_https: Option<bool>,
     pub(crate) tls_for_checks: Option<bool>,
     pub(crate) strict_consul: Option<bool>,
     pub(crate) guard: Guard,
@@ -97,7 +105,7 @@ impl TlsFiles {
         }
     }
 
-    fn overlay(&mut self, mut over: Self) {
+    pub(crate) fn overlay(&mut self, mut over: Self) {
         for ((_, own), (_, over)) in self.slots().into_iter().zip(over.slots()) {
             *own = over.take().or_else(|| own.take());
         }
@@ -123,15 +131,18 @@ impl Layer {
             ($($field:ident)*) => { $( if over.$field.is_some() { self.$field = over.$field; } )* };
         }
         if over.client.is_some() {
-            (self.http_addr, self.dns_addr) = (Vec::new(), Vec::new());
-            (self.addresses_http, self.addresses_dns) = (None, None);
+            (self.http_addr, self.https_addr, self.dns_addr) = Default::default();
+            (self.addresses_http, self.addresses_https, self.addresses_dns) = (None, None, None);
         }
-        replace!(node_name node_id datacenter domain alt_domain data_dir engine bind advertise client http_port dns_port
-            server_port addresses_http addresses_dns dns kv_value_bytes body_bytes snapshot_bytes check_output_interval
-            session_ttl_min script_checks local_script_checks check_output_bytes discard_check_output tls_for_checks strict_consul dev
-            log_level log_format);
+        replace!(node_name node_id datacenter domain alt_domain data_dir engine bind advertise client http_port https_port
+            dns_port server_port addresses_http addresses_https addresses_dns dns kv_value_bytes body_bytes snapshot_bytes check_output_interval
+            session_ttl_min script_checks local_script_checks check_output_bytes discard_check_output verify_incoming
+            verify_incoming_https tls_for_checks strict_consul dev log_level log_format);
         if !over.http_addr.is_empty() {
             self.http_addr = over.http_addr;
+        }
+        if !over.https_addr.is_empty() {
+            self.https_addr = over.https_addr;
         }
         if !over.dns_addr.is_empty() {
             self.dns_addr = over.dns_addr;
@@ -146,6 +157,7 @@ impl Layer {
             self.trusted_resolvers = over.trusted_resolvers;
         }
         self.tls.overlay(over.tls);
+        self.tls_https.overlay(over.tls_https);
         self.guard.blocked.extend(over.guard.blocked);
         self.guard.writers.extend(over.guard.writers);
         self.guard.headers.extend(over.guard.headers);
@@ -159,8 +171,7 @@ impl Layer {
     }
 }
 
-/// Concern Raft, Serf, gRPC, Connect or the RPC between servers, none of which is inside; TLS keys are here because
-/// without HTTPS, which is refused apart, they concern only that RPC.
+/// Concern Raft, Serf, gRPC, Connect or the RPC between servers, none of which is inside.
 const CLUSTER_ONLY: &[&str] = &[
     "advertise_addr_ipv4",
     "advertise_addr_ipv6",
@@ -224,8 +235,6 @@ const CLUSTER_ONLY: &[&str] = &[
     "tls_min_version",
     "tls_prefer_server_cipher_suites",
     "use_streaming_backend",
-    "verify_incoming",
-    "verify_incoming_https",
     "verify_incoming_rpc",
     "verify_outgoing",
     "verify_server_hostname",
@@ -261,7 +270,7 @@ const INACTIVE: &[&str] = &[
 ];
 
 /// Would change what the agent does, and this version cannot do it: better said at the start than found out later.
-const NOT_YET: &[&str] = &["https_addr", "replica_of", "acl_datacenter", "acl_default_policy"];
+const NOT_YET: &[&str] = &["replica_of", "acl_datacenter", "acl_default_policy"];
 
 /// Reads every key of a file into `layer`: single values replace earlier ones, lists are added to.
 pub(super) fn read(mut top: Section<'_>, layer: &mut Layer) {
@@ -279,6 +288,7 @@ pub(super) fn read(mut top: Section<'_>, layer: &mut Layer) {
     top.parse("advertise_addr", &mut layer.advertise, ip_address);
     top.parse("client_addr", &mut layer.client, |text| addresses(text, ip_address));
     top.parse_list("http_addr", &mut layer.http_addr, http_addr);
+    top.parse_list("https_addr", &mut layer.https_addr, https_addr);
     top.parse_list("dns_addr", &mut layer.dns_addr, dns_addr);
     top.parse_list("recursor", &mut layer.recursors, recursor);
     top.parse_list("recursors", &mut layer.recursors, recursor);
@@ -298,6 +308,8 @@ pub(super) fn read(mut top: Section<'_>, layer: &mut Layer) {
     top.take("discard_check_output", &mut layer.discard_check_output);
     top.take("enable_agent_tls_for_checks", &mut layer.tls_for_checks);
     layer.tls.read(&mut top);
+    top.take("verify_incoming", &mut layer.verify_incoming);
+    top.take("verify_incoming_https", &mut layer.verify_incoming_https);
     top.take("strict_consul", &mut layer.strict_consul);
     top.take("dev", &mut layer.dev);
     top.parse("log_level", &mut layer.log_level, log_level);
@@ -345,11 +357,7 @@ fn read_ports(ports: &mut Section<'_>, layer: &mut Layer) {
     ports.take("http", &mut layer.http_port);
     ports.take("dns", &mut layer.dns_port);
     ports.take("server", &mut layer.server_port);
-    let mut https: Option<i64> = None;
-    ports.take("https", &mut https);
-    if https.is_some_and(|port| port > 0) {
-        ports.fault("https", "HTTPS is not supported by this version");
-    }
+    ports.take("https", &mut layer.https_port);
     let others = ["serf_lan", "serf_wan", "grpc", "grpc_tls", "sidecar_min_port", "sidecar_max_port"];
     ports.ignore(&others, &mut layer.cluster_only);
     ports.ignore(&["expose_min_port", "expose_max_port", "proxy_min_port", "proxy_max_port"], &mut layer.cluster_only);
@@ -361,8 +369,9 @@ fn read_addresses(section: &mut Section<'_>, layer: &mut Layer) {
         _ => ip_address(text).map(AddressOrPath::Ip),
     };
     section.parse("http", &mut layer.addresses_http, |text| addresses(text, path_or_ip));
+    section.parse("https", &mut layer.addresses_https, |text| addresses(text, ip_address));
     section.parse("dns", &mut layer.addresses_dns, |text| addresses(text, ip_address));
-    section.ignore(&["https", "grpc", "grpc_tls"], &mut layer.cluster_only);
+    section.ignore(&["grpc", "grpc_tls"], &mut layer.cluster_only);
 }
 
 fn read_dns(dns: &mut Section<'_>, layer: &mut Layer) {
@@ -420,14 +429,19 @@ fn read_dns(dns: &mut Section<'_>, layer: &mut Layer) {
     layer.dns = Some(settings);
 }
 
-/// Only the files are of use, and only to checks.
 fn read_tls(tls: &mut Section<'_>, layer: &mut Layer) {
+    let others = ["tls_min_version", "tls_cipher_suites", "verify_outgoing"];
     tls.section("defaults", |defaults| {
         layer.tls.read(defaults);
-        let others = ["tls_min_version", "tls_cipher_suites", "verify_incoming", "verify_outgoing"];
+        defaults.take("verify_incoming", &mut layer.verify_incoming);
         defaults.ignore(&others, &mut layer.cluster_only);
     });
-    tls.ignore(&["grpc", "https", "internal_rpc"], &mut layer.cluster_only);
+    tls.section("https", |https| {
+        layer.tls_https.read(https);
+        https.take("verify_incoming", &mut layer.verify_incoming_https);
+        https.ignore(&others, &mut layer.cluster_only);
+    });
+    tls.ignore(&["grpc", "internal_rpc"], &mut layer.cluster_only);
 }
 
 fn read_limits(limits: &mut Section<'_>, layer: &mut Layer) {

@@ -2,18 +2,24 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
     time::Duration,
 };
 
 use kvstore_core::names::NodeKey;
 
 use super::{
-    Agent, Engine, EngineName, Fault, HttpAddr, Layer, Limits, Log, Recursor, definitions::Placed, host::Facts,
-    keys::AddressOrPath,
+    Agent, Engine, EngineName, Fault, HttpAddr, Layer, Limits, Log, Recursor,
+    definitions::Placed,
+    host::Facts,
+    keys::{AddressOrPath, TlsFiles},
 };
-use crate::agent::{
-    Definitions, Identity, Outputs, Programs, Trust,
-    registration::{self, StandaloneCheck},
+use crate::{
+    agent::{
+        Definitions, Identity, Outputs, Programs, Trust,
+        registration::{self, StandaloneCheck},
+    },
+    http::ServerTls,
 };
 
 const DOMAIN: &str = "consul";
@@ -35,11 +41,13 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
     let engine = engine(&layer, facts, faults, &mut notes);
     let advertise = advertise(&layer, facts, faults, &mut notes, &mut warnings);
     let (http, dns) = (http(&layer, faults), dns(&layer, faults));
+    let tls = server_tls(&layer, &http, faults);
+    warnings.extend(open_to_others(&layer, &http));
     check_recursors(&layer, faults);
     if let Err(why) = registration::check_meta(&layer.node_meta) {
         faults.push(said("node_meta", why));
     }
-    let check_trust = check_trust(&mut layer, faults);
+    let check_trust = check_trust(&mut layer, tls.is_some(), faults);
     if !layer.cluster_only.is_empty() {
         let keys = layer.cluster_only.join(", ");
         warnings.push(format!("without effect, because there is no Raft, Serf, gRPC or Connect here: {keys}"));
@@ -63,6 +71,7 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
         alt_domain: layer.alt_domain,
         advertise,
         http,
+        tls,
         dns,
         recursors: layer.recursors,
         aliases: layer.aliases,
@@ -187,22 +196,59 @@ fn programs(layer: &Layer) -> Programs {
     }
 }
 
-/// The files of TLS concern checks only, and only where that is asked for.
-fn check_trust(layer: &mut Layer, faults: &mut Vec<Fault>) -> Trust {
+/// The files of TLS concern checks only where that is asked for.
+fn check_trust(layer: &mut Layer, served: bool, faults: &mut Vec<Fault>) -> Trust {
     if layer.tls_for_checks != Some(true) {
-        layer.cluster_only.extend(layer.tls.given().map(String::from));
+        if !served {
+            layer.cluster_only.extend(layer.tls.given().map(String::from));
+        }
         return Trust::default();
     }
     let files = layer.tls.clone();
-    let identity = match (files.cert_file, files.key_file) {
-        (Some(certificates), Some(key)) => Some(Identity { certificates, key }),
-        (None, None) => None,
-        _ => {
-            faults.push(said("tls", "cert_file and key_file are of use only together"));
-            None
-        }
-    };
+    let identity = identity(&files, faults).map(|(certificates, key)| Identity { certificates, key });
     Trust { authorities: files.ca_file.into_iter().chain(files.ca_path).collect(), identity }
+}
+
+/// Certificates and their key: both, or none.
+fn identity(files: &TlsFiles, faults: &mut Vec<Fault>) -> Option<(PathBuf, PathBuf)> {
+    let (certificates, key) = (files.cert_file.clone(), files.key_file.clone());
+    if certificates.is_some() != key.is_some() {
+        faults.push(said("tls", "cert_file and key_file are of use only together"));
+    }
+    certificates.zip(key)
+}
+
+/// What HTTPS is served with, if it is.
+fn server_tls(layer: &Layer, http: &[HttpAddr], faults: &mut Vec<Fault>) -> Option<ServerTls> {
+    if !http.iter().any(|address| matches!(address, HttpAddr::Tls(_))) {
+        return None;
+    }
+    let mut files = layer.tls.clone();
+    files.overlay(layer.tls_https.clone());
+    let wants = layer.verify_incoming_https.or(layer.verify_incoming) == Some(true);
+    let clients: Vec<_> = files.ca_file.clone().into_iter().chain(files.ca_path.clone()).filter(|_| wants).collect();
+    if wants && clients.is_empty() {
+        faults.push(said("tls", "verify_incoming needs a ca_file or ca_path: who vouches for clients"));
+    }
+    let before = faults.len();
+    let Some((certificates, key)) = identity(&files, faults) else {
+        if faults.len() == before {
+            let how = "HTTPS needs a certificate: name cert_file and key_file; `kvstore tls create` makes them";
+            faults.push(said("tls", how));
+        }
+        return None;
+    };
+    Some(ServerTls { certificates, key, clients })
+}
+
+/// Who reaches plain HTTP may do everything; worth a word where that is not this host alone.
+fn open_to_others(layer: &Layer, http: &[HttpAddr]) -> Option<String> {
+    let open = |address: &&HttpAddr| matches!(address, HttpAddr::Tcp(at) if !at.ip().to_canonical().is_loopback());
+    let address = http.iter().find(open).filter(|_| layer.guard.writers.is_empty())?;
+    Some(format!(
+        "whoever reaches {address} may read and write everything; http_config.allow_write_http_from says who may write, \
+         and https_addr with verify_incoming asks clients for certificates"
+    ))
 }
 
 /// What was said, else the address bound, else the one that packets to the world leave from.
@@ -252,9 +298,11 @@ fn client(layer: &Layer) -> Vec<IpAddr> {
 }
 
 fn http(layer: &Layer, faults: &mut Vec<Fault>) -> Vec<HttpAddr> {
-    if !layer.http_addr.is_empty() {
-        return layer.http_addr.clone();
-    }
+    let plain = if layer.http_addr.is_empty() { plain_http(layer, faults) } else { layer.http_addr.clone() };
+    plain.into_iter().chain(https(layer, faults).into_iter().map(HttpAddr::Tls)).collect()
+}
+
+fn plain_http(layer: &Layer, faults: &mut Vec<Fault>) -> Vec<HttpAddr> {
     let port = port("ports.http", layer.http_port, HTTP_PORT, faults);
     let given = layer.addresses_http.clone();
     let addresses = given.unwrap_or_else(|| client(layer).into_iter().map(AddressOrPath::Ip).collect());
@@ -263,6 +311,16 @@ fn http(layer: &Layer, faults: &mut Vec<Fault>) -> Vec<HttpAddr> {
         AddressOrPath::Ip(ip) => port.map(|port| HttpAddr::Tcp(SocketAddr::new(ip, port))),
     };
     addresses.into_iter().filter_map(with_port).collect()
+}
+
+/// Nowhere unless asked for, as in Consul.
+fn https(layer: &Layer, faults: &mut Vec<Fault>) -> Vec<SocketAddr> {
+    if !layer.https_addr.is_empty() {
+        return layer.https_addr.clone();
+    }
+    let Some(port) = port("ports.https", layer.https_port, -1, faults) else { return Vec::new() };
+    let addresses = layer.addresses_https.clone().unwrap_or_else(|| client(layer));
+    addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
 }
 
 fn dns(layer: &Layer, faults: &mut Vec<Fault>) -> Vec<SocketAddr> {

@@ -18,6 +18,8 @@ const DNS_PORT: u16 = 53;
 pub enum HttpAddr {
     /// Port 0: any free one.
     Tcp(SocketAddr),
+    /// The same, over TLS.
+    Tls(SocketAddr),
     /// A socket file.
     Unix(PathBuf),
 }
@@ -26,6 +28,7 @@ impl fmt::Display for HttpAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "http://{address}"),
+            Self::Tls(address) => write!(f, "https://{address}"),
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
         }
     }
@@ -78,7 +81,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// `IP:PORT` or `unix:///PATH`.
+/// `IP:PORT`, `https://IP:PORT` or `unix:///PATH`.
 pub(crate) fn http_addr(text: &str) -> Result<HttpAddr, String> {
     if let Some(path) = text.strip_prefix("unix://") {
         return match path.strip_prefix('/') {
@@ -86,8 +89,16 @@ pub(crate) fn http_addr(text: &str) -> Result<HttpAddr, String> {
             None => Err(format!("{text:?} has no absolute path; use unix:///PATH")),
         };
     }
+    if let Some(address) = text.strip_prefix("https://") {
+        return dns_addr(address).map(HttpAddr::Tls);
+    }
     let address = text.strip_prefix("http://").unwrap_or(text);
-    address.parse().map(HttpAddr::Tcp).map_err(|_| format!("{text:?} is not IP:PORT or unix:///PATH"))
+    address.parse().map(HttpAddr::Tcp).map_err(|_| format!("{text:?} is not IP:PORT, https://IP:PORT or unix:///PATH"))
+}
+
+/// `IP:PORT`.
+pub(crate) fn https_addr(text: &str) -> Result<SocketAddr, String> {
+    dns_addr(text.strip_prefix("https://").unwrap_or(text))
 }
 
 /// `IP:PORT`.
@@ -202,6 +213,7 @@ mod tests {
     fn addresses_are_read() {
         assert_eq!(http_addr("127.0.0.1:0"), Ok(HttpAddr::Tcp(([127, 0, 0, 1], 0).into())));
         assert_eq!(http_addr("http://[::1]:80").unwrap().to_string(), "http://[::1]:80");
+        assert_eq!(http_addr("https://[::1]:81"), https_addr("[::1]:81").map(HttpAddr::Tls));
         assert_eq!(http_addr("unix:///run/x").unwrap().to_string(), "unix:///run/x");
         assert_eq!(recursor("10.0.0.2"), Ok(Recursor::At(([10, 0, 0, 2], 53).into())));
         assert_eq!(recursor("::1").unwrap(), Recursor::At("[::1]:53".parse().unwrap()));
@@ -214,7 +226,7 @@ mod tests {
             assert!(recursor(bad).is_err(), "{bad}");
         }
         assert_eq!(addresses("127.0.0.1  ::1", ip_address).unwrap().len(), 2);
-        for bad in ["localhost:8500", "127.0.0.1", "unix://x", "unix://", "https://127.0.0.1:1", ""] {
+        for bad in ["localhost:8500", "127.0.0.1", "unix://x", "unix://", "https://localhost:1", ""] {
             assert!(http_addr(bad).is_err(), "{bad}");
         }
         assert!(dns_addr("53").is_err() && recursor("dns.example").is_err() && addresses(" ", ip_address).is_err());

@@ -51,12 +51,14 @@ mod shared;
 mod snapshot;
 mod status;
 mod strict;
+mod tls;
 mod txn;
 mod version;
 
 pub use body::Body;
 pub use guard::Guard;
-pub use serve::{Listener, serve};
+pub use serve::{BindError, Listener, serve};
+pub use tls::{ServerTls, TlsError};
 
 use std::{
     collections::HashMap,

@@ -26,7 +26,7 @@ fn wrong_flags_are_named() {
     refused(
         &run(&["agent", "--dev", "--https-addr", "127.0.0.1:0", "--replica-of", "http://127.0.0.1:1"]),
         2,
-        &["2 faults", "--https-addr  not supported", "--replica-of  not supported"],
+        &["2 faults", "HTTPS needs a certificate", "--replica-of  not supported"],
     );
     refused(&run(&["kv", "delete", "--cas", "k"]), 2, &["--modify-index"]);
     refused(&run(&["services", "register"]), 2, &["--name"]);

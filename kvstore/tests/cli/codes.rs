@@ -85,6 +85,8 @@ const CASES: &[Case] = &[
     Case { line: "monitor", code: None, asks: true },
     asks("reload", 0),
     asks("operator raft list-peers", 0),
+    alone("tls create --dir DIR/tls", 0),
+    alone("tls create --dir DIR/tls", 1),
     alone("validate DIR/good.yaml", 0),
     alone("validate DIR/bad.yaml", 1),
     alone("completions bash", 0),

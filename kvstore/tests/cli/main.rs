@@ -13,4 +13,5 @@ mod query;
 mod recursors;
 mod release;
 mod snapshot;
+mod tls;
 mod watch;

@@ -1,20 +1,18 @@
 //! TLS of probes: whom they trust, and as whom they speak.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{io, path::PathBuf, sync::Arc};
 
 use kvstore_core::row::ProbeTls;
 use rustls::{
     ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring},
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject},
+    pki_types::{CertificateDer, ServerName, UnixTime},
 };
 use tokio::{net::TcpStream, sync::OnceCell};
 use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::pem;
 
 /// Whom probes trust and as whom they speak, where the agent's configuration says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,13 +36,8 @@ pub struct Identity {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TrustError {
     /// A file that cannot be read.
-    #[error("cannot read {}: {why}", path.display())]
-    File {
-        /// Which.
-        path: PathBuf,
-        /// What is wrong.
-        why: String,
-    },
+    #[error(transparent)]
+    File(#[from] pem::FileError),
     /// The key is not that of the certificate.
     #[error("{} and {} cannot be used: {source}", certificates.display(), key.display())]
     Identity {
@@ -150,7 +143,7 @@ fn speaking(config: &Arc<ClientConfig>, speaks: Speaks) -> Arc<ClientConfig> {
 
 fn configs(trust: &Trust) -> Result<Configs, TrustError> {
     let provider = Arc::new(ring::default_provider());
-    let roots = if trust.authorities.is_empty() { of_system() } else { of_files(&trust.authorities)? };
+    let roots = if trust.authorities.is_empty() { of_system() } else { pem::authorities(&trust.authorities)? };
     let nobody = roots.is_empty();
     let builder = || {
         ClientConfig::builder_with_provider(provider.clone())
@@ -168,7 +161,7 @@ fn configs(trust: &Trust) -> Result<Configs, TrustError> {
                 key: identity.key.clone(),
                 source,
             };
-            let (chain, key) = (certificates(&identity.certificates)?, private_key(&identity.key)?);
+            let (chain, key) = (pem::certificates(&identity.certificates)?, pem::private_key(&identity.key)?);
             let verifying = verifying.with_client_auth_cert(chain.clone(), key.clone_key()).map_err(failed)?;
             (verifying, trusting.with_client_auth_cert(chain, key).map_err(failed)?)
         }
@@ -185,46 +178,6 @@ fn of_system() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(loaded.certs);
     roots
-}
-
-fn of_files(paths: &[PathBuf]) -> Result<RootCertStore, TrustError> {
-    let mut roots = RootCertStore::empty();
-    for path in paths {
-        for file in files(path)? {
-            for certificate in certificates(&file)? {
-                roots.add(certificate).map_err(|error| bad(&file, &error))?;
-            }
-        }
-    }
-    Ok(roots)
-}
-
-/// A directory's files; a file itself.
-fn files(path: &Path) -> Result<Vec<PathBuf>, TrustError> {
-    if !path.is_dir() {
-        return Ok(vec![path.into()]);
-    }
-    let listed = fs::read_dir(path).and_then(|all| all.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>());
-    let mut files = listed.map_err(|error| bad(path, &error))?;
-    files.retain(|file| file.is_file());
-    files.sort();
-    Ok(files)
-}
-
-fn bad(path: &Path, why: &dyn ToString) -> TrustError {
-    TrustError::File { path: path.into(), why: why.to_string() }
-}
-
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    match read {
-        Ok(found) if found.is_empty() => Err(bad(path, &"there is no certificate (PEM) in it")),
-        other => other.map_err(|error| bad(path, &error)),
-    }
-}
-
-fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, TrustError> {
-    PrivateKeyDer::from_pem_file(path).map_err(|error| bad(path, &error))
 }
 
 fn supported(provider: &CryptoProvider) -> WebPkiSupportedAlgorithms {

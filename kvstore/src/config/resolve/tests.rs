@@ -143,12 +143,11 @@ fn flags_win_over_files() {
 fn everything_wrong_is_said_at_once_and_what_cannot_be_done_is_no_surprise_later() {
     assert_eq!(
         faults(
-            "datacenter: 'd c'\nacl: {enabled: true}\nports: {https: 8501, htp: 1}\nreplica_of: x\nengine: etcd://x\n"
+            "datacenter: 'd c'\nacl: {enabled: true}\nports: {http: 8501, htp: 1}\nreplica_of: x\nengine: etcd://x\n"
         ),
         [
             "f:1  datacenter: \"d c\" is no name for a datacenter; use letters, digits, - and _",
             "f:5  engine: the engine etcd is not supported by this version",
-            "f:3  ports.https: HTTPS is not supported by this version",
             "f:3  ports.htp: unknown key; did you mean \"http\"?",
             "f:2  acl.enabled: access control is not supported by this version, and ignoring it would open everything",
             "f:4  replica_of: not supported by this version",
@@ -276,16 +275,87 @@ fn definitions_become_rows_and_name_their_line() {
 
 #[test]
 fn certificates_concern_checks_only_where_that_is_said() {
-    let files = "ca_file: /ca\ntls: {defaults: {cert_file: /c, key_file: /k, ca_path: ''}, https: {}}\n";
+    let files = "ca_file: /ca\ntls: {defaults: {cert_file: /c, key_file: /k, ca_path: ''}, grpc: {}}\n";
     let without = agent(files);
     assert_eq!(without.check_trust, Trust::default());
     let warning = "without effect, because there is no Raft, Serf, gRPC or Connect here: ";
-    assert_eq!(without.warnings, [format!("{warning}tls.https, ca_file, cert_file, key_file")]);
+    assert_eq!(without.warnings, [format!("{warning}tls.grpc, ca_file, cert_file, key_file")]);
     let with = agent(&format!("{files}enable_agent_tls_for_checks: true\n")).check_trust;
     let identity = Identity { certificates: "/c".into(), key: "/k".into() };
     assert_eq!(with, Trust { authorities: vec!["/ca".into()], identity: Some(identity) });
     let half = "{enable_agent_tls_for_checks: true, cert_file: /c}";
     assert_eq!(faults(half), ["configuration  tls: cert_file and key_file are of use only together"]);
+}
+
+#[test]
+fn https_is_served_where_it_is_asked_for_and_with_what() {
+    let tls = |certificates: &str, key: &str, clients: &[&str]| {
+        let clients = clients.iter().map(PathBuf::from).collect();
+        Some(ServerTls { certificates: certificates.into(), key: key.into(), clients })
+    };
+    let at = |ip: &str, port: u16| HttpAddr::Tls(SocketAddr::new(ip.parse().unwrap(), port));
+    let https = |text: &str| {
+        let agent = agent(text);
+        let served = agent.http.into_iter().filter(|address| matches!(address, HttpAddr::Tls(_))).collect::<Vec<_>>();
+        (served, agent.tls, agent.warnings)
+    };
+    let files =
+        "{defaults: {cert_file: /c, key_file: /k, ca_file: /ca, verify_incoming: true}, https: {key_file: /hk}}";
+    for (text, addresses, expected) in [
+        ("{cert_file: /c, key_file: /k, ports: {https: -1}}", vec![], None),
+        (
+            "{cert_file: /c, key_file: /k, ca_file: /ca, ports: {https: 8501}}",
+            vec![at("127.0.0.1", 8501)],
+            tls("/c", "/k", &[]),
+        ),
+        (
+            "{cert_file: /c, key_file: /k, ca_file: /ca, ca_path: /cas, https_addr: ['[::1]:1'], verify_incoming: true}",
+            vec![at("::1", 1)],
+            tls("/c", "/k", &["/ca", "/cas"]),
+        ),
+        (
+            &format!("{{tls: {files}, ports: {{https: 8501}}, addresses: {{https: 10.0.0.1}}}}"),
+            vec![at("10.0.0.1", 8501)],
+            tls("/c", "/hk", &["/ca"]),
+        ),
+        (
+            "{cert_file: /c, key_file: /k, http_addr: ['https://127.0.0.1:2'], verify_incoming: true, \
+             verify_incoming_https: false}",
+            vec![at("127.0.0.1", 2)],
+            tls("/c", "/k", &[]),
+        ),
+    ] {
+        let (served, with, warnings) = https(text);
+        assert_eq!((served, &with), (addresses, &expected), "{text}");
+        assert_eq!(warnings.is_empty(), with.is_some(), "{text}: {warnings:?}");
+    }
+    for (text, fault) in [
+        ("{https_addr: ['127.0.0.1:1']}", "HTTPS needs a certificate: name cert_file and key_file"),
+        ("{https_addr: ['127.0.0.1:1'], cert_file: /c}", "cert_file and key_file are of use only together"),
+        (
+            "{https_addr: ['127.0.0.1:1'], cert_file: /c, key_file: /k, verify_incoming: true}",
+            "verify_incoming needs a ca_file or ca_path",
+        ),
+    ] {
+        let found = faults(text);
+        assert!(matches!(&found[..], [only] if only.contains(fault)), "{text}: {found:?}");
+    }
+}
+
+#[test]
+fn who_opens_plain_http_to_others_is_told() {
+    let told =
+        |text: &str| agent(text).warnings.iter().any(|warning| warning.contains("may read and write everything"));
+    for (text, expected) in [
+        ("", false),
+        ("http_addr: ['unix:///run/x.sock', '[::1]:8500', '127.1.2.3:8500']", false),
+        ("http_addr: ['0.0.0.0:8500']", true),
+        ("client_addr: 10.0.0.1", true),
+        ("{client_addr: 10.0.0.1, http_config: {allow_write_http_from: [10.0.0.0/8]}}", false),
+        ("{https_addr: ['0.0.0.0:8501'], cert_file: /c, key_file: /k}", false),
+    ] {
+        assert_eq!(told(text), expected, "{text}");
+    }
 }
 
 #[test]
