@@ -24,7 +24,7 @@ A template in short (Tera):
       server {{ s.id | ident }} {{ s.address }}:{{ s.port }} check
   {%- endfor %}
 
-Signals: HUP reads the configuration again, INT and TERM stop.";
+Templates and configuration are read again when they change. Signals: HUP reads the configuration, INT and TERM stop.";
 
 /// Renders templates from the registry, has each result checked, swaps it in and reloads who uses it.
 #[derive(Debug, Parser)]
@@ -93,7 +93,8 @@ pub struct RenderArgs {
 pub struct RunArgs {
     /// A template: its file, where its text goes, and a command to run after each change. Without DST the file lies
     /// beside the template, without the suffix .tmpl, .tera or .j2 (haproxy.tmpl gives haproxy.cfg, nginx.tmpl
-    /// nginx.conf). `-` as DST is standard output, with --once. May be repeated.
+    /// nginx.conf). `-` as DST is standard output, with --once. SRC may be a directory of templates, and DST then one for
+    /// their texts. May be repeated.
     #[arg(short, long = "template", value_name = "SRC[:DST[:CMD]]")]
     pub templates: Vec<String>,
     /// A configuration file (YAML or JSON), or a directory of them. May be repeated; later ones win.

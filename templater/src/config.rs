@@ -36,6 +36,11 @@
 //!     create_dirs: false
 //!     debounce: {quiet: 50ms, max: 500ms}
 //!     on_empty: render              # and min_instances, as above
+//!   - source: site.tmpl             # one file for each item, here for each service; those of vanished items go
+//!     for_each: services(tag="http")
+//!     destination: /etc/nginx/conf.d/{{ item.name }}.conf
+//!   - source: templates/            # every .tmpl, .tera and .j2 in it, but for those that begin with a dot or a _
+//!     destination: /etc/app/
 //!   - files:                        # several that belong together: all go live, or none; one check, one reload
 //!       - {source: nginx.tmpl, destination: /etc/nginx/nginx.conf}
 //!       - {source: web.tmpl, destination: /etc/nginx/conf.d/web.conf, mode: "0600"}
@@ -52,6 +57,7 @@
 //! command fails, or nobody could be told, the new one stays and the reload is tried again.
 
 mod file;
+mod watch;
 
 use std::{
     collections::HashSet,
@@ -78,6 +84,8 @@ use crate::{
 };
 use file::{DebounceEntry, File, FileEntry, OnEmpty, TargetName, TemplateEntry};
 
+pub use watch::ConfigWatch;
+
 /// Everything a run needs to know.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -93,6 +101,8 @@ pub struct Config {
     pub log_format: LogFormat,
     /// Which losses are not believed at once.
     pub drops: DropPolicy,
+    /// Directories of which every template is rendered.
+    pub template_dirs: Vec<PathBuf>,
 }
 
 /// For how long, and with what effect.
@@ -167,6 +177,19 @@ pub enum DestinationSpec {
     Stdout,
     /// A file.
     File(FileSpec),
+    /// One file for each item of a list.
+    Each(EachSpec),
+}
+
+/// One file for each item of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EachSpec {
+    /// The list, as a template writes it.
+    pub items: String,
+    /// The name of an item's file, as a template writes it.
+    pub name: String,
+    /// What holds for all of them; its destination is their directory.
+    pub file: FileSpec,
 }
 
 impl fmt::Display for TemplateSpec {
@@ -182,8 +205,20 @@ impl TemplateSpec {
     /// The file it goes to, if it goes to one.
     pub fn destination_path(&self) -> Option<&Path> {
         match &self.destination {
-            DestinationSpec::Stdout => None,
+            DestinationSpec::Stdout | DestinationSpec::Each(_) => None,
             DestinationSpec::File(file) => Some(&file.destination),
+        }
+    }
+
+    /// What names the records that are kept for it.
+    pub(crate) fn record_path(&self) -> Option<PathBuf> {
+        match &self.destination {
+            DestinationSpec::Stdout => None,
+            DestinationSpec::File(file) => Some(file.destination.clone()),
+            DestinationSpec::Each(each) => {
+                let plain = each.name.chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-'));
+                Some(each.file.destination.join(plain.collect::<String>()))
+            }
         }
     }
 }
@@ -228,12 +263,17 @@ pub fn load(args: &RunArgs, directory: &Path) -> Result<Config, ConfigError> {
         keep_data: merged.keep_data.unwrap_or(true),
     };
     let mut jobs = Vec::new();
+    let mut template_dirs = Vec::new();
     for (at, (entry, base)) in templates.into_iter().enumerate() {
-        jobs.extend(faults.take(defaults.job(entry, &base, at)));
+        for entry in faults.take(spread(entry, &base, &mut template_dirs)).into_iter().flatten() {
+            jobs.extend(faults.take(defaults.job(entry, &base, at)));
+        }
     }
     for text in &args.templates {
-        let job = split(text).and_then(|entry| defaults.job(entry, directory, 0));
-        jobs.extend(faults.take(job));
+        let entries = split(text).and_then(|entry| spread(entry, directory, &mut template_dirs));
+        for entry in faults.take(entries).into_iter().flatten() {
+            jobs.extend(faults.take(defaults.job(entry, directory, 0)));
+        }
     }
     if jobs.is_empty() && faults.is_empty() {
         faults.add("there is nothing to render; give --template SRC or --config PATH with templates");
@@ -243,6 +283,7 @@ pub fn load(args: &RunArgs, directory: &Path) -> Result<Config, ConfigError> {
     faults.or(Config {
         registry,
         jobs,
+        template_dirs,
         mode: defaults.mode,
         timeout: args.timeout.0,
         log_format: merged.log_format.unwrap_or_default(),
@@ -342,6 +383,42 @@ fn split(text: &str) -> Result<TemplateEntry, String> {
     })
 }
 
+/// A directory of templates is as many entries as it has templates, each to a file of the same name without suffix.
+fn spread(entry: TemplateEntry, base: &Path, dirs: &mut Vec<PathBuf>) -> Result<Vec<TemplateEntry>, String> {
+    let Some(dir) = entry.source.as_ref().map(|path| absolute(base, path)).filter(|path| path.is_dir()) else {
+        return Ok(vec![entry]);
+    };
+    let Some(destination) = entry.destination.as_ref().map(|path| absolute(base, path)) else {
+        return Err(format!(
+            "{} is a directory of templates; name the directory that their texts go to",
+            dir.display()
+        ));
+    };
+    let sources = templates_in(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+    let one = |source: PathBuf| -> Result<TemplateEntry, String> {
+        let name = beside(&source)?;
+        let destination = destination.join(name.file_name().unwrap_or_default());
+        Ok(TemplateEntry { source: Some(source), destination: Some(destination), ..entry.clone() })
+    };
+    dirs.push(dir);
+    sources.into_iter().map(one).collect()
+}
+
+/// The templates in `directory`, in the order of their names; what begins with a dot or an underscore is for others to
+/// include.
+fn templates_in(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) && !name.starts_with(['.', '_']) && path.is_file() {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
 /// What holds for every template.
 struct Defaults {
     mode: Mode,
@@ -412,9 +489,8 @@ impl Defaults {
         let floor = floor(entry.min_instances.or(self.min_instances), entry.on_empty.or(self.on_empty));
         let bounds = Bounds { file_root: self.file_root.clone(), floor };
         let debounce = merge_debounce(self.debounce, entry.debounce);
-        let mut destinations = templates.iter().filter_map(TemplateSpec::destination_path);
-        let first = destinations.next().filter(|_| self.keep_data);
-        let keep = first.map(|destination| data_path(destination, self.state_dir.as_deref()));
+        let first = templates.iter().find_map(TemplateSpec::record_path).filter(|_| self.keep_data);
+        let keep = first.map(|record| data_path(&record, self.state_dir.as_deref()));
         Ok(JobSpec { templates, output, debounce, bounds, keep })
     }
 
@@ -428,6 +504,26 @@ impl Defaults {
             (Some(_), Some(_)) => return Err(format!("{name}: give source or inline, not both")),
             (None, None) => return Err(format!("{name}: source is missing (or inline)")),
         };
+        if let Some(items) = entry.for_each {
+            let path = entry.destination.ok_or_else(|| format!("{name}: destination is missing"))?;
+            let path = absolute(base, &path);
+            let (directory, file) = (path.parent().unwrap_or(Path::new("/")), path.file_name().unwrap_or_default());
+            let file = file.to_string_lossy().into_owned();
+            if directory.to_string_lossy().contains("{{") || !file.contains("{{") {
+                return Err(format!(
+                    "{name}: with for_each the destination is a file name made of the item in a fixed directory, such as \
+                     conf.d/{{{{ item.name }}}}.conf"
+                ));
+            }
+            let file_spec = FileSpec {
+                destination: directory.to_owned(),
+                mode: entry.mode.map(|m| m.0),
+                owner: (id_of_user(entry.user)?, id_of_group(entry.group)?),
+                create_dirs: entry.create_dirs,
+            };
+            let each = EachSpec { items, name: file, file: file_spec };
+            return Ok(TemplateSpec { source, destination: DestinationSpec::Each(each) });
+        }
         let destination = match (entry.destination, &source) {
             (Some(dash), _) if dash.as_os_str() == "-" => {
                 if self.mode == Mode::Daemon {
@@ -486,10 +582,13 @@ fn reload(
     }
 }
 
+/// What the names of templates end in.
+const SUFFIXES: [&str; 3] = [".tmpl", ".tera", ".j2"];
+
 /// Where the text of `source` goes if nothing else is said.
 fn beside(source: &Path) -> Result<PathBuf, String> {
     let name = source.file_name().unwrap_or_default().to_string_lossy();
-    let stem = [".tmpl", ".tera", ".j2"].iter().find_map(|suffix| name.strip_suffix(suffix));
+    let stem = SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix));
     let name = match stem {
         Some("haproxy") => "haproxy.cfg",
         Some("nginx") => "nginx.conf",
@@ -529,8 +628,8 @@ fn id_of_group(name: Option<String>) -> Result<Option<u32>, String> {
 
 fn same_destination_twice(jobs: &[JobSpec], faults: &mut Faults) {
     let mut seen = HashSet::new();
-    for path in jobs.iter().flat_map(JobSpec::destinations) {
-        if !seen.insert(path) {
+    for path in jobs.iter().flat_map(|job| &job.templates).filter_map(TemplateSpec::record_path) {
+        if !seen.insert(path.clone()) {
             faults.add(format!("two templates have the destination {}", path.display()));
         }
     }

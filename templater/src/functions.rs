@@ -130,6 +130,8 @@ pub(crate) struct Scope {
     pub(crate) setting: Setting,
     /// When the values last changed.
     pub(crate) now: Timestamp,
+    /// What there is to be a file for.
+    pub(crate) items: Vec<Value>,
 }
 
 /// A scope that the functions of one `Tera` share; its owner fills it before a pass and empties it afterwards.

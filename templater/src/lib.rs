@@ -7,6 +7,7 @@ mod arguments;
 pub mod cli;
 pub mod command;
 pub mod config;
+mod each;
 mod filters;
 pub mod functions;
 pub mod guard;

@@ -5,7 +5,7 @@ use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
 use clap::Parser as _;
 use templater::{
     cli::{CheckArgs, Cli, Command, LogFormat, RenderArgs, RunArgs},
-    config::{self, Config},
+    config::{self, Config, ConfigWatch},
     offline, run,
 };
 use tokio::{
@@ -83,7 +83,8 @@ fn follow(run: RunArgs) -> ExitCode {
 async fn serve(config: Config, args: RunArgs, directory: PathBuf) -> ExitCode {
     let stop = CancellationToken::new();
     let (reloads, configs) = mpsc::channel(1);
-    let signals = tokio::spawn(follow_signals(args, directory, reloads, stop.clone()));
+    let watch = ConfigWatch::new(&args, &directory, &config);
+    let signals = tokio::spawn(follow_signals(args, directory, watch, reloads, stop.clone()));
     let result = run(config, configs, stop).await;
     signals.abort();
     match result {
@@ -92,8 +93,14 @@ async fn serve(config: Config, args: RunArgs, directory: PathBuf) -> ExitCode {
     }
 }
 
-/// INT and TERM stop, a second one at once; HUP reads the configuration again.
-async fn follow_signals(args: RunArgs, directory: PathBuf, reloads: mpsc::Sender<Config>, stop: CancellationToken) {
+/// INT and TERM stop, a second one at once; HUP and a change of its files read the configuration again.
+async fn follow_signals(
+    args: RunArgs,
+    directory: PathBuf,
+    mut watch: ConfigWatch,
+    reloads: mpsc::Sender<Config>,
+    stop: CancellationToken,
+) {
     let on = |kind| signal(kind).expect("the runtime has signals enabled");
     let (mut int, mut term, mut hup) =
         (on(SignalKind::interrupt()), on(SignalKind::terminate()), on(SignalKind::hangup()));
@@ -101,9 +108,13 @@ async fn follow_signals(args: RunArgs, directory: PathBuf, reloads: mpsc::Sender
         tokio::select! {
             _ = int.recv() => {}
             _ = term.recv() => {}
-            _ = hup.recv() => {
+            () = async { tokio::select! { _ = hup.recv() => {}, () = watch.changed() => {} } } => {
+                watch.reading();
                 match config::load(&args, &directory) {
-                    Ok(config) => { let _ = reloads.send(config).await; }
+                    Ok(config) => {
+                        watch.follow(&config);
+                        let _ = reloads.send(config).await;
+                    }
                     Err(error) => error!("the new configuration is not used; the old one stays\n  cause: {error}"),
                 }
                 continue;

@@ -30,15 +30,18 @@ pub fn check(config: &Config) -> Result<usize, Vec<String>> {
     let specs = config.jobs.iter().flat_map(|job| &job.templates);
     let (mut good, mut faults) = (0, Vec::new());
     for spec in specs {
-        let parsed = match &spec.source {
-            SourceSpec::File(path) => parse(path, Setting::default()).map(drop),
+        let sources = match &spec.source {
+            SourceSpec::File(path) => source::load(path).map_err(|e| with_causes(&e)),
             SourceSpec::Inline { name, text, .. } => {
-                let sources = Sources { main: name.clone(), files: [(name.clone(), text.clone())].into() };
-                Template::parse(&sources, Setting::default()).map(drop).map_err(|e| wrong(name, &e))
+                Ok(Sources { main: name.clone(), files: [(name.clone(), text.clone())].into() })
             }
         };
+        let parsed = sources.and_then(|sources| {
+            let parsed = Template::parse_each(&sources, spec.each(), Setting::default());
+            parsed.map_err(|e| wrong(&sources.main, &e))
+        });
         match parsed {
-            Ok(()) => good += 1,
+            Ok(_) => good += 1,
             Err(fault) => faults.push(fault),
         }
     }
@@ -67,6 +70,7 @@ pub fn render(template: &Path, data: Option<&Path>) -> Result<String, String> {
     for _ in 0..MAX_PASSES {
         match parsed.render(values.clone(), now).outcome {
             Outcome::Text(text) => return Ok(text),
+            Outcome::Files(files) => return Ok(files.into_iter().map(|(_, text)| text).collect()),
             Outcome::Failed(error) => return Err(wrong(&name, &error)),
             Outcome::Blocked(why) => {
                 return Err(format!("template {name}: nothing would be written: {}", why.join(", ")));

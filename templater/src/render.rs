@@ -6,7 +6,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tera::{Context, ErrorKind, Tera};
+use tera::{Context, ErrorKind, Kwargs, State, Tera, TeraResult, Value};
 
 use crate::{
     arguments,
@@ -60,11 +60,26 @@ pub struct Rendering {
     pub outcome: Outcome,
 }
 
+/// What makes one template many files.
+#[derive(Clone, Copy, Debug)]
+pub struct Each<'a> {
+    /// An expression that gives a list.
+    pub items: &'a str,
+    /// The text that an item's file is named by.
+    pub name: &'a str,
+}
+
+/// The names of the templates that an [`Each`] is made into, as errors show them.
+const ITEMS: &str = "for_each";
+const NAME: &str = "destination";
+
 /// The result of a pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// All that was read is known.
     Text(String),
+    /// The same of an [`Each`]: the name and the text of each file.
+    Files(Vec<(String, String)>),
     /// These have no answer yet; whatever else the pass said does not count.
     Pending(BTreeSet<Arc<Dependency>>),
     /// All is known, and something that the template requires is not there.
@@ -77,6 +92,7 @@ pub enum Outcome {
 pub struct Template {
     tera: Tera,
     main: String,
+    is_each: bool,
     scope: SharedScope,
 }
 
@@ -86,6 +102,14 @@ impl Template {
     /// # Errors
     /// The first syntax error, or every unknown function, filter, test and template; else every unknown argument.
     pub fn parse(sources: &Sources, setting: Setting) -> Result<Self, TemplateError> {
+        Self::parse_each(sources, None, setting)
+    }
+
+    /// The same, rendered once for each item that `each` gives, as `item`.
+    ///
+    /// # Errors
+    /// As [`Template::parse`].
+    pub fn parse_each(sources: &Sources, each: Option<Each<'_>>, setting: Setting) -> Result<Self, TemplateError> {
         let scope = SharedScope::default();
         scope.lock().setting = setting;
         let mut tera = Tera::new();
@@ -93,8 +117,19 @@ impl Template {
         tera.autoescape_on(Vec::<&str>::new());
         register(&mut tera, &scope);
         tera.add_raw_templates(&sources.files).map_err(|e| explain(&e))?;
-        check_arguments(sources)?;
-        Ok(Self { tera, main: sources.main.clone(), scope })
+        check_arguments(sources.files.iter().map(|(name, text)| (&**name, &**text)))?;
+        if let Some(Each { items, name }) = each {
+            let kept = scope.clone();
+            tera.register_function("keep_items", move |kwargs: Kwargs, _: &State| -> TeraResult<&'static str> {
+                kept.lock().items = kwargs.must_get::<&[Value]>("of")?.to_vec();
+                Ok("")
+            });
+            let items = format!("{{{{ keep_items(of={items}) }}}}");
+            let made = [(ITEMS, &*items), (NAME, name)];
+            tera.add_raw_templates(made).map_err(|e| explain(&e))?;
+            check_arguments(made)?;
+        }
+        Ok(Self { tera, main: sources.main.clone(), is_each: each.is_some(), scope })
     }
 
     /// One pass over `values`, which last changed at `now`. It is exclusive because the functions share one scope.
@@ -106,7 +141,7 @@ impl Template {
             scope.used.clear();
             scope.blocked.clear();
         }
-        let result = self.tera.render(&self.main, &Context::new());
+        let result = if self.is_each { self.files() } else { self.text(&Context::new()).map(Outcome::Text) };
         let (values, used, blocked) = {
             let mut scope = self.scope.lock();
             let scope = &mut *scope;
@@ -116,10 +151,25 @@ impl Template {
         let outcome = match result {
             _ if !missing.is_empty() => Outcome::Pending(missing),
             _ if !blocked.is_empty() => Outcome::Blocked(blocked),
-            Ok(text) => Outcome::Text(text),
+            Ok(outcome) => outcome,
             Err(error) => Outcome::Failed(explain(&error)),
         };
         Rendering { used, outcome }
+    }
+
+    fn text(&self, context: &Context) -> TeraResult<String> {
+        self.tera.render(&self.main, context)
+    }
+
+    fn files(&self) -> TeraResult<Outcome> {
+        self.tera.render(ITEMS, &Context::new())?;
+        let items = std::mem::take(&mut self.scope.lock().items);
+        let file = |item: Value| {
+            let mut context = Context::new();
+            context.insert_value("item", item);
+            Ok((self.tera.render(NAME, &context)?, self.text(&context)?))
+        };
+        items.into_iter().map(file).collect::<TeraResult<_>>().map(Outcome::Files)
     }
 }
 
@@ -139,12 +189,12 @@ fn explain(error: &tera::Error) -> TemplateError {
     TemplateError { report: report.strip_prefix("error: ").unwrap_or(&report).to_owned(), hint }
 }
 
-fn check_arguments(sources: &Sources) -> Result<(), TemplateError> {
-    let in_file = |(name, text): (&String, &String)| {
+fn check_arguments<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<(), TemplateError> {
+    let in_file = |(name, text): (&str, &str)| {
         let faults = arguments::check(text).into_iter();
         faults.map(|fault| place(name, text, fault.at, &fault.message)).collect::<Vec<_>>()
     };
-    let reports: Vec<String> = sources.files.iter().flat_map(in_file).collect();
+    let reports: Vec<String> = files.into_iter().flat_map(in_file).collect();
     if reports.is_empty() { Ok(()) } else { Err(TemplateError { report: reports.join("\n"), hint: None }) }
 }
 
@@ -266,6 +316,33 @@ mod tests {
             assert!(error.report.contains(place), "{text}\n{error}");
             assert!(error.hint.clone().unwrap_or_default().contains(hint), "{text}\n{error:?}");
         }
+    }
+
+    #[test]
+    fn a_template_for_each_item_gives_as_many_files() {
+        let parse = |items, name| {
+            let text = "{{ item.name }}: {{ service(name=item.name) | length }}";
+            let sources = Sources { main: "t".into(), files: [("t".to_owned(), text.to_owned())].into() };
+            Template::parse_each(&sources, Some(Each { items, name }), Setting::default())
+        };
+        let mut template = parse("services()", "{{ item.name }}.conf").unwrap();
+        let services = Answer::services([("web".to_owned(), vec![]), ("api".to_owned(), vec![])].into());
+        let mut values: Values = [(Arc::new(Dependency::Services), Arc::new(services))].into();
+        assert!(
+            matches!(template.render(values.clone(), NOW).outcome, Outcome::Pending(missing) if missing.len() == 2)
+        );
+        for name in ["web", "api"] {
+            values.insert(Arc::new(passing(name)), Arc::new(Answer::instances(vec![])));
+        }
+        let files = [("api.conf", "api: 0"), ("web.conf", "web: 0")].map(|(n, t)| (n.to_owned(), t.to_owned()));
+        assert_eq!(template.render(values.clone(), NOW).outcome, Outcome::Files(files.into()));
+        assert!(parse("servces()", "x").unwrap_err().report.contains("for_each:1:18"));
+        assert!(parse("services(tg='x')", "x").unwrap_err().report.contains("services() has no argument `tg`"));
+        assert!(parse("services()", "{{ x(").unwrap_err().report.contains("destination:1:"));
+        let Outcome::Failed(error) = parse("services()", "{{ x }}").unwrap().render(values, NOW).outcome else {
+            panic!()
+        };
+        assert!(error.report.contains("destination:1:4"), "{error}");
     }
 
     #[test]

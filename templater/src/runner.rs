@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeSet,
-    path::Path,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -16,14 +16,16 @@ use tracing::{Span, debug, error, error_span, info, warn};
 
 use crate::{
     config::{DestinationSpec, JobSpec, Mode, SourceSpec, TemplateSpec},
+    each::{self, Made},
     functions::{Bounds, Setting},
     host::Host,
     kept::Kept,
     output::{FileSpec, Output, Put, PutError, Rendered},
     quiescence::Quiescence,
-    render::{Outcome, Rendering, Sources, Template, TemplateError},
+    render::{Each, Outcome, Rendering, Sources, Template, TemplateError},
     report::with_details,
     source::{self, SourceWatcher},
+    state::data_path,
     target::{container::Docker, reloads::Reloads},
     values::Dependency,
     watch::{Reader, Watches},
@@ -73,6 +75,14 @@ struct Part {
     loaded: Sources,
     /// The last good version; `None` if there has been none.
     template: Option<Template>,
+    /// The files that it has made, if it is one for many.
+    made: Option<Made>,
+}
+
+/// A text, and where it belongs.
+enum Text {
+    Stdout(String),
+    File(Rendered),
 }
 
 /// What a pass came to.
@@ -94,6 +104,7 @@ impl Worker {
             bounds: spec.bounds.clone(),
             loaded: Sources::default(),
             template: None,
+            made: made(template, &spec),
         };
         let mut worker = Self {
             reader: shared.watches.reader(values_changed.clone()),
@@ -250,7 +261,7 @@ impl Worker {
             Err(panic) => {
                 // The templates went down with it.
                 for part in &mut self.parts {
-                    part.template = Template::parse(&part.loaded, part.setting(&self.shared)).ok();
+                    part.template = part.parse(&part.loaded, &self.shared).ok();
                 }
                 return Pass::Failed(format!("template {}: the engine failed: {panic}", self.spec));
             }
@@ -299,11 +310,15 @@ impl Worker {
     }
 
     /// The texts, if all of them are there; what is not known counts before what is wrong.
-    fn texts(&mut self, renderings: Vec<Rendering>, mode: Mode) -> Result<Vec<String>, Pass> {
+    fn texts(&mut self, renderings: Vec<Rendering>, mode: Mode) -> Result<Vec<Text>, Pass> {
         let (mut texts, mut reasons, mut faults) = (Vec::new(), Vec::new(), Vec::new());
         for (part, rendering) in self.parts.iter().zip(renderings) {
             match rendering.outcome {
-                Outcome::Text(text) => texts.push(text),
+                Outcome::Text(text) => texts.extend(part.text(text)),
+                Outcome::Files(files) => match part.files(files) {
+                    Ok(files) => texts.extend(files),
+                    Err(fault) => faults.push(fault),
+                },
                 Outcome::Pending(missing) => self.waiting_for.extend(missing),
                 Outcome::Blocked(why) => reasons.extend(why),
                 Outcome::Failed(error) => faults.push(part.spec.describe(&error)),
@@ -326,32 +341,60 @@ impl Worker {
         Err(Pass::Waiting(why))
     }
 
-    async fn put(&mut self, texts: Vec<String>, mode: Mode) -> Pass {
+    async fn put(&mut self, texts: Vec<Text>, mode: Mode) -> Pass {
         let mut rendered = Vec::new();
-        for (part, text) in self.parts.iter().zip(texts) {
-            match part.file() {
-                Some(file) => rendered.push(Rendered { file: file.clone(), text }),
-                None => print!("{text}"),
+        for text in texts {
+            match text {
+                Text::Stdout(text) => print!("{text}"),
+                Text::File(file) => rendered.push(file),
             }
         }
-        if rendered.is_empty() {
+        let each = self.parts.iter().any(|part| part.made.is_some());
+        if rendered.is_empty() && !each {
             return Pass::Done(Put::Written);
         }
+        let wanted: BTreeSet<PathBuf> = rendered.iter().map(|r| r.file.destination.clone()).collect();
+        let gone: Vec<FileSpec> = self.parts.iter().flat_map(|part| part.gone(&wanted)).collect();
         let result = if mode == Mode::DryRun {
             self.output.preview(rendered).await.map(|diff| {
                 print!("{diff}");
-                if diff.is_empty() {
+                for file in &gone {
+                    info!("{} would go", file.destination.display());
+                }
+                if diff.is_empty() && gone.is_empty() {
                     info!("nothing would change");
                 }
                 Put::Same
             })
         } else {
-            self.output.put(rendered).await
+            if let Err(error) = self.record(Made::before, &wanted) {
+                return Pass::Failed(error);
+            }
+            self.output.put_and_remove(rendered, gone).await
         };
         match result {
+            Ok(put) if mode != Mode::DryRun => match self.record(|made, wanted| made.after(wanted.clone()), &wanted) {
+                Ok(()) => Pass::Done(put),
+                Err(error) => Pass::Failed(error),
+            },
             Ok(put) => Pass::Done(put),
             Err(error) => Pass::Failed(error.report(&self.hint())),
         }
+    }
+
+    /// Records which files are ours.
+    fn record(
+        &mut self,
+        record: impl Fn(&mut Made, &BTreeSet<PathBuf>) -> std::io::Result<()>,
+        wanted: &BTreeSet<PathBuf>,
+    ) -> Result<(), String> {
+        for part in &mut self.parts {
+            let Some((made, directory)) = part.made.as_mut().zip(part.spec.directory()) else { continue };
+            let own = wanted.iter().filter(|path| path.parent() == Some(directory)).cloned().collect();
+            record(made, &own)
+                .map_err(|e| format!("which files of template {} are ours cannot be recorded: {e}", part.spec))?;
+        }
+        Ok(())
     }
 
     /// How to look at a refused text.
@@ -410,9 +453,42 @@ impl Part {
 
     fn file(&self) -> Option<&FileSpec> {
         match &self.spec.destination {
-            DestinationSpec::Stdout => None,
+            DestinationSpec::Stdout | DestinationSpec::Each(_) => None,
             DestinationSpec::File(file) => Some(file),
         }
+    }
+
+    fn parse(&self, sources: &Sources, shared: &Shared) -> Result<Template, TemplateError> {
+        Template::parse_each(sources, self.spec.each(), self.setting(shared))
+    }
+
+    fn text(&self, text: String) -> Option<Text> {
+        Some(match &self.spec.destination {
+            DestinationSpec::Stdout => Text::Stdout(text),
+            DestinationSpec::File(file) => Text::File(Rendered { file: file.clone(), text }),
+            DestinationSpec::Each(_) => return None,
+        })
+    }
+
+    /// Where each of the `files` belongs.
+    fn files(&self, files: Vec<(String, String)>) -> Result<Vec<Text>, String> {
+        let DestinationSpec::Each(each) = &self.spec.destination else { return Ok(Vec::new()) };
+        let mut names = BTreeSet::new();
+        let place = |(name, text): (String, String)| {
+            let destination = each::destination(&each.file.destination, &name)?;
+            if !names.insert(name.clone()) {
+                return Err(format!("two items have the file {name:?}"));
+            }
+            Ok(Text::File(Rendered { file: FileSpec { destination, ..each.file.clone() }, text }))
+        };
+        files.into_iter().map(place).collect::<Result<_, _>>().map_err(|e| format!("template {}: {e}", self.spec))
+    }
+
+    /// The files of items that have vanished.
+    fn gone(&self, wanted: &BTreeSet<PathBuf>) -> Vec<FileSpec> {
+        let (Some(made), DestinationSpec::Each(each)) = (&self.made, &self.spec.destination) else { return Vec::new() };
+        let spec = |destination| FileSpec { destination, ..each.file.clone() };
+        made.gone(wanted).into_iter().map(spec).collect()
     }
 
     /// Reads and parses the files; true if they have changed. After a fault the last good version stays.
@@ -430,14 +506,38 @@ impl Part {
         if sources == self.loaded {
             return Ok(false);
         }
-        let parsed = Template::parse(&sources, self.setting(shared));
+        let parsed = self.parse(&sources, shared);
         self.loaded = sources;
         self.template = Some(parsed.map_err(|e| self.spec.describe(&e))?);
         Ok(true)
     }
 }
 
+/// The record of the files that a template for many has made.
+fn made(template: &TemplateSpec, job: &JobSpec) -> Option<Made> {
+    let DestinationSpec::Each(each) = &template.destination else { return None };
+    let state_dir = job.output.state_dir.as_deref();
+    let path = data_path(&template.record_path()?, state_dir).with_extension("made");
+    Some(Made::load(path, each.file.create_dirs || state_dir.is_some()))
+}
+
 impl TemplateSpec {
+    /// What makes it many files, if it is one for many.
+    pub(crate) fn each(&self) -> Option<Each<'_>> {
+        match &self.destination {
+            DestinationSpec::Each(each) => Some(Each { items: &each.items, name: &each.name }),
+            _ => None,
+        }
+    }
+
+    /// The directory of its many files.
+    fn directory(&self) -> Option<&Path> {
+        match &self.destination {
+            DestinationSpec::Each(each) => Some(&each.file.destination),
+            _ => None,
+        }
+    }
+
     fn describe(&self, error: &TemplateError) -> String {
         with_details(&format!("template {self} is wrong"), &error.report, error.hint.as_deref())
     }

@@ -114,7 +114,8 @@ impl SourceWatcher {
         self.listen_in(directories_of([path.to_owned()]), wake);
     }
 
-    fn listen_in(&self, directories: BTreeSet<PathBuf>, wake: &Arc<Notify>) {
+    /// Wakes `wake` from now on when something in one of `directories` may have changed.
+    pub fn listen_in(&self, directories: BTreeSet<PathBuf>, wake: &Arc<Notify>) {
         let mut debouncer = self.debouncer.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(debouncer) = debouncer.as_mut() else { return };
         for directory in directories {

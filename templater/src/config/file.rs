@@ -62,12 +62,13 @@ pub(super) struct DebounceEntry {
 }
 
 /// One of `templates`.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct TemplateEntry {
     // What `FileEntry` has, for the usual case of one file; flattened by hand, since serde would lose unknown keys.
     pub(super) source: Option<PathBuf>,
     pub(super) inline: Option<String>,
+    pub(super) for_each: Option<String>,
     pub(super) destination: Option<PathBuf>,
     pub(super) mode: Option<FileMode>,
     pub(super) user: Option<String>,
@@ -98,6 +99,7 @@ impl TemplateEntry {
         FileEntry {
             source: self.source.take(),
             inline: self.inline.take(),
+            for_each: self.for_each.take(),
             destination: self.destination.take(),
             mode: self.mode.take(),
             user: self.user.take(),
@@ -108,11 +110,12 @@ impl TemplateEntry {
 }
 
 /// One of the `files` that go live together.
-#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(super) struct FileEntry {
     pub(super) source: Option<PathBuf>,
     pub(super) inline: Option<String>,
+    pub(super) for_each: Option<String>,
     pub(super) destination: Option<PathBuf>,
     pub(super) mode: Option<FileMode>,
     pub(super) user: Option<String>,

@@ -20,7 +20,7 @@ fn words_name_registry(run: &RunArgs) -> bool {
 fn only(config: &Config) -> (&FileSpec, &OutputSpec) {
     match &config.jobs[0].templates[0].destination {
         DestinationSpec::File(file) => (file, &config.jobs[0].output),
-        DestinationSpec::Stdout => panic!("standard output"),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -209,4 +209,57 @@ fn targets_are_told_in_several_ways() {
         let faults = load(keys).unwrap_err().faults;
         assert!(faults[0].contains(fault), "{keys}: {faults:?}");
     }
+}
+
+#[test]
+fn a_directory_of_templates_is_as_many_templates() {
+    let dir = tempfile::tempdir().unwrap();
+    fs::create_dir(dir.path().join("t")).unwrap();
+    for name in ["b.conf.tmpl", "a.tera", "_part.tmpl", ".hidden.tmpl", "notes.txt"] {
+        fs::write(dir.path().join("t").join(name), "").unwrap();
+    }
+    let config = load(&args(&["--template", "t/:out/:reload"]), dir.path()).unwrap();
+    let destinations: Vec<_> = config.jobs.iter().flat_map(JobSpec::destinations).collect();
+    assert_eq!(destinations, [dir.path().join("out/a"), dir.path().join("out/b.conf")]);
+    assert_eq!(config.template_dirs, [dir.path().join("t")]);
+    let error = load(&args(&["--template", "t/"]), dir.path()).unwrap_err();
+    assert!(error.to_string().contains("is a directory of templates; name the directory"), "{error}");
+}
+
+#[test]
+fn files_for_each_item_lie_in_a_fixed_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let load_with = |entries: &str| {
+        fs::write(dir.path().join("c.yaml"), format!("templates:\n{entries}")).unwrap();
+        load(&args(&["--config", "c.yaml"]), dir.path())
+    };
+    let entry = |to: &str| format!("  - {{inline: x, for_each: services(), destination: '{to}'}}\n");
+    let config = load_with(&entry("out/{{ item.name }}.conf")).unwrap();
+    let DestinationSpec::Each(each) = &config.jobs[0].templates[0].destination else { panic!() };
+    assert_eq!((&*each.items, &*each.name), ("services()", "{{ item.name }}.conf"));
+    assert_eq!(each.file.destination, dir.path().join("out"));
+    for bad in ["out/{{ item.name }}/x", "out/x.conf"] {
+        let error = load_with(&entry(bad)).unwrap_err().to_string();
+        assert!(error.contains("a file name made of the item in a fixed directory"), "{bad}: {error}");
+    }
+    let twice = entry("out/{{ item.name }}.conf") + &entry("out/{{item.name}}.conf");
+    assert!(load_with(&twice).unwrap_err().to_string().contains("two templates have the destination"));
+}
+
+#[test]
+fn guards_are_read_and_merged() {
+    let dir = tempfile::tempdir().unwrap();
+    let text = "max_drop: 30%\ndrop_hold: 5s\nmin_instances: 2\ntemplates:\n\
+                \x20 - {inline: x, destination: a}\n\
+                \x20 - {inline: x, destination: b, on_empty: fail}\n\
+                \x20 - {inline: x, destination: c, on_empty: render}\n";
+    fs::write(dir.path().join("c.yaml"), text).unwrap();
+    let config = load(&args(&["--config", "c.yaml"]), dir.path()).unwrap();
+    assert_eq!((config.drops.max_drop, config.drops.hold), (Some(30), Duration::from_secs(5)));
+    let floors: Vec<_> = config.jobs.iter().map(|job| job.bounds.floor).collect();
+    let floor = |min_instances, fail| Floor { min_instances, fail };
+    assert_eq!(floors, [floor(2, false), floor(2, true), floor(0, false)]);
+    fs::write(dir.path().join("c.yaml"), "max_drop: 130%").unwrap();
+    let error = load(&args(&["--config", "c.yaml"]), dir.path()).unwrap_err().to_string();
+    assert!(error.contains("\"130%\" is no part of a whole"), "{error}");
 }

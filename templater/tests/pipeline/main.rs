@@ -471,6 +471,60 @@ async fn the_next_registry_is_asked_when_one_is_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn each_service_has_a_file_that_goes_with_it() {
+    let place = Place::new().await;
+    fs::create_dir(place.at("out")).unwrap();
+    place.write("out/other.conf", "somebody else's");
+    place.write("a.tmpl", "{% for s in service(name=item.name) %}{{ s.id }} {% endfor %}");
+    let config = "templates:\n  - source: a.tmpl\n    for_each: services()\n    destination: out/{{ item.name }}.conf\n\
+                  \x20   check_cmd: '! ls {stage} | grep bad'\n    reload_cmd: echo x >> reloads\n";
+    place.write("c.yaml", config);
+    place.registry.register("web/w1 10.0.0.1:80").await;
+    place.registry.register("api/a1 10.0.0.2:80").await;
+    let mut templater = place.start(&["-c", "c.yaml"]);
+    place.wait_for("out/web.conf", "w1 ").await;
+    place.wait_for("out/api.conf", "a1 ").await;
+    place.registry.deregister("api/a1").await;
+    place.wait("the file goes with its service", || !place.at("out/api.conf").exists()).await;
+    templater.signal(Signal::SIGTERM);
+    templater.ended().await;
+
+    // What goes while nobody looks goes as well, and nothing else.
+    place.registry.deregister("web/w1").await;
+    place.registry.register("db/d1 10.0.0.3:80").await;
+    let _templater = place.start(&["-c", "c.yaml"]);
+    place.wait_for("out/db.conf", "d1 ").await;
+    place.wait("the file goes with its service", || !place.at("out/web.conf").exists()).await;
+    assert_eq!(place.read("out/other.conf"), "somebody else's");
+    // A refused file leaves all as they are.
+    place.registry.register("bad/b1 10.0.0.4:80").await;
+    place.wait_for_log("check_cmd refused the new").await;
+    assert!(!place.at("out/bad.conf").exists() && place.at("out/db.conf").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_configuration_and_directories_of_templates_are_followed() {
+    let place = Place::new().await;
+    fs::create_dir(place.at("t")).unwrap();
+    place.write("t/a.tmpl", "a {% include '_part.tmpl' %}");
+    place.write("t/_part.tmpl", "p1");
+    place.write("c.yaml", "templates: [{source: t/, destination: out/, create_dirs: true}]");
+    let _templater = place.start(&["-c", "c.yaml"]);
+    place.wait_for("out/a", "a p1").await;
+    place.write("t/_part.tmpl", "p2");
+    place.wait_for("out/a", "a p2").await;
+    place.write("t/b.tmpl", "b");
+    place.wait_for("out/b", "b").await;
+    place.write("new", "templates: [{source: t/, destination: out/}, {inline: c, destination: c}]");
+    fs::rename(place.at("new"), place.at("c.yaml")).unwrap();
+    place.wait_for("c", "c").await;
+    place.write("c.yaml", "templates: [{inline: d, destnation: d}]");
+    place.wait_for_log("the new configuration is not used; the old one stays").await;
+    place.write("t/_part.tmpl", "p3");
+    place.wait_for("out/a", "a p3").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_destination_has_one_templater() {
     let place = Place::new().await;
     place.write("a.tmpl", LIST);
