@@ -168,11 +168,20 @@ impl Dockerd {
     /// If that fails.
     pub async fn build(&self, tag: &str, dockerfile: &str) {
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
-        std::fs::write(dir.path().join("Dockerfile"), dockerfile).expect("our own directory");
+        self.build_in(dir.path(), tag, dockerfile).await;
+    }
+
+    /// Makes `tag` of a Dockerfile and the files of a folder.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub async fn build_in(&self, dir: &Path, tag: &str, dockerfile: &str) {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file can be made");
+        std::fs::write(file.path(), dockerfile).expect("our own file");
         // The classic builder is part of every daemon.
         let launch = Launch::new("docker").env("DOCKER_HOST", self.host()).env("DOCKER_BUILDKIT", "0");
-        let ran = launch.args(["build", "--quiet", "--tag", tag]).args([dir.path()]).run(DOCKER_LIMIT).await;
-        ran.ok().unwrap_or_else(|e| panic!("docker build {tag}: {e}"));
+        let launch = launch.args(["build", "--quiet", "--tag", tag, "--file"]).args([file.path(), dir]);
+        launch.run(DOCKER_LIMIT).await.ok().unwrap_or_else(|e| panic!("docker build {tag}: {e}"));
     }
 
     /// Starts a container, as `docker run --detach ARGS` does.
@@ -181,6 +190,15 @@ impl Dockerd {
     /// If that fails.
     pub async fn run(&self, args: &[&str]) -> Container<'_> {
         let id = self.docker(&[&["run", "--detach"], args].concat()).await;
+        Container { dockerd: self, id }
+    }
+
+    /// Makes a container that does not run yet, as `docker create ARGS` does.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub async fn create(&self, args: &[&str]) -> Container<'_> {
+        let id = self.docker(&[&["create"], args].concat()).await;
         Container { dockerd: self, id }
     }
 
