@@ -128,6 +128,11 @@ impl FakeDocker {
         self.docker().mad.insert(id(name), answer.to_owned());
     }
 
+    /// Sends this to all who follow its events.
+    pub fn send_to_followers(&self, text: &str) {
+        self.docker().listeners.retain(|listener| listener.send(text.to_owned()).is_ok());
+    }
+
     /// Whether somebody follows its events.
     pub fn is_listened_to(&self) -> bool {
         let state = self.docker();

@@ -19,6 +19,21 @@ fn registrator_exited_when_the_event_stream_closed() {
 }
 
 #[test]
+fn an_event_that_is_no_json_costs_no_other() {
+    let host = Host::started();
+    host.run("web", 1);
+    for nonsense in ["{\"Type\": \n", "what?\n", "{\"Actor\": 7}\n", "\u{7}\n"] {
+        let lists = host.docker.listed();
+        host.docker.send_to_followers(nonsense);
+        host.docker.kill("web", 1);
+        eventually("it asks and listens anew", || host.docker.listed() > lists && host.docker.is_listened_to());
+    }
+    host.docker.run("db", 2, &json!({}));
+    host.docker.remove("web");
+    host.has(&["db"]);
+}
+
+#[test]
 fn what_happens_while_docker_restarts_is_found() {
     let mut host = Host::started();
     host.run("web", 1);
