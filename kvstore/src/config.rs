@@ -32,7 +32,7 @@ pub(crate) use keys::{Layer, TlsFiles};
 pub use values::{EngineName, HttpAddr, LogFormat, Recursor};
 pub(crate) use values::{
     addresses, alias, datacenter, dns_addr, domain, http_addr, https_addr, ip_address, log_level, meta_pair, network,
-    node_name, recursor, uuid,
+    node_name, recursor, token, uuid,
 };
 
 /// Everything the agent needs to know to start; nothing in it is left to be decided.
@@ -290,6 +290,7 @@ pub(crate) fn check(files: &[PathBuf], flags: Layer) -> Result<Agent, ConfigErro
     let mut layer = files::read(files, &mut faults);
     layer.overlay(host::environment(&mut faults));
     layer.overlay(flags);
+    host::read_tokens(&mut layer, &mut faults);
     let agent = resolve::resolve(layer, &host::facts(), &mut faults);
     if let Some(Err(error)) = agent.as_ref().map(|agent| agent.check_trust.check()) {
         faults.push(Fault { place: "configuration".into(), key: "tls".into(), why: error.to_string() });

@@ -11,6 +11,7 @@ use tokio::sync::Mutex;
 use crate::{
     config::{self, ConfigError},
     dns::{self, DnsError},
+    http::LiveGuard,
     logging::Logs,
     server::node_key,
     store::{Store, WriteError},
@@ -53,6 +54,8 @@ struct Parts {
     logs: Logs,
     /// None if it is not served.
     dns: OnceLock<dns::Live>,
+    /// None until HTTP is served.
+    guard: OnceLock<LiveGuard>,
     /// This node's row as a configuration has it.
     own_node: fn(&config::Agent) -> Command,
 }
@@ -71,12 +74,18 @@ impl Reload {
         logs: Logs,
         own_node: fn(&config::Agent) -> Command,
     ) -> Self {
-        Self(Arc::new(Parts { current: Mutex::new(current), reread, store, logs, dns: OnceLock::new(), own_node }))
+        let (current, dns, guard) = (Mutex::new(current), OnceLock::new(), OnceLock::new());
+        Self(Arc::new(Parts { current, reread, store, logs, dns, guard, own_node }))
     }
 
     /// Lets later changes reach `dns` too.
     pub(crate) fn reaches(&self, dns: dns::Live) {
         let _served_once = self.0.dns.set(dns);
+    }
+
+    /// Lets later changes reach `guard` too.
+    pub(crate) fn reaches_guard(&self, guard: LiveGuard) {
+        let _served_once = self.0.guard.set(guard);
     }
 
     /// Puts this node back into a catalog that may have lost it.
@@ -103,6 +112,9 @@ impl Reload {
         if let (Some(dns), Some(settings)) = (dns, dns_settings) {
             dns.change(settings);
         }
+        if let Some(guard) = self.0.guard.get() {
+            guard.change(live.guard.clone());
+        }
         if live.log.level != current.log.level {
             self.0.logs.set_level(&live.log);
         }
@@ -126,6 +138,7 @@ fn with_live_settings(old: &config::Agent, new: &config::Agent) -> config::Agent
         dns_settings: new.dns_settings.clone(),
         aliases: new.aliases.clone(),
         trusted_resolvers: new.trusted_resolvers.clone(),
+        guard: new.guard.clone(),
         log: config::Log { level: new.log.level.clone(), ..old.log.clone() },
         ..old.clone()
     }
@@ -142,7 +155,6 @@ fn after_restart(old: &config::Agent, new: &config::Agent) -> Vec<&'static str> 
         ("tls", old.tls != new.tls),
         ("dns_addr", old.dns != new.dns),
         ("routable", old.routable != new.routable),
-        ("http_config", old.guard != new.guard),
         ("engine", old.engine != new.engine),
         ("ports.server", old.server_port != new.server_port),
         ("limits", old.limits != new.limits),

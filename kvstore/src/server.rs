@@ -22,7 +22,7 @@ use crate::{
     config::{self, HttpAddr},
     dns,
     engine::{Embedded, Engine, EngineError, Memory},
-    http::{self, About, App, Listener},
+    http::{self, About, App, Listener, LiveGuard},
     reload::{Reload, Reread},
     store::{Store, WriteError, Writer},
 };
@@ -153,7 +153,9 @@ async fn start_on(
     }
     let addresses: Vec<HttpAddr> = listeners.iter().map(|listener| listener.address.clone()).collect();
 
-    let app = Arc::new(App::new(store.clone(), about(config, node.clone()), shutdown.clone(), logs, reload.clone()));
+    let about = about(config, node.clone());
+    reload.reaches_guard(about.guard.clone());
+    let app = Arc::new(App::new(store.clone(), about, shutdown.clone(), logs, reload.clone()));
     let mut parts = JoinSet::new();
     for listener in listeners {
         tracing::info!(address = %listener.address, "http is listening");
@@ -218,7 +220,7 @@ pub(crate) fn about(config: &config::Agent, node: NodeKey) -> About {
         programs: config.programs,
         outputs: config.check_outputs,
         strict_consul: config.strict_consul,
-        guard: config.guard.clone(),
+        guard: LiveGuard::new(config.guard.clone()),
         callers: config.callers(),
     }
 }

@@ -116,6 +116,12 @@ pub(super) struct Args {
     /// Who vouches for clients of HTTPS, which must show a certificate then (PEM).
     #[arg(long, value_name = "FILE", env = "KVSTORE_TLS_CLIENT_CA")]
     tls_client_ca: Option<PathBuf>,
+    /// Tokens, one a line, of which a request must show one to read, in X-Consul-Token; without it everybody may.
+    #[arg(long, value_name = "FILE", env = "KVSTORE_READ_TOKEN_FILE")]
+    read_token_file: Option<PathBuf>,
+    /// Tokens, one a line, of which a request must show one to write; they read, too. Without it everybody may write.
+    #[arg(long, value_name = "FILE", env = "KVSTORE_WRITE_TOKEN_FILE")]
+    write_token_file: Option<PathBuf>,
     /// Where DNS is served, UDP and TCP (default 127.0.0.1:8600). May be repeated.
     #[arg(
         long,
@@ -280,6 +286,8 @@ impl Args {
                 cert_file: self.tls_cert,
                 key_file: self.tls_key,
             },
+            read_token_file: self.read_token_file,
+            write_token_file: self.write_token_file,
             dns_addr: self.dns_addr,
             recursors: self.recursor,
             aliases: self.aliases.into_iter().collect(),

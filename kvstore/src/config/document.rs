@@ -155,7 +155,8 @@ impl Section<'_> {
             Some(single) => vec![single],
         };
         for (n, item) in items.into_iter().enumerate() {
-            let parsed = serde_json::from_value::<String>(item).map_err(|e| e.to_string());
+            // Without the value: it may be a secret.
+            let parsed = serde_json::from_value::<String>(item).map_err(|_| "expected text, in quotes".to_owned());
             match parsed.and_then(|text| parse(&text).map_err(|e| e.to_string())) {
                 Ok(value) => list.push(value),
                 Err(why) => self.fault_at(&[Step::Key(key.into()), Step::Item(n)], why),

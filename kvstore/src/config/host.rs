@@ -64,6 +64,32 @@ pub(super) fn environment(faults: &mut Vec<Fault>) -> Layer {
     Layer { bind, client, ..Layer::default() }
 }
 
+/// Adds the tokens of files, one a line, to those of the configuration.
+pub(super) fn read_tokens(layer: &mut Layer, faults: &mut Vec<Fault>) {
+    let access = &mut layer.guard.access;
+    let files = [
+        ("access.read_token_file", layer.read_token_file.take(), &mut access.readers),
+        ("access.write_token_file", layer.write_token_file.take(), &mut access.writers),
+    ];
+    for (key, file, tokens) in files {
+        let Some(file) = file else { continue };
+        let lines = fs::read_to_string(&file).map_err(|e| e.to_string());
+        let read = lines.and_then(|text| {
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+            lines.map(values::token).collect::<Result<Vec<_>, _>>()
+        });
+        match read {
+            Ok(read) if read.is_empty() => faults.push(fault(&file, key, "there is no token in it".into())),
+            Ok(read) => tokens.extend(read),
+            Err(why) => faults.push(fault(&file, key, why)),
+        }
+    }
+}
+
+fn fault(file: &Path, key: &str, why: String) -> Fault {
+    Fault { place: file.display().to_string(), key: key.into(), why }
+}
+
 /// The first address of an interface, IPv4 before IPv6.
 fn interface_address(name: &str) -> Option<IpAddr> {
     let all = nix::ifaddrs::getifaddrs().ok()?.filter(|i| i.interface_name == name);

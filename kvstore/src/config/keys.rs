@@ -16,7 +16,7 @@ use super::{
     definitions::{self, Found},
     dns_addr,
     document::Section,
-    domain, http_addr, https_addr, ip_address, log_level, network, node_name, recursor, uuid,
+    domain, http_addr, https_addr, ip_address, log_level, network, node_name, recursor, token, uuid,
 };
 use crate::http::{Guard, guard};
 
@@ -70,6 +70,9 @@ pub(crate) struct Layer {
     pub(crate) tls_for_checks: Option<bool>,
     pub(crate) strict_consul: Option<bool>,
     pub(crate) guard: Guard,
+    /// Files with one token a line.
+    pub(crate) read_token_file: Option<PathBuf>,
+    pub(crate) write_token_file: Option<PathBuf>,
     pub(crate) dev: Option<bool>,
     pub(crate) log_level: Option<String>,
     pub(crate) log_format: Option<LogFormat>,
@@ -137,7 +140,7 @@ impl Layer {
         replace!(node_name node_id datacenter domain alt_domain data_dir engine bind advertise client http_port https_port
             dns_port server_port addresses_http addresses_https addresses_dns dns kv_value_bytes body_bytes snapshot_bytes check_output_interval
             session_ttl_min script_checks local_script_checks check_output_bytes discard_check_output verify_incoming
-            verify_incoming_https tls_for_checks strict_consul dev log_level log_format);
+            verify_incoming_https tls_for_checks read_token_file write_token_file strict_consul dev log_level log_format);
         if !over.http_addr.is_empty() {
             self.http_addr = over.http_addr;
         }
@@ -161,6 +164,8 @@ impl Layer {
         self.guard.blocked.extend(over.guard.blocked);
         self.guard.writers.extend(over.guard.writers);
         self.guard.headers.extend(over.guard.headers);
+        self.guard.access.readers.extend(over.guard.access.readers);
+        self.guard.access.writers.extend(over.guard.access.writers);
         self.defined.services.extend(over.defined.services);
         self.defined.checks.extend(over.defined.checks);
         self.node_meta.extend(over.node_meta);
@@ -329,6 +334,7 @@ pub(super) fn read(mut top: Section<'_>, layer: &mut Layer) {
     top.section("dns_config", |dns| read_dns(dns, layer));
     top.section("limits", |limits| read_limits(limits, layer));
     top.section("http_config", |http| read_http(http, layer));
+    top.section("access", |access| read_access(access, layer));
     top.section("tls", |tls| read_tls(tls, layer));
     top.section("acl", read_acl);
 
@@ -466,6 +472,13 @@ fn read_http(http: &mut Section<'_>, layer: &mut Layer) {
         }
     }
     http.ignore(&["use_cache", "max_header_bytes"], &mut layer.inactive);
+}
+
+fn read_access(access: &mut Section<'_>, layer: &mut Layer) {
+    access.parse_list("read_tokens", &mut layer.guard.access.readers, token);
+    access.parse_list("write_tokens", &mut layer.guard.access.writers, token);
+    access.take("read_token_file", &mut layer.read_token_file);
+    access.take("write_token_file", &mut layer.write_token_file);
 }
 
 /// Without an effect only while it is off: to serve openly what its owner believes guarded would be worse than to stop.

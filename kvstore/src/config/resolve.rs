@@ -19,7 +19,7 @@ use crate::{
         Definitions, Identity, Outputs, Programs, Trust,
         registration::{self, StandaloneCheck},
     },
-    http::ServerTls,
+    http::{Guard, ServerTls},
 };
 
 const DOMAIN: &str = "consul";
@@ -46,6 +46,9 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
     check_recursors(&layer, faults);
     if let Err(why) = registration::check_meta(&layer.node_meta) {
         faults.push(said("node_meta", why));
+    }
+    if layer.guard.access.writers.is_empty() && !layer.guard.access.readers.is_empty() {
+        faults.push(said("access", "with read tokens alone nobody could write; add write_tokens or write_token_file"));
     }
     let check_trust = check_trust(&mut layer, tls.is_some(), faults);
     if !layer.cluster_only.is_empty() {
@@ -244,10 +247,11 @@ fn server_tls(layer: &Layer, http: &[HttpAddr], faults: &mut Vec<Fault>) -> Opti
 /// Who reaches plain HTTP may do everything; worth a word where that is not this host alone.
 fn open_to_others(layer: &Layer, http: &[HttpAddr]) -> Option<String> {
     let open = |address: &&HttpAddr| matches!(address, HttpAddr::Tcp(at) if !at.ip().to_canonical().is_loopback());
-    let address = http.iter().find(open).filter(|_| layer.guard.writers.is_empty())?;
+    let Guard { access, writers, .. } = &layer.guard;
+    let address = http.iter().find(open).filter(|_| writers.is_empty() && access.writers.is_empty())?;
     Some(format!(
-        "whoever reaches {address} may read and write everything; http_config.allow_write_http_from says who may write, \
-         and https_addr with verify_incoming asks clients for certificates"
+        "whoever reaches {address} may read and write everything; access.write_tokens or http_config.allow_write_http_from \
+         say who may write, and https_addr with verify_incoming asks clients for certificates"
     ))
 }
 

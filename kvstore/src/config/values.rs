@@ -10,6 +10,11 @@ use std::{
 use ipnet::IpNet;
 use kvstore_core::names::NodeKey;
 
+use crate::http::Token;
+
+/// A shorter token could be found by trying.
+const MIN_TOKEN_BYTES: usize = 16;
+
 /// The port of DNS, where an address stands without one.
 const DNS_PORT: u16 = 53;
 
@@ -124,6 +129,13 @@ fn recursor_address(text: &str) -> Result<SocketAddr, String> {
     let address = with_port.or_else(|| Some(SocketAddr::new(text.parse().ok()?, DNS_PORT)));
     let wrong = "is not IP, IP:PORT or \"auto\", nor DOMAIN=IP or DOMAIN=IP:PORT for one domain";
     address.filter(|at| at.port() != 0).ok_or_else(|| format!("{text:?} {wrong}"))
+}
+
+/// A secret that lets its holder in; what is wrong with it is said without it.
+pub(crate) fn token(text: &str) -> Result<Token, String> {
+    let fits = text.len() >= MIN_TOKEN_BYTES && text.bytes().all(|c| c.is_ascii_graphic());
+    let wrong = || format!("a token has at least {MIN_TOKEN_BYTES} characters, all of them visible ASCII ones");
+    fits.then(|| Token::new(text)).ok_or_else(wrong)
 }
 
 /// A network such as `10.0.0.0/8`, or one address.

@@ -1,18 +1,42 @@
 //! What this agent's owner closed, and what is added to every answer: Consul's `http_config`.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
+use arc_swap::ArcSwap;
 use hyper::{
     Method,
     header::{HeaderMap, HeaderName, HeaderValue},
 };
 use ipnet::IpNet;
 
-use super::error::ApiError;
+use super::{access::Access, error::ApiError};
+
+/// A guard that can be exchanged. Clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub struct LiveGuard(Arc<ArcSwap<Guard>>);
+
+impl LiveGuard {
+    /// Begins with `guard`.
+    pub(crate) fn new(guard: Guard) -> Self {
+        Self(Arc::new(ArcSwap::from_pointee(guard)))
+    }
+
+    /// The one that counts now.
+    pub(super) fn now(&self) -> arc_swap::Guard<Arc<Guard>> {
+        self.0.load()
+    }
+
+    /// Lets `guard` count from the next request on.
+    pub(crate) fn change(&self, guard: Guard) {
+        self.0.store(guard.into());
+    }
+}
 
 /// Guards every request, before it is looked at.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Guard {
+    /// Which tokens let a request read and write.
+    pub access: Access,
     /// Paths that begin with one of these are refused.
     pub blocked: Vec<String>,
     /// Who may write; empty: everybody. Who comes by a Unix socket may: the file's mode guards that.
@@ -63,7 +87,7 @@ mod tests {
         let guard = Guard {
             blocked: vec!["/v1/agent/".into(), "/v1/kv/secret".into()],
             writers: vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()],
-            headers: HeaderMap::new(),
+            ..Guard::default()
         };
         let (near, far) = ("10.1.2.3", "192.0.2.1");
         for (path, writes, from, want) in [

@@ -9,7 +9,7 @@ use kvstore_core::{Command, Index, State, decide, row::Row};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use super::{App, TABLES, answer};
+use super::{App, Guard, TABLES, answer};
 use crate::{
     config::{self, Layer},
     engine::Memory,
@@ -96,6 +96,11 @@ impl Harness {
         let response = self.runtime.block_on(answer(&self.app, request, None));
         let status = response.status().as_u16();
         Some(Reply { status, body: response.body().whole().cloned().unwrap_or_default() })
+    }
+
+    /// Lets `guard` count from now on.
+    pub fn guarded(&self, guard: Guard) {
+        self.app.about.guard.change(guard);
     }
 
     /// The registry's state.

@@ -12,6 +12,7 @@ macro_rules! later {
     };
 }
 
+mod access;
 mod acl;
 mod agent;
 mod agent_health;
@@ -55,8 +56,9 @@ mod tls;
 mod txn;
 mod version;
 
+pub use access::{Access, Token};
 pub use body::Body;
-pub use guard::Guard;
+pub use guard::{Guard, LiveGuard};
 pub use serve::{BindError, Listener, serve};
 pub use tls::{ServerTls, TlsError};
 
@@ -164,7 +166,7 @@ pub struct About {
     /// Whether what Consul does not have is refused.
     pub strict_consul: bool,
     /// What is closed to whom.
-    pub guard: Guard,
+    pub guard: LiveGuard,
     /// Where callers are looked for, whose version matters.
     pub callers: Option<Callers>,
 }
@@ -216,6 +218,16 @@ struct Route {
 }
 
 impl Route {
+    /// Whether who writes must be known. A snapshot holds all there is, tokens in definitions too.
+    fn writes(&self) -> bool {
+        matches!(self.handler, Handler::Write(_) | Handler::Upload(_)) || self.path == "/v1/snapshot"
+    }
+
+    /// Whether nobody must be known: it tells only that somebody is there, as in Consul.
+    fn is_open(&self) -> bool {
+        self.path.starts_with("/v1/status/")
+    }
+
     /// Whether it is an old client's GET where PUT is meant.
     fn is_get_as_put(&self) -> bool {
         self.method == Method::GET && matches!(self.handler, Handler::Write(_))
@@ -386,13 +398,15 @@ pub(crate) async fn answer(app: &Arc<App>, request: Request<Received>, from: Opt
     if let Some((method, path)) = logged {
         tracing::debug!(%method, path, status, took = ?started.elapsed(), "request");
     }
+    let guard = app.about.guard.now();
     if api {
         const ACL_POLICY: HeaderName = HeaderName::from_static("x-consul-default-acl-policy");
         let headers = response.headers_mut();
-        headers.insert(ACL_POLICY, HeaderValue::from_static("allow"));
+        let policy = if guard.access.is_guarded() { "deny" } else { "allow" };
+        headers.insert(ACL_POLICY, HeaderValue::from_static(policy));
         headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     }
-    for (name, value) in &app.about.guard.headers {
+    for (name, value) in &guard.headers {
         response.headers_mut().insert(name, value.clone());
     }
     response
@@ -412,7 +426,7 @@ async fn route(app: &App, request: Request<Received>, from: Option<IpAddr>, seen
     let Some(path) = path::canonical(head.uri.path(), &method, strict, |path| find(path).is_some()) else {
         return path::redirect(&head.uri);
     };
-    app.about.guard.check(&path, guard::writes(&head.method), from)?;
+    app.about.guard.now().check(&path, guard::writes(&head.method), from)?;
     let Some((group, rest)) = find(&path) else {
         return if path == "/" {
             Ok(text(StatusCode::OK, "kvstore: the API is at /v1/\n"))
@@ -430,11 +444,16 @@ async fn route(app: &App, request: Request<Received>, from: Option<IpAddr>, seen
     };
     let route = &group.routes[at];
     if route.is_get_as_put() {
-        app.about.guard.check(&path, true, from)?;
+        app.about.guard.now().check(&path, true, from)?;
     }
     seen.route = Some(group.first + at);
     let rest = query::decode(rest).filter(|rest| !rest.contains(char::is_control)).ok_or(ApiError::BadPath)?;
     let query = Query::parse(head.uri.query())?;
+    let token = app.about.guard.now().access.shown(&head.headers, &query);
+    let admit = || app.about.guard.now().access.admit(route.writes(), token.as_ref());
+    if !route.is_open() {
+        admit()?;
+    }
     query.same_place(&app.about.datacenter)?;
     if strict && let Some(extension) = strict::by_parameters(&method, route.path, &query) {
         return Err(extension.refused());
@@ -447,7 +466,12 @@ async fn route(app: &App, request: Request<Received>, from: Option<IpAddr>, seen
         Handler::Plain(handler) => handler(app, &call)?,
         Handler::Read(handler) => {
             let read = handler(app, &call)?;
-            blocking::answer(app, group.first + at, call, read).await?
+            let found = blocking::answer(app, group.first + at, call, read).await?;
+            // What was let in when the wait began may not be by now.
+            if seen.waited {
+                admit()?;
+            }
+            found
         }
         Handler::Later(handler) => handler(app, call).await?,
         Handler::Write(handler) => {

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use kvstore::http::{Access, Token};
 use kvstore_client::{Client, ClientConfig, KvPut, Wait, types};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -79,6 +80,32 @@ async fn what_the_owner_closed_is_refused_and_his_headers_are_on_every_answer() 
         assert_eq!(status, want, "{method} {path}: {reply}");
         assert!(reply.contains(says) && reply.contains("x-frame-options: DENY"), "{method} {path}: {reply}");
     }
+}
+
+#[tokio::test]
+async fn tokens_can_be_exchanged_while_it_runs() {
+    let mut settings = settings("n");
+    let only = |secret: &str| Access { readers: vec![Token::new("reader")], writers: vec![Token::new(secret)] };
+    settings.guard.access = only("old");
+    let (agent, reread) = Agent::with_reread(settings).await;
+    let put = |token: &'static str| {
+        let path = format!("/v1/kv/a?token={token}");
+        let agent = &agent;
+        async move { send(agent, "PUT", &path, token).await.0 }
+    };
+    assert_eq!((put("old").await, put("new").await, put("reader").await), (200, 403, 403));
+    let index = send(&agent, "GET", "/v1/kv/a?token=old", "").await.1;
+    let index = index.split_once("x-consul-index: ").unwrap().1.split_whitespace().next().unwrap().to_owned();
+    let waiting = format!("/v1/kv/a?token=old&wait=30s&index={index}");
+    let (waited, ()) = tokio::join!(send(&agent, "GET", &waiting, ""), async {
+        reread.lock().unwrap().guard.access = only("new");
+        assert_eq!(send(&agent, "PUT", "/v1/agent/reload?token=old", "").await.0, 200);
+        assert_eq!((put("old").await, put("new").await), (403, 200));
+    });
+    assert_eq!(waited.0, 403, "who waited with a token that no longer counts: {}", waited.1);
+    let (status, reply) = send(&agent, "GET", "/v1/agent/self", "").await;
+    assert!(status == 403 && reply.contains("a token is needed"), "{reply}");
+    assert!(reply.contains("x-consul-default-acl-policy: deny"), "{reply}");
 }
 
 #[tokio::test]

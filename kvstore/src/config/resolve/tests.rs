@@ -6,6 +6,7 @@ use super::{
     },
     *,
 };
+use crate::http::Token;
 
 fn facts() -> Facts {
     Facts {
@@ -352,9 +353,29 @@ fn who_opens_plain_http_to_others_is_told() {
         ("http_addr: ['0.0.0.0:8500']", true),
         ("client_addr: 10.0.0.1", true),
         ("{client_addr: 10.0.0.1, http_config: {allow_write_http_from: [10.0.0.0/8]}}", false),
+        ("{client_addr: 10.0.0.1, access: {write_tokens: [0123456789abcdef]}}", false),
         ("{https_addr: ['0.0.0.0:8501'], cert_file: /c, key_file: /k}", false),
     ] {
         assert_eq!(told(text), expected, "{text}");
+    }
+}
+
+#[test]
+fn tokens_are_read_and_never_said_again() {
+    let access = agent("access: {read_tokens: [aaaaaaaaaaaaaaaa, bbbbbbbbbbbbbbbb], write_tokens: cccccccccccccccc}")
+        .guard
+        .access;
+    let tokens = |all: &[&str]| all.iter().map(|secret| Token::new(secret)).collect::<Vec<_>>();
+    assert_eq!(access.readers, tokens(&["aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb"]));
+    assert_eq!(access.writers, tokens(&["cccccccccccccccc"]));
+    for (text, fault) in [
+        ("access: {write_tokens: [too-short]}", "a token has at least 16 characters"),
+        ("access: {write_tokens: ['with a blank in the middle']}", "all of them visible ASCII ones"),
+        ("access: {read_tokens: [aaaaaaaaaaaaaaaa]}", "with read tokens alone nobody could write"),
+    ] {
+        let found = faults(text);
+        assert!(matches!(&found[..], [only] if only.contains(fault)), "{text}: {found:?}");
+        assert!(["too-short", "blank in", "aaaa"].iter().all(|secret| !found[0].contains(secret)), "{found:?}");
     }
 }
 
