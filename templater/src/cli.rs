@@ -24,7 +24,9 @@ A template in short (Tera):
       server {{ s.id | ident }} {{ s.address }}:{{ s.port }} check
   {%- endfor %}
 
-Templates and configuration are read again when they change. Signals: HUP reads the configuration, INT and TERM stop.";
+Templates and configuration are read again when they change. Signals: HUP reads the configuration, INT and TERM stop, a
+second one at once; with --exec, QUIT, USR1, USR2 and WINCH are passed on. systemd is told of readiness, status and life
+(Type=notify, WatchdogSec=).";
 
 /// Renders templates from the registry, has each result checked, swaps it in and reloads who uses it.
 #[derive(Debug, Parser)]
@@ -125,6 +127,25 @@ pub struct RunArgs {
     /// Where to keep the record of the last reload, instead of beside each file.
     #[arg(long, value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// A program to run once all files are live; its end ends the templater, with its exit code. It is told of each
+    /// change that nobody else is told of. The shell runs it as `exec CMD`.
+    #[arg(long, value_name = "CMD", conflicts_with_all = ["once", "dry_run"])]
+    pub exec: Option<String>,
+    /// With --exec: the signal that tells it of a change. Without one it is ended and started anew.
+    #[arg(long, value_name = "SIGNAL", requires = "exec")]
+    pub exec_reload_signal: Option<String>,
+    /// With --exec: the signal that asks it to end (default TERM).
+    #[arg(long, value_name = "SIGNAL", requires = "exec")]
+    pub exec_kill_signal: Option<String>,
+    /// With --exec: how long it may take to end before it is killed (default 30s).
+    #[arg(long, value_name = "DURATION", requires = "exec")]
+    pub exec_kill_timeout: Option<kvstore_client::GoDuration>,
+    /// With --exec: tell it of a change after a random time up to this (default 0s).
+    #[arg(long, value_name = "DURATION", requires = "exec")]
+    pub exec_splay: Option<kvstore_client::GoDuration>,
+    /// A file to write the process id to.
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
     /// How the log on standard error looks.
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,

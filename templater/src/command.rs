@@ -8,7 +8,7 @@ use std::{
 };
 
 use nix::{
-    sys::signal::{Signal, killpg},
+    sys::signal::{Signal, kill, killpg},
     unistd::Pid,
 };
 use tokio::{
@@ -16,6 +16,8 @@ use tokio::{
     process::{Child, Command},
     time::timeout,
 };
+
+use crate::systemd;
 
 /// Of a command's output, this much from its start is kept.
 const MAX_OUTPUT_BYTES: usize = 64 << 10;
@@ -132,6 +134,9 @@ pub async fn run(invocation: &Invocation, limit: Duration) -> Result<String, Com
     };
     let mut builder = Command::new(program);
     builder.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    for name in systemd::VARIABLES {
+        builder.env_remove(name);
+    }
     if let Some(directory) = &invocation.directory {
         builder.current_dir(directory);
     }
@@ -158,12 +163,13 @@ pub async fn run(invocation: &Invocation, limit: Duration) -> Result<String, Com
 }
 
 /// The process group of a command; killed when dropped, so that a command that is given up leaves nobody behind.
-struct Group {
+pub(crate) struct Group {
     id: Option<Pid>,
 }
 
 impl Group {
-    fn of(child: &Child) -> Self {
+    /// That of a child that was started as the first of a new group.
+    pub(crate) fn of(child: &Child) -> Self {
         let id = child.id().and_then(|id| i32::try_from(id).ok());
         Self { id: id.map(Pid::from_raw) }
     }
@@ -174,8 +180,15 @@ impl Group {
         }
     }
 
+    /// Only to the command itself.
+    pub(crate) fn signal_leader(&self, signal: Signal) {
+        if let Some(id) = self.id {
+            let _ = kill(id, signal);
+        }
+    }
+
     /// The command ended well or badly by itself; what it left in the background was meant to stay.
-    fn let_live(mut self) {
+    pub(crate) fn let_live(mut self) {
         self.id = None;
     }
 }

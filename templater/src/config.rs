@@ -15,6 +15,13 @@
 //! keep_data: true                   # the last good data, where the record of the last reload is: for a start without registry
 //! on_empty: render                  # or keep, fail; what comes of a service with fewer than min_instances
 //! min_instances: 0                  # 1 with on_empty keep or fail
+//! pid_file: /run/templater.pid
+//! exec:                             # a program that runs beside; its end is the templater's
+//!   command: [nginx, -g, daemon off;]  # or a line for the shell, which runs it as `exec LINE`
+//!   reload_signal: HUP              # tells it of changes that nobody else is told of; else it is started anew
+//!   kill_signal: TERM
+//!   kill_timeout: 30s
+//!   splay: 0s                       # it is told after a random time up to this
 //! templates:
 //!   - source: haproxy.tmpl          # relative to this file; or inline: TEXT
 //!     destination: haproxy.cfg      # beside the source, without its suffix, unless given
@@ -72,6 +79,7 @@ use nix::sys::signal::Signal;
 use crate::{
     cli::{LogFormat, RunArgs},
     command::CommandLine,
+    exec::ExecSpec,
     functions::{Bounds, Floor},
     guard::DropPolicy,
     output::{FileSpec, OutputSpec, ReloadSpec, TargetSpec},
@@ -82,7 +90,7 @@ use crate::{
         signal::{SignalSpec, Whom},
     },
 };
-use file::{DebounceEntry, File, FileEntry, OnEmpty, TargetName, TemplateEntry};
+use file::{DebounceEntry, ExecEntry, File, FileEntry, OnEmpty, SignalName, TargetName, TemplateEntry};
 
 pub use watch::ConfigWatch;
 
@@ -103,6 +111,10 @@ pub struct Config {
     pub drops: DropPolicy,
     /// Directories of which every template is rendered.
     pub template_dirs: Vec<PathBuf>,
+    /// A program to run beside.
+    pub exec: Option<ExecSpec>,
+    /// Where to write the process id.
+    pub pid_file: Option<PathBuf>,
 }
 
 /// For how long, and with what effect.
@@ -279,6 +291,7 @@ pub fn load(args: &RunArgs, directory: &Path) -> Result<Config, ConfigError> {
         faults.add("there is nothing to render; give --template SRC or --config PATH with templates");
     }
     same_destination_twice(&jobs, &mut faults);
+    let exec = faults.take(exec(merged.exec)).flatten();
     let registry = registry(merged.registry, merged.token, merged.token_file.as_deref(), &mut faults);
     faults.or(Config {
         registry,
@@ -292,6 +305,8 @@ pub fn load(args: &RunArgs, directory: &Path) -> Result<Config, ConfigError> {
             hold: merged.drop_hold.map_or(DropPolicy::default().hold, |d| d.0),
             empty_hold: merged.empty_hold.map_or(DropPolicy::default().empty_hold, |d| d.0),
         },
+        exec,
+        pid_file: merged.pid_file,
     })
 }
 
@@ -314,6 +329,37 @@ impl Faults {
     fn or<T>(self, value: T) -> Result<T, ConfigError> {
         if self.is_empty() { Ok(value) } else { Err(ConfigError { faults: self.0 }) }
     }
+}
+
+/// The program to run beside, if there is one.
+fn exec(entry: Option<ExecEntry>) -> Result<Option<ExecSpec>, String> {
+    let Some(entry) = entry else { return Ok(None) };
+    Ok(Some(ExecSpec {
+        command: entry.command.ok_or("exec: the command is missing")?.0,
+        reload_signal: entry.reload_signal.map(|signal| signal.0),
+        kill_signal: entry.kill_signal.map_or(Signal::SIGTERM, |signal| signal.0),
+        kill_timeout: entry.kill_timeout.map_or(Duration::from_secs(30), |d| d.0),
+        splay: entry.splay.map_or(Duration::ZERO, |d| d.0),
+    }))
+}
+
+/// What the flags say of a program.
+fn exec_flags(args: &RunArgs, faults: &mut Faults) -> Option<ExecEntry> {
+    let mut signal = |flag: &str, name: &Option<String>| {
+        let name = name.as_ref()?;
+        faults.take(name.parse::<SignalName>().map_err(|e| format!("{flag}: {e}")))
+    };
+    let (reload_signal, kill_signal) = (
+        signal("--exec-reload-signal", &args.exec_reload_signal),
+        signal("--exec-kill-signal", &args.exec_kill_signal),
+    );
+    args.exec.as_ref().map(|line| ExecEntry {
+        command: Some(file::CommandEntry(CommandLine::Shell(line.clone()))),
+        reload_signal,
+        kill_signal,
+        kill_timeout: args.exec_kill_timeout,
+        splay: args.exec_splay,
+    })
 }
 
 /// The files that `paths` name; those of a directory in the order of their names.
@@ -350,6 +396,8 @@ fn flags(args: &RunArgs, directory: &Path, faults: &mut Faults) -> File {
         debounce: args.debounce.as_deref().and_then(|d| faults.take(parse_debounce(d))),
         state_dir: args.state_dir.as_ref().map(|p| absolute(directory, p)),
         log_format: args.log_format,
+        exec: exec_flags(args, faults),
+        pid_file: args.pid_file.as_ref().map(|p| absolute(directory, p)),
         ..File::default()
     }
 }

@@ -8,6 +8,7 @@ pub mod cli;
 pub mod command;
 pub mod config;
 mod each;
+pub mod exec;
 mod filters;
 pub mod functions;
 pub mod guard;
@@ -16,29 +17,35 @@ mod kept;
 mod mock;
 pub mod offline;
 pub mod output;
+mod progress;
 pub mod quiescence;
 pub mod render;
 mod report;
 mod runner;
 pub mod source;
 pub mod state;
+mod systemd;
 pub mod target;
 mod temp;
 pub mod values;
 pub mod watch;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use kvstore_client::{Client, ClientConfig};
+use nix::sys::signal::Signal;
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info};
 
 use config::{Config, JobSpec, Mode};
+use exec::supervise;
 use guard::DropPolicy;
 use host::Host;
+use progress::Progress;
 use runner::{Shared, Worker};
 use source::SourceWatcher;
+use systemd::Systemd;
 use target::{container::Docker, reloads::Reloads};
 use watch::Watches;
 
@@ -54,21 +61,49 @@ pub enum RunError {
     /// A template is wrong, its destination is taken, or with `--once` not all is rendered; in words.
     #[error("{}", .0.join("\n"))]
     Templates(Vec<String>),
+    /// The process id cannot be written down.
+    #[error("the pid file {path} cannot be written")]
+    PidFile {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
 }
 
-/// Does what `config` says, and what each of `reloads` says from then on, until `stop`.
+/// What is asked of a run that goes on.
+#[derive(Clone, Debug)]
+pub enum Order {
+    /// Go by this configuration from now on.
+    Configure(Box<Config>),
+    /// Give this signal to the program of `--exec`.
+    Forward(Signal),
+}
+
+/// How a run ended that did not fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// All is rendered, or it was told to stop.
+    Well,
+    /// The program of `--exec` has ended, with this exit code.
+    WithProgram(u8),
+}
+
+/// Does what `config` says, and what each of `orders` says from then on, until `stop` or the end of the program that it
+/// runs.
 ///
 /// # Errors
 /// [`RunError`]: with [`Mode::Daemon`] only at the start.
-pub async fn run(config: Config, reloads: mpsc::Receiver<Config>, stop: CancellationToken) -> Result<(), RunError> {
+pub async fn run(config: Config, orders: mpsc::Receiver<Order>, stop: CancellationToken) -> Result<Ended, RunError> {
     match config.mode {
-        Mode::Daemon => daemon(config, reloads, stop).await,
-        Mode::Once | Mode::DryRun => once(config, stop).await,
+        Mode::Daemon => daemon(config, orders, stop).await,
+        Mode::Once | Mode::DryRun => once(config, stop).await.map(|()| Ended::Well),
     }
 }
 
 async fn once(config: Config, stop: CancellationToken) -> Result<(), RunError> {
-    let shared = share(&config.registry, config.drops, &stop)?;
+    let shared = share(&config.registry, config.drops, Arc::default(), &stop)?;
     let mut tasks = Vec::new();
     let mut faults = Vec::new();
     for spec in config.jobs {
@@ -98,25 +133,74 @@ async fn once(config: Config, stop: CancellationToken) -> Result<(), RunError> {
     if faults.is_empty() { Ok(()) } else { Err(RunError::Templates(faults)) }
 }
 
-async fn daemon(config: Config, mut reloads: mpsc::Receiver<Config>, stop: CancellationToken) -> Result<(), RunError> {
-    let mut fleet = Fleet::start(config, &stop)?;
+async fn daemon(config: Config, mut orders: mpsc::Receiver<Order>, stop: CancellationToken) -> Result<Ended, RunError> {
+    let progress = Arc::new(Progress::default());
+    let (exec, pid_file) = (config.exec.clone(), config.pid_file.clone());
+    let mut fleet = Fleet::start(config, progress.clone(), &stop)?;
+    let _pid_file = pid_file.map(PidFile::write).transpose()?;
+    let told = Systemd::from_environment().map(|s| tokio::spawn(s.follow(progress.subscribe(), stop.clone())));
+    let (signals, forwarded) = mpsc::channel(16);
+    let mut program = exec.map(|spec| tokio::spawn(supervise(spec, progress.subscribe(), forwarded, stop.clone())));
+    let mut ended = Ended::Well;
     loop {
-        let next = tokio::select! {
-            () = stop.cancelled() => None,
-            config = reloads.recv() => config,
-        };
-        match next {
-            Some(config) => fleet.change(config, &stop).await,
-            None => stop.cancelled().await,
+        tokio::select! {
+            () = stop.cancelled() => break,
+            code = ended_program(&mut program) => {
+                ended = code.map_or(Ended::Well, Ended::WithProgram);
+                program = None;
+                break;
+            }
+            Some(order) = orders.recv() => match order {
+                Order::Configure(config) => fleet.change(*config, &stop).await,
+                // A program that takes no signals is about to end.
+                Order::Forward(signal) => drop(signals.try_send(signal)),
+            },
         }
-        if stop.is_cancelled() {
-            fleet.end().await;
-            return Ok(());
+    }
+    // The program first: it may need its files to end well.
+    stop.cancel();
+    if let Some(program) = program {
+        let _ = program.await;
+    }
+    fleet.end().await;
+    if let Some(told) = told {
+        let _ = told.await;
+    }
+    Ok(ended)
+}
+
+/// Waits for the end of the program; for ever if there is none.
+async fn ended_program(program: &mut Option<JoinHandle<Option<u8>>>) -> Option<u8> {
+    match program {
+        Some(program) => program.await.unwrap_or_default(),
+        None => std::future::pending().await,
+    }
+}
+
+/// A file with our process id; gone with this value.
+struct PidFile(PathBuf);
+
+impl PidFile {
+    fn write(path: PathBuf) -> Result<Self, RunError> {
+        match std::fs::write(&path, format!("{}\n", std::process::id())) {
+            Ok(()) => Ok(Self(path)),
+            Err(source) => Err(RunError::PidFile { path, source }),
         }
     }
 }
 
-fn share(registry: &ClientConfig, drops: DropPolicy, stop: &CancellationToken) -> Result<Shared, RunError> {
+impl Drop for PidFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn share(
+    registry: &ClientConfig,
+    drops: DropPolicy,
+    progress: Arc<Progress>,
+    stop: &CancellationToken,
+) -> Result<Shared, RunError> {
     let sources = SourceWatcher::new();
     Ok(Shared {
         watches: Watches::new(Client::new(registry)?, drops, sources.clone(), stop.child_token()),
@@ -124,6 +208,7 @@ fn share(registry: &ClientConfig, drops: DropPolicy, stop: &CancellationToken) -
         docker: Arc::new(Docker::default()),
         reloads: Arc::new(Reloads::default()),
         host: Arc::new(Host::look()),
+        progress,
     })
 }
 
@@ -143,8 +228,8 @@ struct Running {
 
 impl Fleet {
     /// Refuses to start if another templater has a destination, or if no template at all can be used.
-    fn start(config: Config, stop: &CancellationToken) -> Result<Self, RunError> {
-        let shared = share(&config.registry, config.drops, stop)?;
+    fn start(config: Config, progress: Arc<Progress>, stop: &CancellationToken) -> Result<Self, RunError> {
+        let shared = share(&config.registry, config.drops, progress, stop)?;
         let mut faults = Vec::new();
         let mut good = Vec::new();
         for spec in config.jobs {
@@ -170,36 +255,45 @@ impl Fleet {
         Ok(Self { workers: workers.collect(), registry: config.registry, drops: config.drops, shared })
     }
 
-    /// Ends what `config` no longer has, starts what is new, leaves the rest undisturbed.
+    /// Ends what `config` no longer has, starts what is new, leaves the rest undisturbed; or does nothing at all, if
+    /// something of what is new is wrong.
     async fn change(&mut self, config: Config, stop: &CancellationToken) {
         let same_registry = config.registry.addresses == self.registry.addresses
             && config.registry.token == self.registry.token
             && config.drops == self.drops;
-        let old = std::mem::take(&mut self.workers);
+        let shared = if same_registry {
+            Ok(self.shared.clone())
+        } else {
+            share(&config.registry, config.drops, self.shared.progress.clone(), stop)
+        };
+        let shared = match shared {
+            Ok(shared) => shared,
+            Err(error) => return error!("the new configuration is not used; the old one stays\n  cause: {error}"),
+        };
         let keep = |running: &Running| same_registry && config.jobs.contains(&running.spec);
-        let (kept, gone): (Vec<_>, Vec<_>) = old.into_iter().partition(keep);
+        let new = config.jobs.iter().filter(|job| !self.workers.iter().any(|w| keep(w) && w.spec == **job));
+        let (mut workers, mut faults) = (Vec::new(), Vec::new());
+        for spec in new {
+            let (worker, fault) = Worker::new(spec.clone(), shared.clone());
+            workers.push((spec.clone(), worker));
+            faults.extend(fault);
+        }
+        if !faults.is_empty() {
+            error!("the new configuration is not used; the old one stays\n{}", faults.join("\n"));
+            if !same_registry {
+                shared.watches.close().await;
+            }
+            return;
+        }
+        let (kept, gone): (Vec<_>, Vec<_>) = std::mem::take(&mut self.workers).into_iter().partition(keep);
         self.workers = kept;
         join(gone).await; // their destinations must be free before others take them
+        let old = std::mem::replace(&mut self.shared, shared);
         if !same_registry {
-            match share(&config.registry, config.drops, stop) {
-                Ok(shared) => {
-                    let old = std::mem::replace(&mut self.shared, shared);
-                    old.watches.close().await;
-                    (self.registry, self.drops) = (config.registry, config.drops);
-                }
-                Err(error) => error!("{error}; the old registry stays in use"),
-            }
+            old.watches.close().await;
+            (self.registry, self.drops) = (config.registry, config.drops);
         }
-        for spec in config.jobs {
-            if self.workers.iter().any(|running| running.spec == spec) {
-                continue;
-            }
-            let (worker, fault) = Worker::new(spec.clone(), self.shared.clone());
-            if let Some(fault) = fault {
-                error!("{fault}\n  it is used as soon as it is mended");
-            }
-            self.workers.push(Running::start(spec, worker, stop));
-        }
+        self.workers.extend(workers.into_iter().map(|(spec, worker)| Running::start(spec, worker, stop)));
         info!("the new configuration is in use");
     }
 

@@ -1,9 +1,12 @@
 //! `templater`: arguments and signals in, exit code out.
 
-use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser as _;
+use kvstore_client::with_causes;
+use nix::sys::signal::Signal;
 use templater::{
+    Ended, Order,
     cli::{CheckArgs, Cli, Command, LogFormat, RenderArgs, RunArgs},
     config::{self, Config, ConfigWatch},
     offline, run,
@@ -13,7 +16,7 @@ use tokio::{
     sync::mpsc,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
@@ -75,53 +78,79 @@ fn follow(run: RunArgs) -> ExitCode {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime {
-        Ok(runtime) => runtime.block_on(serve(config, run, directory)),
+        Ok(runtime) => {
+            let code = runtime.block_on(serve(config, run, directory));
+            // What was cut off takes its commands down with it.
+            runtime.shutdown_timeout(Duration::from_secs(1));
+            code
+        }
         Err(error) => fail(1, &format!("cannot start threads: {error}")),
     }
 }
 
 async fn serve(config: Config, args: RunArgs, directory: PathBuf) -> ExitCode {
     let stop = CancellationToken::new();
-    let (reloads, configs) = mpsc::channel(1);
+    let (orders, taken) = mpsc::channel(16);
     let watch = ConfigWatch::new(&args, &directory, &config);
-    let signals = tokio::spawn(follow_signals(args, directory, watch, reloads, stop.clone()));
-    let result = run(config, configs, stop).await;
-    signals.abort();
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => fail(1, &error.to_string()),
+    tokio::select! {
+        result = run(config, taken, stop.clone()) => match result {
+            Ok(Ended::Well) => ExitCode::SUCCESS,
+            Ok(Ended::WithProgram(code)) => ExitCode::from(code),
+            Err(error) => fail(1, &with_causes(&error)),
+        },
+        () = follow_signals(args, directory, watch, orders, stop) => ExitCode::FAILURE,
     }
 }
 
-/// INT and TERM stop, a second one at once; HUP and a change of its files read the configuration again.
+/// INT and TERM stop; a second one ends this call. HUP and a change of its files read the configuration again, other
+/// signals are passed on.
 async fn follow_signals(
     args: RunArgs,
     directory: PathBuf,
     mut watch: ConfigWatch,
-    reloads: mpsc::Sender<Config>,
+    orders: mpsc::Sender<Order>,
     stop: CancellationToken,
 ) {
     let on = |kind| signal(kind).expect("the runtime has signals enabled");
     let (mut int, mut term, mut hup) =
         (on(SignalKind::interrupt()), on(SignalKind::terminate()), on(SignalKind::hangup()));
+    let (mut quit, mut usr1, mut usr2, mut winch) = (
+        on(SignalKind::quit()),
+        on(SignalKind::user_defined1()),
+        on(SignalKind::user_defined2()),
+        on(SignalKind::window_change()),
+    );
     loop {
-        tokio::select! {
-            _ = int.recv() => {}
-            _ = term.recv() => {}
+        let order = tokio::select! {
+            _ = int.recv() => None,
+            _ = term.recv() => None,
             () = async { tokio::select! { _ = hup.recv() => {}, () = watch.changed() => {} } } => {
                 watch.reading();
                 match config::load(&args, &directory) {
                     Ok(config) => {
                         watch.follow(&config);
-                        let _ = reloads.send(config).await;
+                        Some(Order::Configure(Box::new(config)))
                     }
-                    Err(error) => error!("the new configuration is not used; the old one stays\n  cause: {error}"),
+                    Err(error) => {
+                        error!("the new configuration is not used; the old one stays\n  cause: {error}");
+                        continue;
+                    }
                 }
-                continue;
+            },
+            _ = quit.recv() => Some(Order::Forward(Signal::SIGQUIT)),
+            _ = usr1.recv() => Some(Order::Forward(Signal::SIGUSR1)),
+            _ = usr2.recv() => Some(Order::Forward(Signal::SIGUSR2)),
+            _ = winch.recv() => Some(Order::Forward(Signal::SIGWINCH)),
+        };
+        if let Some(order) = order {
+            // One that is being carried out must not keep a stop from being heard.
+            if orders.try_send(order).is_err() {
+                warn!("a signal came too soon after another one; send it again");
             }
+            continue;
         }
         if stop.is_cancelled() {
-            std::process::exit(1);
+            return;
         }
         info!("stopping");
         stop.cancel();

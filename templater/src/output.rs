@@ -121,6 +121,8 @@ pub struct Output {
     reloads: Arc<Reloads>,
     /// The queue of the target that was reloaded last.
     queue: Option<Arc<Queue>>,
+    /// Whether somebody was told of the last text that went live.
+    told: bool,
     /// Who has loaded what from us: only from there do commands lead to the new text.
     running: Option<Running>,
     /// By destination, symlinks resolved.
@@ -168,7 +170,16 @@ impl Change {
 impl Output {
     /// Touches nothing yet.
     pub fn new(spec: OutputSpec, docker: Arc<Docker>, reloads: Arc<Reloads>) -> Self {
-        Self { spec, docker, reloads, queue: None, running: None, states: BTreeMap::new(), warned: Warned::default() }
+        Self {
+            spec,
+            docker,
+            reloads,
+            queue: None,
+            told: false,
+            running: None,
+            states: BTreeMap::new(),
+            warned: Warned::default(),
+        }
     }
 
     /// Locks the destinations, makes their directories if that is wanted, and clears what a crash left there.
@@ -426,6 +437,7 @@ impl Output {
 
     /// Has the live files loaded, or puts the last good ones back; gives what was done, in words.
     async fn load(&mut self, set: &[Change], readers: Option<&Readers>) -> Result<String, PutError> {
+        self.told = true;
         let told = match self.command(set, readers).await {
             Some(told) => Ok(told),
             None => self.reload(set, readers).await,
@@ -465,6 +477,11 @@ impl Output {
             Err(error) => cause = format!("{cause}\nthe version before was not loaded either: {}", error.cause),
         }
         Err(PutError::RolledBack { files, cause })
+    }
+
+    /// Whether somebody was told of the last text that went live.
+    pub fn has_told(&self) -> bool {
+        self.told
     }
 
     /// When the target may be reloaded next; `None` if that is at any time.
@@ -527,7 +544,10 @@ impl Output {
                     }),
                 )
             }
-            (None, None) => return Ok("nobody is to be told".to_owned()),
+            (None, None) => {
+                self.told = false;
+                return Ok("nobody is to be told".to_owned());
+            }
         };
         let queue = self.reloads.of(&target);
         let result = queue.ask(self.spec.min_reload_interval, reload).await;
@@ -537,6 +557,7 @@ impl Output {
 
     /// That there is nobody to reload, in words.
     fn nobody(&mut self, readers: &Readers) -> String {
+        self.told = false;
         if let Some(blind) = readers.blind()
             && !std::mem::replace(&mut self.warned.blind, true)
         {

@@ -21,6 +21,7 @@ use crate::{
     host::Host,
     kept::Kept,
     output::{FileSpec, Output, Put, PutError, Rendered},
+    progress::Progress,
     quiescence::Quiescence,
     render::{Each, Outcome, Rendering, Sources, Template, TemplateError},
     report::with_details,
@@ -42,6 +43,7 @@ pub(crate) struct Shared {
     pub(crate) docker: Arc<Docker>,
     pub(crate) reloads: Arc<Reloads>,
     pub(crate) host: Arc<Host>,
+    pub(crate) progress: Arc<Progress>,
 }
 
 /// One job at work.
@@ -129,9 +131,12 @@ impl Worker {
 
     /// What the log says beside each line about this job.
     pub(crate) fn span(&self) -> Span {
+        error_span!("file", path = self.files()) // at this level it is never filtered away
+    }
+
+    fn files(&self) -> String {
         let files: Vec<_> = self.spec.destinations().map(|path| path.display().to_string()).collect();
-        let files = if files.is_empty() { "-".into() } else { files.join(", ") };
-        error_span!("file", path = files) // at this level it is never filtered away
+        if files.is_empty() { "-".into() } else { files.join(", ") }
     }
 
     /// Locks the destinations.
@@ -157,6 +162,8 @@ impl Worker {
     /// Keeps the destination up to date until `stop`; a pass that has begun is ended first.
     pub(crate) async fn run(mut self, stop: CancellationToken) {
         let (values, files) = (self.values_changed.clone(), self.files_changed.clone());
+        let progress = self.shared.progress.clone();
+        progress.begin(&self.files());
         self.take_up();
         self.quiescence.change(Instant::now());
         loop {
@@ -167,7 +174,7 @@ impl Worker {
                     if self.save_at.is_some() {
                         self.save().await;
                     }
-                    return;
+                    return progress.end(&self.files());
                 }
                 () = files.notified() => self.files_have_changed(),
                 () = values.notified() => {
@@ -205,6 +212,11 @@ impl Worker {
     }
 
     fn conclude(&mut self, pass: Pass) {
+        let (files, progress) = (self.files(), &self.shared.progress);
+        match &pass {
+            Pass::Done(put) => progress.live(&files, *put != Put::Same && !self.output.has_told()),
+            Pass::Waiting(why) | Pass::Failed(why) => progress.troubled(&files, why),
+        }
         let effective = match pass {
             Pass::Done(put) => {
                 if self.told.take().is_some() {

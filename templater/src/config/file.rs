@@ -39,7 +39,20 @@ pub(super) struct File {
     pub(super) keep_data: Option<bool>,
     pub(super) min_instances: Option<usize>,
     pub(super) on_empty: Option<OnEmpty>,
+    pub(super) exec: Option<ExecEntry>,
+    pub(super) pid_file: Option<PathBuf>,
     pub(super) templates: Vec<TemplateEntry>,
+}
+
+/// The program to run beside.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct ExecEntry {
+    pub(super) command: Option<CommandEntry>,
+    pub(super) reload_signal: Option<SignalName>,
+    pub(super) kill_signal: Option<SignalName>,
+    pub(super) kill_timeout: Option<GoDuration>,
+    pub(super) splay: Option<GoDuration>,
 }
 
 /// What comes of a service with too few instances.
@@ -135,6 +148,8 @@ impl File {
         self.registry = over.registry.or(self.registry.take());
         self.debounce = over.debounce.or(self.debounce.take());
         self.state_dir = over.state_dir.map(path).or(self.state_dir.take());
+        self.exec = over.exec.or(self.exec.take());
+        self.pid_file = over.pid_file.map(path).or(self.pid_file.take());
         self.log_format = over.log_format.or(self.log_format.take());
         self.file_root = over.file_root.map(path).or(self.file_root.take());
         self.max_drop = over.max_drop.or(self.max_drop);

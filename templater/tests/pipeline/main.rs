@@ -1,6 +1,7 @@
 //! The whole program against a registry that takes only what Consul takes: what is registered is in the file, and nothing
 //! bad ever goes live.
 
+mod process;
 mod registry;
 
 use std::{
