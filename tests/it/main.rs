@@ -3,6 +3,7 @@
 mod bad_input;
 mod clients;
 mod dns_clients;
+mod forwarding;
 mod register_to_reload;
 mod resolver_only;
 mod restart;
@@ -46,6 +47,7 @@ fn main() -> ExitCode {
         Story::new("dns_clients_unbound", dns_clients::needs("unbound"), dns_clients::unbound),
         Story::new("dns_clients_haproxy", dns_clients::needs("haproxy"), dns_clients::haproxy),
         Story::new("dns_clients_nginx", dns_clients::needs("nginx"), dns_clients::nginx),
+        Story::new("forwarding", forwarding::needs(), forwarding::story),
         Story::new("resolver_in_a_container", resolver_only::needs(&[]), resolver_only::in_a_container),
         Story::new("clients_go", clients::go_needs(Client::Go), clients::go),
         Story::new("clients_python", [Need::Client(Client::Python)], clients::python),
