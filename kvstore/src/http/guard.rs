@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use arc_swap::ArcSwap;
 use hyper::{
     Method,
-    header::{HeaderMap, HeaderName, HeaderValue},
+    header::{HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN},
 };
 use ipnet::IpNet;
 
@@ -62,6 +62,19 @@ impl Guard {
     }
 }
 
+/// Whether a page of another site has a browser send this: such a page may not change anything with what its visitor may.
+/// By Fetch Metadata, and by `Origin` where a browser does not send that.
+pub(super) fn is_cross_site(headers: &HeaderMap) -> bool {
+    let header = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    match header(&HeaderName::from_static("sec-fetch-site")) {
+        Some(site) => !matches!(site, "same-origin" | "none"),
+        None => header(&ORIGIN).is_some_and(|origin| {
+            let host = origin.split_once("://").map(|(_, host)| host);
+            host.is_none() || host != header(&HOST)
+        }),
+    }
+}
+
 /// Whether a request may change something, as far as its method tells.
 pub(super) fn writes(method: &Method) -> bool {
     matches!(*method, Method::PUT | Method::POST | Method::DELETE | Method::PATCH)
@@ -81,6 +94,28 @@ pub(crate) fn header(name: &str, value: &str) -> Result<(HeaderName, HeaderValue
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pages_of_other_sites_are_known_by_what_browsers_send() {
+        for (sent, expected) in [
+            ("", false),
+            ("sec-fetch-site: same-origin", false),
+            // Typed in, or a bookmark.
+            ("sec-fetch-site: none", false),
+            ("sec-fetch-site: cross-site", true),
+            ("sec-fetch-site: same-site", true),
+            ("origin: http://registry:8500", false),
+            ("origin: http://registry", true),
+            ("origin: https://evil.example", true),
+            ("origin: null", true),
+        ] {
+            let mut headers = HeaderMap::from_iter([(HOST, HeaderValue::from_static("registry:8500"))]);
+            if let Some((name, value)) = sent.split_once(": ") {
+                headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+            }
+            assert_eq!(is_cross_site(&headers), expected, "{sent}");
+        }
+    }
 
     #[test]
     fn what_is_closed_is_refused_and_nothing_else() {

@@ -446,6 +446,9 @@ async fn route(app: &App, request: Request<Received>, from: Option<IpAddr>, seen
     if route.is_get_as_put() {
         app.about.guard.now().check(&path, true, from)?;
     }
+    if route.writes() && guard::is_cross_site(&head.headers) {
+        return Err(ApiError::Forbidden("Pages of other sites may not write"));
+    }
     seen.route = Some(group.first + at);
     let rest = query::decode(rest).filter(|rest| !rest.contains(char::is_control)).ok_or(ApiError::BadPath)?;
     let query = Query::parse(head.uri.query())?;

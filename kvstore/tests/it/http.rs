@@ -83,6 +83,26 @@ async fn what_the_owner_closed_is_refused_and_his_headers_are_on_every_answer() 
 }
 
 #[tokio::test]
+async fn a_page_of_another_site_cannot_write() {
+    let agent = Agent::start("n").await;
+    let own = agent.base.trim_start_matches("http://").to_owned();
+    for (method, path, origin, want) in [
+        ("PUT", "/v1/kv/a", "http://evil.example", 403),
+        ("POST", "/v1/query", "http://evil.example", 403),
+        ("GET", "/v1/agent/check/pass/x", "http://evil.example", 403),
+        ("GET", "/v1/snapshot", "http://evil.example", 403),
+        ("GET", "/v1/agent/self", "http://evil.example", 200),
+        ("PUT", "/v1/kv/a", &*format!("http://{own}"), 200),
+    ] {
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: {own}\r\nOrigin: {origin}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        );
+        let (status, reply) = raw(&agent, request.as_bytes()).await;
+        assert_eq!(status, want, "{method} {path} from {origin}: {reply}");
+    }
+}
+
+#[tokio::test]
 async fn tokens_can_be_exchanged_while_it_runs() {
     let mut settings = settings("n");
     let only = |secret: &str| Access { readers: vec![Token::new("reader")], writers: vec![Token::new(secret)] };
