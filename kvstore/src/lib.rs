@@ -14,7 +14,6 @@ pub mod events;
 pub mod http;
 mod logging;
 mod metrics;
-mod pem;
 pub mod reload;
 pub mod server;
 pub mod snapshot;

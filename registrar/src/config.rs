@@ -12,7 +12,7 @@ use std::{
 };
 
 use clap::ValueEnum;
-use kvstore_client::{Client, ClientConfig, GoDuration, with_causes};
+use kvstore_client::{Access, Client, ClientConfig, GoDuration, with_causes};
 
 pub use settings::Settings;
 
@@ -120,12 +120,7 @@ impl Config {
 }
 
 fn check(settings: Settings, faults: &mut Vec<String>) -> Config {
-    let registry = ClientConfig {
-        addresses: registries(settings.registry, faults),
-        token: token(settings.token, settings.token_file, faults),
-        timeout: CALL_LIMIT,
-        ..ClientConfig::default()
-    };
+    let registry = registry(settings.registry, settings.access, faults);
     let docker = docker(settings.docker, settings.docker_tls, settings.docker_cert_path, faults);
     let family = choice("family", settings.family, faults);
     let address = source(&settings.ip, settings.ip_from_interface, family, faults);
@@ -209,34 +204,28 @@ fn source(given: &[String], interface: Option<String>, family: Family, faults: &
 }
 
 /// Registrator's spellings are understood, too.
-fn registries(given: Vec<String>, faults: &mut Vec<String>) -> Vec<String> {
+fn registry(given: Vec<String>, access: Access, faults: &mut Vec<String>) -> ClientConfig {
     let given = if given.is_empty() { vec![DEFAULT_REGISTRY.to_owned()] } else { given };
     let modern = |address: String| match address.split_once("://") {
         Some(("consul", rest)) => format!("http://{rest}"),
+        Some(("consul-tls", rest)) => format!("https://{rest}"),
         Some(("consul-unix", rest)) => format!("unix://{rest}"),
         _ => address,
     };
     let mut seen = BTreeSet::new();
-    let addresses: Vec<_> = given.into_iter().map(modern).filter(|address| seen.insert(address.clone())).collect();
-    for address in &addresses {
-        let one = ClientConfig { addresses: vec![address.clone()], ..ClientConfig::default() };
+    let addresses = given.into_iter().map(modern).filter(|address| seen.insert(address.clone())).collect();
+    let config = or_fault(access.config(addresses).map_err(|error| error.to_string()), faults).unwrap_or_default();
+    let config = ClientConfig { timeout: CALL_LIMIT, ..config };
+    for address in &config.addresses {
+        let one = ClientConfig { addresses: vec![address.clone()], ..config.clone() };
         if let Err(error) = Client::new(&one) {
-            faults.push(format!("registry: {error}"));
+            let fault = format!("registry: {}", with_causes(&error));
+            if !faults.contains(&fault) {
+                faults.push(fault);
+            }
         }
     }
-    addresses
-}
-
-fn token(token: Option<String>, file: Option<PathBuf>, faults: &mut Vec<String>) -> Option<String> {
-    let text = match (token, file) {
-        (Some(token), _) => Some(token),
-        (None, Some(path)) => {
-            let read = std::fs::read_to_string(&path);
-            or_fault(read.map_err(|e| format!("token-file: {} cannot be read: {e}", path.display())), faults)
-        }
-        (None, None) => None,
-    };
-    text.map(|text| text.trim().to_owned()).filter(|text| !text.is_empty())
+    config
 }
 
 fn duration(key: &str, text: Option<String>, faults: &mut Vec<String>) -> Option<Duration> {

@@ -11,7 +11,7 @@ use registrar::{
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
 
 const EXAMPLES: &str = "\
@@ -122,6 +122,9 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
     let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
     let config = Config::new(arguments.settings, file).map_err(|faults| usage(faults.to_string()))?;
     log(config.log_format);
+    if let Some(warning) = config.registry.warning() {
+        warn!("{warning}");
+    }
     // One thread: the work is waiting, and every change of threads would cost more than it brings.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure(1, format!("cannot start: {e}")))?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use kvstore_client::Access;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -102,15 +103,12 @@ pub struct RunArgs {
     /// A configuration file (YAML or JSON), or a directory of them. May be repeated; later ones win.
     #[arg(short, long = "config", value_name = "PATH")]
     pub configs: Vec<PathBuf>,
-    /// The registry: `http://HOST:PORT` or `unix:///PATH`. May be repeated; the first that answers is used.
+    /// The registry: `http://HOST:PORT`, `https://HOST:PORT` or `unix:///PATH`. May be repeated; the first that answers is used.
     #[arg(long = "registry", value_name = "URL", env = "CONSUL_HTTP_ADDR")]
     pub registries: Vec<String>,
-    /// The token to show to the registry. Better: --token-file.
-    #[arg(long, env = "CONSUL_HTTP_TOKEN", hide_env_values = true)]
-    pub token: Option<String>,
-    /// A file with the token.
-    #[arg(long, value_name = "FILE", env = "CONSUL_HTTP_TOKEN_FILE")]
-    pub token_file: Option<PathBuf>,
+    /// As whom to talk to it, and whom to trust to be it.
+    #[command(flatten)]
+    pub access: Access,
     /// Render everything once, then end: 0 if all is live and reloaded.
     #[arg(long)]
     pub once: bool,

@@ -5,6 +5,8 @@
 //! ```yaml
 //! registry: http://127.0.0.1:8500   # or a list; the first that answers is used. Else CONSUL_HTTP_ADDR
 //! token_file: /run/secrets/registry # or token: TEXT. Else CONSUL_HTTP_TOKEN, CONSUL_HTTP_TOKEN_FILE
+//! ca_file: /etc/registry/ca.pem     # for https://, like ca_path, client_cert, client_key, tls_server_name, ssl and
+//!                                   # ssl_verify: as the options of these names. Else CONSUL_CACERT and so on
 //! debounce: {quiet: 50ms, max: 500ms}
 //! state_dir: /var/lib/templater     # the record of the last reload; beside each file unless given
 //! log_format: text                  # or json
@@ -73,7 +75,7 @@ use std::{
     time::Duration,
 };
 
-use kvstore_client::{Client, ClientConfig, GoDuration};
+use kvstore_client::{Access, Client, ClientConfig, GoDuration, with_causes};
 use nix::sys::signal::Signal;
 
 use crate::{
@@ -292,7 +294,7 @@ pub fn load(args: &RunArgs, directory: &Path) -> Result<Config, ConfigError> {
     }
     same_destination_twice(&jobs, &mut faults);
     let exec = faults.take(exec(merged.exec)).flatten();
-    let registry = registry(merged.registry, merged.token, merged.token_file.as_deref(), &mut faults);
+    let registry = registry(merged.registry, merged.access, &mut faults);
     faults.or(Config {
         registry,
         jobs,
@@ -391,8 +393,7 @@ fn config_files(paths: &[PathBuf], base: &Path, faults: &mut Faults) -> Vec<Path
 fn flags(args: &RunArgs, directory: &Path, faults: &mut Faults) -> File {
     File {
         registry: (!args.registries.is_empty()).then(|| args.registries.clone()),
-        token: args.token.clone(),
-        token_file: args.token_file.as_ref().map(|p| absolute(directory, p)),
+        access: args.access.clone(),
         debounce: args.debounce.as_deref().and_then(|d| faults.take(parse_debounce(d))),
         state_dir: args.state_dir.as_ref().map(|p| absolute(directory, p)),
         log_format: args.log_format,
@@ -683,28 +684,15 @@ fn same_destination_twice(jobs: &[JobSpec], faults: &mut Faults) {
     }
 }
 
-fn registry(
-    addresses: Option<Vec<String>>,
-    token: Option<String>,
-    token_file: Option<&Path>,
-    faults: &mut Faults,
-) -> ClientConfig {
-    let mut config = ClientConfig::default();
+fn registry(addresses: Option<Vec<String>>, access: Access, faults: &mut Faults) -> ClientConfig {
     // One variable holds them all, separated by commas.
     let given = addresses.unwrap_or_default();
     let given = given.iter().flat_map(|a| a.split(',')).map(str::trim).filter(|a| !a.is_empty());
     let given: Vec<String> = given.map(str::to_owned).collect();
-    if !given.is_empty() {
-        config.addresses = given;
-    }
-    let from_file = || {
-        let path = token_file?;
-        let text = fs::read_to_string(path).map_err(|e| format!("token file {}: {e}", path.display()));
-        faults.take(text).map(|text| text.trim().to_owned())
-    };
-    config.token = token.or_else(from_file).filter(|token| !token.is_empty());
+    let addresses = if given.is_empty() { ClientConfig::default().addresses } else { given };
+    let config = faults.take(access.config(addresses).map_err(|e| e.to_string())).unwrap_or_default();
     if let Err(error) = Client::new(&config) {
-        faults.add(error.to_string());
+        faults.add(with_causes(&error));
     }
     config
 }

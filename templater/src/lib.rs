@@ -36,7 +36,7 @@ use kvstore_client::{Client, ClientConfig};
 use nix::sys::signal::Signal;
 use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument as _, error, info};
+use tracing::{Instrument as _, error, info, warn};
 
 use config::{Config, JobSpec, Mode};
 use exec::supervise;
@@ -201,6 +201,9 @@ fn share(
     progress: Arc<Progress>,
     stop: &CancellationToken,
 ) -> Result<Shared, RunError> {
+    if let Some(warning) = registry.warning() {
+        warn!("{warning}");
+    }
     let sources = SourceWatcher::new();
     Ok(Shared {
         watches: Watches::new(Client::new(registry)?, drops, sources.clone(), stop.child_token()),
@@ -258,9 +261,7 @@ impl Fleet {
     /// Ends what `config` no longer has, starts what is new, leaves the rest undisturbed; or does nothing at all, if
     /// something of what is new is wrong.
     async fn change(&mut self, config: Config, stop: &CancellationToken) {
-        let same_registry = config.registry.addresses == self.registry.addresses
-            && config.registry.token == self.registry.token
-            && config.drops == self.drops;
+        let same_registry = config.registry == self.registry && config.drops == self.drops;
         let shared = if same_registry {
             Ok(self.shared.clone())
         } else {

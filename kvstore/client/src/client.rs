@@ -2,6 +2,7 @@
 #![allow(clippy::missing_errors_doc)] // said once, above
 
 use std::{
+    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,26 +11,35 @@ use std::{
 };
 
 use bytes::Bytes;
-use reqwest::{Method, Response, StatusCode, Url};
+use reqwest::{
+    Method, Response, StatusCode, Url,
+    header::{HOST, HeaderValue},
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 mod agent;
 mod download;
 mod lists;
 mod query;
+mod server;
+mod token;
 
 pub use download::Download;
 pub use lists::Select;
 pub use query::ExecuteQuery;
+pub use server::TlsConfig;
 
 use crate::{
     Error, GoDuration, choose_crypto,
+    fresh::Fresh,
+    tls,
     types::{
         AgentCheck, AgentService, CatalogDeregistration, CatalogNode, CatalogRegistration, CatalogService,
         CatalogServices, CheckRegistration, CheckUpdate, HealthCheck, KvEntry, Node, ServiceEntry, ServiceRegistration,
         Session, SessionRequest,
     },
 };
+use server::Server;
 
 use std::collections::BTreeMap;
 
@@ -37,12 +47,16 @@ use std::collections::BTreeMap;
 const MAX_ANSWER_BYTES: usize = 512 << 20;
 
 /// How to reach the registry.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientConfig {
-    /// `http://HOST:PORT` or `unix:///PATH`, tried in this order; a bare `HOST:PORT` means http.
+    /// `http://HOST:PORT`, `https://HOST:PORT` or `unix:///PATH`, tried in this order; a bare `HOST:PORT` means http.
     pub addresses: Vec<String>,
+    /// How TLS is spoken at those that begin with `https://`.
+    pub tls: TlsConfig,
     /// Sent as `X-Consul-Token`.
     pub token: Option<String>,
+    /// A file that holds the token, where `token` does not say it; read again when it changes.
+    pub token_file: Option<PathBuf>,
     /// For one call, connecting included; a blocking query gets it on top of its wait.
     pub timeout: Duration,
     /// The datacenter asked for; the registry's own unless given.
@@ -57,7 +71,9 @@ impl Default for ClientConfig {
     fn default() -> Self {
         Self {
             addresses: vec!["http://127.0.0.1:8500".into()],
+            tls: TlsConfig::default(),
             token: None,
+            token_file: None,
             timeout: Duration::from_secs(10),
             datacenter: None,
             stale: false,
@@ -107,41 +123,9 @@ struct Inner {
     servers: Vec<Server>,
     /// The server that answered last.
     current: AtomicUsize,
-    token: Option<String>,
+    token: Fresh<Option<HeaderValue>>,
     timeout: Duration,
     basic_auth: Option<(String, String)>,
-}
-
-struct Server {
-    /// As configured, for messages.
-    address: String,
-    base: Url,
-    http: reqwest::Client,
-}
-
-impl Server {
-    fn new(address: &str) -> Result<Self, Error> {
-        let bad = |why: &dyn ToString| Error::Address { address: address.into(), why: why.to_string() };
-        let mut builder = reqwest::Client::builder()
-            .connect_timeout(Duration::from_secs(5))
-            .tcp_nodelay(true)
-            .pool_idle_timeout(Duration::from_secs(30))
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy();
-        let text = match address.strip_prefix("unix://") {
-            Some(path) => {
-                builder = builder.unix_socket(std::path::PathBuf::from(path));
-                "http://localhost".to_owned()
-            }
-            None if address.contains("://") => address.to_owned(),
-            None => format!("http://{address}"),
-        };
-        let base = Url::parse(&text).map_err(|e| bad(&e))?;
-        if base.scheme() != "http" || base.host().is_none() {
-            return Err(bad(&"only http and unix are spoken"));
-        }
-        Ok(Self { address: address.into(), base, http: builder.build().map_err(|e| bad(&e))? })
-    }
 }
 
 /// One call, before it is sent.
@@ -215,17 +199,17 @@ impl Client {
     /// A client for `config`; nothing is sent yet.
     ///
     /// # Errors
-    /// [`Error::Address`] for the first address that cannot be used.
+    /// [`Error::Address`] for the first address that cannot be used, [`Error::File`], [`Error::Token`].
     pub fn new(config: &ClientConfig) -> Result<Self, Error> {
         choose_crypto();
-        let servers = config.addresses.iter().map(|a| Server::new(a)).collect::<Result<Vec<_>, _>>()?;
+        let servers = config.addresses.iter().map(|a| Server::new(a, config)).collect::<Result<Vec<_>, _>>()?;
         if servers.is_empty() {
             return Err(Error::Address { address: String::new(), why: "no address given".into() });
         }
         let current = AtomicUsize::new(0);
         let datacenter = config.datacenter.clone().map(|name| ("dc", name));
         let always = datacenter.into_iter().chain(config.stale.then(|| ("stale", String::new()))).collect();
-        let (token, basic_auth) = (config.token.clone(), config.basic_auth.clone());
+        let (token, basic_auth) = (token::source(config)?, config.basic_auth.clone());
         let inner = Inner { servers, current, token, timeout: config.timeout, basic_auth };
         Ok(Self { inner: Arc::new(inner), always })
     }
@@ -258,7 +242,7 @@ impl Client {
         let sent = self.send_to(server, call).await;
         let away = match &sent {
             Ok(reply) => reply.status.is_server_error(),
-            Err(error) => matches!(error, Error::Transport { .. } | Error::Timeout { .. }),
+            Err(error) => matches!(error, Error::Transport { .. } | Error::Tls { .. } | Error::Timeout { .. }),
         };
         if away && self.inner.servers.len() > 1 {
             let next = (at + 1) % self.inner.servers.len();
@@ -284,8 +268,11 @@ impl Client {
 
     fn request(&self, server: &Server, call: &Call<'_>) -> reqwest::RequestBuilder {
         let inner = &*self.inner;
-        let mut request = server.http.request(call.method.clone(), call.url(&server.base, &self.always));
-        if let Some(token) = &inner.token {
+        let mut request = server.http.get().request(call.method.clone(), call.url(&server.base, &self.always));
+        if let Some(host) = &server.host {
+            request = request.header(HOST, host);
+        }
+        if let Some(token) = inner.token.get() {
             request = request.header("X-Consul-Token", token);
         }
         if let Some((user, password)) = &inner.basic_auth {
@@ -541,6 +528,8 @@ fn failed(source: reqwest::Error, call: &Call<'_>, server: &Server, after: Durat
     let (call, address) = (call.name(), server.address.clone());
     if source.is_timeout() && !source.is_connect() {
         Error::Timeout { call, address, after }
+    } else if let Some(why) = tls::explain(&source, server.identity.as_ref()) {
+        Error::Tls { call, address, why }
     } else {
         Error::Transport { call, address, source: source.without_url() }
     }
@@ -613,7 +602,7 @@ mod tests {
 
     #[test]
     fn a_bad_address_is_named() {
-        for bad in ["ftp://x", "http://", "https://x:1", ""] {
+        for bad in ["ftp://x", "http://", "https://", ""] {
             let config = ClientConfig { addresses: vec![bad.into()], ..ClientConfig::default() };
             assert!(matches!(Client::new(&config), Err(Error::Address { .. })), "{bad}");
         }

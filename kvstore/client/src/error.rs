@@ -2,15 +2,33 @@
 
 use std::time::Duration;
 
+use crate::tls::TrustError;
+
 /// Why a call to the registry failed. Unless a variant says otherwise it is not known whether a write was made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The configured address cannot be used; nothing was sent.
-    #[error("{address:?} is no registry address: {why}; use http://HOST:PORT or unix:///PATH")]
+    #[error("{address:?} is no registry address: {why}; use http://HOST:PORT, https://HOST:PORT or unix:///PATH")]
     Address {
         /// As configured.
         address: String,
         /// What is wrong with it.
+        why: String,
+    },
+    /// A file of certificates or with the token cannot be used; nothing was sent.
+    #[error(transparent)]
+    File(#[from] TrustError),
+    /// The token cannot be sent as it is, and nothing was.
+    #[error("the token has characters that no token has; is it all of one line, and nothing else?")]
+    Token,
+    /// One side does not take the other's certificate, or does not speak TLS.
+    #[error("{call}: no TLS with the registry at {address}: {why}")]
+    Tls {
+        /// Method and path.
+        call: String,
+        /// The registry's address.
+        address: String,
+        /// What is wrong, with whose.
         why: String,
     },
     /// No connection, or it broke.
@@ -70,9 +88,9 @@ impl Error {
     /// Whether the same call may succeed later without anybody changing it: the registry is away, busy or failing.
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Transport { .. } | Self::Timeout { .. } | Self::Decode { .. } => true,
+            Self::Transport { .. } | Self::Tls { .. } | Self::Timeout { .. } | Self::Decode { .. } => true,
             Self::Status { status, .. } => *status >= 500 || *status == 429,
-            Self::Address { .. } => false,
+            Self::Address { .. } | Self::File(_) | Self::Token => false,
         }
     }
 }

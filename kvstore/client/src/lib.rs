@@ -2,18 +2,22 @@
 //!
 //! [`types`] holds the JSON of the API, field for field, and is shared by the server and by every program that talks
 //! to it. [`Client`] has one method per endpoint, each with a deadline. [`Watch`] turns blocking queries into a
-//! stream of new values. Everything here also works against a genuine Consul agent.
+//! stream of new values. [`Access`] is how every program is told whom it talks to and as whom. Everything here also works against a genuine Consul agent.
 
+mod access;
 mod causes;
 mod client;
 mod duration;
 mod error;
-mod tls;
+mod fresh;
+pub mod pem;
+pub mod tls;
 pub mod types;
 mod watch;
 
+pub use access::Access;
 pub use causes::{causes, with_causes};
-pub use client::{Client, ClientConfig, Download, ExecuteQuery, KvPut, Read, Select, Wait};
+pub use client::{Client, ClientConfig, Download, ExecuteQuery, KvPut, Read, Select, TlsConfig, Wait};
 pub use duration::{GoDuration, ParseDurationError};
 pub use error::Error;
 pub use tls::choose_crypto;

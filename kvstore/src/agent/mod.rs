@@ -38,10 +38,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use defined::Definitions;
 
-pub use checks::{
-    Outputs,
-    tls::{Identity, Trust},
-};
+pub use checks::{Outputs, tls::Trust};
 pub(crate) use definition::MIN_DEREGISTER_AFTER;
 pub use definition::{DEFAULT_TIMEOUT, MIN_INTERVAL};
 

@@ -62,12 +62,12 @@ impl From<kvstore_client::Error> for Failure {
         use kvstore_client::Error as E;
         let failure = Self::new(error.to_string()).because(&error);
         match error {
-            E::Address { .. } => Self { code: 2, ..failure },
+            E::Address { .. } | E::Token => Self { code: 2, ..failure },
             E::Transport { .. } | E::Timeout { .. } => {
                 failure.hint("see that the agent runs; --http-addr or CONSUL_HTTP_ADDR name another address")
             }
             E::Status { status: 401 | 403, .. } => failure.hint("--token or CONSUL_HTTP_TOKEN with a token that may"),
-            E::Status { .. } | E::Decode { .. } => failure,
+            E::Tls { .. } | E::File(_) | E::Status { .. } | E::Decode { .. } => failure,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use kvstore_client::tls::Identity;
 use kvstore_core::names::NodeKey;
 
 use super::{
@@ -16,7 +17,7 @@ use super::{
 };
 use crate::{
     agent::{
-        Definitions, Identity, Outputs, Programs, Trust,
+        Definitions, Outputs, Programs, Trust,
         registration::{self, StandaloneCheck},
     },
     http::{Guard, ServerTls},

@@ -8,12 +8,13 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use kvstore_client::with_causes;
+use kvstore_client::{
+    pem::{self, FileError},
+    with_causes,
+};
 use rustls::{ServerConfig, crypto::ring, server::WebPkiClientVerifier};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
-
-use crate::pem::{self, FileError};
 
 /// From one look at the files to the next, as far as connections come.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -37,7 +38,6 @@ pub struct ServerTls {
 pub enum TlsError {
     /// One cannot be read.
     #[error(transparent)]
-    #[allow(private_interfaces)] // what it says is all there is to it
     File(#[from] FileError),
     /// The key is not that of the certificate.
     #[error("{} and {} cannot be used together", certificates.display(), key.display())]

@@ -83,7 +83,7 @@ fn validate_starts_nothing_and_shows_the_warnings() {
 fn a_registry_that_is_away_is_named() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     refused(&run(&["kv", "get", "a", "-http-addr", &closed]), 1, &[&closed, "refused", "--http-addr"]);
-    refused(&run(&["kv", "get", "a", "--http-addr", "https://x"]), 2, &["https is not supported"]);
+    refused(&run(&["kv", "get", "a", "-http-addr=https://x", "-ca-file", "/no/ca"]), 1, &["cannot read /no/ca: "]);
     refused(&run(&["kv", "get", "a", "--token-file", "/no/such/file"]), 1, &["/no/such/file"]);
 }
 

@@ -20,12 +20,12 @@ pub(super) fn read_file(name: &str, text: &str, faults: &mut Vec<String>) -> Set
             return Settings::default();
         }
     };
-    let mut settings = Settings::default();
+    let mut good = serde_yaml::Mapping::new();
     for (key, value) in keys {
         let key = key.as_str().unwrap_or_default().to_owned();
-        let one = serde_yaml::Mapping::from_iter([(key.clone().into(), value)]);
+        let one = serde_yaml::Mapping::from_iter([(key.clone().into(), value.clone())]);
         match serde_yaml::from_value::<Settings>(one.into()) {
-            Ok(one) => settings = settings.over(one),
+            Ok(_) => drop(good.insert(key.into(), value)),
             Err(error) => {
                 let error = error.to_string();
                 let why = error.strip_prefix(&format!("{key}: ")).unwrap_or(&error);
@@ -33,7 +33,11 @@ pub(super) fn read_file(name: &str, text: &str, faults: &mut Vec<String>) -> Set
             }
         }
     }
-    settings
+    // What is left to go wrong is one key in two spellings.
+    serde_yaml::from_value(good.into()).unwrap_or_else(|error| {
+        faults.push(format!("{name}: {error}"));
+        Settings::default()
+    })
 }
 
 /// `:LINE` of a key at the top level; nothing if it is written in a way that we do not find.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, builder::FalseyValueParser};
+use kvstore_client::Access;
 use serde::{Deserialize, Deserializer};
 
 /// What can be set, as text; the same keys in flags, environment and file.
@@ -11,16 +12,14 @@ use serde::{Deserialize, Deserializer};
 #[allow(clippy::struct_excessive_bools)] // flags are
 #[allow(clippy::doc_markdown)] // these are help texts
 pub struct Settings {
-    /// The registry: http://HOST:PORT or unix:///PATH. Several are tried in this order
+    /// The registry: http://HOST:PORT, https://HOST:PORT or unix:///PATH. Several are tried in this order
     #[arg(long, env = "CONSUL_HTTP_ADDR", value_name = "URL", value_delimiter = ',', global = true)]
     #[serde(deserialize_with = "one_or_many")]
     pub registry: Vec<String>,
-    /// Token for the registry; better given by --token-file or the environment
-    #[arg(long, env = "CONSUL_HTTP_TOKEN", hide_env_values = true, global = true)]
-    pub token: Option<String>,
-    /// File with the token for the registry
-    #[arg(long, env = "CONSUL_HTTP_TOKEN_FILE", value_name = "FILE", global = true)]
-    pub token_file: Option<PathBuf>,
+    /// As whom to talk to it, and whom to trust to be it.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub access: Access,
     /// Docker: unix:///PATH, tcp://HOST:PORT or https://HOST:PORT [default: unix:///var/run/docker.sock]
     #[arg(long, env = "DOCKER_HOST", value_name = "URL", global = true)]
     pub docker: Option<String>,
@@ -110,11 +109,6 @@ impl Settings {
     /// These, and from `file` what they leave open.
     pub(super) fn over(self, file: Self) -> Self {
         let list = |mine: Vec<String>, file: Vec<String>| if mine.is_empty() { file } else { mine };
-        let (token, token_file) = if self.token.is_some() || self.token_file.is_some() {
-            (self.token, self.token_file)
-        } else {
-            (file.token, file.token_file)
-        };
         let (ip, ip_from_interface) = if self.ip.is_empty() && self.ip_from_interface.is_none() {
             (file.ip, file.ip_from_interface)
         } else {
@@ -122,8 +116,7 @@ impl Settings {
         };
         Self {
             registry: list(self.registry, file.registry),
-            token,
-            token_file,
+            access: self.access.over(file.access),
             docker: self.docker.or(file.docker),
             docker_tls: self.docker_tls || file.docker_tls,
             docker_cert_path: self.docker_cert_path.or(file.docker_cert_path),

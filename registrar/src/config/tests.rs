@@ -1,3 +1,5 @@
+use std::path::Path;
+
 use super::*;
 
 fn file(text: &str) -> Result<Config, Faults> {
@@ -26,12 +28,13 @@ fn flags_win_over_the_file() {
     let flags = Settings {
         registry: vec!["consul://c:8500".into()],
         resync: Some("0".into()),
-        token_file: Some("/dev/null".into()),
+        access: Access { token_file: Some("/dev/null".into()), ..Access::default() },
         ..Settings::default()
     };
     let config = Config::new(flags, Some(("r.yaml", text))).unwrap();
     assert_eq!(config.registry.addresses, ["http://c:8500"]);
     assert_eq!((config.resync, config.registry.token.as_deref()), (None, None));
+    assert_eq!(config.registry.token_file.as_deref(), Some(Path::new("/dev/null")));
     assert!(config.policy.internal && matches!(config.policy.place, Place::Node { .. }));
 }
 
@@ -46,6 +49,28 @@ fn every_fault_is_told_with_its_line() {
     for (fault, key) in faults[2..].iter().zip(["registry", "ip", "resync", "name-from"]) {
         assert!(fault.starts_with(&format!("{key}: ")), "{fault}");
     }
+}
+
+#[test]
+fn tls_is_spoken_with_whom_it_is_asked_for() {
+    let text = "registry: [consul-tls://a:1, b:2, 'unix:///c']\nssl: true\nssl-verify: false\nca_path: /\ntls-server-name: n\n";
+    let config = file(text).unwrap().registry;
+    assert_eq!(config.addresses, ["https://a:1", "https://b:2", "unix:///c"]);
+    assert_eq!((config.tls.authorities, config.tls.unverified), (vec!["/".into()], true));
+    assert_eq!(config.tls.server_name.as_deref(), Some("n"));
+    let Faults(faults) =
+        file("registry: [https://a, https://b]\nca-file: /nonexistent/ca\nssl-verify: [x]\n").err().unwrap();
+    assert!(faults[0].starts_with("r.yaml:3: ssl-verify: invalid type"), "{faults:?}");
+    assert!(faults.len() == 2 && faults[1].starts_with("registry: cannot read /nonexistent/ca: "), "{faults:?}");
+}
+
+#[test]
+fn keys_of_a_file_that_belong_together_stay_together() {
+    let Faults(faults) =
+        file("registry: https://a\nclient-cert: /nonexistent/c\nclient-key: /nonexistent/k\n").err().unwrap();
+    assert!(faults.len() == 1 && faults[0].contains("cannot read /nonexistent/c"), "{faults:?}");
+    let Faults(faults) = file("ca-file: a\nca_file: b\n").err().unwrap();
+    assert!(faults.len() == 1 && faults[0].contains("duplicate field"), "{faults:?}");
 }
 
 #[test]
@@ -81,7 +106,8 @@ fn single_settings() {
         (|s| (s.ip, s.family) = (vec!["10.0.0.1".into()], Some("6".into())), "ip: none of"),
         (|s| (s.ip, s.ip_from_interface) = (vec!["10.0.0.1".into()], Some("lo".into())), "ip and ip-from-interface"),
         (|s| (s.node, s.node_ttl) = (Some("n".into()), Some("10ms".into())), "node-ttl: "),
-        (|s| s.token_file = Some("/nonexistent/token".into()), "token-file: "),
+        (|s| s.access.token_file = Some("/nonexistent/token".into()), "registry: cannot read /nonexistent/token: "),
+        (|s| s.access.client_key = Some("/nonexistent/key".into()), "client-cert and client-key: "),
         (|s| s.tags = vec!["{{ open".into()], "tags: "),
         (|s| s.log_format = Some("xml".into()), "log-format: "),
     ] {

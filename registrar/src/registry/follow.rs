@@ -56,12 +56,15 @@ impl Registry {
         while let Err(trouble) = follower.session(&mut backoff).await {
             follower.status.registry.store(false, Relaxed);
             let message = with_causes(&trouble);
-            // The words of one loss differ (refused, then reset); it is still one.
-            if follower.lost.is_none()
-                || matches!(trouble, Trouble::Rival { .. }) && follower.lost != Some(message.clone())
-            {
+            // The words of one loss differ (refused, then reset); it is still one, unless somebody has to act.
+            let to_be_told = match &trouble {
+                Trouble::Call(Error::Tls { why, .. }) => Some(why),
+                Trouble::Rival { .. } => Some(&message),
+                _ => None,
+            };
+            if follower.lost.is_none() || to_be_told.is_some() && follower.lost.as_ref() != to_be_told {
                 warn!("{message}; nothing is lost, and the registry is asked again until it answers");
-                follower.lost = Some(message);
+                follower.lost = Some(to_be_told.unwrap_or(&message).clone());
             }
             sleep(backoff.delay()).await;
         }

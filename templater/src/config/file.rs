@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use kvstore_client::GoDuration;
+use kvstore_client::{Access, GoDuration};
 use nix::sys::signal::Signal;
 use serde::{
     Deserialize, Deserializer,
@@ -26,8 +26,8 @@ use crate::{
 pub(super) struct File {
     #[serde(deserialize_with = "one_or_many")]
     pub(super) registry: Option<Vec<String>>,
-    pub(super) token: Option<String>,
-    pub(super) token_file: Option<PathBuf>,
+    #[serde(flatten)]
+    pub(super) access: Access,
     pub(super) debounce: Option<DebounceEntry>,
     pub(super) state_dir: Option<PathBuf>,
     #[serde(deserialize_with = "log_format")]
@@ -140,11 +140,7 @@ impl File {
     /// Puts what `over` says over this one; relative paths of `over` start at `base`.
     pub(super) fn update(&mut self, over: Self, base: &Path) {
         let path = |p: PathBuf| absolute(base, &p);
-        // A token given in one place replaces a token file given in a weaker one, and the other way round.
-        if over.token.is_some() || over.token_file.is_some() {
-            self.token = over.token;
-            self.token_file = over.token_file.map(path);
-        }
+        self.access = over.access.at(base).over(std::mem::take(&mut self.access));
         self.registry = over.registry.or(self.registry.take());
         self.debounce = over.debounce.or(self.debounce.take());
         self.state_dir = over.state_dir.map(path).or(self.state_dir.take());
@@ -178,22 +174,29 @@ pub(super) fn parse(text: &str, json: bool) -> Result<File, String> {
     } else {
         serde_yaml::from_str(text).map_err(|e| {
             let message = e.to_string();
-            match unknown_key_line(&message, text) {
-                Some(line) if !message.contains(" at line ") => format!("{message} at line {line}"),
+            let why = message.split(" at line ").next().unwrap_or_default();
+            match culprit(text) {
+                Some((key, line)) if !message.starts_with(&key) => format!("{key}: {why} at line {line}"),
                 _ => message,
             }
         })
     }
 }
 
-/// The line of the unknown key that `message` names: the parser forgets the place of keys at the top.
-fn unknown_key_line(message: &str, text: &str) -> Option<usize> {
-    let key = message.strip_prefix("unknown field `")?.split('`').next()?;
+/// The first key at the top that cannot be read, and its line: the parser forgets the name or the place of some.
+fn culprit(text: &str) -> Option<(String, usize)> {
+    let keys: serde_yaml::Mapping = serde_yaml::from_str(text).ok()?;
+    let key = keys.into_iter().find_map(|(key, value)| {
+        let name = key.as_str()?.to_owned();
+        let alone = serde_yaml::Mapping::from_iter([(key, value)]);
+        serde_yaml::from_value::<File>(alone.into()).is_err().then_some(name)
+    })?;
     let names_it = |line: &str| {
         let line = line.trim_start_matches([' ', '{', '"', '\'']);
-        line.strip_prefix(key).is_some_and(|rest| rest.trim_start_matches(['"', '\'', ' ']).starts_with(':'))
+        line.strip_prefix(&key).is_some_and(|rest| rest.trim_start_matches(['"', '\'', ' ']).starts_with(':'))
     };
-    text.lines().position(names_it).map(|at| at + 1)
+    let line = text.lines().position(names_it)? + 1;
+    Some((key, line))
 }
 
 /// Who reads the file: `auto`, `haproxy`, `nginx`, `command`, `signal`, `none`.

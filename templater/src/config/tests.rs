@@ -8,8 +8,7 @@ fn args(words: &[&str]) -> RunArgs {
     if !words_name_registry(&run) {
         run.registries.clear();
     }
-    run.token = None;
-    run.token_file = None;
+    run.access = Access::default();
     run
 }
 
@@ -144,6 +143,7 @@ fn faults_of_a_file_have_a_line() {
         ("templates:\n  - source: a\n    mode: 644\n", false, "an octal mode in quotes", "line 3"),
         ("templates:\n  - source: a\n    target: apache\n", false, "\"apache\" is no target", "line 2"),
         ("debounce:\n  quiet: soon\n", false, "\"soon\" is not a duration", "line 2"),
+        ("registry: x\nca_file: [a]\n", false, "ca_file: invalid type", "line 2"),
         ("{\n\"token\": 1}", true, "expected a string", "line 2"),
         ("templates:\n  - source: a\n    reload_cmd: []\n", false, "the command is empty", "line 2"),
         ("templates: [\n", false, "", "line 2"),
@@ -156,17 +156,36 @@ fn faults_of_a_file_have_a_line() {
 }
 
 #[test]
-fn a_token_comes_from_a_flag_or_a_file_and_is_trimmed() {
+fn a_token_comes_from_a_flag_or_a_file() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("token"), "secret\n").unwrap();
     let mut args = args(&["-t", "a.tmpl"]);
-    args.token_file = Some("token".into());
-    assert_eq!(load(&args, dir.path()).unwrap().registry.token.as_deref(), Some("secret"));
-    args.token = Some("flag".into());
-    assert_eq!(load(&args, dir.path()).unwrap().registry.token.as_deref(), Some("flag"));
-    args.token = None;
-    args.token_file = Some("gone".into());
-    assert!(load(&args, dir.path()).unwrap_err().faults[0].contains("token file"));
+    let of = |args: &RunArgs| load(args, dir.path()).map(|config| (config.registry.token, config.registry.token_file));
+    args.access.token_file = Some("token".into());
+    assert_eq!(of(&args).unwrap(), (None, Some(dir.path().join("token"))));
+    args.access.token = Some("flag".into());
+    assert_eq!(of(&args).unwrap().0.as_deref(), Some("flag"));
+    args.access.token = None;
+    args.access.token_file = Some("gone".into());
+    let faults = of(&args).unwrap_err().faults;
+    assert!(faults[0].starts_with("cannot read ") && faults[0].contains("/gone: "), "{faults:?}");
+}
+
+#[test]
+fn how_to_speak_tls_comes_from_files_and_flags_over_them() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("cas")).unwrap();
+    let (weak, strong) = (dir.path().join("1.yaml"), dir.path().join("2.json"));
+    std::fs::write(&weak, "ssl: true\nca_path: cas\ntls_server_name: weak\nssl_verify: false\n").unwrap();
+    std::fs::write(&strong, r#"{"tls-server-name": "strong", "registry": ["a:1", "unix:///b"]}"#).unwrap();
+    let mut args = args(&["-t", "a.tmpl", "-c", weak.to_str().unwrap(), "-c", strong.to_str().unwrap()]);
+    args.access.ssl_verify = Some(true);
+    let config = load(&args, Path::new("/w")).unwrap().registry;
+    assert_eq!(config.addresses, ["https://a:1", "unix:///b"]);
+    assert_eq!(config.tls.authorities, [dir.path().join("cas")]);
+    assert_eq!((config.tls.server_name.as_deref(), config.tls.unverified), (Some("strong"), false));
+    args.access.client_cert = Some("alone.pem".into());
+    assert!(load(&args, Path::new("/w")).unwrap_err().faults[0].contains("client-key"));
 }
 
 #[test]

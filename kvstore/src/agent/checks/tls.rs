@@ -2,17 +2,14 @@
 
 use std::{io, path::PathBuf, sync::Arc};
 
-use kvstore_core::row::ProbeTls;
-use rustls::{
-    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
-    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    crypto::{CryptoProvider, WebPkiSupportedAlgorithms, ring},
-    pki_types::{CertificateDer, ServerName, UnixTime},
+use kvstore_client::{
+    pem,
+    tls::{self, Identity, TrustError},
 };
+use kvstore_core::row::ProbeTls;
+use rustls::{ClientConfig, pki_types::ServerName};
 use tokio::{net::TcpStream, sync::OnceCell};
 use tokio_rustls::{TlsConnector, client::TlsStream};
-
-use crate::pem;
 
 /// Whom probes trust and as whom they speak, where the agent's configuration says so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -21,34 +18,6 @@ pub struct Trust {
     pub authorities: Vec<PathBuf>,
     /// Certificates and key to show to servers that ask for them.
     pub identity: Option<Identity>,
-}
-
-/// A certificate with its key, as files.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// The certificate, then those of its issuers.
-    pub certificates: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
-}
-
-/// Why the files cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum TrustError {
-    /// A file that cannot be read.
-    #[error(transparent)]
-    File(#[from] pem::FileError),
-    /// The key is not that of the certificate.
-    #[error("{} and {} cannot be used: {source}", certificates.display(), key.display())]
-    Identity {
-        /// The certificate's file.
-        certificates: PathBuf,
-        /// The key's file.
-        key: PathBuf,
-        /// What is wrong.
-        #[source]
-        source: Error,
-    },
 }
 
 impl Trust {
@@ -142,83 +111,9 @@ fn speaking(config: &Arc<ClientConfig>, speaks: Speaks) -> Arc<ClientConfig> {
 }
 
 fn configs(trust: &Trust) -> Result<Configs, TrustError> {
-    let provider = Arc::new(ring::default_provider());
-    let roots = if trust.authorities.is_empty() { of_system() } else { pem::authorities(&trust.authorities)? };
+    let roots = if trust.authorities.is_empty() { tls::of_system() } else { pem::authorities(&trust.authorities)? };
     let nobody = roots.is_empty();
-    let builder = || {
-        ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .expect("ring has the suites of TLS 1.2 and 1.3")
-    };
-    let verifying = builder().with_root_certificates(roots);
-    let anybody = Arc::new(Anybody(supported(&provider)));
-    let trusting = builder().dangerous().with_custom_certificate_verifier(anybody);
-    let (verifying, trusting) = match &trust.identity {
-        None => (verifying.with_no_client_auth(), trusting.with_no_client_auth()),
-        Some(identity) => {
-            let failed = |source| TrustError::Identity {
-                certificates: identity.certificates.clone(),
-                key: identity.key.clone(),
-                source,
-            };
-            let (chain, key) = (pem::certificates(&identity.certificates)?, pem::private_key(&identity.key)?);
-            let verifying = verifying.with_client_auth_cert(chain.clone(), key.clone_key()).map_err(failed)?;
-            (verifying, trusting.with_client_auth_cert(chain, key).map_err(failed)?)
-        }
-    };
+    let speaking = |whom| tls::client_config(whom, trust.identity.as_ref());
+    let (verifying, trusting) = (speaking(tls::Trust::Roots(roots))?, speaking(tls::Trust::Anybody)?);
     Ok(Configs { verifying: verifying.into(), trusting: trusting.into(), nobody })
-}
-
-/// What the host trusts; `SSL_CERT_FILE` and `SSL_CERT_DIR` are honoured. Certificates that cannot be read are left out.
-fn of_system() -> RootCertStore {
-    let loaded = rustls_native_certs::load_native_certs();
-    for error in &loaded.errors {
-        tracing::debug!(%error, "some certificates of this host are left out");
-    }
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(loaded.certs);
-    roots
-}
-
-fn supported(provider: &CryptoProvider) -> WebPkiSupportedAlgorithms {
-    provider.signature_verification_algorithms
-}
-
-/// Takes whatever certificate there is; that its key signed the handshake is still looked at.
-#[derive(Debug)]
-struct Anybody(WebPkiSupportedAlgorithms);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls12_signature(message, certificate, signature, &self.0)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        rustls::crypto::verify_tls13_signature(message, certificate, signature, &self.0)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.supported_schemes()
-    }
 }

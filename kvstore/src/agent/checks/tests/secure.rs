@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path, sync::Arc};
 
+use kvstore_client::tls::Identity;
 use kvstore_core::row::ProbeTls;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::{
@@ -13,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use tonic::transport::{Identity as ServerIdentity, Server, ServerTlsConfig};
 use tonic_health::ServingStatus;
 
-use super::{super::tls::Identity, *};
+use super::*;
 
 /// An authority, and what it has signed.
 struct Authority {
