@@ -183,7 +183,8 @@ impl Connection {
     }
 
     fn events(&self, since: i64) -> impl Stream<Item = Result<EventMessage, bollard::errors::Error>> {
-        let actions = "start die kill pause unpause rename destroy remove health_status connect disconnect";
+        // Podman tells of `die` only who asks for `died`.
+        let actions = "start die died kill pause unpause rename destroy remove health_status connect disconnect";
         let filters = HashMap::from([("type", vec!["container", "network"]), ("event", actions.split(' ').collect())]);
         let mut options = EventsOptionsBuilder::default().filters(&filters);
         if since > 0 {

@@ -108,7 +108,8 @@ impl FakeDocker {
         self.docker().inspected
     }
 
-    /// From now on it has podman's ways: another ID in each answer, no signal with a `kill`, `remove` for `destroy`.
+    /// From now on it has podman's ways: another ID in each answer, no signal with a `kill`, `remove` for `destroy`,
+    /// and `die` only for those who ask for `died`.
     pub fn become_podman(&self) {
         self.docker().podman = true;
     }
@@ -359,8 +360,13 @@ async fn answer(State(docker): State<Arc<Mutex<Docker>>>, request: Request) -> R
             let query = request.uri().query().unwrap_or_default();
             let since = query.split('&').find_map(|pair| pair.strip_prefix("since=")).map_or(0, nanoseconds);
             let events = docker.listen(since);
-            let lines = stream::unfold(events, async |mut events: mpsc::UnboundedReceiver<String>| {
-                Some((Ok::<_, std::convert::Infallible>(Bytes::from(events.recv().await?)), events))
+            let without_die = docker.podman && !query.contains("died");
+            let lines = stream::unfold(events, move |mut events: mpsc::UnboundedReceiver<String>| async move {
+                let mut line = events.recv().await?;
+                while without_die && line.contains("\"Action\":\"die\"") {
+                    line = events.recv().await?;
+                }
+                Some((Ok::<_, std::convert::Infallible>(Bytes::from(line)), events))
             });
             Response::new(Body::from_stream(lines))
         }
