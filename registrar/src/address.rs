@@ -92,6 +92,12 @@ fn of_interface(name: &str, family: Family) -> io::Result<HostAddress> {
     HostAddress::of(&usable, family).ok_or_else(missing)
 }
 
+/// Whether an interface of this host has `address`.
+pub fn is_of_this_host(address: IpAddr) -> bool {
+    let mut all = getifaddrs().into_iter().flatten().filter_map(|interface| ip(&interface.address?));
+    all.any(|ip| ip == address)
+}
+
 fn ip(address: &SockaddrStorage) -> Option<IpAddr> {
     let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
     v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
@@ -195,6 +201,7 @@ mod tests {
     fn the_address_of_an_interface() {
         let found = of_interface("lo", Family::Ipv4).unwrap();
         assert_eq!((found.main, found.other), (Ipv4Addr::LOCALHOST.into(), None));
+        assert!(is_of_this_host(found.main) && !is_of_this_host("192.0.2.1".parse().unwrap()));
         let error = of_interface("nosuch0", Family::Both).unwrap_err();
         assert!(error.to_string().contains("nosuch0"), "{error}");
     }

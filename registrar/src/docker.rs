@@ -104,6 +104,7 @@ pub struct Target {
 pub struct Connection {
     docker: Docker,
     address: String,
+    engine: String,
 }
 
 impl Connection {
@@ -113,11 +114,11 @@ impl Connection {
     /// [`Error`], if that does not work just now or never will.
     pub async fn open(target: &Target) -> Result<(Self, Identity), Error> {
         let docker = client(target)?;
-        let connection = |docker| Self { docker, address: target.address.clone() };
-        let asking = connection(docker.clone());
-        let docker = asking.limited("agree on a version", docker.negotiate_version()).await?;
-        let connection = connection(docker);
+        let address = target.address.clone();
+        let mut connection = Self { docker: docker.clone(), address, engine: String::new() };
+        connection.docker = connection.limited("agree on a version", docker.negotiate_version()).await?;
         let version = connection.limited("ask for its version", connection.docker.version()).await?;
+        connection.engine = engine(&version, &connection.docker.client_version().to_string());
         let info = connection.limited("ask who it is", connection.docker.info()).await?;
         let identity = Identity {
             id: info.id.filter(|_| !is_podman(&version)).unwrap_or_default(),
@@ -125,6 +126,11 @@ impl Connection {
             time: info.system_time.as_deref().map_or(0, nanoseconds),
         };
         Ok((connection, identity))
+    }
+
+    /// What answers, its version, and that of the API that is spoken.
+    pub fn engine(&self) -> &str {
+        &self.engine
     }
 
     async fn limited<T>(
@@ -220,6 +226,11 @@ fn client(target: &Target) -> Result<Docker, Error> {
         _ => return Err(bad("it has no scheme that is known")),
     };
     built.map_err(|source| Error::Call { what: "open the socket", address: address.clone(), source })
+}
+
+fn engine(version: &SystemVersion, api: &str) -> String {
+    let name = if is_podman(version) { "Podman" } else { "Docker" };
+    format!("{name} {}, API {api}", version.version.as_deref().unwrap_or("of no version"))
 }
 
 /// Podman answers as Docker does, but makes up another ID for each answer.

@@ -18,16 +18,16 @@ use crate::{
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Explanation {
-    container: String,
+    pub(crate) container: String,
     id: String,
-    instances: Vec<Line>,
+    pub(crate) instances: Vec<Line>,
     skipped: Vec<Skipped>,
-    warnings: Vec<String>,
+    pub(crate) warnings: Vec<String>,
 }
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-struct Line {
+pub(crate) struct Line {
     id: String,
     service: String,
     address: String,

@@ -11,6 +11,7 @@ pub mod checks;
 pub mod config;
 pub mod container;
 pub mod docker;
+pub mod doctor;
 pub mod drain;
 pub mod dry_run;
 pub mod explain;

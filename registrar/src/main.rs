@@ -7,6 +7,7 @@ use kvstore_client::{GoDuration, with_causes};
 use nix::sys::signal::Signal;
 use registrar::{
     config::{Config, LogFormat, Settings},
+    doctor::{Verdict, examine},
     explain::explain,
 };
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,6 +22,7 @@ Examples:
                                                        with one registry for several hosts
   registrar --internal --network front                 for clients on the network `front`
   registrar explain web                                what would be registered for container `web`, and why
+  registrar doctor                                     whether all is there that it needs
   registrar --dry-run                                  what would be changed in the registry just now
   registrar health --http-addr 127.0.0.1:8590          how the one that runs here with that address does
   registrar drain web --wait 10s && docker stop web    for programs that close at once when they are told to stop
@@ -63,6 +65,12 @@ enum Command {
     },
     /// Asks the registrar that runs here, at the same --http-addr, how it does; exits with 1 if not well
     Health,
+    /// Looks at all that a run needs, and says what would be wrong; registers one entry and removes it again
+    Doctor {
+        /// text or json
+        #[arg(long, default_value = "text")]
+        format: Format,
+    },
     /// Has a container take no new work from now on until it ends, as a stop signal does
     Drain {
         /// Its name, or the beginning of its id
@@ -129,13 +137,16 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure(1, format!("cannot start: {e}")))?;
     runtime.block_on(async {
+        if let Some(Command::Doctor { format }) = arguments.command {
+            return doctor(&config, format).await;
+        }
         let done = match arguments.command {
             Some(Command::List { format }) => show(&config, None, format).await,
             Some(Command::Explain { name, format }) => show(&config, Some(&name), format).await,
             Some(Command::Health) => registrar::health::ask(config.http).await,
             Some(Command::Drain { name, wait, undo }) => drain(&config, &name, wait, undo).await,
             None if arguments.dry_run => dry_run(&config).await,
-            Some(Command::Version) | None => registrar::run(config, until_signal()?).await,
+            Some(Command::Doctor { .. } | Command::Version) | None => registrar::run(config, until_signal()?).await,
         };
         done.map_err(|error| Failure(1, with_causes(&error)))
     })
@@ -148,6 +159,18 @@ async fn show(config: &Config, name: Option<&str>, format: Format) -> Result<(),
         Format::Text => all.iter().for_each(|one| print!("{}", one.text())),
     }
     Ok(())
+}
+
+async fn doctor(config: &Config, format: Format) -> Result<(), Failure> {
+    let findings = examine(config).await;
+    match format {
+        Format::Json => println!("{}", serde_json::to_string_pretty(&findings).expect("plain data")),
+        Format::Text => findings.iter().for_each(|finding| println!("{finding}")),
+    }
+    match findings.iter().filter(|finding| finding.verdict == Verdict::Bad).count() {
+        0 => Ok(()),
+        bad => Err(Failure(1, format!("{bad} of {} findings are bad", findings.len()))),
+    }
 }
 
 async fn drain(config: &Config, name: &str, wait: GoDuration, undo: bool) -> Result<(), registrar::Error> {

@@ -17,11 +17,12 @@ use kvstore_client::{
 };
 use tokio::sync::Notify;
 use tracing::warn;
+use uuid::Uuid;
 
 use crate::{
     address::{Family, HostAddress, Source},
-    checks::docker_check_id,
-    plan::{Action, Actual, Mark, Registered, asked_check, registered},
+    checks::{MESSENGER_TTL, docker_check_id},
+    plan::{Action, Actual, META_MARK, Mark, Registered, asked_check, registered},
 };
 
 /// The check that says whether a host's registrar lives.
@@ -149,6 +150,26 @@ impl Registry {
         self.client.catalog_deregister(&CatalogDeregistration { node, check_id, ..Default::default() }).await
     }
 
+    /// Registers an entry that passes no check, and removes it again: to see whether we may. It carries `mark`, so that
+    /// the next run removes what a broken connection has left.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub async fn try_writing(&self, mark: &Mark, address: IpAddr) -> Result<(), Error> {
+        let id = format!("registrar-doctor:{}", Uuid::new_v4());
+        let is_new = match &self.place {
+            Place::Agent => false,
+            Place::Node { name, .. } => self.client.catalog_node(name, None).await?.value.is_none(),
+        };
+        self.perform(&id, &Action::Register(Box::new(trial(&id, mark, address))), address).await?;
+        match self.perform(&id, &Action::Deregister, address).await {
+            // A registrar that runs has been quicker.
+            Err(error) if error.status() == Some(404) => {}
+            removed => removed?,
+        }
+        if is_new { self.leave().await } else { Ok(()) }
+    }
+
     /// All that it holds for this host, of any owner.
     ///
     /// # Errors
@@ -209,6 +230,22 @@ impl Registry {
                 Ok(agent["Config"]["NodeName"].as_str().unwrap_or_default().to_owned())
             }
         }
+    }
+}
+
+fn trial(id: &str, mark: &Mark, address: IpAddr) -> ServiceRegistration {
+    let critical = CheckRegistration {
+        check_id: format!("service:{id}"),
+        name: "Nobody is led here".into(),
+        ..CheckRegistration::ttl(MESSENGER_TTL).starting_as(CheckStatus::Critical)
+    };
+    ServiceRegistration {
+        id: id.into(),
+        name: "registrar-doctor".into(),
+        address: address.to_string(),
+        meta: [(META_MARK.into(), mark.to_string())].into(),
+        checks: vec![critical],
+        ..ServiceRegistration::default()
     }
 }
 

@@ -106,6 +106,33 @@ fn a_token_is_never_shown() {
     assert!(!said.contains("very-secret"), "{said}");
 }
 
+#[test]
+fn doctor_tells_what_is_bad_and_fails() {
+    let dir = tempfile::tempdir().unwrap();
+    let nowhere = "unix:///nonexistent.sock";
+    let arguments = [
+        "doctor",
+        "--docker",
+        nowhere,
+        "--registry",
+        nowhere,
+        "--ip",
+        "127.0.0.1",
+        "--state-dir",
+        dir.path().to_str().unwrap(),
+    ];
+    let output = registrar(&arguments);
+    let (said, told) = (String::from_utf8(output.stderr).unwrap(), String::from_utf8(output.stdout).unwrap());
+    assert_eq!(output.status.code(), Some(1), "{told}{said}");
+    assert!(said.ends_with("registrar: 2 of 6 findings are bad\n"), "{said}");
+    for line in ["BAD   docker     ", "ok    address    ", "BAD   registry   ", "-     writing    "] {
+        assert!(told.lines().any(|l| l.starts_with(line)), "{line:?} in {told}");
+    }
+    let json = registrar(&[&arguments[..], &["--format", "json"]].concat()).stdout;
+    let findings: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    assert_eq!((&findings[0]["subject"], &findings[0]["verdict"]), (&"docker".into(), &"bad".into()));
+}
+
 /// A program that ends with its test.
 struct Running(Child);
 

@@ -2,6 +2,7 @@
 //! what it does when either of them fails, loses, forgets or lies. Each test has its own three, so they run side by side.
 
 mod callers;
+mod doctor;
 mod host;
 mod lives;
 mod losses;

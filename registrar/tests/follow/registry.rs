@@ -132,13 +132,17 @@ impl Registry {
 
     /// Every instance of any node, but the registry itself.
     fn instances(&self) -> Vec<(String, Value)> {
-        let nodes = self.get("/v1/catalog/nodes");
-        let names = nodes.as_array().into_iter().flatten().map(|node| text(&node["Node"]));
         let of_node = |name: String| match self.get(&format!("/v1/catalog/node/{name}"))["Services"].take() {
             Value::Object(services) => services.into_iter().filter(|(id, _)| id != "consul").collect(),
             _ => Vec::new(),
         };
-        names.flat_map(of_node).collect()
+        self.nodes().into_iter().flat_map(of_node).collect()
+    }
+
+    /// Names of all nodes.
+    pub(crate) fn nodes(&self) -> Vec<String> {
+        let nodes = self.get("/v1/catalog/nodes");
+        nodes.as_array().into_iter().flatten().map(|node| text(&node["Node"])).collect()
     }
 
     /// Ids of all instances, of any node.
