@@ -18,6 +18,7 @@ use futures_util::Stream;
 use tokio::time::timeout;
 
 use crate::{
+    boot,
     container::{Container, nanoseconds},
     plan::Mark,
 };
@@ -81,6 +82,8 @@ pub struct Identity {
     pub host: String,
     /// Its clock, in nanoseconds since 1970.
     pub time: i64,
+    /// The boot of its host, if that is known.
+    pub boot: Option<String>,
 }
 
 impl Identity {
@@ -124,6 +127,7 @@ impl Connection {
             id: info.id.filter(|_| !is_podman(&version)).unwrap_or_default(),
             host: info.name.unwrap_or_default(),
             time: info.system_time.as_deref().map_or(0, nanoseconds),
+            boot: boot::of_docker(target),
         };
         Ok((connection, identity))
     }

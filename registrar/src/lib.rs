@@ -6,6 +6,7 @@
 //! containers are known when they ask.
 
 pub mod address;
+pub mod boot;
 pub mod callers;
 pub mod checks;
 pub mod config;

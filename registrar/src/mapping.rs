@@ -65,6 +65,8 @@ pub struct Policy {
     pub script_checks: bool,
     /// The registry runs no probes for us (`--node`).
     pub probes_are_run: bool,
+    /// Written into every instance, if it is known: the boot of the host, which no container outlives.
+    pub boot: Option<String>,
     /// Written into every instance: what carries it is ours.
     pub mark: Mark,
 }

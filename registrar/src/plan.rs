@@ -20,6 +20,8 @@ use crate::{
 pub const META_MARK: &str = "registrar";
 /// Metadata: which container it is about.
 pub const META_CONTAINER: &str = "registrar-container";
+/// Metadata: in which boot of the host, where that is known.
+pub const META_BOOT: &str = "registrar-boot";
 /// Metadata: which probes it was registered with.
 pub const META_CHECKS: &str = "registrar-checks";
 

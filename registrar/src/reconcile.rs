@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 
 use crate::{
     address::HostAddress,
+    boot,
     callers::{self, Wanted},
     config::{Config, PolicySettings},
     container::{Container, short_id},
@@ -52,6 +53,10 @@ pub async fn run(config: &Config, registry: Registry, state: String, status: Arc
         let following = async move { follow(&target, looks, &status, news_in).await };
         tokio::spawn(stop.clone().run_until_cancelled_owned(following))
     };
+    let former_removed = boot::of_docker(&config.docker).map(|boot| {
+        let removing = boot::remove_former(registry.clone(), state.clone(), boot, mark_seen.clone());
+        tokio::spawn(stop.clone().run_until_cancelled_owned(removing))
+    });
     let follower = {
         let following = registry.clone().follow(config.resync, status.clone(), mark_seen, views_in);
         tokio::spawn(stop.clone().run_until_cancelled_owned(following))
@@ -79,7 +84,7 @@ pub async fn run(config: &Config, registry: Registry, state: String, status: Arc
     };
     reconciler.follow(news, views, &stop).await;
     stop.cancel();
-    for task in [docker, follower, callers_kept] {
+    for task in [docker, follower, callers_kept].into_iter().chain(former_removed) {
         if let Err(error) = task.await {
             warn!("a task ended badly: {error}");
         }
@@ -426,6 +431,7 @@ impl PolicySettings {
             tags: self.tags.clone(),
             script_checks: self.script_checks,
             probes_are_run: matches!(self.place, Place::Agent),
+            boot: identity.boot.clone(),
             mark,
         }
     }

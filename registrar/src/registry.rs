@@ -77,6 +77,11 @@ impl Registry {
         Self { client, place, source, family, keeps_no_time: AtomicBool::new(false), look: Notify::new() }
     }
 
+    /// Where this host's instances are kept.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
     /// What talks to it.
     pub(crate) fn client(&self) -> &Client {
         &self.client
@@ -93,7 +98,7 @@ impl Registry {
         }
     }
 
-    async fn perform_at_agent(&self, id: &str, action: &Action) -> Result<(), Error> {
+    pub(crate) async fn perform_at_agent(&self, id: &str, action: &Action) -> Result<(), Error> {
         match action {
             Action::Register(service) => self.client.register_service(service).await,
             Action::Report(update) => self.client.update_check(&docker_check_id(id), update).await,
@@ -176,11 +181,7 @@ impl Registry {
     /// [`Trouble`]
     pub async fn view(&self, mark: &Mark) -> Result<Registered, Trouble> {
         match &self.place {
-            Place::Agent => {
-                let (services, checks) = tokio::try_join!(self.client.agent_services(), self.client.agent_checks())?;
-                let services = services.into_iter().map(|(id, service)| (id, Actual::from(service)));
-                Ok(registered(services, checks.into_values()))
-            }
+            Place::Agent => Ok(self.of_agent().await?),
             Place::Node { name, .. } => {
                 let (node, checks) =
                     tokio::try_join!(self.client.catalog_node(name, None), self.client.health_node(name, None))?;
@@ -192,6 +193,13 @@ impl Registry {
                 Ok(registered(services, checks.value))
             }
         }
+    }
+
+    /// All that the agent's own node has, of any owner.
+    pub(crate) async fn of_agent(&self) -> Result<Registered, Error> {
+        let (services, checks) = tokio::try_join!(self.client.agent_services(), self.client.agent_checks())?;
+        let services = services.into_iter().map(|(id, service)| (id, Actual::from(service)));
+        Ok(registered(services, checks.into_values()))
     }
 
     /// Says that this host lives.

@@ -7,7 +7,7 @@ use kvstore_client::types::CheckRegistration;
 use super::Policy;
 use crate::{
     container::Container,
-    plan::{META_CHECKS, META_CONTAINER, META_MARK},
+    plan::{META_BOOT, META_CHECKS, META_CONTAINER, META_MARK},
     variables::Variables,
 };
 
@@ -45,6 +45,7 @@ pub(super) fn meta(
     let mut meta: BTreeMap<String, String> = extra.iter().map(|(k, v)| ((*k).into(), v.clone())).collect();
     meta.insert(META_MARK.into(), policy.mark.to_string());
     meta.insert(META_CONTAINER.into(), container.short_id().into());
+    meta.extend(policy.boot.clone().map(|boot| (META_BOOT.into(), boot)));
     if !probes.is_empty() {
         meta.insert(META_CHECKS.into(), fingerprint(probes));
     }

@@ -19,6 +19,7 @@ pub(crate) fn policy() -> Policy {
         tags: TagTemplates::default(),
         script_checks: false,
         probes_are_run: true,
+        boot: None,
         mark: Mark { docker: "DOCK:ER".into(), state: "uuid".into() },
     }
 }

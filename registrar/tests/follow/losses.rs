@@ -188,6 +188,33 @@ fn one_refusal_does_not_hold_up_the_others() {
     eventually("in the end that one, too", || host.registry.ids().len() == 21);
 }
 
+/// Docker itself does not come up after the host did.
+#[test]
+fn registrator_left_ghosts_of_a_former_boot() {
+    let mut host = Host::started();
+    for (name, port) in [("now", 1), ("before", 2), ("theirs", 3)] {
+        host.docker.run(name, port, &json!({}));
+    }
+    host.has(&["before", "now", "theirs"]);
+    host.crash();
+    host.docker.stop();
+    for (id, change) in [
+        ("vm:before:80", json!({"registrar-boot": "another"})),
+        ("vm:theirs:80", json!({"registrar-boot": "another", "registrar": "OTHER:DOCK:ER/uuid"})),
+    ] {
+        let service = host.registry.service(id).unwrap();
+        let mut meta = service["Meta"].clone();
+        assert_eq!(meta["registrar-boot"].as_str().unwrap().len(), 36, "{meta}");
+        meta.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        host.registry.register(&json!({"ID": id, "Name": service["Service"], "Port": service["Port"], "Meta": meta}));
+    }
+    host.start(|_| ());
+    host.has(&["now", "theirs"]);
+    host.registry.deregister("vm:theirs:80");
+    host.docker.start_again();
+    host.has(&["before", "now", "theirs"]);
+}
+
 #[test]
 fn registrator_left_ghosts_after_a_crash() {
     let mut host = Host::started();
