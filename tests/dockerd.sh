@@ -4,6 +4,7 @@
 #
 #   tests/dockerd.sh start DIR [OWNER]   its socket is DIR/docker.sock; after `halt` it starts again with what it had.
 #                                        What the process OWNER left behind is removed by the next start after its end
+#                                        DIR/arguments, if it is there, has arguments for dockerd, one a line
 #   tests/dockerd.sh halt DIR [SIGNAL]   ends the daemon alone (TERM); what it keeps stays
 #   tests/dockerd.sh remove DIR          ends the daemon and its containers, and removes the bridge and DIR
 set -euo pipefail
@@ -42,13 +43,17 @@ start() {
     mkdir -p "$dir"
     echo "${2:-1}" >"$dir/owner"
     [ -s "$dir/bridge" ] || make_bridge "$dir"
+    local more=()
+    [ ! -e "$dir/arguments" ] || mapfile -t more <"$dir/arguments"
     # Pid files of a daemon that was killed; where nobody collects zombies the next one would believe them.
     rm -f "$dir/pid" "$dir/exec/containerd/containerd.pid"
+    # The tasks of a swarm take the images that are there, and ask nobody.
+    export DOCKER_SERVICE_PREFER_OFFLINE_IMAGE=1
     # The namespace keeps us apart from others where the system's containerd runs and is taken.
     setsid dockerd --host "unix://$dir/docker.sock" --data-root "$dir/data" --exec-root "$dir/exec" --pidfile "$dir/pid" \
         --containerd-namespace "$(cat "$dir/bridge")" --containerd-plugins-namespace "$(cat "$dir/bridge")-plugins" \
         --bridge "$(cat "$dir/bridge")" --iptables=false --ip-forward=false --ip-masq=false \
-        --cgroup-parent "$(cat "$dir/bridge")" --shutdown-timeout 5 \
+        --cgroup-parent "$(cat "$dir/bridge")" --shutdown-timeout 5 "${more[@]}" \
         </dev/null >>"$dir/log" 2>&1 &
     local started=$!
     for _ in {1..300}; do

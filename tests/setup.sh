@@ -28,6 +28,8 @@ NEEDS=(
     nginx=nginx
     node=nodejs
     npm=npm
+    nsenter=util-linux
+    podman=podman
     unbound=unbound
     wrk=wrk
 )
@@ -74,6 +76,9 @@ install_quietly() {
     fi
     "${apt[@]}" install -y --no-install-recommends "$@" </dev/null >/dev/null
     local unit
+    if [[ " $* " == *" podman "* ]]; then
+        systemctl --quiet disable podman.socket podman.service podman-restart podman-auto-update.timer 2>/dev/null || true
+    fi
     for unit in nginx haproxy etcd unbound knot; do
         if [[ " $* " == *" $unit"[\ -]* ]]; then systemctl --quiet disable "$unit" 2>/dev/null || true; fi
     done

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod clients;
+mod connections;
 mod dns_clients;
 mod forwarding;
 mod register_to_reload;
@@ -38,6 +39,10 @@ fn main() -> ExitCode {
         Story::new("bad_input_registry_unreachable", stage::needs(), bad_input::registry_unreachable),
         Story::new("bad_input_docker_unreachable", stage::needs(), bad_input::docker_unreachable),
         Story::new("bad_input_port_taken", [], bad_input::port_taken),
+        Story::new("connections_registry_over_tls", stage::needs(), connections::registry_over_tls),
+        Story::new("connections_docker_over_tls", stage::needs(), connections::docker_over_tcp_and_tls),
+        Story::new("connections_podman", connections::host_needs(&["podman"]), connections::podman),
+        Story::new("connections_swarm", connections::host_needs(&[]), connections::swarm),
         Story::new("resolver_only", resolver_only::needs(&["dnsmasq"]), resolver_only::story),
         Story::new("versions_side_by_side", resolver_only::needs(&[]), versions::side_by_side),
         Story::new("versions_published", resolver_only::needs(&[]), versions::published),

@@ -1,4 +1,5 @@
-//! A real Docker daemon of the tests' own (`tests/dockerd.sh`), and the containers that stories run in it.
+//! A real Docker daemon of the tests' own (`tests/dockerd.sh`), or podman (`tests/podman.sh`), and the containers that
+//! stories run in it.
 
 use std::{
     path::{Path, PathBuf},
@@ -36,9 +37,14 @@ const DOCKER_LIMIT: Duration = Duration::from_mins(1);
 /// A running Docker daemon with the images of the stories; dropping it removes it, its containers and all that it kept.
 pub struct Dockerd {
     dir: PathBuf,
+    /// What starts and removes it.
+    script: &'static str,
     /// Where its network is, if not here.
     namespace: Option<String>,
 }
+
+const DOCKERD: &str = "tests/dockerd.sh";
+const PODMAN: &str = "tests/podman.sh";
 
 static SHARED: OnceLock<Dockerd> = OnceLock::new();
 
@@ -53,7 +59,37 @@ impl Dockerd {
     /// # Panics
     /// If it cannot be started, or an image cannot be made.
     pub fn start() -> Self {
-        Self::with_dir(Self::new_dir(), None)
+        Self::with_dir(Self::new_dir("dockerd"), None)
+    }
+
+    /// Podman in its place, in this network namespace; it has [`HELLO_WEB`] only.
+    ///
+    /// # Panics
+    /// If it cannot be started, or the image cannot be made.
+    pub fn podman_in(namespace: &str) -> Self {
+        let dir = Self::new_dir("podman");
+        std::fs::create_dir_all(&dir).expect("/tmp can be written");
+        std::fs::write(dir.join("namespace"), namespace).expect("our own directory");
+        let podman = Self { dir, script: PODMAN, namespace: None };
+        podman.start_again();
+        podman.script("examples/hello-web/image.sh", &[]);
+        podman
+    }
+
+    /// The same with these arguments of its own.
+    ///
+    /// # Panics
+    /// If it cannot be started, or an image cannot be made.
+    pub fn start_with(args: &[&str]) -> Self {
+        let dir = Self::new_dir("dockerd");
+        std::fs::create_dir_all(&dir).expect("/tmp can be written");
+        write_arguments(&dir, args);
+        Self::with_dir(dir, None)
+    }
+
+    /// Has its next start take these instead.
+    pub fn arguments(&self, args: &[&str]) {
+        write_arguments(&self.dir, args);
     }
 
     /// The same on another host: in this network namespace, where the bridge of this name is there already.
@@ -61,21 +97,21 @@ impl Dockerd {
     /// # Panics
     /// If it cannot be started, or an image cannot be made.
     pub fn start_in(namespace: &str, bridge: &str) -> Self {
-        let dir = Self::new_dir();
+        let dir = Self::new_dir("dockerd");
         std::fs::create_dir_all(&dir).expect("/tmp can be written");
         std::fs::write(dir.join("bridge"), format!("{bridge}\n")).expect("our own directory");
         Self::with_dir(dir, Some(namespace.to_owned()))
     }
 
-    fn new_dir() -> PathBuf {
+    fn new_dir(kind: &str) -> PathBuf {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let n = COUNT.fetch_add(1, Ordering::Relaxed);
         // A short path: socket paths are limited to 108 bytes. The script finds leftovers by this prefix.
-        format!("/tmp/flotilla-dockerd.{}.{n}", process::id()).into()
+        format!("/tmp/flotilla-{kind}.{}.{n}", process::id()).into()
     }
 
     fn with_dir(dir: PathBuf, namespace: Option<String>) -> Self {
-        let dockerd = Self { dir, namespace };
+        let dockerd = Self { dir, script: DOCKERD, namespace };
         dockerd.start_again();
         dockerd.make_images(&["hello-web"]);
         dockerd.script("tests/haproxy-image.sh", &[]);
@@ -94,16 +130,16 @@ impl Dockerd {
 
     /// Ends the daemon by `signal`, and leaves what it keeps.
     pub fn halt(&self, signal: Signal) {
-        self.script("tests/dockerd.sh", &["halt", self.dir(), signal.as_str().trim_start_matches("SIG")]);
+        self.script(self.script, &["halt", self.dir(), signal.as_str().trim_start_matches("SIG")]);
     }
 
     /// Starts the halted daemon with what it kept.
     pub fn start_again(&self) {
         let owner = process::id().to_string();
-        let script = workspace().join("tests/dockerd.sh");
+        let script = workspace().join(self.script);
         let start = [script.to_str().expect("a path of ours"), "start", self.dir(), &owner];
         match &self.namespace {
-            None => self.script("tests/dockerd.sh", &start[1..]),
+            None => self.script(self.script, &start[1..]),
             Some(namespace) => {
                 let inside = format!("--net=/run/netns/{namespace}");
                 let entered = run_script(Path::new("nsenter"), &[&[&*inside][..], &start].concat(), "");
@@ -213,7 +249,7 @@ impl Dockerd {
 
 impl Drop for Dockerd {
     fn drop(&mut self) {
-        remove(&self.dir);
+        remove(self.script, &self.dir);
     }
 }
 
@@ -222,13 +258,18 @@ pub fn remove_shared() {
     static DONE: Mutex<bool> = Mutex::new(false);
     let mut done = DONE.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(shared) = SHARED.get().filter(|_| !*done) {
-        remove(&shared.dir);
+        remove(shared.script, &shared.dir);
         *done = true;
     }
 }
 
-fn remove(dir: &Path) {
-    let removed = run_script(&workspace().join("tests/dockerd.sh"), &["remove", &dir.to_string_lossy()], "");
+/// One a line, for the script.
+fn write_arguments(dir: &Path, args: &[&str]) {
+    std::fs::write(dir.join("arguments"), args.join("\n")).expect("our own directory");
+}
+
+fn remove(script: &str, dir: &Path) {
+    let removed = run_script(&workspace().join(script), &["remove", &dir.to_string_lossy()], "");
     if let Err(e) = removed {
         eprintln!("{} could not be removed: {e}", dir.display());
     }

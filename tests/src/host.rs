@@ -14,6 +14,8 @@ pub struct Host {
     pub address: String,
     /// Ours for it.
     pub ours: String,
+    /// Our end of the link to it.
+    link: String,
 }
 
 impl Host {
@@ -31,8 +33,9 @@ impl Host {
             bridge: format!("fb{pid}-{n}"),
             address: format!("10.214.{net}.{}", 4 * n + 2),
             ours: format!("10.214.{net}.{}", 4 * n + 1),
+            link: format!("fl{pid}-{n}"),
         };
-        let (namespace, link, bridge) = (&host.namespace, format!("fl{pid}-{n}"), &host.bridge);
+        let (namespace, link, bridge) = (&host.namespace, &host.link, &host.bridge);
         ip(&format!("netns add {namespace}"));
         ip(&format!("link add {link} type veth peer name up0 netns {namespace}"));
         ip(&format!("address add {}/30 dev {link}", host.ours));
@@ -47,6 +50,21 @@ impl Host {
         ip(&format!("-n {namespace} route add default via {}", host.ours));
         host
     }
+
+    /// Lets the two reach each other, by a link of their own; their addresses on it.
+    ///
+    /// # Panics
+    /// As [`Host::new`].
+    pub fn link(&self, other: &Self) -> [String; 2] {
+        let addresses = [1, 2].map(|n| format!("10.215.{}.{n}", process::id() % 250));
+        let (mine, theirs) = (&self.namespace, &other.namespace);
+        ip(&format!("-n {mine} link add peer0 type veth peer name peer0 netns {theirs}"));
+        for (namespace, address) in [mine, theirs].into_iter().zip(&addresses) {
+            ip(&format!("-n {namespace} address add {address}/24 dev peer0"));
+            ip(&format!("-n {namespace} link set peer0 up"));
+        }
+        addresses
+    }
 }
 
 fn ip(command: &str) {
@@ -56,7 +74,8 @@ fn ip(command: &str) {
 
 impl Drop for Host {
     fn drop(&mut self) {
-        // The link and the bridge go with it.
+        // The link at once, for the next story's; the bridge with the namespace, when the kernel comes to it.
+        let _ = Command::new(find("ip".as_ref())).args(["link", "delete", &self.link]).output();
         let _ = Command::new(find("ip".as_ref())).args(["netns", "delete", &self.namespace]).output();
     }
 }

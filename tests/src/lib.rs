@@ -14,6 +14,7 @@ pub mod proxy;
 pub mod registry;
 pub mod resolver;
 pub mod story;
+pub mod tls;
 pub mod wait;
 pub mod web;
 

@@ -33,7 +33,8 @@ impl Launch {
     pub fn ours(name: &str) -> Self {
         let mut launch = Self::new(program_path(name));
         // What the caller's shell says about registries and Docker must not reach a story.
-        for name in ["CONSUL_HTTP_ADDR", "CONSUL_HTTP_TOKEN", "DOCKER_HOST", "RUST_LOG"] {
+        let said = |name: &str| name.starts_with("CONSUL_") || name.starts_with("DOCKER_") || name == "RUST_LOG";
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(said)) {
             launch.command.env_remove(name);
         }
         launch
