@@ -1,12 +1,16 @@
 //! Asks a web server again and again, as a visitor would, and tells how often that failed and who answered.
 //!
 //! ```text
-//! load http://HOST:PORT/PATH [VISITORS]
+//! load [--keep-alive] http://HOST:PORT/PATH [VISITORS]
 //! ```
 //!
 //! Each of the `VISITORS` (4) sends a request on a connection of its own, waits for the whole answer, pauses a little and
-//! goes on. A failure is told at once. On USR1 it prints the count so far; on TERM or INT it prints the last one and
-//! exits with 1 if any request failed or none was made.
+//! goes on; with `--keep-alive` on the same connection for as long as the server keeps it. A failure is told at once. On
+//! USR1 it prints the count so far; on TERM or INT it prints the last one and exits with 1 if any request failed or none was
+//! made.
+//!
+//! Nothing is tried twice but what HTTP has every client do (RFC 9112, 9.3.1): a request on a kept connection that the
+//! server closed while it was idle, before a single byte of an answer, is sent again on a new one.
 
 use std::{
     collections::BTreeMap,
@@ -25,12 +29,13 @@ use nix::sys::signal::{SigSet, Signal};
 /// The longest that connecting, and each read and write, may take.
 const DEADLINE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(5);
-const MAX_ANSWER_BYTES: u64 = 64 << 10;
+const MAX_ANSWER_BYTES: usize = 64 << 10;
 
 struct Target {
     address: SocketAddr,
     host: String,
     path: String,
+    keep_alive: bool,
 }
 
 #[derive(Default)]
@@ -53,10 +58,11 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<Count, Box<dyn Error>> {
-    let mut args = env::args().skip(1);
-    let url = args.next().ok_or("usage: load http://HOST:PORT/PATH [VISITORS]")?;
+    let mut args = env::args().skip(1).peekable();
+    let keep_alive = args.next_if(|arg| arg == "--keep-alive").is_some();
+    let url = args.next().ok_or("usage: load [--keep-alive] http://HOST:PORT/PATH [VISITORS]")?;
     let visitors: usize = args.next().as_deref().unwrap_or("4").parse()?;
-    let target = Arc::new(parse(&url)?);
+    let target = Arc::new(Target { keep_alive, ..parse(&url)? });
     let count = Arc::new(Mutex::new(Count::default()));
 
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1]);
@@ -85,12 +91,14 @@ fn parse(url: &str) -> Result<Target, Box<dyn Error>> {
         address: address.ok_or_else(|| format!("{host:?} has no address"))?,
         host: host.into(),
         path: if path.is_empty() { "/".into() } else { path.into() },
+        keep_alive: false,
     })
 }
 
 fn visit(target: &Target, count: &Mutex<Count>) {
+    let mut kept = None;
     loop {
-        let answer = ask(target).and_then(|text| version(&text));
+        let answer = ask(target, &mut kept).and_then(|text| version(&text));
         {
             let mut count = locked(count);
             count.requests += 1;
@@ -106,17 +114,78 @@ fn visit(target: &Target, count: &Mutex<Count>) {
     }
 }
 
-/// Sends one request and reads its whole answer.
-fn ask(target: &Target) -> io::Result<String> {
+/// Sends one request, on the kept connection if there is one, and reads its whole answer.
+fn ask(target: &Target, kept: &mut Option<TcpStream>) -> io::Result<String> {
+    if let Some(mut stream) = kept.take() {
+        match exchange(target, &mut stream) {
+            Err(error) if is_idle_close(&error) => {}
+            answer => return keep(target, stream, answer, kept),
+        }
+    }
     let mut stream = TcpStream::connect_timeout(&target.address, DEADLINE)?;
     stream.set_read_timeout(Some(DEADLINE))?;
     stream.set_write_timeout(Some(DEADLINE))?;
+    let answer = exchange(target, &mut stream);
+    keep(target, stream, answer, kept)
+}
+
+fn keep(
+    target: &Target,
+    stream: TcpStream,
+    answer: io::Result<String>,
+    kept: &mut Option<TcpStream>,
+) -> io::Result<String> {
+    let answer = answer?;
+    if target.keep_alive && header(&answer, "connection").is_none_or(|value| !value.eq_ignore_ascii_case("close")) {
+        *kept = Some(stream);
+    }
+    Ok(answer)
+}
+
+fn exchange(target: &Target, stream: &mut TcpStream) -> io::Result<String> {
+    let connection = if target.keep_alive { "keep-alive" } else { "close" };
     // In one piece: the second of two small writes would wait for the first one's acknowledgement.
-    let request = format!("GET {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", target.path, target.host);
-    stream.write_all(request.as_bytes())?;
-    let mut text = String::new();
-    stream.take(MAX_ANSWER_BYTES).read_to_string(&mut text)?;
-    Ok(text)
+    let Target { path, host, .. } = target;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: {connection}\r\n\r\n").as_bytes())?;
+    read_answer(stream)
+}
+
+/// Nothing came, and nothing more will.
+fn is_idle_close(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset)
+}
+
+/// Up to the length that the head names, or to the end if it names none.
+fn read_answer(stream: &mut impl Read) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    let mut chunk = [0; 4096];
+    while !is_whole(&bytes) && bytes.len() <= MAX_ANSWER_BYTES {
+        match stream.read(&mut chunk) {
+            Ok(0) if bytes.is_empty() => return Err(io::ErrorKind::ConnectionAborted.into()),
+            Ok(0) => break,
+            Ok(n) => bytes.extend_from_slice(&chunk[..n]),
+            Err(error) if bytes.is_empty() => return Err(error),
+            // Whatever ends an answer that has begun is a failure.
+            Err(error) => return Err(io::Error::other(format!("the answer was cut off: {error}"))),
+        }
+    }
+    String::from_utf8(bytes).map_err(io::Error::other)
+}
+
+fn is_whole(bytes: &[u8]) -> bool {
+    let Some((head, body)) = std::str::from_utf8(bytes).ok().and_then(|text| text.split_once("\r\n\r\n")) else {
+        return false;
+    };
+    header(head, "content-length").and_then(|n| n.parse().ok()).is_some_and(|n: usize| body.len() >= n)
+}
+
+fn header<'a>(answer: &'a str, name: &str) -> Option<&'a str> {
+    let head = answer.split("\r\n\r\n").next().unwrap_or_default();
+    head.lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(n, _)| n.eq_ignore_ascii_case(name))
+        .map(|(_, v)| v.trim())
 }
 
 /// Takes only a complete 200; `-` if its body names no version.
@@ -126,10 +195,7 @@ fn version(answer: &str) -> io::Result<String> {
     if first.split(' ').nth(1) != Some("200") {
         return Err(io::Error::other(first.to_owned()));
     }
-    let length = head.lines().find_map(|l| {
-        let (name, value) = l.split_once(':')?;
-        name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().ok())?
-    });
+    let length = header(answer, "content-length").and_then(|n| n.parse::<usize>().ok());
     if length.is_some_and(|n| n != body.len()) {
         return Err(io::Error::other("the body was cut off"));
     }
@@ -158,6 +224,17 @@ mod tests {
         ] {
             assert_eq!(version(answer).ok().as_deref(), want, "{answer:?}");
         }
+    }
+
+    #[test]
+    fn an_answer_is_read_to_its_length_and_only_silence_is_an_idle_close() {
+        let read = |mut text: &[u8]| read_answer(&mut text);
+        let whole = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+        assert_eq!(read(whole.as_bytes()).unwrap(), whole);
+        assert!(read(b"").is_err_and(|e| is_idle_close(&e)));
+        let cut = read(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nh").unwrap();
+        assert!(version(&cut).is_err_and(|e| !is_idle_close(&e)));
+        assert!(version(&read(b"HTTP/1.1 200").unwrap()).is_err());
     }
 
     #[test]

@@ -44,7 +44,12 @@ fn hello_web(drain_ms: &str) -> (Running, u16) {
 
 /// A client at work for a while; whether it found nothing wrong, and its last line.
 fn load(port: u16, during: impl FnOnce()) -> (bool, String) {
-    let mut client = Running::start(Command::new(env!("CARGO_BIN_EXE_load")).arg(format!("http://127.0.0.1:{port}/")));
+    load_with(&[], port, during)
+}
+
+fn load_with(args: &[&str], port: u16, during: impl FnOnce()) -> (bool, String) {
+    let url = format!("http://127.0.0.1:{port}/");
+    let mut client = Running::start(Command::new(env!("CARGO_BIN_EXE_load")).args(args).arg(url));
     thread::sleep(Duration::from_millis(200));
     during();
     client.signal(Signal::SIGTERM);
@@ -61,6 +66,17 @@ fn all_requests_are_answered_and_counted() {
     let count: u64 = last.strip_prefix("requests=").unwrap().split(' ').next().unwrap().parse().unwrap();
     assert!(good && count > 0, "{last}");
     assert_eq!(last, format!("requests={count} failed=0 v7={count}"));
+}
+
+#[test]
+fn connections_are_kept_until_the_server_closes_them() {
+    let (mut server, port) = hello_web("300");
+    let (good, last) = load_with(&["--keep-alive"], port, || {
+        server.signal(Signal::SIGTERM);
+        thread::sleep(Duration::from_millis(100));
+    });
+    assert!(good, "{last}");
+    assert!(server.0.wait().unwrap().success());
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod restart;
 mod sidecar;
 mod stage;
 mod templater_alone;
+mod under_load;
 mod versions;
 
 use std::process::ExitCode;
@@ -32,6 +33,8 @@ fn main() -> ExitCode {
         Story::new("restart_registry_empty", stage::needs(), restart::registry_restarted_empty),
         Story::new("restart_registry_killed_amid_writes", [], restart::registry_killed_amid_writes),
         Story::new("templater_alone", templater_alone::needs(), templater_alone::process),
+        Story::new("under_load_replaced", under_load::needs(), under_load::replaced),
+        Story::new("under_load_released", under_load::needs(), under_load::released),
         Story::new("templater_alone_container", stage::needs(), templater_alone::container),
         Story::new("bad_input_commands", [], bad_input::commands),
         Story::new("bad_input_templates", [], bad_input::templates),

@@ -13,6 +13,7 @@ pub mod program;
 pub mod proxy;
 pub mod registry;
 pub mod resolver;
+pub mod servers;
 pub mod story;
 pub mod tls;
 pub mod wait;
