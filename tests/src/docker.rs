@@ -72,7 +72,7 @@ impl Dockerd {
         std::fs::write(dir.join("namespace"), namespace).expect("our own directory");
         let podman = Self { dir, script: PODMAN, namespace: None };
         podman.start_again();
-        podman.script("examples/hello-web/image.sh", &[]);
+        podman.make_images(&["hello-web"]);
         podman
     }
 
