@@ -11,6 +11,7 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 # command=package, in the order in which they are told.
 NEEDS=(
+    caddy=caddy
     cc=gcc
     curl=curl
     dig=bind9-dnsutils
@@ -30,6 +31,7 @@ NEEDS=(
     npm=npm
     nsenter=util-linux
     podman=podman
+    prometheus=prometheus
     unbound=unbound
     wrk=wrk
 )
@@ -79,7 +81,7 @@ install_quietly() {
     if [[ " $* " == *" podman "* ]]; then
         systemctl --quiet disable podman.socket podman.service podman-restart podman-auto-update.timer 2>/dev/null || true
     fi
-    for unit in nginx haproxy etcd unbound knot; do
+    for unit in nginx haproxy etcd unbound knot caddy prometheus; do
         if [[ " $* " == *" $unit"[\ -]* ]]; then systemctl --quiet disable "$unit" 2>/dev/null || true; fi
     done
 }

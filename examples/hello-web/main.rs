@@ -3,6 +3,7 @@
 //! ```text
 //! GET  /health          200 "ok", or 503 "ill" after one of the next two
 //! POST /health/ill      falls ill; /health/well recovers. The signal USR1 switches between the two
+//! GET  /slow/MS         as what follows, but its body takes so many milliseconds
 //! GET  anything else    200 "hello from ID version VERSION path PATH"
 //! ```
 //!
@@ -135,10 +136,29 @@ fn converse(stream: &TcpStream, site: &Site) -> io::Result<()> {
             body.len()
         );
         let body = if request.method == "HEAD" { "" } else { &body };
-        (&*stream).write_all(format!("{head}{body}").as_bytes())?;
+        match slowness(&request.path) {
+            None => (&*stream).write_all(format!("{head}{body}").as_bytes())?,
+            Some(time) => trickle(stream, &head, body, time)?,
+        }
         if !keep_alive {
             break;
         }
+    }
+    Ok(())
+}
+
+/// How long the body is to take, if that is asked for; nobody may keep a thread for longer than [`PATIENCE`].
+fn slowness(path: &str) -> Option<Duration> {
+    path.strip_prefix("/slow/")?.parse().ok().map(Duration::from_millis).map(|time| time.min(PATIENCE))
+}
+
+/// Sends the head at once and the body bit by bit.
+fn trickle(mut stream: &TcpStream, head: &str, body: &str, time: Duration) -> io::Result<()> {
+    const BITS: u32 = 20;
+    stream.write_all(head.as_bytes())?;
+    for bit in body.as_bytes().chunks(body.len().div_ceil(BITS as usize).max(1)) {
+        thread::sleep(time / BITS);
+        stream.write_all(bit)?;
     }
     Ok(())
 }
@@ -221,6 +241,13 @@ mod tests {
     fn says_who_answered() {
         let (status, body) = ask(&site(), "GET /a/b HTTP/1.1\r\nHost: x\r\n\r\n");
         assert_eq!((status, body.as_str()), ("200 OK", "hello from 4f1c version v2 path /a/b\n"));
+    }
+
+    #[test]
+    fn is_as_slow_as_it_is_asked_to_be() {
+        assert_eq!(slowness("/slow/1500"), Some(Duration::from_millis(1500)));
+        assert_eq!(slowness("/slow/99999999"), Some(PATIENCE));
+        assert_eq!((slowness("/slow/x"), slowness("/slow")), (None, None));
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod bad_input;
 mod clients;
 mod connections;
 mod dns_clients;
+mod examples;
 mod forwarding;
 mod register_to_reload;
 mod resolver_only;
@@ -56,6 +57,14 @@ fn main() -> ExitCode {
         Story::new("dns_clients_haproxy", dns_clients::needs("haproxy"), dns_clients::haproxy),
         Story::new("dns_clients_nginx", dns_clients::needs("nginx"), dns_clients::nginx),
         Story::new("forwarding", forwarding::needs(), forwarding::story),
+        Story::new("examples_by_host", stage::needs(), examples::by_host),
+        Story::new("examples_sticky", examples::needs("haproxy"), examples::sticky),
+        Story::new("examples_release", ["haproxy", "nginx"].map(Need::Program), examples::release),
+        Story::new("examples_upstreams", examples::needs("nginx"), examples::upstreams),
+        Story::new("examples_virtual_hosts", examples::needs("nginx"), examples::virtual_hosts),
+        Story::new("examples_dnsmasq", [Need::Program("dnsmasq"), Need::Program("dig")], examples::dnsmasq),
+        Story::new("examples_prometheus", examples::needs("prometheus"), examples::prometheus),
+        Story::new("examples_caddy", examples::needs("caddy"), examples::caddy),
         Story::new("resolver_in_a_container", resolver_only::needs(&[]), resolver_only::in_a_container),
         Story::new("clients_go", clients::go_needs(Client::Go), clients::go),
         Story::new("clients_python", [Need::Client(Client::Python)], clients::python),

@@ -55,6 +55,40 @@ pub async fn get(url: &str) -> Result<String, String> {
     }
 }
 
+/// `GET url` with this Host header; only a 200 is good.
+///
+/// # Errors
+/// As [`get`].
+pub async fn get_from(url: &str, host: &str) -> Result<String, String> {
+    get_with(url, "Host", host).await
+}
+
+/// `GET url` with this cookie; only a 200 is good.
+///
+/// # Errors
+/// As [`get`].
+pub async fn get_with_cookie(url: &str, cookie: &str) -> Result<String, String> {
+    get_with(url, "Cookie", cookie).await
+}
+
+async fn get_with(url: &str, header: &str, value: &str) -> Result<String, String> {
+    let response = client().get(url).header(header, value).send().await.map_err(|e| e.to_string())?;
+    let status = response.status().as_u16();
+    let body = response.text().await.map_err(|e| e.to_string())?;
+    if status == 200 { Ok(body) } else { Err(format!("{url} answers {status}: {}", body.trim())) }
+}
+
+/// The cookie that an answer of `url` sets, as a visitor sends it back.
+///
+/// # Errors
+/// If there is no whole answer, or it sets none.
+pub async fn cookie(url: &str) -> Result<String, String> {
+    let response = client().get(url).send().await.map_err(|e| e.to_string())?;
+    let set = response.headers().get("Set-Cookie").and_then(|value| value.to_str().ok());
+    let pair = set.and_then(|set| set.split(';').next());
+    pair.map(str::to_owned).ok_or_else(|| format!("{url} sets no cookie"))
+}
+
 /// What a `hello-web` says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hello {
