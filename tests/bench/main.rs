@@ -26,6 +26,7 @@ mod reference;
 mod resync;
 mod start;
 mod stop;
+mod templates;
 mod wake;
 mod wire;
 mod writes;
@@ -87,6 +88,13 @@ const FIGURES: &[Figure] = &[
         programs: &["haproxy", "nginx"],
         docker: false,
         measure: || Box::pin(change::to_file()),
+    },
+    Figure {
+        name: "templates",
+        what: "a file of 1,000 services, and one of 200 templates",
+        programs: &[],
+        docker: false,
+        measure: || Box::pin(templates::touched()),
     },
     Figure {
         name: "kv",

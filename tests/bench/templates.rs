@@ -1,0 +1,82 @@
+//! Large templates and many of them: what a change costs that touches a list of 1,000 services, or one template of 200.
+
+use std::{
+    fs,
+    path::Path,
+    time::{Duration, Instant, SystemTime},
+};
+
+use flotilla_tests::{program::Launch, registry::Registry};
+use kvstore_client::KvPut;
+
+use crate::{
+    catalog,
+    figures::{Row, Times},
+};
+
+const ROUNDS: usize = 30;
+const LIMIT: Duration = Duration::from_millis(50);
+const TEMPLATES: usize = 200;
+/// Longer than any wait for quiet, so that each change is a first one after a pause.
+const PAUSE: Duration = Duration::from_millis(800);
+const PATIENCE: Duration = Duration::from_mins(1);
+
+pub(crate) async fn touched() -> Vec<Row> {
+    vec![large().await, many().await]
+}
+
+/// Every instance of every service in one file.
+async fn large() -> Row {
+    let registry = Registry::in_memory().await;
+    catalog::fill(&registry.client).await;
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    let (template, file) = (dir.path().join("all.tmpl"), dir.path().join("all"));
+    let text = "{% for s in services() %}\nbackend {{ s.name }}\n{% for i in service(name=s.name) %}  server {{ i.id }} {{ i.address }}:{{ i.port }} \
+                weight {{ i.weights.passing }}\n{% endfor %}{% endfor %}# {{ key(path=\"round\", default=\"none\") }}\n";
+    fs::write(&template, text).expect("our own directory");
+    let templater = Launch::ours("templater").args(["--registry", &registry.url(), "--template"]).args([&template]);
+    let templater = templater.start();
+    until(&file, "# none\n", &|| templater.log());
+    let mut times = Times::default();
+    for round in 0..ROUNDS {
+        tokio::time::sleep(PAUSE).await;
+        let sent = Instant::now();
+        registry.client.kv_put("round", round.to_string(), KvPut::default()).await.expect("the registry answers");
+        until(&file, &format!("# {round}\n"), &|| templater.log());
+        times.push(sent.elapsed());
+    }
+    Row::within("1,003 services in a file, change -> live", &times, LIMIT, "all 3,103 instances rendered again")
+}
+
+/// One of many templates reads what has changed.
+async fn many() -> Row {
+    let registry = Registry::in_memory().await;
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    fs::create_dir(dir.path().join("t")).expect("our own directory");
+    for n in 0..TEMPLATES {
+        let text = format!("{{{{ key(path=\"k{n}\", default=\"none\") }}}}\n");
+        fs::write(dir.path().join(format!("t/{n}.tmpl")), text).expect("our own directory");
+    }
+    let launch = Launch::ours("templater").dir(dir.path()).args(["--registry", &registry.url(), "--template", "t:out"]);
+    fs::create_dir(dir.path().join("out")).expect("our own directory");
+    let templater = launch.start();
+    let file = |n: usize| dir.path().join(format!("out/{n}"));
+    (0..TEMPLATES).for_each(|n| until(&file(n), "none\n", &|| templater.log()));
+    tokio::time::sleep(PAUSE).await;
+    let before = SystemTime::now();
+    registry.client.kv_put("k7", "new", KvPut::default()).await.expect("the registry answers");
+    until(&file(7), "new\n", &|| templater.log());
+    tokio::time::sleep(PAUSE).await;
+    let written = |n: &usize| fs::metadata(file(*n)).and_then(|m| m.modified()).is_ok_and(|at| at > before);
+    let others = (0..TEMPLATES).filter(written).count() - 1;
+    Row::none("200 templates, others written with one", others)
+}
+
+/// Waits until the file ends so.
+fn until(path: &Path, end: &str, log: &dyn Fn() -> String) {
+    let start = Instant::now();
+    while !fs::read_to_string(path).is_ok_and(|text| text.ends_with(end)) {
+        assert!(start.elapsed() < PATIENCE, "{} did not change:\n{}", path.display(), log());
+        std::thread::sleep(Duration::from_micros(200));
+    }
+}
