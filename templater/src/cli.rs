@@ -48,8 +48,21 @@ pub enum Command {
     Check(CheckArgs),
     /// Render a template over made-up data to standard output, for tests. Needs no network.
     Render(RenderArgs),
+    /// Convert templates of consul-template; what could not be converted is named with its line.
+    Convert(ConvertArgs),
     /// Print the version.
     Version,
+}
+
+/// What to convert.
+#[derive(Clone, Debug, Args)]
+pub struct ConvertArgs {
+    /// A template of consul-template's.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Write to this file instead of standard output.
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
 }
 
 /// Which templates to look at.

@@ -7,6 +7,7 @@ mod arguments;
 pub mod cli;
 pub mod command;
 pub mod config;
+pub mod convert;
 mod each;
 pub mod exec;
 mod filters;

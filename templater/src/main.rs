@@ -7,9 +7,9 @@ use kvstore_client::with_causes;
 use nix::sys::signal::Signal;
 use templater::{
     Ended, Order,
-    cli::{CheckArgs, Cli, Command, LogFormat, RenderArgs, RunArgs},
+    cli::{CheckArgs, Cli, Command, ConvertArgs, LogFormat, RenderArgs, RunArgs},
     config::{self, Config, ConfigWatch},
-    offline, run,
+    convert, offline, run,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -25,6 +25,7 @@ fn main() -> ExitCode {
         None => follow(cli.run),
         Some(Command::Check(args)) => check(args),
         Some(Command::Render(args)) => render(&args),
+        Some(Command::Convert(args)) => convert(&args),
         Some(Command::Version) => {
             println!("templater {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS
@@ -61,6 +62,27 @@ fn render(args: &RenderArgs) -> ExitCode {
         }
         Err(error) => fail(1, &error),
     }
+}
+
+/// `templater convert`.
+fn convert(args: &ConvertArgs) -> ExitCode {
+    let text = match std::fs::read_to_string(&args.file) {
+        Ok(text) => text,
+        Err(error) => return fail(1, &format!("{}: {error}", args.file.display())),
+    };
+    let converted = convert::convert(&text);
+    match &args.output {
+        None => print!("{}", converted.text),
+        Some(path) => {
+            if let Err(error) = std::fs::write(path, &converted.text) {
+                return fail(1, &format!("{}: {error}", path.display()));
+            }
+        }
+    }
+    for note in &converted.notes {
+        eprintln!("{}:{}: {}", args.file.display(), note.line, note.message);
+    }
+    if converted.notes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Renders until told to stop, or once.

@@ -93,6 +93,8 @@ pub struct Template {
     tera: Tera,
     main: String,
     is_each: bool,
+    /// All that the templates say themselves.
+    said: String,
     scope: SharedScope,
 }
 
@@ -129,7 +131,9 @@ impl Template {
             tera.add_raw_templates(made).map_err(|e| explain(&e))?;
             check_arguments(made)?;
         }
-        Ok(Self { tera, main: sources.main.clone(), is_each: each.is_some(), scope })
+        let texts = sources.files.values().map(String::as_str).chain(each.iter().flat_map(|e| [e.items, e.name]));
+        let said = texts.collect::<Vec<_>>().join("\n");
+        Ok(Self { tera, main: sources.main.clone(), is_each: each.is_some(), said, scope })
     }
 
     /// One pass over `values`, which last changed at `now`. It is exclusive because the functions share one scope.
@@ -152,7 +156,7 @@ impl Template {
             _ if !missing.is_empty() => Outcome::Pending(missing),
             _ if !blocked.is_empty() => Outcome::Blocked(blocked),
             Ok(outcome) => outcome,
-            Err(error) => Outcome::Failed(explain(&error)),
+            Err(error) => Outcome::Failed(discreet(explain(&error), &self.said)),
         };
         Rendering { used, outcome }
     }
@@ -187,6 +191,43 @@ fn explain(error: &tera::Error) -> TemplateError {
         _ => hint(&report),
     };
     TemplateError { report: report.strip_prefix("error: ").unwrap_or(&report).to_owned(), hint }
+}
+
+/// Without the values that the message quotes and the template does not: they come from the registry or a file, and may
+/// be secrets, which no log may have.
+fn discreet(error: TemplateError, said: &str) -> TemplateError {
+    let (message, place) = error.report.split_at(error.report.rfind("--> ").unwrap_or(error.report.len()));
+    let mut report = String::new();
+    let mut rest = message;
+    while let Some(start) = rest.find(['`', '"']) {
+        let quote = rest[start..].chars().next().unwrap_or('"');
+        let inside = &rest[start + 1..];
+        let Some(end) = closing(inside, quote) else { break };
+        report.push_str(&rest[..=start]);
+        let (shown, end) = if said.contains(&inside[..end]) {
+            (&inside[..end], end)
+        } else {
+            ("...", inside.rfind(quote).unwrap_or(end)) // the value may have quotes in it
+        };
+        report.push_str(shown);
+        report.push(quote);
+        rest = &inside[end + 1..];
+    }
+    let report = report + rest + place;
+    TemplateError { report, ..error }
+}
+
+/// Where the quote ends.
+fn closing(text: &str, quote: char) -> Option<usize> {
+    let mut escaped = false;
+    text.char_indices().find_map(|(at, c)| match c {
+        _ if std::mem::take(&mut escaped) => None,
+        '\\' if quote == '"' => {
+            escaped = true;
+            None
+        }
+        c => (c == quote).then_some(at),
+    })
 }
 
 fn check_arguments<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<(), TemplateError> {
@@ -343,6 +384,29 @@ mod tests {
             panic!()
         };
         assert!(error.report.contains("destination:1:4"), "{error}");
+    }
+
+    #[test]
+    fn values_are_in_no_error() {
+        let values = || -> Values {
+            [(Arc::new(Dependency::Key("k".into())), Arc::new(Answer::Key(Some("hunter\"2;`\nhunter-->".into()))))]
+                .into()
+        };
+        let fails = |text: &str| match template(text).unwrap().render(values(), NOW).outcome {
+            Outcome::Failed(error) => error.report,
+            other => panic!("{text}: {other:?}"),
+        };
+        for text in [
+            "{{ key(path='k') | int }}",
+            "{{ key(path='k') | haproxy_quote }}",
+            "{{ key(path='k') | must_be(type='int') }}",
+            "{{ key(path='k') | from_json }}",
+            "{{ key(path='k') | bool }}",
+            "{{ get_env(name=key(path='k')) }}",
+        ] {
+            assert!(!fails(text).contains("hunter"), "{text}\n{}", fails(text));
+        }
+        assert!(fails("{{ service(name='web', status='up') }}").contains("status \"up\" is none of"));
     }
 
     #[test]

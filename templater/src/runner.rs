@@ -278,6 +278,7 @@ impl Worker {
                 return Pass::Failed(format!("template {}: the engine failed: {panic}", self.spec));
             }
         };
+        debug!("rendered from {} values", seen.len());
         self.reader.follow(renderings.iter().flat_map(|rendering| rendering.used.clone()).collect());
         self.waiting_for.clear();
         let texts = match self.texts(renderings, mode) {

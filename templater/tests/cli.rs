@@ -160,7 +160,44 @@ fn render_shows_the_text_over_made_up_data() {
     assert!(said(&["--data", "bad.yaml"]).contains("unknown field `servces`"), "{}", said(&["--data", "bad.yaml"]));
     assert!(said(&[]).contains("nothing would be written: key app/name is absent"), "{}", said(&[]));
     fs::write(dir.path().join("a.tmpl"), "{{ get_env(name='PORT') }}").unwrap();
-    assert!(said(&[]).contains("PORT is not set"), "{}", said(&[]));
+    assert!(said(&[]).contains("`PORT` is not set"), "{}", said(&[]));
     fs::write(dir.path().join("a.tmpl"), "{{ service(name='web', filter='x') }}").unwrap();
     assert!(said(&[]).contains("only a registry knows filters"), "{}", said(&[]));
+}
+
+#[test]
+fn convert_tells_what_it_could_not_and_the_rest_is_usable() {
+    let dir = tempfile::tempdir().unwrap();
+    let good =
+        "{{ range service \"web\" }}{{ .Address }}:{{ .Port }}\n{{ end }}{{ keyOrDefault \"k\" \"d\" | toUpper }}\n";
+    fs::write(dir.path().join("good.ctmpl"), good).unwrap();
+    fs::write(dir.path().join("bad.ctmpl"), "a\n{{ with secret \"s\" }}{{ .Data.x }}{{ end }}\n").unwrap();
+    fs::write(dir.path().join("mock.yaml"), "services: {web: [{address: 10.0.0.1, port: 80}]}").unwrap();
+    let output = templater(dir.path(), &["convert", "good.ctmpl", "-o", "good.tmpl"]);
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+    let output = templater(dir.path(), &["render", "-t", "good.tmpl", "-d", "mock.yaml"]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "10.0.0.1:80\nD\n", "{output:?}");
+
+    let output = templater(dir.path(), &["convert", "bad.ctmpl"]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("bad.ctmpl:2: not converted: secret"), "{said}");
+    fs::write(dir.path().join("bad.tmpl"), &output.stdout).unwrap();
+    assert!(templater(dir.path(), &["check", "bad.tmpl"]).status.success());
+    let output = templater(dir.path(), &["render", "-t", "bad.tmpl"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("not converted: secret"), "{output:?}");
+}
+
+#[test]
+fn templates_of_the_examples_are_good() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let mut found = Vec::new();
+    for entry in fs::read_dir(examples).unwrap().flatten().filter(|e| e.path().is_dir()) {
+        let files = fs::read_dir(entry.path()).unwrap().flatten().map(|e| e.path());
+        found.extend(files.filter(|p| p.extension().is_some_and(|e| e == "tmpl")).map(|p| p.display().to_string()));
+    }
+    assert!(found.len() >= 7, "{found:?}");
+    let args: Vec<&str> = ["check"].into_iter().chain(found.iter().map(String::as_str)).collect();
+    let output = templater(Path::new("/"), &args);
+    assert!(output.status.success(), "{output:?}");
 }

@@ -15,7 +15,7 @@ pub(super) fn get_env(scope: &SharedScope, kwargs: &Kwargs) -> TeraResult<Value>
         (Some(value), _) => Ok(value.as_str().into()),
         (None, Some(default)) => Ok(default.clone()),
         (None, None) => {
-            Err(Error::message(format!("environment variable {name} is not set; set it or give `default`")))
+            Err(Error::message(format!("environment variable `{name}` is not set; set it or give a default")))
         }
     }
 }

@@ -181,7 +181,7 @@ fn absent_keys_and_short_lists_block_the_text() {
 #[test]
 fn the_environment_is_read_and_a_missing_variable_is_an_error() {
     check("{{ get_env(name='HOME') }}{{ get_env(name='NO', default='x') }}", "/rootx");
-    check("{{ get_env(name='NO') }}", "environment variable NO is not set; set it or give `default`");
+    check("{{ get_env(name='NO') }}", "environment variable `NO` is not set; set it or give a default");
 }
 
 #[test]

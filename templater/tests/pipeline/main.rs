@@ -542,6 +542,49 @@ async fn the_configuration_and_directories_of_templates_are_followed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn of_200_templates_only_the_touched_one_is_rendered() {
+    let place = Place::new().await;
+    fs::create_dir(place.at("t")).unwrap();
+    for n in 0..200 {
+        place.write(&format!("t/{n}.tmpl"), &format!("{{{{ key(path='k{n}', default='none') }}}}"));
+    }
+    place.write("c.yaml", "templates: [{source: t, destination: out, create_dirs: true}]");
+    let _templater = place.start(&["-c", "c.yaml", "--log-level", "templater=debug"]);
+    place.wait("all are there", || (0..200).all(|n| place.read(&format!("out/{n}")) == "none")).await;
+    let passes = || place.log_count("rendered from");
+    let mut before = 0;
+    while passes() != before {
+        before = passes();
+        tokio::time::sleep(Duration::from_millis(300)).await; // what is still under way from the start
+    }
+    place.registry.put("k7", "new").await;
+    place.wait_for("out/7", "new").await;
+    place.registry.put("k8", "new").await;
+    place.wait_for("out/8", "new").await;
+    assert_eq!(passes() - before, 2, "{}", place.read("log"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_in_no_log() {
+    let mut place = Place::new().await;
+    place.registry.put("db/password", "hunter-of-keys").await;
+    place.write("a.tmpl", "{{ key(path='db/password') }} {{ get_env(name='CONSUL_HTTP_TOKEN', default='kept') }}\n");
+    place.write("bad.tmpl", "{{ key(path='db/password') | int }}\n");
+    place.write("token", "hunter-of-tokens\n");
+    let args = ["-t", "a.tmpl:a.txt:exit 1", "-t", "bad.tmpl:bad.txt", "--token-file", "token", "--log-level", "debug"];
+    let mut templater = place.start(&args);
+    place.wait_for("a.txt", "hunter-of-keys kept\n").await;
+    place.wait_for_log("the reload failed").await;
+    place.wait_for_log("template").await;
+    place.registry.stop().await;
+    place.wait_for_log("the registry does not answer").await;
+    templater.signal(Signal::SIGTERM);
+    templater.ended().await;
+    assert_eq!(place.log_count("hunter-of-tokens"), 0, "{}", place.read("log"));
+    assert_eq!(place.log_count("hunter-of-keys"), 0, "{}", place.read("log"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_destination_has_one_templater() {
     let place = Place::new().await;
     place.write("a.tmpl", LIST);
