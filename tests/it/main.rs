@@ -14,6 +14,7 @@ mod stage;
 mod templater_alone;
 mod under_load;
 mod versions;
+mod web_ui;
 
 use std::process::ExitCode;
 
@@ -66,6 +67,7 @@ fn main() -> ExitCode {
         Story::new("examples_prometheus", examples::needs("prometheus"), examples::prometheus),
         Story::new("examples_caddy", examples::needs("caddy"), examples::caddy),
         Story::new("resolver_in_a_container", resolver_only::needs(&[]), resolver_only::in_a_container),
+        Story::new("web_ui", web_ui::needs(), web_ui::story),
         Story::new("clients_go", clients::go_needs(Client::Go), clients::go),
         Story::new("clients_python", [Need::Client(Client::Python)], clients::python),
         Story::new("clients_node", clients::node_needs(), clients::node),

@@ -3,6 +3,7 @@
 //! A harness that finds something wrong panics with what it saw; the story that called it has then failed. Programs
 //! print the end of their logs when that happens.
 
+pub mod browser;
 pub mod dig;
 pub mod docker;
 pub mod fake_docker;

@@ -54,6 +54,7 @@ mod status;
 mod strict;
 mod tls;
 mod txn;
+mod ui;
 mod version;
 
 pub use access::{Access, Token};
@@ -427,13 +428,10 @@ async fn route(app: &App, request: Request<Received>, from: Option<IpAddr>, seen
         return path::redirect(&head.uri);
     };
     app.about.guard.now().check(&path, guard::writes(&head.method), from)?;
-    let Some((group, rest)) = find(&path) else {
-        return if path == "/" {
-            Ok(text(StatusCode::OK, "kvstore: the API is at /v1/\n"))
-        } else {
-            Err(ApiError::no_such_path(&path))
-        };
-    };
+    if let Some(file) = ui::answer(&method, &path) {
+        return Ok(file);
+    }
+    let Some((group, rest)) = find(&path) else { return Err(ApiError::no_such_path(&path)) };
     if method == Method::OPTIONS {
         return Ok(options(strict, group.routes));
     }

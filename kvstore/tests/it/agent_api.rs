@@ -253,7 +253,9 @@ async fn crooked_paths_lead_reads_to_the_straight_one() {
     refused(
         &agent,
         &[
-            ("GET", "/", "", 200, "API"),
+            ("GET", "/", "", 302, ""),
+            ("GET", "/ui/", "", 200, "<!doctype html>"),
+            ("GET", "/ui/%2e%2e/%2e%2e/etc/passwd", "", 404, "Invalid URL path"),
             ("GET", "/v1/kv/a%0Ab", "", 400, ""),
             ("GET", "/v1/nope", "", 404, "Invalid URL path: not a recognized HTTP API endpoint\n"),
             (
