@@ -18,7 +18,7 @@ use kvstore_client::{Client, types::ServiceRegistration};
 use crate::figures::{Row, Times};
 
 const ROUNDS: u16 = 30;
-const LIMIT: Duration = Duration::from_millis(15);
+const LIMIT: Duration = Duration::from_millis(5);
 /// Longer than any wait for quiet, so that each change is a first one after a pause.
 const PAUSE: Duration = Duration::from_millis(800);
 

@@ -14,6 +14,7 @@ mod checks;
 mod churn;
 mod cpu;
 mod dns;
+mod failed;
 mod figures;
 mod floor;
 mod herd;
@@ -23,6 +24,7 @@ mod metrics;
 mod peers;
 mod reads;
 mod reference;
+mod reloads;
 mod resync;
 mod start;
 mod stop;
@@ -95,6 +97,33 @@ const FIGURES: &[Figure] = &[
         programs: &[],
         docker: false,
         measure: || Box::pin(templates::touched()),
+    },
+    Figure {
+        name: "reload",
+        what: "a live file until its reload; a burst and a storm of changes",
+        programs: &[],
+        docker: false,
+        measure: || {
+            Box::pin(async {
+                let mut rows = reloads::after_a_file().await;
+                rows.extend(reloads::of_a_burst().await);
+                rows.extend(reloads::of_a_storm().await);
+                rows
+            })
+        },
+    },
+    Figure {
+        name: "failed",
+        what: "requests that fail while servers are replaced and versions released",
+        programs: &["haproxy", "nginx"],
+        docker: false,
+        measure: || {
+            Box::pin(async {
+                let mut rows = failed::replaced().await;
+                rows.extend(failed::released().await);
+                rows
+            })
+        },
     },
     Figure {
         name: "kv",

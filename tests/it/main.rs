@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         Story::new("restart_registry_empty", stage::needs(), restart::registry_restarted_empty),
         Story::new("restart_registry_killed_amid_writes", [], restart::registry_killed_amid_writes),
         Story::new("templater_alone", templater_alone::needs(), templater_alone::process),
+        Story::new("templater_named_containers", stage::needs(), templater_alone::named),
         Story::new("under_load_replaced", under_load::needs(), under_load::replaced),
         Story::new("under_load_released", under_load::needs(), under_load::released),
         Story::new("templater_alone_container", stage::needs(), templater_alone::container),

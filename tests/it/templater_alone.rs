@@ -43,6 +43,69 @@ pub(crate) async fn container() {
     eventually!("each new file was loaded", LIMIT, async { loaded(&haproxy.logs().await) });
 }
 
+/// Containers that are named: HAProxy is asked, reloaded and told of servers in the one, the other gets a signal.
+pub(crate) async fn named() {
+    let dockerd = Dockerd::shared();
+    let registry = Registry::in_memory().await;
+    let site = site();
+    let haproxy = site.start_container(dockerd).await;
+    let signalled = dockerd.run_web(&[]).await;
+    let config = site.dir().join("config.yaml");
+    let text = format!(
+        "templates:\n  - {{source: named.tmpl, destination: haproxy.cfg, target: haproxy, container: {}}}\n  \
+         - {{inline: '{{{{ key(path=\"n\") }}}}', destination: n, target: signal, container: {}, reload_signal: USR1}}\n",
+        haproxy.short(),
+        signalled.short()
+    );
+    fs::write(&config, text).expect("our own directory");
+    let server = r#"server s1 {{ key(path="s1") }} weight 1"#;
+    let text = format!(
+        "global\n  stats socket /etc/haproxy/h.sock level admin\ndefaults\n  mode http\n  timeout client 9s\n  timeout connect 9s\n  \
+         timeout server 9s\nfrontend web\n  bind 127.0.0.1:{}\n  default_backend web\nbackend web\n  {server}\n",
+        site.port
+    );
+    fs::write(site.dir().join("named.tmpl"), text).expect("our own directory");
+    let instances = [instance("one"), instance("two")];
+    let address = |n: usize| format!("127.0.0.1:{}", instances[n].0);
+    put(&registry, "s1", &address(0)).await;
+    let launch = Launch::ours("templater").args(["--config", "config.yaml"]).dir(site.dir());
+    let launch = launch.env("CONSUL_HTTP_ADDR", registry.url()).env("DOCKER_HOST", dockerd.host());
+    let mut templater = launch.start();
+    templater.wait_for_log("HAProxy has reloaded it (container ", LIMIT).await;
+    eventually!("the first instance is reached", LIMIT, async { answers(&site, "one").await });
+
+    put(&registry, "s1", &address(1)).await;
+    templater.wait_for_log("HAProxy was told of 1 servers, without a reload (container ", LIMIT).await;
+    eventually!("the second instance is reached", LIMIT, async { answers(&site, "two").await });
+
+    put(&registry, "s1", "127.0.0.1:1 bogus").await;
+    templater.wait_for_log("unknown keyword 'bogus'", LIMIT).await;
+    answers(&site, "two").await.unwrap_or_else(|e| panic!("visitors are served by the old file: {e}"));
+
+    let health = format!("http://127.0.0.1:{}/health", signalled.port().await);
+    web::get(&health).await.expect("it is well");
+    put(&registry, "n", "1").await;
+    templater.wait_for_log(&format!("container {} has got SIGUSR1", signalled.short()), LIMIT).await;
+    eventually!("the signal came", LIMIT, async {
+        let answer = web::ask(reqwest::Method::GET, &health).await?;
+        if answer.status == 503 { Ok(()) } else { Err(format!("{answer:?}")) }
+    });
+    signalled.stop().await;
+    put(&registry, "n", "2").await;
+    templater.wait_for_log("does not run; nothing to reload", LIMIT).await;
+}
+
+/// A server that calls itself so, and its port.
+fn instance(name: &str) -> (u16, Program) {
+    let port = flotilla_tests::ports::free_port();
+    (port, Launch::ours("hello-web").env("PORT", port.to_string()).env("HOSTNAME", name).start())
+}
+
+async fn answers(site: &Site, name: &str) -> Result<(), String> {
+    let found = web::hello(&web::get(&site.url()).await?)?;
+    if found.id == name { Ok(()) } else { Err(format!("{found:?}")) }
+}
+
 /// HAProxy's master makes a worker at its start, and one for each of the three files that were good.
 fn loaded(log: &str) -> Result<(), String> {
     if log.matches("forked").count() == 4 { Ok(()) } else { Err(log.to_owned()) }
@@ -88,13 +151,13 @@ async fn tell(registry: &Registry, site: &Site, mut templater: Program) {
     eventually!("visitors reach the instance", LIMIT, async { web::get(&site.url()).await });
 
     let before = fs::read(site.config()).expect("the file is live");
-    put(registry, "soon").await;
+    put(registry, "web/connect", "soon").await;
     templater.wait_for_log("refused", LIMIT).await;
     assert_eq!(fs::read(site.config()).expect("the file is live"), before, "a refused file went live");
     assert!(!leftovers(site), "the refused file lies about in {}", site.dir().display());
     web::get(&site.url()).await.unwrap_or_else(|e| panic!("visitors are served by the old file: {e}"));
 
-    put(registry, "3s").await;
+    put(registry, "web/connect", "3s").await;
     eventually!("a good value goes live after a bad one", LIMIT, async {
         let text = fs::read_to_string(site.config()).unwrap_or_default();
         if text.contains("timeout connect 3s") { Ok(()) } else { Err(text) }
@@ -104,8 +167,8 @@ async fn tell(registry: &Registry, site: &Site, mut templater: Program) {
     drop(server);
 }
 
-async fn put(registry: &Registry, value: &'static str) {
-    registry.client.kv_put("web/connect", value, KvPut::default()).await.expect("the registry answers");
+async fn put(registry: &Registry, key: &str, value: &str) {
+    registry.client.kv_put(key, value.to_owned(), KvPut::default()).await.expect("the registry answers");
 }
 
 /// Whether the directory holds more than the template and the configuration, hidden files of the templater's aside.
