@@ -1,4 +1,4 @@
-//! A real browser, Chromium without a window, told what to do by WebDriver (<https://www.w3.org/TR/webdriver2/>).
+//! A real browser, Chromium without a window, told what to do by `WebDriver` (<https://www.w3.org/TR/webdriver2/>).
 
 use std::{path::Path, time::Duration};
 
