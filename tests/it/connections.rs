@@ -115,6 +115,40 @@ pub(crate) async fn registry_over_tls() {
     written(&dir, &format!("{}\nend\n", other.port().await)).await;
 }
 
+/// The registry itself serves TLS, with certificates of its own making, to those alone who have one; a registrar there
+/// finds all that it needs, and who comes without is told why not.
+pub(crate) async fn registry_serves_tls() {
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    let file = |name: &str| dir.path().join("tls").join(name).display().to_string();
+    let (port, tls_dir) = (free_port(), dir.path().join("tls").display().to_string());
+    kvstore(&[], &["tls", "create", "--dir", &tls_dir, NAME]).await.ok().expect("certificates are made");
+    let https = format!("127.0.0.1:{port}");
+    let (cert, key, ca) = (file("server.pem"), file("server-key.pem"), file("ca.pem"));
+    let args = ["--https-addr", &https, "--tls-cert", &cert, "--tls-key", &key, "--tls-client-ca", &ca];
+    let _registry = Registry::beyond_consul(&args).await;
+
+    let url = format!("https://{https}");
+    let (client_cert, client_key) = (file("client.pem"), file("client-key.pem"));
+    let env = [
+        ("CONSUL_HTTP_ADDR", &*url),
+        ("CONSUL_CACERT", &ca),
+        ("CONSUL_CLIENT_CERT", &client_cert),
+        ("CONSUL_CLIENT_KEY", &client_key),
+    ];
+    kvstore(&env, &["kv", "put", "colour", "blue"]).await.ok().expect("it is written");
+    let host = Dockerd::shared().host();
+    let doctor = ["doctor", "--docker", &host, "--ip", "127.0.0.1"];
+    for (env, verdict, words) in [
+        (&env[..], true, &["ok    writing"][..]),
+        (&env[..2], false, &["BAD   registry", "wants a certificate of ours"]),
+    ] {
+        let launch = env.iter().fold(Launch::ours("registrar"), |launch, (name, value)| launch.env(name, value));
+        let ran = launch.args(doctor).run(LIMIT).await;
+        assert_eq!(ran.status.success(), verdict, "{}{}", ran.out, ran.err);
+        assert!(words.iter().all(|word| ran.out.contains(word)), "{words:?} in {}", ran.out);
+    }
+}
+
 async fn written(dir: &TempDir, wanted: &str) {
     eventually!("the file is written", LIMIT, async {
         let text = fs::read_to_string(dir.path().join("list")).map_err(|e| e.to_string())?;
