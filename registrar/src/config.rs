@@ -171,7 +171,7 @@ fn check(settings: Settings, faults: &mut Vec<String>) -> Config {
 
 /// As Docker's own client has it: TLS for `tcp://` has to be asked for, and its files are at home unless told otherwise.
 fn docker(address: Option<String>, tls: bool, dir: Option<PathBuf>, faults: &mut Vec<String>) -> docker::Target {
-    let address = address.unwrap_or_else(|| DEFAULT_DOCKER.into());
+    let address = address.filter(|address| !address.is_empty()).unwrap_or_else(|| DEFAULT_DOCKER.into());
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".docker"));
     let secure = tls || address.starts_with("https://");
     let target = docker::Target { certificates: if secure { dir.or_else(home) } else { None }, address };
@@ -203,9 +203,12 @@ fn source(given: &[String], interface: Option<String>, family: Family, faults: &
     }
 }
 
-/// Registrator's spellings are understood, too.
+/// Registrator's spellings are understood, too. What is empty, such as a variable that is set to nothing, says nothing.
 fn registry(given: Vec<String>, access: Access, faults: &mut Vec<String>) -> ClientConfig {
-    let given = if given.is_empty() { vec![DEFAULT_REGISTRY.to_owned()] } else { given };
+    let mut given: Vec<_> = given.into_iter().filter(|address| !address.trim().is_empty()).collect();
+    if given.is_empty() {
+        given.push(DEFAULT_REGISTRY.to_owned());
+    }
     let modern = |address: String| match address.split_once("://") {
         Some(("consul", rest)) => format!("http://{rest}"),
         Some(("consul-tls", rest)) => format!("https://{rest}"),

@@ -15,7 +15,7 @@ pub mod tls;
 pub mod types;
 mod watch;
 
-pub use access::Access;
+pub use access::{Access, AccessError};
 pub use causes::{causes, with_causes};
 pub use client::{Client, ClientConfig, Download, ExecuteQuery, KvPut, Read, Select, TlsConfig, Wait};
 pub use duration::{GoDuration, ParseDurationError};

@@ -6,12 +6,14 @@ use kvstore_client::{Access, Client, ClientConfig};
 
 use super::failure::Failure;
 
+const DEFAULT_ADDR: &str = "127.0.0.1:8500";
+
 /// Options of every command that talks to a registry.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Registry")]
 pub(super) struct RegistryArgs {
     /// Where the registry listens: `HOST:PORT`, `http://HOST:PORT`, `https://HOST:PORT` or `unix:///PATH`.
-    #[arg(long, global = true, env = "CONSUL_HTTP_ADDR", value_name = "ADDRESS", default_value = "127.0.0.1:8500")]
+    #[arg(long, global = true, env = "CONSUL_HTTP_ADDR", value_name = "ADDRESS", default_value = DEFAULT_ADDR)]
     http_addr: String,
     #[command(flatten)]
     access: Access,
@@ -31,7 +33,8 @@ impl RegistryArgs {
 
     /// The same for calls that may take `timeout`.
     pub(super) fn client_within(self, timeout: Duration) -> Result<Client, Failure> {
-        let access = self.access.config(vec![self.http_addr]).map_err(|error| Failure::usage(error.to_string()))?;
+        let address = Some(self.http_addr).filter(|address| !address.is_empty()).unwrap_or_else(|| DEFAULT_ADDR.into());
+        let access = self.access.config(vec![address]).map_err(|error| Failure::usage(error.to_string()))?;
         let config = ClientConfig {
             datacenter: self.datacenter.filter(|name| !name.is_empty()),
             stale: self.stale,

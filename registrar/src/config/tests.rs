@@ -13,6 +13,8 @@ fn defaults() {
     assert_eq!((config.docker.address.as_str(), config.resync), (DEFAULT_DOCKER, Some(DEFAULT_RESYNC)));
     assert_eq!(config.policy.place, Place::Agent);
     assert!(file("").is_ok() && file("{}").is_ok());
+    let empty = file("registry: ''\ndocker: ''\nca-file: ''\ntoken: ''\n").unwrap();
+    assert_eq!((empty.registry, empty.docker), (config.registry, config.docker));
 }
 
 #[test]
