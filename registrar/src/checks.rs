@@ -31,7 +31,7 @@ pub struct Subject<'a> {
 /// Everything that the variables ask the registry to probe, in a fixed order; faults are added to `warnings`.
 ///
 /// Ids are what Consul would choose itself: `service:ID`, or `service:ID:1`, `:2`... if there are several.
-pub fn probes(variables: &Variables, subject: Subject<'_>, warnings: &mut Vec<String>) -> Vec<CheckRegistration> {
+pub fn probes(variables: &Variables<'_>, subject: Subject<'_>, warnings: &mut Vec<String>) -> Vec<CheckRegistration> {
     let mut checks: Vec<_> = [http(variables, subject, "http", warnings), http(variables, subject, "https", warnings)]
         .into_iter()
         .chain([tcp(variables, subject), grpc(variables, subject, warnings)])
@@ -56,7 +56,7 @@ pub fn probes(variables: &Variables, subject: Subject<'_>, warnings: &mut Vec<St
 }
 
 fn http(
-    variables: &Variables,
+    variables: &Variables<'_>,
     subject: Subject<'_>,
     scheme: &str,
     warnings: &mut Vec<String>,
@@ -80,7 +80,7 @@ fn http(
 }
 
 /// `SERVICE_CHECK_HTTP_HEADER_X_TOKEN=y` is sent as `x-token: y`.
-fn headers(variables: &Variables) -> BTreeMap<String, Vec<String>> {
+fn headers(variables: &Variables<'_>) -> BTreeMap<String, Vec<String>> {
     let named = |(key, value): (&str, &str)| {
         let name = key.strip_prefix("check_http_header_")?.replace('_', "-");
         (!name.is_empty()).then(|| (name, vec![value.trim().to_owned()]))
@@ -88,12 +88,12 @@ fn headers(variables: &Variables) -> BTreeMap<String, Vec<String>> {
     variables.iter().filter_map(named).collect()
 }
 
-fn tcp(variables: &Variables, subject: Subject<'_>) -> Option<CheckRegistration> {
+fn tcp(variables: &Variables<'_>, subject: Subject<'_>) -> Option<CheckRegistration> {
     wanted(variables, "check_tcp")
         .then(|| CheckRegistration { tcp: subject.address.to_string(), ..CheckRegistration::default() })
 }
 
-fn grpc(variables: &Variables, subject: Subject<'_>, warnings: &mut Vec<String>) -> Option<CheckRegistration> {
+fn grpc(variables: &Variables<'_>, subject: Subject<'_>, warnings: &mut Vec<String>) -> Option<CheckRegistration> {
     wanted(variables, "check_grpc").then(|| CheckRegistration {
         grpc: subject.address.to_string(),
         grpc_use_tls: variables.flag("check_grpc_use_tls", warnings).unwrap_or(false),
@@ -103,7 +103,7 @@ fn grpc(variables: &Variables, subject: Subject<'_>, warnings: &mut Vec<String>)
 
 /// Run by the registry's agent inside of the container, by Docker's exec.
 fn script(
-    variables: &Variables,
+    variables: &Variables<'_>,
     subject: Subject<'_>,
     key: &str,
     warnings: &mut Vec<String>,
@@ -126,12 +126,12 @@ fn script(
 }
 
 /// Any word but a no asks for the check: `SERVICE_CHECK_TCP=connect` is common.
-fn wanted(variables: &Variables, key: &str) -> bool {
+fn wanted(variables: &Variables<'_>, key: &str) -> bool {
     variables.get(key).is_some_and(|value| boolean(value) != Some(false))
 }
 
 /// `SERVICE_CHECK_INITIAL_STATUS`: what counts until the first result.
-pub fn initial_status(variables: &Variables, warnings: &mut Vec<String>) -> Option<CheckStatus> {
+pub fn initial_status(variables: &Variables<'_>, warnings: &mut Vec<String>) -> Option<CheckStatus> {
     match variables.get("check_initial_status")? {
         "passing" => Some(CheckStatus::Passing),
         "warning" => Some(CheckStatus::Warning),
@@ -144,7 +144,7 @@ pub fn initial_status(variables: &Variables, warnings: &mut Vec<String>) -> Opti
     }
 }
 
-fn duration(variables: &Variables, key: &str, warnings: &mut Vec<String>) -> Option<GoDuration> {
+fn duration(variables: &Variables<'_>, key: &str, warnings: &mut Vec<String>) -> Option<GoDuration> {
     let text = variables.get(key)?;
     match text.parse::<GoDuration>() {
         Ok(value) if !value.0.is_zero() => Some(value),
@@ -157,7 +157,7 @@ fn duration(variables: &Variables, key: &str, warnings: &mut Vec<String>) -> Opt
 }
 
 /// Whether the container's HEALTHCHECK, if it has one, becomes a check: `SERVICE_CHECK_DOCKER`, `auto` by default.
-pub fn follows_docker(variables: &Variables, warnings: &mut Vec<String>) -> bool {
+pub fn follows_docker(variables: &Variables<'_>, warnings: &mut Vec<String>) -> bool {
     let Some(word) = variables.get("check_docker") else { return true };
     match boolean(word) {
         Some(yes) => yes,

@@ -27,6 +27,8 @@ pub use tags::TagTemplates;
 
 /// Of names, ids and tags: above this nobody can have meant it.
 const MAX_TEXT_BYTES: usize = 255;
+/// Of one container: more are a range that nobody asks for one by one, or a mistake.
+const MAX_PORTS: usize = 1024;
 /// Of one container.
 const MAX_WARNINGS: usize = 20;
 const MAX_WARNING_BYTES: usize = 500;
@@ -131,7 +133,11 @@ pub enum Network<'a> {
 pub fn map(container: &Container, network: Network<'_>, policy: &Policy) -> Mapped {
     let mut mapped = Mapped::default();
     mapped.warnings.extend(container.problems.iter().map(|p| format!("{p}; that port is left out")));
-    let candidates = candidates(container, network, policy, &mut mapped);
+    let mut candidates = candidates(container, network, policy, &mut mapped);
+    if candidates.len() > MAX_PORTS {
+        mapped.warnings.push(format!("of its {} ports only the lowest {MAX_PORTS} are registered", candidates.len()));
+        candidates.truncate(MAX_PORTS);
+    }
     let wanted: Vec<_> = candidates
         .into_iter()
         .filter_map(|candidate| {
@@ -181,7 +187,7 @@ impl Mapped {
     }
 }
 
-fn unwanted(variables: &Variables, policy: &Policy, warnings: &mut Vec<String>) -> Option<&'static str> {
+fn unwanted(variables: &Variables<'_>, policy: &Policy, warnings: &mut Vec<String>) -> Option<&'static str> {
     if variables.flag("ignore", warnings) == Some(true) {
         Some("SERVICE_IGNORE is set")
     } else if policy.explicit && variables.get("name").is_none() {
@@ -195,7 +201,7 @@ fn instance(
     container: &Container,
     policy: &Policy,
     candidate: Candidate,
-    variables: &Variables,
+    variables: &Variables<'_>,
     several: bool,
     warnings: &mut Vec<String>,
 ) -> Result<Instance, String> {
@@ -249,7 +255,7 @@ pub fn generated_id(host: &str, container: &str, port: Port) -> String {
 fn service_name(
     container: &Container,
     policy: &Policy,
-    variables: &Variables,
+    variables: &Variables<'_>,
     port: Port,
     several: bool,
 ) -> Result<String, String> {
@@ -295,7 +301,7 @@ fn is_dns_name(name: &str) -> bool {
     name.split('.').all(|label| (1..=63).contains(&label.len()) && label.bytes().all(good))
 }
 
-fn weights(variables: &Variables, warnings: &mut Vec<String>) -> Option<Weights> {
+fn weights(variables: &Variables<'_>, warnings: &mut Vec<String>) -> Option<Weights> {
     let mut read = |key: &str| {
         let text = variables.get(key)?;
         let weight = text.parse::<u16>().ok().filter(|w| *w > 0);

@@ -9,8 +9,8 @@ use crate::container::{Container, Port};
 /// A variable for the port (`SERVICE_80_NAME`) wins over a general one, one for port and protocol
 /// (`SERVICE_53_UDP_NAME`) over both; among equals a label wins over the environment.
 #[derive(Debug, Default)]
-pub struct Variables {
-    values: BTreeMap<String, (Scope, String)>,
+pub struct Variables<'a> {
+    values: BTreeMap<String, (Scope, &'a str)>,
 }
 
 /// How closely a variable fits; the order is the precedence.
@@ -21,9 +21,9 @@ enum Scope {
     PortAndProtocol,
 }
 
-impl Variables {
+impl<'a> Variables<'a> {
     /// Those that apply to `port`, or the general ones if `None`.
-    pub fn of(container: &Container, port: Option<Port>) -> Self {
+    pub fn of(container: &'a Container, port: Option<Port>) -> Self {
         let mut found = Self::default();
         let labels = container.labels.iter().map(|(k, v)| (k.as_str(), v.as_str()));
         let env = container.env.iter().map(|(k, v)| (k.as_str(), v.as_str()));
@@ -36,15 +36,15 @@ impl Variables {
         found
     }
 
-    fn put(&mut self, scope: Scope, key: String, value: &str) {
+    fn put(&mut self, scope: Scope, key: String, value: &'a str) {
         let old = self.values.get(&key).map(|(scope, _)| *scope);
         if old.is_none_or(|old| old <= scope) {
-            self.values.insert(key, (scope, value.to_owned()));
+            self.values.insert(key, (scope, value));
         }
     }
 
     /// The value of `key`; one that is set but empty counts as absent.
-    pub fn get(&self, key: &str) -> Option<&str> {
+    pub fn get(&self, key: &str) -> Option<&'a str> {
         self.values.get(key).map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
     }
 
@@ -65,7 +65,7 @@ impl Variables {
 
     /// All of them, by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.values.iter().map(|(key, (_, value))| (key.as_str(), value.as_str()))
+        self.values.iter().map(|(key, (_, value))| (key.as_str(), *value))
     }
 }
 

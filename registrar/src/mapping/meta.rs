@@ -37,7 +37,7 @@ fn is_setting(key: &str) -> bool {
 pub(super) fn meta(
     container: &Container,
     policy: &Policy,
-    variables: &Variables,
+    variables: &Variables<'_>,
     extra: &[(&'static str, String)],
     probes: &[CheckRegistration],
     warnings: &mut Vec<String>,

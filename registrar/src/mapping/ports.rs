@@ -68,7 +68,7 @@ struct Ports<'a> {
     /// Those that it has by its image, by `--expose` or by `SERVICE_PORTS`.
     exposed: BTreeSet<Port>,
     /// What it says for all of its ports.
-    general: Variables,
+    general: Variables<'a>,
     policy: &'a Policy,
 }
 

@@ -101,7 +101,7 @@ impl TagTemplates {
 
 pub(super) fn tags(
     container: &Container,
-    variables: &Variables,
+    variables: &Variables<'_>,
     templates: &TagTemplates,
     port: Port,
     warnings: &mut Vec<String>,

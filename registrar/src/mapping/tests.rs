@@ -344,6 +344,15 @@ fn a_container_does_not_fill_the_log() {
 }
 
 #[test]
+fn a_container_does_not_fill_the_catalog() {
+    let all = (1..=u16::MAX).map(|n| n.to_string()).collect::<Vec<_>>().join(",");
+    let patch = json!({"Config": {"Env": [format!("SERVICE_PORTS={all}")]}, "HostConfig": {"NetworkMode": "host"}});
+    let mapped = map(&container(&patch), Network::Own, &policy());
+    assert_eq!((mapped.instances.len(), mapped.instances[1023].service.port), (1024, 1024));
+    assert_eq!(mapped.warnings, ["of its 65535 ports only the lowest 1024 are registered"]);
+}
+
+#[test]
 fn metadata_has_limits() {
     let env: Vec<_> = (0..100).map(|n| format!("SERVICE_K{n}=v")).collect();
     let mapped = map(&container(&json!({"Config": {"Env": env}})), Network::Own, &policy());
