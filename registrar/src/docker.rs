@@ -57,6 +57,17 @@ pub enum Error {
         #[source]
         source: bollard::errors::Error,
     },
+    /// The socket is not for this user.
+    #[error(
+        "Docker at {address}: this user may not use the socket; give it the socket's group (docker run --group-add)"
+    )]
+    Denied {
+        /// Docker's address.
+        address: String,
+        /// The cause.
+        #[source]
+        source: bollard::errors::Error,
+    },
     /// No answer in time.
     #[error("Docker at {address}: cannot {what}, no answer within {CALL_LIMIT:?}")]
     Timeout {
@@ -142,10 +153,12 @@ impl Connection {
         what: &'static str,
         call: impl Future<Output = Result<T, bollard::errors::Error>>,
     ) -> Result<T, Error> {
-        let address = || self.address.clone();
+        let address = self.address.clone();
         match timeout(CALL_LIMIT, call).await {
-            Ok(answer) => answer.map_err(|source| Error::Call { what, address: address(), source }),
-            Err(_) => Err(Error::Timeout { what, address: address() }),
+            Ok(Ok(answer)) => Ok(answer),
+            Ok(Err(source)) if is_denied(&source) => Err(Error::Denied { address, source }),
+            Ok(Err(source)) => Err(Error::Call { what, address, source }),
+            Err(_) => Err(Error::Timeout { what, address }),
         }
     }
 
@@ -253,6 +266,13 @@ fn status(error: &bollard::errors::Error) -> Option<u16> {
         bollard::errors::Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
         _ => None,
     }
+}
+
+/// The system does not let us connect.
+fn is_denied(error: &bollard::errors::Error) -> bool {
+    let causes = std::iter::successors(Some(error as &dyn std::error::Error), |error| error.source());
+    let io = causes.filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    io.into_iter().any(|cause| cause.kind() == std::io::ErrorKind::PermissionDenied)
 }
 
 /// The answer came, but is not what Docker promises.

@@ -25,6 +25,8 @@ pub(crate) fn needs() -> Vec<Need> {
     needs
 }
 
+/// Compose's name for all of it.
+const PROJECT: &str = "sidecar";
 /// For one step on a busy machine, in which several containers start.
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -32,6 +34,7 @@ pub(crate) async fn story() {
     let dockerd = Dockerd::shared();
     builds_from_all(dockerd).await;
     dockerd.make_images(&["kvstore", "registrar", "templater"]);
+    says_what_it_lacks(dockerd).await;
     let stack = Stack::new(dockerd);
     stack.compose(&["config", "--quiet"]).await;
     stack.scale(2).await;
@@ -80,6 +83,16 @@ async fn builds_from_all(dockerd: &Dockerd) {
     assert!(missing.is_empty() && sources.lines().count() > 100, "not sent to the builder: {missing:?}");
 }
 
+/// A registrar that may not use Docker's socket.
+async fn says_what_it_lacks(dockerd: &Dockerd) {
+    let socket = format!("{}:/var/run/docker.sock:ro", dockerd.socket().display());
+    let registrar = dockerd.run(&["--volume", &socket, "flotilla/registrar"]).await;
+    eventually!("it says how it gets to use the socket", LIMIT, async {
+        let log = registrar.logs().await;
+        if log.contains("may not use the socket") && log.contains("--group-add") { Ok(()) } else { Err(log) }
+    });
+}
+
 /// The containers of the compose file; dropping it removes them.
 struct Stack {
     dockerd: &'static Dockerd,
@@ -93,7 +106,7 @@ impl Stack {
         let (http, dns, registry) = (free_port(), free_port(), free_port());
         let group = dockerd.socket().metadata().expect("the daemon listens").gid();
         let env = vec![
-            ("COMPOSE_PROJECT_NAME", "sidecar".to_owned()),
+            ("COMPOSE_PROJECT_NAME", PROJECT.to_owned()),
             ("DOCKER_HOST", dockerd.host()),
             ("DOCKER_SOCKET", dockerd.socket().display().to_string()),
             ("DOCKER_GID", group.to_string()),
@@ -120,9 +133,12 @@ impl Stack {
         self.compose(&["up", "--detach", "--no-build", "--scale", &format!("web={count}")]).await;
     }
 
-    /// The whole ids of a service's containers.
+    /// The whole ids of a service's containers, by the labels that compose gives them.
     async fn containers(&self, service: &str) -> Vec<String> {
-        self.compose(&["ps", "--quiet", service]).await.lines().map(str::to_owned).collect()
+        let service = format!("label=com.docker.compose.service={service}");
+        let project = format!("label=com.docker.compose.project={PROJECT}");
+        let ask = ["ps", "--quiet", "--no-trunc", "--filter", &project, "--filter", &service];
+        self.dockerd.docker(&ask).await.lines().map(str::to_owned).collect()
     }
 
     async fn inspect(&self, service: &str, format: &str) -> String {
