@@ -11,6 +11,7 @@
 //! state_dir: /var/lib/templater     # the record of the last reload; beside each file unless given
 //! log_format: text                  # or json
 //! file_root: /etc/templater/files   # file() reads below it only; anywhere unless given
+//! consistency: default              # or stale (any server of the registry may answer), consistent (the newest for certain)
 //! max_drop: 50%                     # a list that loses more than this is held back; only after the registry was away, unless given
 //! drop_hold: 10s                    # so long; then it is asked again
 //! empty_hold: 10m                   # the same if nothing is left after it was away
@@ -294,7 +295,8 @@ pub fn load(args: &RunArgs, directory: &Path) -> Result<Config, ConfigError> {
     }
     same_destination_twice(&jobs, &mut faults);
     let exec = faults.take(exec(merged.exec)).flatten();
-    let registry = registry(merged.registry, merged.access, &mut faults);
+    let consistency = merged.consistency.unwrap_or_default();
+    let registry = ClientConfig { consistency, ..registry(merged.registry, merged.access, &mut faults) };
     faults.or(Config {
         registry,
         jobs,

@@ -277,9 +277,13 @@ impl Inner {
         match guard.judge(before.as_deref(), answer, Instant::now()) {
             Verdict::Believe => self.publish(dependency, answer, stop),
             Verdict::Hold(until, true) => {
-                let (had, has) = (before.map_or(0, |b| b.len()), answer.len());
+                let (had, has) = (before.as_ref().map_or(0, |b| b.len()), answer.len());
                 let hold = until.saturating_duration_since(Instant::now()).as_secs_f64().round();
                 warn!(%dependency, "the registry has {has} where it had {had}; that is not believed for {hold} s, then it is asked again");
+                // What an earlier life knew is what is known until then.
+                if let Some(before) = before {
+                    self.publish(dependency, &before, stop);
+                }
             }
             Verdict::Hold(_, false) => {}
         }
@@ -345,11 +349,9 @@ impl Inner {
         for rejected in answer.rejected().iter().filter(|r| !before.contains(r)) {
             warn!(%dependency, "an instance is kept from templates, for it could break out of its line: {rejected}");
         }
-        let kept = table.kept.remove(dependency);
+        table.kept.remove(dependency);
         table.values.insert(dependency.clone(), answer.clone());
-        if kept.as_ref() != Some(answer)
-            && let Some(slot) = table.slots.get(dependency)
-        {
+        if let Some(slot) = table.slots.get(dependency) {
             slot.readers.values().for_each(|wake| wake.notify_one());
         }
         table.sweep(self);

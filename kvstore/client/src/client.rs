@@ -61,8 +61,8 @@ pub struct ClientConfig {
     pub timeout: Duration,
     /// The datacenter asked for; the registry's own unless given.
     pub datacenter: Option<String>,
-    /// Lets any server answer, even if what it knows is old.
-    pub stale: bool,
+    /// How new answers must be.
+    pub consistency: Consistency,
     /// Name and password for who stands before the registry.
     pub basic_auth: Option<(String, String)>,
 }
@@ -76,9 +76,33 @@ impl Default for ClientConfig {
             token_file: None,
             timeout: Duration::from_secs(10),
             datacenter: None,
-            stale: false,
+            consistency: Consistency::default(),
             basic_auth: None,
         }
+    }
+}
+
+/// How new an answer must be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Consistency {
+    /// As new as the registry has it without asking around.
+    #[default]
+    Default,
+    /// Any server may answer, even if what it knows is old.
+    Stale,
+    /// It is certain to be the newest.
+    Consistent,
+}
+
+impl Consistency {
+    fn parameter(self) -> Option<(&'static str, String)> {
+        let name = match self {
+            Self::Default => return None,
+            Self::Stale => "stale",
+            Self::Consistent => "consistent",
+        };
+        Some((name, String::new()))
     }
 }
 
@@ -208,7 +232,7 @@ impl Client {
         }
         let current = AtomicUsize::new(0);
         let datacenter = config.datacenter.clone().map(|name| ("dc", name));
-        let always = datacenter.into_iter().chain(config.stale.then(|| ("stale", String::new()))).collect();
+        let always = datacenter.into_iter().chain(config.consistency.parameter()).collect();
         let (token, basic_auth) = (token::source(config)?, config.basic_auth.clone());
         let inner = Inner { servers, current, token, timeout: config.timeout, basic_auth };
         Ok(Self { inner: Arc::new(inner), always })
@@ -222,8 +246,8 @@ impl Client {
 
     /// The same registry, which answers only what is known to be the newest.
     pub fn consistent(&self) -> Self {
-        let others = self.always.iter().filter(|(parameter, _)| *parameter != "stale").cloned();
-        Self { inner: self.inner.clone(), always: others.chain([("consistent", String::new())]).collect() }
+        let others = self.always.iter().filter(|(parameter, _)| !["stale", "consistent"].contains(parameter)).cloned();
+        Self { inner: self.inner.clone(), always: others.chain(Consistency::Consistent.parameter()).collect() }
     }
 
     /// The registry that answered last, or the first one: for messages.
@@ -598,6 +622,19 @@ mod tests {
             url(&Call::get(&["catalog", "services"]).waiting(Some(wait))),
             "http://h:1/v1/catalog/services?index=7&wait=1m0s"
         );
+    }
+
+    #[test]
+    fn a_client_asks_as_it_is_told_and_its_variants_otherwise() {
+        let client = |consistency| Client::new(&ClientConfig { consistency, ..ClientConfig::default() }).unwrap();
+        let asks =
+            |client: &Client| Call::get(&["x"]).url(&Url::parse("http://h:1").unwrap(), &client.always).to_string();
+        let stale = client(Consistency::Stale);
+        assert_eq!(asks(&client(Consistency::Default)), "http://h:1/v1/x");
+        assert_eq!(asks(&stale), "http://h:1/v1/x?stale");
+        assert_eq!(asks(&stale.in_datacenter("a").in_datacenter("b")), "http://h:1/v1/x?stale&dc=b");
+        assert_eq!(asks(&stale.in_datacenter("b").consistent()), "http://h:1/v1/x?dc=b&consistent");
+        assert_eq!(asks(&stale.consistent().consistent()), "http://h:1/v1/x?consistent");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use kvstore_client::{Access, Client, ClientConfig};
+use kvstore_client::{Access, Client, ClientConfig, Consistency};
 
 use super::failure::Failure;
 
@@ -37,7 +37,7 @@ impl RegistryArgs {
         let access = self.access.config(vec![address]).map_err(|error| Failure::usage(error.to_string()))?;
         let config = ClientConfig {
             datacenter: self.datacenter.filter(|name| !name.is_empty()),
-            stale: self.stale,
+            consistency: if self.stale { Consistency::Stale } else { Consistency::Default },
             basic_auth: std::env::var("CONSUL_HTTP_AUTH").ok().filter(|auth| !auth.is_empty()).map(name_and_password),
             timeout,
             ..access

@@ -6,7 +6,7 @@ use std::{
     str::FromStr,
 };
 
-use kvstore_client::{Access, GoDuration};
+use kvstore_client::{Access, Consistency, GoDuration};
 use nix::sys::signal::Signal;
 use serde::{
     Deserialize, Deserializer,
@@ -33,6 +33,7 @@ pub(super) struct File {
     #[serde(deserialize_with = "log_format")]
     pub(super) log_format: Option<LogFormat>,
     pub(super) file_root: Option<PathBuf>,
+    pub(super) consistency: Option<Consistency>,
     pub(super) max_drop: Option<Percent>,
     pub(super) drop_hold: Option<GoDuration>,
     pub(super) empty_hold: Option<GoDuration>,
@@ -148,6 +149,7 @@ impl File {
         self.pid_file = over.pid_file.map(path).or(self.pid_file.take());
         self.log_format = over.log_format.or(self.log_format.take());
         self.file_root = over.file_root.map(path).or(self.file_root.take());
+        self.consistency = over.consistency.or(self.consistency);
         self.max_drop = over.max_drop.or(self.max_drop);
         self.drop_hold = over.drop_hold.or(self.drop_hold);
         self.empty_hold = over.empty_hold.or(self.empty_hold);

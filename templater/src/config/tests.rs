@@ -268,13 +268,14 @@ fn files_for_each_item_lie_in_a_fixed_directory() {
 #[test]
 fn guards_are_read_and_merged() {
     let dir = tempfile::tempdir().unwrap();
-    let text = "max_drop: 30%\ndrop_hold: 5s\nmin_instances: 2\ntemplates:\n\
+    let text = "consistency: stale\nmax_drop: 30%\ndrop_hold: 5s\nmin_instances: 2\ntemplates:\n\
                 \x20 - {inline: x, destination: a}\n\
                 \x20 - {inline: x, destination: b, on_empty: fail}\n\
                 \x20 - {inline: x, destination: c, on_empty: render}\n";
     fs::write(dir.path().join("c.yaml"), text).unwrap();
     let config = load(&args(&["--config", "c.yaml"]), dir.path()).unwrap();
     assert_eq!((config.drops.max_drop, config.drops.hold), (Some(30), Duration::from_secs(5)));
+    assert_eq!(config.registry.consistency, kvstore_client::Consistency::Stale);
     let floors: Vec<_> = config.jobs.iter().map(|job| job.bounds.floor).collect();
     let floor = |min_instances, fail| Floor { min_instances, fail };
     assert_eq!(floors, [floor(2, false), floor(2, true), floor(0, false)]);
