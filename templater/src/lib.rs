@@ -136,7 +136,8 @@ async fn once(config: Config, stop: CancellationToken) -> Result<(), RunError> {
 
 async fn daemon(config: Config, mut orders: mpsc::Receiver<Order>, stop: CancellationToken) -> Result<Ended, RunError> {
     let progress = Arc::new(Progress::default());
-    let (exec, pid_file) = (config.exec.clone(), config.pid_file.clone());
+    let started = (config.exec.clone(), config.pid_file.clone());
+    let (exec, pid_file) = started.clone();
     let mut fleet = Fleet::start(config, progress.clone(), &stop)?;
     let _pid_file = pid_file.map(PidFile::write).transpose()?;
     let told = Systemd::from_environment().map(|s| tokio::spawn(s.follow(progress.subscribe(), stop.clone())));
@@ -152,7 +153,12 @@ async fn daemon(config: Config, mut orders: mpsc::Receiver<Order>, stop: Cancell
                 break;
             }
             Some(order) = orders.recv() => match order {
-                Order::Configure(config) => fleet.change(*config, &stop).await,
+                Order::Configure(config) => {
+                    if (&config.exec, &config.pid_file) != (&started.0, &started.1) {
+                        warn!("a change of exec or of pid_file takes effect at the next start only");
+                    }
+                    fleet.change(*config, &stop).await;
+                }
                 // A program that takes no signals is about to end.
                 Order::Forward(signal) => drop(signals.try_send(signal)),
             },

@@ -775,6 +775,56 @@ async fn answering(word: &'static str) -> u16 {
     port
 }
 
+/// A file that the checker takes, and that cannot be loaded: somebody else has the port that it asks for.
+async fn is_rolled_back(place: &Place, port: u16, config: &str) {
+    place.wait("the proxy listens", || std::net::TcpStream::connect(("127.0.0.1", port)).is_ok()).await;
+    let before = place.read(config);
+    let _templater = place.start(&["--template", &format!("{}.tmpl", config.split('.').next().unwrap())]);
+    let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    place.registry.put("extra", &taken.local_addr().unwrap().port().to_string()).await;
+    place.wait_for_log("the version before is back in use").await;
+    assert_eq!(place.read(config), before);
+    assert!(page(port).await.contains("200"), "{}", place.read("proxy.log"));
+    drop(taken);
+    // It is tried again, until it can be loaded.
+    place.wait_for_log("all is well again").await;
+    assert!(page(port).await.contains("200"), "{}", place.read("proxy.log"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_running_nginx_cannot_load_is_rolled_back_and_tried_again() {
+    let Some(nginx) = installed("nginx") else { return };
+    let place = Place::new().await;
+    let (port, dir) = (free_port(), place.dir.path().display().to_string());
+    let text = format!(
+        "daemon off;\npid {dir}/nginx.pid;\nerror_log {dir}/error.log;\nevents {{}}\nhttp {{\n  access_log off;\n  server {{\n    listen 127.0.0.1:{port};\n    \
+         listen 127.0.0.1:{{{{ key(path='extra') }}}};\n    return 200;\n  }}\n}}\n"
+    );
+    place.write("nginx.tmpl", &text);
+    place.registry.put("extra", &free_port().to_string()).await;
+    assert!(tokio::task::block_in_place(|| place.command(&["--once", "-t", "nginx.tmpl"]).status().unwrap()).success());
+    let _proxy = Proxy::start(&nginx, &["-c", &format!("{dir}/nginx.conf")], &place);
+    is_rolled_back(&place, port, "nginx.conf").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_running_haproxy_cannot_load_is_rolled_back_and_tried_again() {
+    let Some(haproxy) = installed("haproxy") else { return };
+    let place = Place::new().await;
+    let port = free_port();
+    let text = format!(
+        "defaults\n  mode http\n  timeout connect 1s\n  timeout client 1s\n  timeout server 1s\nfrontend web\n  bind 127.0.0.1:{port}\n  \
+         bind 127.0.0.1:{{{{ key(path='extra') }}}}\n  http-request return status 200\n"
+    );
+    place.write("haproxy.tmpl", &text);
+    place.registry.put("extra", &free_port().to_string()).await;
+    assert!(
+        tokio::task::block_in_place(|| place.command(&["--once", "-t", "haproxy.tmpl"]).status().unwrap()).success()
+    );
+    let _proxy = Proxy::start(&haproxy, &["-W", "-f", "haproxy.cfg"], &place);
+    is_rolled_back(&place, port, "haproxy.cfg").await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_haproxy_is_told_of_its_servers_without_a_reload() {
     let Some(haproxy) = installed("haproxy") else { return };
