@@ -24,7 +24,7 @@ use tempfile::TempDir;
 
 use crate::stage::{Registrar, View};
 
-const LIMIT: Duration = Duration::from_secs(10);
+const LIMIT: Duration = Duration::from_secs(20);
 /// Swarm takes its time with everything.
 const SWARM_LIMIT: Duration = Duration::from_secs(40);
 /// Not whom the address names.
@@ -149,6 +149,37 @@ pub(crate) async fn registry_serves_tls() {
     }
 }
 
+const WRITER: &str = "token-that-may-write";
+
+/// A token that may not write is exchanged for one that may, in its file; the registrar takes it up by itself.
+pub(crate) async fn token_file() {
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    let [writers, token] = ["writers", "token"].map(|name| dir.path().join(name).display().to_string());
+    fs::write(&writers, format!("{WRITER}\n")).expect("our own directory");
+    fs::write(&token, "another-token-of-nobody").expect("our own directory");
+    let registry = Registry::beyond_consul(&["--write-token-file", &writers]).await;
+    let dockerd = Dockerd::shared();
+    let (url, host) = (registry.url(), dockerd.host());
+    let doctor = async || {
+        let args = ["doctor", "--registry", &url, "--docker", &host, "--ip", "127.0.0.1", "--token-file", &token];
+        Launch::ours("registrar").args(args).run(LIMIT).await
+    };
+    let ran = doctor().await;
+    assert!(!ran.status.success() && ran.out.contains("BAD   writing") && ran.out.contains("403"), "{}", ran.out);
+
+    let registrar = Registrar::start(&registry, dockerd, &["--ip", "127.0.0.1", "--token-file", &token]);
+    let container = dockerd.run_web(&["SERVICE_NAME=web"]).await;
+    eventually!("it is refused", LIMIT, async {
+        let log = registrar.log();
+        if log.contains("403") && log.contains("--token-file") { Ok(()) } else { Err(log) }
+    });
+    fs::write(&token, WRITER).expect("our own directory");
+    found_at(&registry, "127.0.0.1", &[&container]).await;
+    let ran = doctor().await;
+    assert!(ran.status.success() && ran.out.contains("ok    writing"), "{}{}", ran.out, ran.err);
+    assert!(!registrar.log().contains(WRITER), "no token is told:\n{}", registrar.log());
+}
+
 async fn written(dir: &TempDir, wanted: &str) {
     eventually!("the file is written", LIMIT, async {
         let text = fs::read_to_string(dir.path().join("list")).map_err(|e| e.to_string())?;
@@ -251,12 +282,16 @@ pub(crate) async fn podman() {
 
 /// Waits until exactly these are passing, at ports of the host where each of them answers.
 async fn found(registry: &Registry, host: &Host, wanted: &[&Container<'_>]) {
+    found_at(registry, &host.address, wanted).await;
+}
+
+async fn found_at(registry: &Registry, address: &str, wanted: &[&Container<'_>]) {
     let want: BTreeSet<_> = wanted.iter().map(|container| container.short().to_owned()).collect();
     eventually!(format!("{want:?} and no other"), LIMIT, async {
         let read = registry.client.health_service("web", true, None).await.map_err(|e| e.to_string())?;
         let mut who = BTreeSet::new();
         for entry in &read.value {
-            assert_eq!(entry.service.address, host.address);
+            assert_eq!(entry.service.address, address);
             let url = format!("http://{}:{}/", entry.service.address, entry.service.port);
             who.insert(web::hello(&web::get(&url).await?)?.id);
         }

@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         Story::new("bad_input_port_taken", [], bad_input::port_taken),
         Story::new("connections_registry_over_tls", stage::needs(), connections::registry_over_tls),
         Story::new("connections_registry_serves_tls", stage::needs(), connections::registry_serves_tls),
+        Story::new("connections_token_file", stage::needs(), connections::token_file),
         Story::new("connections_docker_over_tls", stage::needs(), connections::docker_over_tcp_and_tls),
         Story::new("connections_podman", connections::host_needs(&["podman"]), connections::podman),
         Story::new("connections_swarm", connections::host_needs(&[]), connections::swarm),
