@@ -3,7 +3,10 @@
 //! A registry that was away may come back without its data, or with a part of them, and so may one that elects a leader.
 //! What it answers then is true of it and not of the services; who believed it would empty every proxy.
 
-use std::time::{Duration, Instant};
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
 use crate::values::Answer;
 
@@ -29,8 +32,9 @@ impl Default for DropPolicy {
 #[derive(Debug)]
 pub struct Guard {
     policy: DropPolicy,
-    /// Whether the registry was out of contact since the last answer that was believed.
-    gap: bool,
+    /// Whether the registry was out of contact since the last answer that was as before, or was believed. Told from
+    /// within a query.
+    gap: AtomicBool,
     until: Option<Instant>,
 }
 
@@ -46,12 +50,21 @@ pub enum Verdict {
 impl Guard {
     /// Nothing is held yet. `kept` if what is known comes from an earlier life, after which anything may be missed.
     pub fn new(policy: DropPolicy, kept: bool) -> Self {
-        Self { policy, gap: kept, until: None }
+        Self { policy, gap: kept.into(), until: None }
     }
 
     /// The registry did not answer.
-    pub fn missed(&mut self) {
-        self.gap = true;
+    pub fn missed(&self) {
+        self.gap.store(true, Ordering::Relaxed);
+    }
+
+    /// The registry says what it said before.
+    pub fn unchanged(&self) {
+        self.gap.store(false, Ordering::Relaxed);
+    }
+
+    fn gap(&self) -> bool {
+        self.gap.load(Ordering::Relaxed)
     }
 
     /// Whether `after` is to take the place of `before`.
@@ -60,13 +73,13 @@ impl Guard {
             self.believed();
             return Verdict::Believe;
         }
-        let hold = if self.gap && after.is_empty() { self.policy.empty_hold } else { self.policy.hold };
+        let hold = if self.gap() && after.is_empty() { self.policy.empty_hold } else { self.policy.hold };
         let new = self.until.is_none();
         Verdict::Hold(*self.until.get_or_insert(now + hold), new)
     }
 
     fn is_too_much(&self, before: usize, after: usize) -> bool {
-        let max = match (self.policy.max_drop, self.gap) {
+        let max = match (self.policy.max_drop, self.gap()) {
             (Some(max), _) => max,
             (None, true) => 50,
             (None, false) => return false,
@@ -86,7 +99,7 @@ impl Guard {
 
     /// An answer is used, whatever it says.
     pub fn believed(&mut self) {
-        self.gap = false;
+        self.unchanged();
         self.until = None;
     }
 }
@@ -134,6 +147,13 @@ mod tests {
         for (max, gap, before, after, expected) in cases {
             assert_eq!(held(max, gap, before, after), expected, "{max:?} {gap} {before} -> {after}");
         }
+    }
+
+    #[test]
+    fn a_gap_without_a_loss_leaves_no_suspicion() {
+        let mut guard = Guard::new(DropPolicy::default(), true);
+        guard.unchanged();
+        assert_eq!(guard.judge(Some(&of(1)), &of(0), Instant::now()), Verdict::Believe);
     }
 
     #[test]

@@ -234,7 +234,13 @@ impl Inner {
         let mut watch = Watch::new(WAIT);
         let mut guard = Guard::new(self.policy, self.table().kept.contains_key(&dependency));
         loop {
-            let read = async |wait| self.ask(&dependency, wait).await;
+            let read = async |wait| {
+                let read = self.ask(&dependency, wait).await?;
+                if self.known(&dependency).as_ref() == Some(&read.value) {
+                    guard.unchanged();
+                }
+                Ok(read)
+            };
             let answer = tokio::select! {
                 () = stop.cancelled() => return,
                 answer = watch.next(read) => answer,
@@ -262,6 +268,12 @@ impl Inner {
         }
     }
 
+    /// What the registry said last, in this life or an earlier one.
+    fn known(&self, dependency: &Arc<Dependency>) -> Option<Arc<Answer>> {
+        let table = self.table();
+        table.values.get(dependency).or_else(|| table.kept.get(dependency)).cloned()
+    }
+
     /// Publishes `answer`, unless it tells of a loss that is not believed yet.
     fn consider(
         &self,
@@ -270,10 +282,7 @@ impl Inner {
         answer: &Arc<Answer>,
         stop: &CancellationToken,
     ) {
-        let before = {
-            let table = self.table();
-            table.values.get(dependency).or_else(|| table.kept.get(dependency)).cloned()
-        };
+        let before = self.known(dependency);
         match guard.judge(before.as_deref(), answer, Instant::now()) {
             Verdict::Believe => self.publish(dependency, answer, stop),
             Verdict::Hold(until, true) => {

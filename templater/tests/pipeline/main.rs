@@ -9,6 +9,7 @@ use std::{
     os::unix::{fs::PermissionsExt as _, process::ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -18,6 +19,10 @@ use nix::{
 };
 use registry::Registry;
 use tempfile::TempDir;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+};
 
 /// More than any machine needs; only a failure waits so long.
 const SOON: Duration = Duration::from_secs(20);
@@ -600,6 +605,41 @@ async fn secrets_are_in_no_log() {
     templater.ended().await;
     assert_eq!(place.log_count("hunter-of-tokens"), 0, "{}", place.read("log"));
     assert_eq!(place.log_count("hunter-of-keys"), 0, "{}", place.read("log"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_gap_without_a_loss_the_last_instance_may_go() {
+    let place = Place::new().await;
+    place.write("a.tmpl", LIST);
+    place.registry.register("web/w1 10.0.0.1:80").await;
+    let (relay, cut) = relay(place.registry.url().trim_start_matches("http://").to_owned()).await;
+    let _templater = place.start(&["-t", "a.tmpl:a.txt", "--registry", &relay]);
+    place.wait_for("a.txt", "w1=10.0.0.1:80\n").await;
+    cut.notify_waiters();
+    place.wait_for_log("answers again").await;
+    place.registry.deregister("web/w1").await;
+    place.wait_for("a.txt", "").await;
+}
+
+/// The same registry at another address, and what cuts all connections to it.
+async fn relay(to: String) -> (String, Arc<Notify>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let cut = Arc::new(Notify::new());
+    let cuts = cut.clone();
+    tokio::spawn(async move {
+        while let Ok((mut from, _)) = listener.accept().await {
+            let (to, cut) = (to.clone(), cuts.clone());
+            tokio::spawn(async move {
+                let mut to = TcpStream::connect(to).await.unwrap();
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut from, &mut to) => {}
+                    () = cut.notified() => {}
+                }
+            });
+        }
+    });
+    (address, cut)
 }
 
 #[tokio::test(flavor = "multi_thread")]
