@@ -41,6 +41,8 @@ fn help_shows_flags_and_examples() {
     {
         assert!(help.contains(word), "{word}");
     }
+    assert_eq!(help.matches("Options:").count(), 1, "all under one heading: {help}");
+    assert!(!help.contains("Registry:\n"), "all under one heading: {help}");
 }
 
 #[test]

@@ -14,7 +14,6 @@ use crate::{ClientConfig, TlsConfig, tls::Identity};
 /// Token and TLS, under Consul's names for them.
 #[derive(Args, Clone, Default, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
-#[command(next_help_heading = "Registry")]
 pub struct Access {
     /// Token for the registry; better given by --token-file or the environment, where others on the host do not see it.
     #[arg(long, global = true, env = "CONSUL_HTTP_TOKEN", hide_env_values = true)]
