@@ -82,6 +82,26 @@ async fn a_program_that_cannot_be_started_is_told() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_nginx_that_runs_beside_is_reloaded_not_restarted() {
+    let Some(nginx) = crate::installed("nginx") else { return };
+    let place = Place::new().await;
+    let (port, dir) = (crate::free_port(), place.dir.path().display().to_string());
+    let text = format!(
+        "daemon off;\npid {dir}/nginx.pid;\nerror_log {dir}/error.log;\nevents {{}}\nhttp {{\n  access_log off;\n  server {{\n    listen 127.0.0.1:{port};\n    \
+         return 200 \"[{LIST_ONE_LINE}]\";\n  }}\n}}\n"
+    );
+    place.write("nginx.tmpl", &text.replace("name=\"web\"", "name='web'"));
+    let exec = format!("{} -c {dir}/nginx.conf", nginx.display());
+    let mut templater = place.start(&["-t", "nginx.tmpl", "--exec", &exec]);
+    crate::follows(&place, port).await;
+    assert!(place.read("log").contains("nginx has reloaded it (pid "), "{}", place.read("log"));
+    assert!(!place.read("log").contains("started anew"), "{}", place.read("log"));
+    templater.signal(Signal::SIGTERM);
+    assert!(templater.ended().await.success());
+    assert!(!place.at("nginx.pid").exists(), "nginx ended in order");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_program_waits_for_all_files() {
     let place = Place::new().await;
     place.write("c.yaml", "exec: {command: touch started}\ntemplates:\n  - {inline: x, destination: a}\n  - {inline: '{{ key(path=\"k\") }}', destination: b}\n");
