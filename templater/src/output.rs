@@ -18,6 +18,7 @@ use std::{
 };
 
 use kvstore_client::with_causes;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
@@ -121,6 +122,8 @@ pub struct Output {
     reloads: Arc<Reloads>,
     /// The queue of the target that was reloaded last.
     queue: Option<Arc<Queue>>,
+    /// Ends the wait for a reload's turn.
+    hurry: CancellationToken,
     /// Whether somebody was told of the last text that went live.
     told: bool,
     /// Who has loaded what from us: only from there do commands lead to the new text.
@@ -175,6 +178,7 @@ impl Output {
             docker,
             reloads,
             queue: None,
+            hurry: CancellationToken::new(),
             told: false,
             running: None,
             states: BTreeMap::new(),
@@ -484,6 +488,11 @@ impl Output {
         self.told
     }
 
+    /// Once `stop` says so, a reload does not wait for its turn: better too soon than owed.
+    pub fn hurry_at(&mut self, stop: CancellationToken) {
+        self.hurry = stop;
+    }
+
     /// When the target may be reloaded next; `None` if that is at any time.
     pub fn ready(&self) -> Option<Instant> {
         self.queue.as_ref()?.ready(self.spec.min_reload_interval).map(Into::into)
@@ -549,8 +558,8 @@ impl Output {
                 return Ok("nobody is to be told".to_owned());
             }
         };
-        let queue = self.reloads.of(&target);
-        let result = queue.ask(self.spec.min_reload_interval, reload).await;
+        let (queue, hurry) = (self.reloads.of(&target), self.hurry.clone());
+        let result = queue.ask(self.spec.min_reload_interval, &hurry, reload).await;
         self.queue = Some(queue);
         result
     }

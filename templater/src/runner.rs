@@ -164,6 +164,7 @@ impl Worker {
         let (values, files) = (self.values_changed.clone(), self.files_changed.clone());
         let progress = self.shared.progress.clone();
         progress.begin(&self.files());
+        self.output.hurry_at(stop.clone());
         self.take_up();
         self.quiescence.change(Instant::now());
         loop {

@@ -11,6 +11,7 @@ use std::{
 };
 
 use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
 
 use super::readers::ReloadError;
 
@@ -46,14 +47,15 @@ impl Reloads {
 }
 
 impl Queue {
-    /// Does `reload` when it is its turn, at least `pause` after the last one; or nothing, if a good one that began after
-    /// this call has ended by then.
+    /// Does `reload` when it is its turn, at least `pause` after the last one or when `hurry` says so; or nothing, if a
+    /// good one that began after this call has ended by then.
     ///
     /// # Errors
     /// What `reload` says; nobody else is told that.
     pub async fn ask(
         &self,
         pause: Duration,
+        hurry: &CancellationToken,
         reload: impl Future<Output = Result<String, ReloadError>>,
     ) -> Result<String, ReloadError> {
         let ticket = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
@@ -62,7 +64,10 @@ impl Queue {
             return Ok(turn.told.clone());
         }
         if let Some(ready) = self.ready(pause) {
-            sleep_until(ready).await;
+            tokio::select! {
+                () = sleep_until(ready) => {}
+                () = hurry.cancelled() => {}
+            }
         }
         let served = self.asked.load(Ordering::SeqCst);
         let result = reload.await;
@@ -89,8 +94,9 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn all_that_wait_share_one_reload_and_the_pause_is_kept() {
         let (queue, count, start) = (Queue::default(), AtomicUsize::new(0), Instant::now());
+        let hurry = CancellationToken::new();
         let one = || {
-            queue.ask(PAUSE, async {
+            queue.ask(PAUSE, &hurry, async {
                 count.fetch_add(1, Ordering::SeqCst);
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 Ok(String::new())
@@ -101,14 +107,19 @@ mod tests {
         assert!(all.0.is_ok() && all.1.is_ok() && all.2.is_ok() && all.3.is_ok());
         assert_eq!((count.load(Ordering::SeqCst), start.elapsed()), (2, Duration::from_secs(1 + 5 + 1)));
         assert_eq!(queue.ready(PAUSE), Some(start + Duration::from_secs(7 + 5)));
+        // Who is to stop does not wait, and owes nothing.
+        let (told, ()) = tokio::join!(one(), async { hurry.cancel() });
+        assert!(told.is_ok());
+        assert_eq!((count.load(Ordering::SeqCst), start.elapsed()), (3, Duration::from_secs(8)));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_failure_is_told_to_one_only() {
         let (queue, count) = (Queue::default(), AtomicUsize::new(0));
+        let hurry = CancellationToken::new();
         let failed = || ReloadError { cause: "it".into(), rejected: false };
         let one = || {
-            queue.ask(Duration::ZERO, async {
+            queue.ask(Duration::ZERO, &hurry, async {
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 if count.fetch_add(1, Ordering::SeqCst) == 0 { Err(failed()) } else { Ok("done".into()) }
             })

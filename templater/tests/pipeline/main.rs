@@ -681,13 +681,17 @@ async fn reloads_of_one_target_keep_their_distance_and_serve_all_files_that_are_
     };
     place.write("c.yaml", &format!("templates:\n{}{}", entry("a"), entry("b")));
     place.registry.register("web/w1 10.0.0.1:80").await;
-    let _templater = place.start(&["-c", "c.yaml"]);
+    let mut templater = place.start(&["-c", "c.yaml"]);
     place.wait("the first reload", || place.at("loaded").exists()).await;
     place.registry.register("web/w2 10.0.0.1:80").await;
     // The file that is written waits for its reload; one that has not been written waits before that.
     place.wait("both are live", || place.read("a").contains("w1") && place.read("b").contains("w1")).await;
     tokio::time::sleep(Duration::from_millis(700)).await;
     assert_eq!(place.read("loaded").lines().count(), 1, "{}", place.read("loaded"));
+    // At a stop nothing waits any more: whoever still has to reload does it now.
+    templater.signal(Signal::SIGTERM);
+    assert!(templater.ended().await.success());
+    assert!(place.read("loaded").lines().last().is_some_and(|last| last.contains("b w1")), "{}", place.read("loaded"));
 }
 
 /// The figure that matters: run with `cargo test --release -p templater --test pipeline -- --ignored --nocapture`.
