@@ -15,7 +15,8 @@
 //! max_drop: 50%                     # a list that loses more than this is held back; only after the registry was away, unless given
 //! drop_hold: 10s                    # so long; then it is asked again
 //! empty_hold: 10m                   # the same if nothing is left after it was away
-//! keep_data: true                   # the last good data, where the record of the last reload is: for a start without registry
+//! keep_data: true                   # the last good data, for a start without registry; where the record of the last reload is,
+//!                                   # readable by its owner only, since keys may hold secrets
 //! on_empty: render                  # or keep, fail; what comes of a service with fewer than min_instances
 //! min_instances: 0                  # 1 with on_empty keep or fail
 //! pid_file: /run/templater.pid
