@@ -175,13 +175,10 @@ pub(crate) async fn release() {
         }
     };
     only(&old.id).await;
-    let slow = fronts.each_ref().map(|front| {
-        let url = format!("{}slow/2000", front.site.url());
-        tokio::spawn(async move { web::get(&url).await })
-    });
-    // Their first bytes are on the way before anything changes.
+    let mut slow = Vec::new();
     for front in &fronts {
-        web::get(&format!("{}slow/100", front.site.url())).await.expect("the old version answers");
+        let url = format!("{}slow/2000", front.site.url());
+        slow.push(web::begin(&url).await.expect("the old version answers"));
     }
     let started = Instant::now();
     live("v2").await;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeSet, sync::OnceLock, time::Duration};
 
 use reqwest::{Client, Method};
+use tokio::task::JoinHandle;
 
 /// What came back.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +77,15 @@ async fn get_with(url: &str, header: &str, value: &str) -> Result<String, String
     let status = response.status().as_u16();
     let body = response.text().await.map_err(|e| e.to_string())?;
     if status == 200 { Ok(body) } else { Err(format!("{url} answers {status}: {}", body.trim())) }
+}
+
+/// `GET url` until its answer has begun; the task reads the rest, however long that takes.
+///
+/// # Errors
+/// If no answer begins.
+pub async fn begin(url: &str) -> Result<JoinHandle<Result<String, String>>, String> {
+    let response = client().get(url).timeout(Duration::from_mins(1)).send().await.map_err(|e| e.to_string())?;
+    Ok(tokio::spawn(async move { response.text().await.map_err(|e| e.to_string()) }))
 }
 
 /// The cookie that an answer of `url` sets, as a visitor sends it back.
