@@ -68,6 +68,7 @@
 //! command fails, or nobody could be told, the new one stays and the reload is tried again.
 
 mod file;
+mod names;
 mod watch;
 
 use std::{
@@ -95,6 +96,7 @@ use crate::{
     },
 };
 use file::{DebounceEntry, ExecEntry, File, FileEntry, OnEmpty, SignalName, TargetName, TemplateEntry};
+use names::{beside, spread, templates_in};
 
 pub use watch::ConfigWatch;
 
@@ -435,42 +437,6 @@ fn split(text: &str) -> Result<TemplateEntry, String> {
     })
 }
 
-/// A directory of templates is as many entries as it has templates, each to a file of the same name without suffix.
-fn spread(entry: TemplateEntry, base: &Path, dirs: &mut Vec<PathBuf>) -> Result<Vec<TemplateEntry>, String> {
-    let Some(dir) = entry.source.as_ref().map(|path| absolute(base, path)).filter(|path| path.is_dir()) else {
-        return Ok(vec![entry]);
-    };
-    let Some(destination) = entry.destination.as_ref().map(|path| absolute(base, path)) else {
-        return Err(format!(
-            "{} is a directory of templates; name the directory that their texts go to",
-            dir.display()
-        ));
-    };
-    let sources = templates_in(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
-    let one = |source: PathBuf| -> Result<TemplateEntry, String> {
-        let name = beside(&source)?;
-        let destination = destination.join(name.file_name().unwrap_or_default());
-        Ok(TemplateEntry { source: Some(source), destination: Some(destination), ..entry.clone() })
-    };
-    dirs.push(dir);
-    sources.into_iter().map(one).collect()
-}
-
-/// The templates in `directory`, in the order of their names; what begins with a dot or an underscore is for others to
-/// include.
-fn templates_in(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(directory)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        if SUFFIXES.iter().any(|suffix| name.ends_with(suffix)) && !name.starts_with(['.', '_']) && path.is_file() {
-            found.push(path);
-        }
-    }
-    found.sort();
-    Ok(found)
-}
-
 /// What holds for every template.
 struct Defaults {
     mode: Mode,
@@ -632,28 +598,6 @@ fn reload(
         }
         _ => Ok(way),
     }
-}
-
-/// What the names of templates end in.
-const SUFFIXES: [&str; 3] = [".tmpl", ".tera", ".j2"];
-
-/// Where the text of `source` goes if nothing else is said.
-fn beside(source: &Path) -> Result<PathBuf, String> {
-    let name = source.file_name().unwrap_or_default().to_string_lossy();
-    let stem = SUFFIXES.iter().find_map(|suffix| name.strip_suffix(suffix));
-    let name = match stem {
-        Some("haproxy") => "haproxy.cfg",
-        Some("nginx") => "nginx.conf",
-        Some(stem) if !stem.is_empty() => stem,
-        _ => {
-            return Err(format!(
-                "template {}: it is not clear where its text goes; end its name in .tmpl, .tera or .j2, or say {}:DST",
-                source.display(),
-                source.display()
-            ));
-        }
-    };
-    Ok(source.with_file_name(name))
 }
 
 fn id_of_user(name: Option<String>) -> Result<Option<u32>, String> {
