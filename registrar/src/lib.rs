@@ -29,6 +29,7 @@ pub mod world;
 
 use std::{net::SocketAddr, sync::Arc};
 
+use kvstore_client::monitoring;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -109,7 +110,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
             let failed = |source| Error::Listen { address, source };
             let listener = TcpListener::bind(address).await.map_err(failed)?;
             info!("health and metrics at http://{}", listener.local_addr().map_err(failed)?);
-            Some(tokio::spawn(shutdown.clone().run_until_cancelled_owned(status::serve(listener, status.clone()))))
+            Some(tokio::spawn(shutdown.clone().run_until_cancelled_owned(monitoring::serve(listener, status.clone()))))
         }
         None => None,
     };

@@ -1,32 +1,14 @@
-//! How the registrar does, for those who watch over it: `/healthz` for a supervisor, `/metrics` for Prometheus.
+//! How the registrar does, for those who watch over it.
 
 use std::{
     collections::BTreeMap,
-    convert::Infallible,
-    fmt::Write,
-    future::ready,
     sync::{
-        Arc, Mutex, PoisonError,
+        Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
 };
 
-use hyper::{Method, Request, Response, StatusCode, body::Incoming, header::CONTENT_TYPE, server::conn::http1};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    net::TcpListener,
-    sync::Semaphore,
-    time::{sleep, timeout},
-};
-use tracing::debug;
-
-/// Connections at the same time; more wait for their turn.
-const MAX_CONNECTIONS: usize = 16;
-/// For one request to come and its answer to go.
-const REQUEST_LIMIT: Duration = Duration::from_secs(10);
-/// After the system could give us no connection.
-const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+use kvstore_client::monitoring::{Monitored, family};
 
 /// What is counted and known, written by those who know it.
 #[derive(Debug, Default)]
@@ -54,8 +36,9 @@ impl Status {
     pub fn count_call(&self, action: &'static str, result: &'static str) {
         *self.calls.lock().unwrap_or_else(PoisonError::into_inner).entry((action, result)).or_default() += 1;
     }
+}
 
-    /// What is wrong, one line each.
+impl Monitored for Status {
     fn troubles(&self) -> String {
         let all = [
             (&self.docker, "Docker does not answer; what is registered stays\n"),
@@ -65,7 +48,6 @@ impl Status {
         all.into_iter().filter(|(good, _)| !good.load(Relaxed)).map(|(_, line)| line).collect()
     }
 
-    /// Prometheus' text format.
     fn metrics(&self) -> String {
         let mut text = String::new();
         let up = |good: &AtomicBool| u64::from(good.load(Relaxed));
@@ -88,65 +70,6 @@ impl Status {
         family(&mut text, "registrar_calls_total", "counter", "Calls to the registry that change it.", calls);
         text
     }
-}
-
-fn family<L: std::fmt::Display>(
-    text: &mut String,
-    name: &str,
-    kind: &str,
-    help: &str,
-    values: impl IntoIterator<Item = (L, u64)>,
-) {
-    let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    for (labels, value) in values {
-        let _ = writeln!(text, "{name}{labels} {value}");
-    }
-}
-
-/// Answers at `listener` for ever.
-pub async fn serve(listener: TcpListener, status: Arc<Status>) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    loop {
-        let place = places.clone().acquire_owned().await.expect("never closed");
-        let stream = match listener.accept().await {
-            Ok((stream, _)) => stream,
-            Err(error) => {
-                debug!("no connection: {error}");
-                sleep(ACCEPT_AGAIN).await;
-                continue;
-            }
-        };
-        let status = status.clone();
-        tokio::spawn(async move {
-            let service = hyper::service::service_fn(|request| ready(Ok::<_, Infallible>(answer(&request, &status))));
-            let mut server = http1::Builder::new();
-            server.timer(TokioTimer::new()).header_read_timeout(REQUEST_LIMIT).keep_alive(false);
-            let serving = server.serve_connection(TokioIo::new(stream), service);
-            if let Ok(Err(error)) = timeout(2 * REQUEST_LIMIT, serving).await {
-                debug!("a connection ended badly: {error}");
-            }
-            drop(place);
-        });
-    }
-}
-
-fn answer(request: &Request<Incoming>, status: &Status) -> Response<String> {
-    let (code, body) = match request.uri().path() {
-        _ if ![Method::GET, Method::HEAD].contains(request.method()) => {
-            (StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n".into())
-        }
-        "/healthz" => match status.troubles() {
-            none if none.is_empty() => (StatusCode::OK, "ok\n".into()),
-            troubles => (StatusCode::SERVICE_UNAVAILABLE, troubles),
-        },
-        "/metrics" => (StatusCode::OK, status.metrics()),
-        _ => (StatusCode::NOT_FOUND, "there are /healthz and /metrics\n".into()),
-    };
-    let mut response = Response::new(body);
-    *response.status_mut() = code;
-    let kind = hyper::header::HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
-    response.headers_mut().insert(CONTENT_TYPE, kind);
-    response
 }
 
 #[cfg(test)]

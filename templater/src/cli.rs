@@ -1,6 +1,6 @@
 //! The command line. Knows flags and their spelling; what they amount to is `config`'s business.
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kvstore_client::Access;
@@ -157,6 +157,9 @@ pub struct RunArgs {
     /// A file to write the process id to.
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
+    /// Answer /healthz and /metrics at this address.
+    #[arg(long, value_name = "IP:PORT", env = "TEMPLATER_HTTP_ADDR")]
+    pub http_addr: Option<SocketAddr>,
     /// How the log on standard error looks.
     #[arg(long, value_enum, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,

@@ -20,6 +20,7 @@
 //! on_empty: render                  # or keep, fail; what comes of a service with fewer than min_instances
 //! min_instances: 0                  # 1 with on_empty keep or fail
 //! pid_file: /run/templater.pid
+//! http_addr: 127.0.0.1:9101           # answers /healthz and /metrics
 //! exec:                             # a program that runs beside; its end is the templater's
 //!   command: [nginx, -g, daemon off;]  # or a line for the shell, which runs it as `exec LINE`
 //!   reload_signal: HUP              # tells it of changes that nobody else is told of; else it is started anew
@@ -74,6 +75,7 @@ mod watch;
 use std::{
     collections::HashSet,
     fmt, fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -121,6 +123,8 @@ pub struct Config {
     pub exec: Option<ExecSpec>,
     /// Where to write the process id.
     pub pid_file: Option<PathBuf>,
+    /// Where to tell how it does.
+    pub http: Option<SocketAddr>,
 }
 
 /// For how long, and with what effect.
@@ -314,6 +318,7 @@ pub fn load(args: &RunArgs, directory: &Path) -> Result<Config, ConfigError> {
         },
         exec,
         pid_file: merged.pid_file,
+        http: merged.http_addr,
     })
 }
 
@@ -404,6 +409,7 @@ fn flags(args: &RunArgs, directory: &Path, faults: &mut Faults) -> File {
         log_format: args.log_format,
         exec: exec_flags(args, faults),
         pid_file: args.pid_file.as_ref().map(|p| absolute(directory, p)),
+        http_addr: args.http_addr,
         ..File::default()
     }
 }

@@ -25,17 +25,18 @@ mod report;
 mod runner;
 pub mod source;
 pub mod state;
+mod status;
 mod systemd;
 pub mod target;
 mod temp;
 pub mod values;
 pub mod watch;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use kvstore_client::{Client, ClientConfig};
+use kvstore_client::{Client, ClientConfig, monitoring};
 use nix::sys::signal::Signal;
-use tokio::{sync::mpsc, task::JoinHandle, time::timeout};
+use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument as _, error, info, warn};
 
@@ -46,6 +47,7 @@ use host::Host;
 use progress::Progress;
 use runner::{Shared, Worker};
 use source::SourceWatcher;
+use status::Status;
 use systemd::Systemd;
 use target::{container::Docker, reloads::Reloads};
 use watch::Watches;
@@ -62,6 +64,15 @@ pub enum RunError {
     /// A template is wrong, its destination is taken, or with `--once` not all is rendered; in words.
     #[error("{}", .0.join("\n"))]
     Templates(Vec<String>),
+    /// Nobody can ask how it does.
+    #[error("cannot listen on {address}; http_addr takes another address")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        #[source]
+        source: std::io::Error,
+    },
     /// The process id cannot be written down.
     #[error("the pid file {path} cannot be written")]
     PidFile {
@@ -135,10 +146,17 @@ async fn once(config: Config, stop: CancellationToken) -> Result<(), RunError> {
 }
 
 async fn daemon(config: Config, mut orders: mpsc::Receiver<Order>, stop: CancellationToken) -> Result<Ended, RunError> {
-    let progress = Arc::new(Progress::default());
-    let started = (config.exec.clone(), config.pid_file.clone());
-    let (exec, pid_file) = started.clone();
-    let mut fleet = Fleet::start(config, progress.clone(), &stop)?;
+    let status = Arc::new(Status::default());
+    let progress = status.progress.clone();
+    let started = (config.exec.clone(), config.pid_file.clone(), config.http);
+    let (exec, pid_file, http) = started.clone();
+    let listener = match http {
+        Some(address) => Some(listen(address).await?),
+        None => None,
+    };
+    let mut fleet = Fleet::start(config, status.clone(), &stop)?;
+    let serving =
+        listener.map(|at| tokio::spawn(stop.clone().run_until_cancelled_owned(monitoring::serve(at, status))));
     let _pid_file = pid_file.map(PidFile::write).transpose()?;
     let told = Systemd::from_environment().map(|s| tokio::spawn(s.follow(progress.subscribe(), stop.clone())));
     let (signals, forwarded) = mpsc::channel(16);
@@ -154,8 +172,8 @@ async fn daemon(config: Config, mut orders: mpsc::Receiver<Order>, stop: Cancell
             }
             Some(order) = orders.recv() => match order {
                 Order::Configure(config) => {
-                    if (&config.exec, &config.pid_file) != (&started.0, &started.1) {
-                        warn!("a change of exec or of pid_file takes effect at the next start only");
+                    if (&config.exec, &config.pid_file, config.http) != (&started.0, &started.1, started.2) {
+                        warn!("a change of exec, pid_file or http_addr takes effect at the next start only");
                     }
                     fleet.change(*config, &stop).await;
                 }
@@ -173,7 +191,17 @@ async fn daemon(config: Config, mut orders: mpsc::Receiver<Order>, stop: Cancell
     if let Some(told) = told {
         let _ = told.await;
     }
+    if let Some(serving) = serving {
+        let _ = serving.await;
+    }
     Ok(ended)
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, RunError> {
+    let failed = |source| RunError::Listen { address, source };
+    let listener = TcpListener::bind(address).await.map_err(failed)?;
+    info!("health and metrics at http://{}", listener.local_addr().map_err(failed)?);
+    Ok(listener)
 }
 
 /// Waits for the end of the program; for ever if there is none.
@@ -227,6 +255,7 @@ struct Fleet {
     registry: ClientConfig,
     drops: DropPolicy,
     shared: Shared,
+    status: Arc<Status>,
     workers: Vec<Running>,
 }
 
@@ -238,8 +267,9 @@ struct Running {
 
 impl Fleet {
     /// Refuses to start if another templater has a destination, or if no template at all can be used.
-    fn start(config: Config, progress: Arc<Progress>, stop: &CancellationToken) -> Result<Self, RunError> {
-        let shared = share(&config.registry, config.drops, progress, stop)?;
+    fn start(config: Config, status: Arc<Status>, stop: &CancellationToken) -> Result<Self, RunError> {
+        let shared = share(&config.registry, config.drops, status.progress.clone(), stop)?;
+        status.reads_by(&shared.watches);
         let mut faults = Vec::new();
         let mut good = Vec::new();
         for spec in config.jobs {
@@ -262,7 +292,7 @@ impl Fleet {
             config.registry.addresses.join(", ")
         );
         let workers = good.into_iter().map(|(spec, worker, _)| Running::start(spec, worker, stop));
-        Ok(Self { workers: workers.collect(), registry: config.registry, drops: config.drops, shared })
+        Ok(Self { workers: workers.collect(), registry: config.registry, drops: config.drops, shared, status })
     }
 
     /// Ends what `config` no longer has, starts what is new, leaves the rest undisturbed; or does nothing at all, if
@@ -297,6 +327,7 @@ impl Fleet {
         self.workers = kept;
         join(gone).await; // their destinations must be free before others take them
         let old = std::mem::replace(&mut self.shared, shared);
+        self.status.reads_by(&self.shared.watches);
         if !same_registry {
             old.watches.close().await;
             (self.registry, self.drops) = (config.registry, config.drops);

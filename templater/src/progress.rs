@@ -1,12 +1,29 @@
-//! How far each job is, for whoever waits for that: the program of `--exec`, and systemd.
+//! How far each job is, for whoever waits for that (the program of `--exec`, and systemd) or watches over it.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
 
 use tokio::sync::watch;
 
 /// How all jobs stand; whoever subscribes sees each change.
 #[derive(Debug, Default)]
-pub(crate) struct Progress(watch::Sender<Standing>);
+pub(crate) struct Progress {
+    standing: watch::Sender<Standing>,
+    counts: Mutex<BTreeMap<String, Counts>>,
+}
+
+/// What the passes over a job came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// How often each thing happened.
+    pub(crate) passes: BTreeMap<&'static str, u64>,
+    /// When its newest text was last found live.
+    pub(crate) good: Option<SystemTime>,
+}
 
 /// How all jobs stand.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -27,12 +44,12 @@ struct Job {
 impl Progress {
     /// Sees how things stand now, and each change.
     pub(crate) fn subscribe(&self) -> watch::Receiver<Standing> {
-        self.0.subscribe()
+        self.standing.subscribe()
     }
 
     /// `job` is to be done.
     pub(crate) fn begin(&self, job: &str) {
-        self.0.send_modify(|all| {
+        self.standing.send_modify(|all| {
             all.jobs.entry(job.to_owned()).or_default();
         });
     }
@@ -44,22 +61,42 @@ impl Progress {
 
     /// Something keeps `job` from its newest text.
     pub(crate) fn troubled(&self, job: &str, why: &str) {
-        let live = self.0.borrow().jobs.get(job).is_some_and(|job| job.live);
+        let live = self.standing.borrow().jobs.get(job).is_some_and(|job| job.live);
         let first = why.lines().next().unwrap_or_default().to_owned();
         self.set(job, Job { live, trouble: Some(first) }, false);
     }
 
     fn set(&self, job: &str, now: Job, news: bool) {
-        self.0.send_if_modified(|all| {
+        self.standing.send_if_modified(|all| {
             all.untold += u64::from(news);
             let before = all.jobs.insert(job.to_owned(), now.clone());
             news || before != Some(now)
         });
     }
 
+    /// Counts a pass over `job`, by what it came to.
+    pub(crate) fn count(&self, job: &str, result: &'static str, is_good: bool) {
+        let mut counts = self.lock();
+        let counts = counts.entry(job.to_owned()).or_default();
+        *counts.passes.entry(result).or_default() += 1;
+        if is_good {
+            counts.good = Some(SystemTime::now());
+        }
+    }
+
+    /// What was counted, by job.
+    pub(crate) fn counts(&self) -> BTreeMap<String, Counts> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Counts>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Nobody does `job` any more.
     pub(crate) fn end(&self, job: &str) {
-        self.0.send_modify(|all| drop(all.jobs.remove(job)));
+        self.lock().remove(job);
+        self.standing.send_modify(|all| drop(all.jobs.remove(job)));
     }
 }
 
@@ -67,6 +104,22 @@ impl Standing {
     /// Whether every job has been live.
     pub(crate) fn is_complete(&self) -> bool {
         !self.jobs.is_empty() && self.jobs.values().all(|job| job.live)
+    }
+
+    /// How many jobs there are, how many have been live, and how many are in trouble.
+    pub(crate) fn numbers(&self) -> [(&'static str, u64); 3] {
+        let count = |which: fn(&Job) -> bool| self.jobs.values().filter(|job| which(job)).count() as u64;
+        [("wanted", count(|_| true)), ("live", count(|job| job.live)), ("troubled", count(|job| job.trouble.is_some()))]
+    }
+
+    /// What keeps jobs from their newest texts, one line each.
+    pub(crate) fn troubles(&self) -> Vec<String> {
+        let of = |(name, job): (&String, &Job)| match (&job.trouble, job.live) {
+            (Some(why), _) => Some(format!("{name}: {why}")),
+            (None, false) => Some(format!("{name}: not live yet")),
+            (None, true) => None,
+        };
+        self.jobs.iter().filter_map(of).collect()
     }
 }
 
@@ -86,7 +139,7 @@ mod tests {
     #[test]
     fn all_must_have_been_live_once_and_trouble_is_told() {
         let progress = Progress::default();
-        let standing = || progress.0.borrow().clone();
+        let standing = || progress.standing.borrow().clone();
         assert!(!standing().is_complete(), "no job is not all jobs");
         progress.begin("/a");
         progress.begin("/b");

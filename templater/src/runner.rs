@@ -218,6 +218,13 @@ impl Worker {
             Pass::Done(put) => progress.live(&files, *put != Put::Same && !self.output.has_told()),
             Pass::Waiting(why) | Pass::Failed(why) => progress.troubled(&files, why),
         }
+        let result = match &pass {
+            Pass::Done(Put::Same) => "same",
+            Pass::Done(_) => "written",
+            Pass::Waiting(_) => "waiting",
+            Pass::Failed(_) => "failed",
+        };
+        progress.count(&files, result, matches!(pass, Pass::Done(_)));
         let effective = match pass {
             Pass::Done(put) => {
                 if self.told.take().is_some() {

@@ -2,6 +2,7 @@
 
 use std::{
     fmt, fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -42,6 +43,7 @@ pub(super) struct File {
     pub(super) on_empty: Option<OnEmpty>,
     pub(super) exec: Option<ExecEntry>,
     pub(super) pid_file: Option<PathBuf>,
+    pub(super) http_addr: Option<SocketAddr>,
     pub(super) templates: Vec<TemplateEntry>,
 }
 
@@ -147,6 +149,7 @@ impl File {
         self.state_dir = over.state_dir.map(path).or(self.state_dir.take());
         self.exec = over.exec.or(self.exec.take());
         self.pid_file = over.pid_file.map(path).or(self.pid_file.take());
+        self.http_addr = over.http_addr.or(self.http_addr);
         self.log_format = over.log_format.or(self.log_format.take());
         self.file_root = over.file_root.map(path).or(self.file_root.take());
         self.consistency = over.consistency.or(self.consistency);

@@ -158,3 +158,33 @@ async fn hup_with_a_broken_template_leaves_everything_as_it_was() {
     place.wait_for("a", "w1").await;
     assert!(!place.at("b").exists());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn how_it_does_is_told_to_whoever_asks() {
+    let mut place = Place::new().await;
+    place.write("a.tmpl", "{{ key(path='k') }}");
+    let _templater = place.start(&["-t", "a.tmpl:a", "--http-addr", "127.0.0.1:0"]);
+    place.wait_for_log("health and metrics at http://").await;
+    let log = place.read("log");
+    let address = log.split_once("health and metrics at ").unwrap().1.split_whitespace().next().unwrap().to_owned();
+    let told = async |path: &str, words: &[&str]| {
+        for _ in 0..600 {
+            let answer = reqwest::get(format!("{address}{path}")).await.unwrap();
+            let text = format!("{} {}", answer.status().as_u16(), answer.text().await.unwrap());
+            if words.iter().all(|word| text.contains(word)) {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        panic!("{words:?} are not told at {path}");
+    };
+    told("/healthz", &["503 ", "/a: key k is absent"]).await;
+    place.registry.put("k", "1").await;
+    told("/healthz", &["200 ok"]).await;
+    told("/metrics", &["templater_registry_up 1", "/a\",result=\"written\"} 1", "templater_texts{state=\"live\"} 1"])
+        .await;
+    place.registry.stop().await;
+    told("/healthz", &["503 ", "the registry does not answer"]).await;
+    told("/metrics", &["templater_registry_up 0", "templater_last_good_timestamp_seconds{file="]).await;
+    told("/", &["404 ", "there are /healthz and /metrics"]).await;
+}

@@ -1,0 +1,108 @@
+//! How the templater does, for those who watch over it.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::UNIX_EPOCH,
+};
+
+use kvstore_client::monitoring::{Monitored, family};
+
+use crate::{progress::Progress, watch::Watches};
+
+/// What is known of the registry and of all jobs.
+#[derive(Default)]
+pub(crate) struct Status {
+    pub(crate) progress: Arc<Progress>,
+    /// Those in use now.
+    watches: Mutex<Option<Watches>>,
+}
+
+impl Status {
+    /// From now on the registry is asked by `watches`.
+    pub(crate) fn reads_by(&self, watches: &Watches) {
+        *self.watches.lock().unwrap_or_else(PoisonError::into_inner) = Some(watches.clone());
+    }
+
+    /// Why the registry does not answer, if it does not.
+    fn registry_trouble(&self) -> Option<String> {
+        self.watches.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(Watches::trouble)
+    }
+}
+
+impl Monitored for Status {
+    fn troubles(&self) -> String {
+        let standing = self.progress.subscribe().borrow().clone();
+        let registry = self.registry_trouble().map(|why| format!("the registry does not answer: {why}"));
+        let lines = registry.into_iter().chain(standing.troubles());
+        lines.map(|line| line.lines().next().unwrap_or_default().to_owned() + "\n").collect()
+    }
+
+    fn metrics(&self) -> String {
+        let mut text = String::new();
+        let up = [("", u64::from(self.registry_trouble().is_none()))];
+        family(&mut text, "templater_registry_up", "gauge", "Whether the registry answers.", up);
+        let numbers = self.progress.subscribe().borrow().numbers();
+        let numbers = numbers.map(|(state, count)| (format!("{{state=\"{state}\"}}"), count));
+        let help = "Texts, those of one job as one: wanted, live at least once, kept from their newest version.";
+        family(&mut text, "templater_texts", "gauge", help, numbers);
+        let counts = self.progress.counts();
+        let passes = counts.iter().flat_map(|(job, counts)| {
+            let file = escaped(job);
+            counts
+                .passes
+                .iter()
+                .map(move |(result, count)| (format!("{{file=\"{file}\",result=\"{result}\"}}"), *count))
+        });
+        let help = "Passes over the templates of a job, by what they came to.";
+        family(&mut text, "templater_passes_total", "counter", help, passes);
+        let good = counts.iter().filter_map(|(job, counts)| {
+            let since = counts.good?.duration_since(UNIX_EPOCH).ok()?.as_secs();
+            Some((format!("{{file=\"{}\"}}", escaped(job)), since))
+        });
+        let help = "When the newest text was last found live, in seconds since 1970.";
+        family(&mut text, "templater_last_good_timestamp_seconds", "gauge", help, good);
+        text
+    }
+}
+
+/// As the value of a label.
+fn escaped(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn troubles_and_counts_are_told() {
+        let status = Status::default();
+        let progress = &status.progress;
+        progress.begin("/a");
+        progress.begin("/b\"c");
+        assert_eq!(status.troubles(), "/a: not live yet\n/b\"c: not live yet\n");
+        progress.live("/a", true);
+        progress.count("/a", "written", true);
+        progress.count("/a", "same", true);
+        progress.troubled("/b\"c", "refused\nline 7");
+        progress.count("/b\"c", "failed", false);
+        assert_eq!(status.troubles(), "/b\"c: refused\n");
+        let metrics = status.metrics();
+        for line in [
+            "templater_registry_up 1",
+            "templater_texts{state=\"wanted\"} 2",
+            "templater_texts{state=\"live\"} 1",
+            "templater_texts{state=\"troubled\"} 1",
+            "templater_passes_total{file=\"/a\",result=\"written\"} 1",
+            "templater_passes_total{file=\"/b\\\"c\",result=\"failed\"} 1",
+            "# TYPE templater_last_good_timestamp_seconds gauge",
+        ] {
+            assert!(metrics.lines().any(|found| found == line), "{line} is missing in\n{metrics}");
+        }
+        assert_eq!(metrics.matches("templater_last_good_timestamp_seconds{").count(), 1);
+        progress.live("/b\"c", false);
+        assert_eq!(status.troubles(), "");
+        progress.end("/a");
+        assert!(!status.metrics().contains("/a"));
+    }
+}
