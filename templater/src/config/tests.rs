@@ -1,5 +1,12 @@
 use super::*;
-use crate::target::Kind;
+use crate::{
+    functions::Floor,
+    output::{ReloadSpec, TargetSpec},
+    target::{
+        Kind,
+        signal::{SignalSpec, Whom},
+    },
+};
 
 fn args(words: &[&str]) -> RunArgs {
     let words = ["templater"].iter().chain(words);
