@@ -2,6 +2,7 @@
 
 mod data;
 mod instances;
+mod slots;
 mod text;
 
 use tera::Tera;
@@ -13,6 +14,7 @@ pub(crate) fn register(tera: &mut Tera) {
     tera.register_filter("by_key", instances::by_key);
     tera.register_filter("addr", instances::addr);
     tera.register_filter("hostport", instances::hostport);
+    tera.register_filter("slots", slots::slots);
     tera.register_filter("has_all", data::has_all);
     tera.register_filter("has_any", data::has_any);
     tera.register_filter("min", data::min);
@@ -47,6 +49,7 @@ pub(crate) const FILTERS: &[(&str, &[&str])] = &[
     ("by_key", &[]),
     ("addr", &["net", "family"]),
     ("hostport", &[]),
+    ("slots", &["n"]),
     ("has_all", &["of"]),
     ("has_any", &["of"]),
     ("min", &[]),

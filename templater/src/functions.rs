@@ -51,6 +51,7 @@
 //! | `by_key` | `{top: {rest: value}}` of keys |
 //! | `addr(net=, family=)` | an instance's address on a Docker network, or of family 4 or 6 |
 //! | `hostport` | an instance's `address:port`, IPv6 in brackets |
+//! | `slots(n=)` | as many items: the instances, each where it mostly stays, and places without one (`slot`, `used`) |
 //! | `has_all(of=[..])`, `has_any(of=[..])` | whether a list has them |
 //! | `min`, `max` | the least or greatest of a list |
 //! | `merge(with={..}, deep=false)`, `set_key(k=, v=)` | an object with more in it |

@@ -84,6 +84,22 @@ fn instances_are_grouped_and_addressed() {
     check("{{ {'address': '10.0.0.1', 'port': 80} | hostport }}", "10.0.0.1:80");
 }
 
+#[test]
+fn slots_stay_where_instances_come_and_go() {
+    let line = "{% for s in list | slots(n=3) %}s{{ s.slot }} {{ s | hostport }}{% if not s.used %} disabled{% endif %}, {% endfor %}";
+    let web = |id: &str| format!("{{'id': '{id}', 'address': '10.0.0.1', 'port': 80}}");
+    check(
+        &format!("{{% set list = [] %}}{line}"),
+        "s1 127.0.0.1:1 disabled, s2 127.0.0.1:1 disabled, s3 127.0.0.1:1 disabled, ",
+    );
+    check(
+        &format!("{{% set list = [{}] %}}{line}", web("web-1")),
+        "s1 127.0.0.1:1 disabled, s2 10.0.0.1:80, s3 127.0.0.1:1 disabled, ",
+    );
+    check(&format!("{{% set list = [{0}, {0}] %}}{{{{ list | slots(n=0) }}}}", web("a")), "slots: n is 0");
+    check("{{ [1] | slots(n=3) }}", "slots: an item of the list has no `id`");
+}
+
 /// Every filter and test that is listed is there, and what is there is listed: the list is what `check` goes by.
 #[test]
 fn the_lists_are_complete() {
