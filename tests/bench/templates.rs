@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::Path,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use flotilla_tests::{program::Launch, registry::Registry};
@@ -31,8 +31,9 @@ async fn large() -> Row {
     catalog::fill(&registry.client).await;
     let dir = tempfile::tempdir().expect("a temporary directory can be made");
     let (template, file) = (dir.path().join("all.tmpl"), dir.path().join("all"));
-    let text = "{% for s in services() %}\nbackend {{ s.name }}\n{% for i in service(name=s.name) %}  server {{ i.id }} {{ i.address }}:{{ i.port }} \
-                weight {{ i.weights.passing }}\n{% endfor %}{% endfor %}# {{ key(path=\"round\", default=\"none\") }}\n";
+    // What looks like HAProxy's would be checked by HAProxy, which takes longer than all else.
+    let text = "{% for s in services() %}\n{{ s.name }}:\n{% for i in service(name=s.name) %}  {{ i.id }} {{ i.address }}:{{ i.port }} \
+                {{ i.weights.passing }}\n{% endfor %}{% endfor %}# {{ key(path=\"round\", default=\"none\") }}\n";
     fs::write(&template, text).expect("our own directory");
     let templater = Launch::ours("templater").args(["--registry", &registry.url(), "--template"]).args([&template]);
     let templater = templater.start();
@@ -63,12 +64,13 @@ async fn many() -> Row {
     let file = |n: usize| dir.path().join(format!("out/{n}"));
     (0..TEMPLATES).for_each(|n| until(&file(n), "none\n", &|| templater.log()));
     tokio::time::sleep(PAUSE).await;
-    let before = SystemTime::now();
+    let written = || (0..TEMPLATES).map(|n| fs::metadata(file(n)).and_then(|m| m.modified()).ok()).collect::<Vec<_>>();
+    let before = written();
     registry.client.kv_put("k7", "new", KvPut::default()).await.expect("the registry answers");
     until(&file(7), "new\n", &|| templater.log());
     tokio::time::sleep(PAUSE).await;
-    let written = |n: &usize| fs::metadata(file(*n)).and_then(|m| m.modified()).is_ok_and(|at| at > before);
-    let others = (0..TEMPLATES).filter(written).count() - 1;
+    let changed = written().into_iter().zip(before).filter(|(after, before)| after != before).count();
+    let others = changed.checked_sub(1).expect("the one that was touched is written");
     Row::none("200 templates, others written with one", others)
 }
 
