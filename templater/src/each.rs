@@ -6,10 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{
-    output::FileSpec,
-    temp::{TempFile, swap},
-};
+use crate::temp::replace;
 
 /// The files that one template has made, as a record on disk tells.
 #[derive(Debug)]
@@ -50,10 +47,7 @@ impl Made {
         if let Some(directory) = self.path.parent().filter(|_| self.create_dir) {
             fs::create_dir_all(directory)?;
         }
-        let bytes = serde_json::to_vec(&files)?;
-        let destination = self.path.clone();
-        let spec = FileSpec { destination, mode: Some(0o600), owner: (None, None), create_dirs: false };
-        swap(TempFile::stage(&spec, &self.path, &bytes)?, &bytes, &self.path, false)?;
+        replace(&self.path, &serde_json::to_vec(&files)?)?;
         self.files = files;
         Ok(())
     }

@@ -14,8 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::{
-    output::FileSpec,
-    temp::{TempFile, swap},
+    temp::replace,
     values::{Answer, Dependency, Values},
 };
 
@@ -47,9 +46,7 @@ impl Kept {
         let from_registry = |(d, _): &&(Arc<Dependency>, _)| !matches!(**d, Dependency::File { .. });
         let answers = self.answers.iter().filter(from_registry).cloned().collect();
         let bytes = serde_json::to_vec(&Self { as_of: self.as_of, answers })?;
-        let spec =
-            FileSpec { destination: path.to_owned(), mode: Some(0o600), owner: (None, None), create_dirs: false };
-        swap(TempFile::stage(&spec, path, &bytes)?, &bytes, path, false).map(drop)
+        replace(path, &bytes)
     }
 
     /// What `path` holds, if it can be used: else it is as if there were none.

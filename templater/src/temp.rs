@@ -114,6 +114,13 @@ pub(crate) fn swap(mut staged: TempFile, bytes: &[u8], destination: &Path, in_pl
     Ok(false)
 }
 
+/// Makes `bytes` the content of our own file `path`, which nobody but its owner reads: all of it, over power cuts too, or
+/// what was there.
+pub(crate) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let spec = FileSpec { destination: path.to_owned(), mode: Some(0o600), owner: (None, None), create_dirs: false };
+    swap(TempFile::stage(&spec, path, bytes)?, bytes, path, false).map(drop)
+}
+
 fn write_in_place(destination: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(destination)?;
     file.write_all(bytes)?;

@@ -1,13 +1,14 @@
 //! What undoes a swap that a crash cut short: written before the first file is replaced, removed when all is decided.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
 };
 
 use serde::{Deserialize, Serialize};
+
+use crate::temp::replace;
 
 /// A destination, and what it had before the swap.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,12 +38,7 @@ pub(crate) fn write(path: &Path, befores: &[Before]) -> io::Result<()> {
     let mut bytes = serde_json::to_vec(&befores.iter().map(entry).collect::<Vec<_>>())?;
     bytes.push(b'\n');
     befores.iter().filter_map(|b| b.content.as_ref()).for_each(|content| bytes.extend_from_slice(content));
-    let incoming = path.with_extension("undo-new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&incoming)?;
-    file.write_all(&bytes)?;
-    file.sync_all()?;
-    fs::rename(&incoming, path)?;
-    sync_directory(path)
+    replace(path, &bytes)
 }
 
 /// The journal, if a swap was cut short.
@@ -80,10 +76,6 @@ pub(crate) fn read(path: &Path) -> io::Result<Option<Vec<Before>>> {
 /// What the system says.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
     fs::remove_file(path)?;
-    sync_directory(path)
-}
-
-fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(path.parent().unwrap_or(Path::new("/")))?.sync_all()
 }
 
