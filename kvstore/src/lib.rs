@@ -19,3 +19,4 @@ pub mod server;
 pub mod snapshot;
 pub mod store;
 mod waiters;
+mod whole_file;

@@ -1,9 +1,8 @@
 //! `kvstore tls`: an authority of one's own, and certificates that it vouches for, without another program.
 
 use std::{
-    fs,
-    io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    fs, io,
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -14,6 +13,7 @@ use rcgen::{
 };
 
 use super::failure::Failure;
+use crate::whole_file;
 
 /// What the authority is called. Which one it is its key says.
 const AUTHORITY: &str = "Flotilla authority";
@@ -197,16 +197,8 @@ fn authority(dir: &Path) -> Result<Issuer<'static, KeyPair>, Failure> {
     Ok(Issuer::new(params, key))
 }
 
-/// Puts `text` into place as a whole, durably.
 fn write(file: &Path, text: &str, mode: u32) -> Result<(), Failure> {
-    let failed = |e: io::Error| cannot_write(file, &e);
-    let unfinished = file.with_extension("new");
-    let mut options = fs::OpenOptions::new();
-    // A file left behind may have another mode.
-    let _ = fs::remove_file(&unfinished);
-    let mut out = options.write(true).create_new(true).mode(mode).open(&unfinished).map_err(failed)?;
-    out.write_all(text.as_bytes()).and_then(|()| out.sync_all()).map_err(failed)?;
-    fs::rename(&unfinished, file).map_err(failed)
+    whole_file::write(file, text, mode).map_err(|e| cannot_write(file, &e))
 }
 
 fn cannot_write(file: &Path, error: &io::Error) -> Failure {

@@ -1,14 +1,14 @@
 //! What the host says where nobody else does: its name, its address, its identity.
 
 use std::{
-    env, fs,
-    io::{self, Write},
+    env, fs, io,
     net::{IpAddr, UdpSocket},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
 use super::{Engine, Fault, Layer, values};
+use crate::whole_file;
 
 /// What [`super::resolve`] may choose from.
 #[derive(Clone, Debug, Default)]
@@ -115,20 +115,11 @@ pub(super) fn node_id(engine: &Engine) -> Result<String, Fault> {
         Ok(text) => values::uuid(&text).map_err(|why| fault(&path, format!("{why}; remove the file for a new one"))),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let id = new();
-            keep(&path, &id).map_err(|e| fault(&path, format!("cannot write the node id: {e}")))?;
+            whole_file::write(&path, &id, 0o600).map_err(|e| fault(&path, format!("cannot write the node id: {e}")))?;
             Ok(id)
         }
         Err(error) => Err(fault(&path, format!("cannot read the node id: {error}"))),
     }
-}
-
-/// Writes beside and renames, so that a crash leaves either no file or a whole one.
-fn keep(path: &Path, id: &str) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(id.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&beside, path)
 }
 
 #[cfg(test)]
