@@ -54,8 +54,7 @@ struct Parts {
     logs: Logs,
     /// None if it is not served.
     dns: OnceLock<dns::Live>,
-    /// None until HTTP is served.
-    guard: OnceLock<LiveGuard>,
+    guard: LiveGuard,
     /// This node's row as a configuration has it.
     own_node: fn(&config::Agent) -> Command,
 }
@@ -74,7 +73,8 @@ impl Reload {
         logs: Logs,
         own_node: fn(&config::Agent) -> Command,
     ) -> Self {
-        let (current, dns, guard) = (Mutex::new(current), OnceLock::new(), OnceLock::new());
+        let (guard, dns) = (LiveGuard::new(current.guard.clone()), OnceLock::new());
+        let current = Mutex::new(current);
         Self(Arc::new(Parts { current, reread, store, logs, dns, guard, own_node }))
     }
 
@@ -83,9 +83,9 @@ impl Reload {
         let _served_once = self.0.dns.set(dns);
     }
 
-    /// Lets later changes reach `guard` too.
-    pub(crate) fn reaches_guard(&self, guard: LiveGuard) {
-        let _served_once = self.0.guard.set(guard);
+    /// The guard of HTTP, which later changes reach.
+    pub(crate) fn guard(&self) -> LiveGuard {
+        self.0.guard.clone()
     }
 
     /// Puts this node back into a catalog that may have lost it.
@@ -112,9 +112,7 @@ impl Reload {
         if let (Some(dns), Some(settings)) = (dns, dns_settings) {
             dns.change(settings);
         }
-        if let Some(guard) = self.0.guard.get() {
-            guard.change(live.guard.clone());
-        }
+        self.0.guard.change(live.guard.clone());
         if live.log.level != current.log.level {
             self.0.logs.set_level(&live.log);
         }

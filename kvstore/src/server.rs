@@ -153,8 +153,7 @@ async fn start_on(
     }
     let addresses: Vec<HttpAddr> = listeners.iter().map(|listener| listener.address.clone()).collect();
 
-    let about = about(config, node.clone());
-    reload.reaches_guard(about.guard.clone());
+    let about = about(config, node.clone(), reload.guard());
     let app = Arc::new(App::new(store.clone(), about, shutdown.clone(), logs, reload.clone()));
     let mut parts = JoinSet::new();
     for listener in listeners {
@@ -205,7 +204,7 @@ pub(crate) async fn register_own_node(config: &config::Agent, store: &Store) -> 
     store.submit(own_node(config, &node)).await.map(|_| ())
 }
 
-pub(crate) fn about(config: &config::Agent, node: NodeKey) -> About {
+pub(crate) fn about(config: &config::Agent, node: NodeKey, guard: LiveGuard) -> About {
     About {
         node,
         node_name: config.node_name.clone(),
@@ -220,7 +219,7 @@ pub(crate) fn about(config: &config::Agent, node: NodeKey) -> About {
         programs: config.programs,
         outputs: config.check_outputs,
         strict_consul: config.strict_consul,
-        guard: LiveGuard::new(config.guard.clone()),
+        guard,
         callers: config.callers(),
     }
 }

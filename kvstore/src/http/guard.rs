@@ -22,8 +22,8 @@ impl LiveGuard {
     }
 
     /// The one that counts now.
-    pub(super) fn now(&self) -> arc_swap::Guard<Arc<Guard>> {
-        self.0.load()
+    pub(super) fn now(&self) -> Arc<Guard> {
+        self.0.load_full()
     }
 
     /// Lets `guard` count from the next request on.

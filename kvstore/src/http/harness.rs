@@ -80,9 +80,9 @@ impl Harness {
             ..Layer::default()
         };
         let config = config::load(&[], layer).expect("a configuration without a fault");
-        let about = server::about(&config, server::node_key(&config));
         let logs = Logs::default();
-        let reload = Reload::new(config, None, store.clone(), logs.clone(), server::own_row);
+        let reload = Reload::new(config.clone(), None, store.clone(), logs.clone(), server::own_row);
+        let about = server::about(&config, server::node_key(&config), reload.guard());
         let app = runtime.block_on(async { App::new(store, about, CancellationToken::new(), logs, reload) });
         let harness = Self { app: Arc::new(app), writer: Some(writer), runtime, initial };
         harness.restored();

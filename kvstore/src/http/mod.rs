@@ -427,7 +427,8 @@ async fn route(app: &App, request: Request<Received>, from: Option<IpAddr>, seen
     let Some(path) = path::canonical(head.uri.path(), &method, strict, |path| find(path).is_some()) else {
         return path::redirect(&head.uri);
     };
-    app.about.guard.now().check(&path, guard::writes(&head.method), from)?;
+    let guard = app.about.guard.now();
+    guard.check(&path, guard::writes(&head.method), from)?;
     if let Some(file) = ui::answer(&method, &path) {
         return Ok(file);
     }
@@ -442,7 +443,7 @@ async fn route(app: &App, request: Request<Received>, from: Option<IpAddr>, seen
     };
     let route = &group.routes[at];
     if route.is_get_as_put() {
-        app.about.guard.now().check(&path, true, from)?;
+        guard.check(&path, true, from)?;
     }
     if route.writes() && guard::is_cross_site(&head.headers) {
         return Err(ApiError::Forbidden("Pages of other sites may not write"));
@@ -450,10 +451,9 @@ async fn route(app: &App, request: Request<Received>, from: Option<IpAddr>, seen
     seen.route = Some(group.first + at);
     let rest = query::decode(rest).filter(|rest| !rest.contains(char::is_control)).ok_or(ApiError::BadPath)?;
     let query = Query::parse(head.uri.query())?;
-    let token = app.about.guard.now().access.shown(&head.headers, &query);
-    let admit = || app.about.guard.now().access.admit(route.writes(), token.as_ref());
+    let token = guard.access.shown(&head.headers, &query);
     if !route.is_open() {
-        admit()?;
+        guard.access.admit(route.writes(), token.as_ref())?;
     }
     query.same_place(&app.about.datacenter)?;
     if strict && let Some(extension) = strict::by_parameters(&method, route.path, &query) {
@@ -470,7 +470,7 @@ async fn route(app: &App, request: Request<Received>, from: Option<IpAddr>, seen
             let found = blocking::answer(app, group.first + at, call, read).await?;
             // What was let in when the wait began may not be by now.
             if seen.waited {
-                admit()?;
+                app.about.guard.now().access.admit(route.writes(), token.as_ref())?;
             }
             found
         }
