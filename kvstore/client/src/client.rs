@@ -32,6 +32,7 @@ pub use server::TlsConfig;
 use crate::{
     Error, GoDuration, choose_crypto,
     fresh::Fresh,
+    pem::FileError,
     tls,
     types::{
         AgentCheck, AgentService, CatalogDeregistration, CatalogNode, CatalogRegistration, CatalogService,
@@ -147,7 +148,7 @@ struct Inner {
     servers: Vec<Server>,
     /// The server that answered last.
     current: AtomicUsize,
-    token: Fresh<Option<HeaderValue>>,
+    token: Fresh<Option<HeaderValue>, FileError>,
     timeout: Duration,
     basic_auth: Option<(String, String)>,
 }

@@ -1,27 +1,28 @@
 //! What is made of files, and made again when they change.
 
 use std::{
+    error::Error,
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
 };
 
-use crate::{causes::with_causes, tls::TrustError};
+use crate::causes::with_causes;
 
 /// A value made of files.
-pub(crate) struct Fresh<T> {
+pub struct Fresh<T, E> {
     files: Vec<PathBuf>,
-    make: Box<dyn Fn() -> Result<T, TrustError> + Send + Sync>,
+    make: Box<dyn Fn() -> Result<T, E> + Send + Sync>,
     last: Mutex<(Prints, T)>,
 }
 
-impl<T: Clone> Fresh<T> {
+impl<T: Clone, E: Error + 'static> Fresh<T, E> {
     /// Made at once by `make`, of these files or directories.
-    pub(crate) fn new(
-        files: Vec<PathBuf>,
-        make: impl Fn() -> Result<T, TrustError> + Send + Sync + 'static,
-    ) -> Result<Self, TrustError> {
+    ///
+    /// # Errors
+    /// Those of `make`.
+    pub fn new(files: Vec<PathBuf>, make: impl Fn() -> Result<T, E> + Send + Sync + 'static) -> Result<Self, E> {
         // First the looks, then the content: a change in between is seen by the next look.
         let last = Mutex::new((prints(&files), make()?));
         Ok(Self { files, make: Box::new(make), last })
@@ -29,7 +30,7 @@ impl<T: Clone> Fresh<T> {
 
     /// The value for what the files hold now. While they cannot be used the former one stays: some are written one after
     /// the other, and do not fit together in between.
-    pub(crate) fn get(&self) -> T {
+    pub fn get(&self) -> T {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let now = prints(&self.files);
         if now != last.0 {
@@ -65,7 +66,7 @@ mod tests {
     fn made_again_after_a_change_and_kept_while_it_cannot_be() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let path = file.path().to_owned();
-        let read = move || fs::read_to_string(&path).map_err(|e| FileError::new(&path, &e).into());
+        let read = move || fs::read_to_string(&path).map_err(|e| FileError::new(&path, &e));
         fs::write(file.path(), "one").unwrap();
         let made = Fresh::new(vec![file.path().to_owned()], read).unwrap();
         assert_eq!(made.get(), "one");
@@ -83,7 +84,7 @@ mod tests {
     fn nothing_is_read_while_nothing_changes() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let count = std::sync::atomic::AtomicUsize::new(0);
-        let read = move || Ok(count.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
+        let read = move || Ok::<_, FileError>(count.fetch_add(1, std::sync::atomic::Ordering::Relaxed));
         let made = Fresh::new(vec![file.path().to_owned()], read).unwrap();
         assert_eq!((made.get(), made.get(), made.get()), (0, 0, 0));
     }

@@ -10,7 +10,7 @@ mod causes;
 mod client;
 mod duration;
 mod error;
-mod fresh;
+pub mod fresh;
 pub mod monitoring;
 pub mod pem;
 pub mod tls;

@@ -8,7 +8,7 @@ use rustls::{
     SignatureScheme,
     client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     crypto::{WebPkiSupportedAlgorithms, ring},
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime},
 };
 
 use crate::pem::{self, FileError};
@@ -27,6 +27,16 @@ pub struct Identity {
     pub certificates: PathBuf,
     /// Its private key.
     pub key: PathBuf,
+}
+
+impl Identity {
+    /// Reads both.
+    ///
+    /// # Errors
+    /// [`FileError`]
+    pub fn load(&self) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), FileError> {
+        Ok((pem::certificates(&self.certificates)?, pem::private_key(&self.key)?))
+    }
 }
 
 /// Why the files cannot be used.
@@ -72,7 +82,7 @@ pub fn client_config(trust: Trust, identity: Option<&Identity>) -> Result<Client
         Trust::Anybody => builder.dangerous().with_custom_certificate_verifier(Arc::new(anybody)),
     };
     let Some(identity) = identity else { return Ok(builder.with_no_client_auth()) };
-    let (chain, key) = (pem::certificates(&identity.certificates)?, pem::private_key(&identity.key)?);
+    let (chain, key) = identity.load()?;
     builder.with_client_auth_cert(chain, key).map_err(|source| TrustError::Identity {
         certificates: identity.certificates.clone(),
         key: identity.key.clone(),

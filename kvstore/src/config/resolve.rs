@@ -2,7 +2,6 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
     time::Duration,
 };
 
@@ -209,17 +208,17 @@ fn check_trust(layer: &mut Layer, served: bool, faults: &mut Vec<Fault>) -> Trus
         return Trust::default();
     }
     let files = layer.tls.clone();
-    let identity = identity(&files, faults).map(|(certificates, key)| Identity { certificates, key });
+    let identity = identity(&files, faults);
     Trust { authorities: files.ca_file.into_iter().chain(files.ca_path).collect(), identity }
 }
 
 /// Certificates and their key: both, or none.
-fn identity(files: &TlsFiles, faults: &mut Vec<Fault>) -> Option<(PathBuf, PathBuf)> {
+fn identity(files: &TlsFiles, faults: &mut Vec<Fault>) -> Option<Identity> {
     let (certificates, key) = (files.cert_file.clone(), files.key_file.clone());
     if certificates.is_some() != key.is_some() {
         faults.push(said("tls", "cert_file and key_file are of use only together"));
     }
-    certificates.zip(key)
+    certificates.zip(key).map(|(certificates, key)| Identity { certificates, key })
 }
 
 /// What HTTPS is served with, if it is.
@@ -235,14 +234,14 @@ fn server_tls(layer: &Layer, http: &[HttpAddr], faults: &mut Vec<Fault>) -> Opti
         faults.push(said("tls", "verify_incoming needs a ca_file or ca_path: who vouches for clients"));
     }
     let before = faults.len();
-    let Some((certificates, key)) = identity(&files, faults) else {
+    let Some(identity) = identity(&files, faults) else {
         if faults.len() == before {
             let how = "HTTPS needs a certificate: name cert_file and key_file; `kvstore tls create` makes them";
             faults.push(said("tls", how));
         }
         return None;
     };
-    Some(ServerTls { certificates, key, clients })
+    Some(ServerTls { identity, clients })
 }
 
 /// Who reaches plain HTTP may do everything; worth a word where that is not this host alone.

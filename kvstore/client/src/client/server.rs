@@ -59,7 +59,7 @@ pub(super) struct Server {
     /// Shown if asked for, for messages.
     pub(super) identity: Option<Identity>,
     /// Made anew, with connections of its own, when certificates change.
-    pub(super) http: Fresh<reqwest::Client>,
+    pub(super) http: Fresh<reqwest::Client, TrustError>,
 }
 
 impl Server {

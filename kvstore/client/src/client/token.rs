@@ -5,19 +5,22 @@ use std::{fs::File, io::Read, path::Path};
 use reqwest::header::HeaderValue;
 
 use super::ClientConfig;
-use crate::{Error, fresh::Fresh, pem::FileError};
+use crate::{Error, fresh::Fresh, pem::FileError, tls::TrustError};
 
 /// No token is longer.
 const MAX_TOKEN_BYTES: u64 = 64 << 10;
 
 /// What gives the token for each call.
-pub(super) fn source(config: &ClientConfig) -> Result<Fresh<Option<HeaderValue>>, Error> {
-    if let Some(token) = &config.token {
-        let header = header(token).ok_or(Error::Token)?;
-        return Ok(Fresh::new(Vec::new(), move || Ok(header.clone()))?);
-    }
-    let Some(file) = config.token_file.clone() else { return Ok(Fresh::new(Vec::new(), || Ok(None))?) };
-    Ok(Fresh::new(vec![file.clone()], move || Ok(read(&file)?))?)
+pub(super) fn source(config: &ClientConfig) -> Result<Fresh<Option<HeaderValue>, FileError>, Error> {
+    let made = match (&config.token, config.token_file.clone()) {
+        (Some(token), _) => {
+            let header = header(token).ok_or(Error::Token)?;
+            Fresh::new(Vec::new(), move || Ok(header.clone()))
+        }
+        (None, Some(file)) => Fresh::new(vec![file.clone()], move || read(&file)),
+        (None, None) => Fresh::new(Vec::new(), || Ok(None)),
+    };
+    Ok(made.map_err(TrustError::from)?)
 }
 
 fn read(path: &Path) -> Result<Option<HeaderValue>, FileError> {

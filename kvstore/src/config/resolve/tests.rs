@@ -1,3 +1,5 @@
+use std::path::PathBuf;
+
 use super::{
     super::{
         DnsSettings, LogFormat, Recursor,
@@ -292,7 +294,8 @@ fn certificates_concern_checks_only_where_that_is_said() {
 fn https_is_served_where_it_is_asked_for_and_with_what() {
     let tls = |certificates: &str, key: &str, clients: &[&str]| {
         let clients = clients.iter().map(PathBuf::from).collect();
-        Some(ServerTls { certificates: certificates.into(), key: key.into(), clients })
+        let identity = Identity { certificates: certificates.into(), key: key.into() };
+        Some(ServerTls { identity, clients })
     };
     let at = |ip: &str, port: u16| HttpAddr::Tls(SocketAddr::new(ip.parse().unwrap(), port));
     let https = |text: &str| {
