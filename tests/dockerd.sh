@@ -9,17 +9,8 @@
 #   tests/dockerd.sh remove DIR          ends the daemon and its containers, and removes the bridge and DIR
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
-
-die() { echo "dockerd.sh: $*" >&2; exit 1; }
-
-# A zombie has ended too: where PID 1 does not collect them they stay for ever.
-alive() { [ -r "/proc/$1/stat" ] && [ "$(sed 's/.*) //; s/ .*//' "/proc/$1/stat" 2>/dev/null || echo Z)" != Z ]; }
-
-# The process id of the daemon of directory $1, if it runs; the command line tells it from a later owner of the number.
-daemon() {
-    local pid
-    pid=$(cat "$1/pid" 2>/dev/null) && alive "$pid" && tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF -- "$1/docker.sock" && echo "$pid"
-}
+# shellcheck source=tests/daemon.sh
+source "$(dirname "${BASH_SOURCE[0]}")/daemon.sh"
 
 # Makes the first free bridge flotilla0, flotilla1...; making one is atomic, so two callers never share one.
 make_bridge() {
@@ -39,7 +30,7 @@ make_bridge() {
 
 start() {
     local dir=$1
-    sweep
+    sweep '/tmp/flotilla-dockerd.*'
     mkdir -p "$dir"
     echo "${2:-1}" >"$dir/owner"
     [ -s "$dir/bridge" ] || make_bridge "$dir"
@@ -55,25 +46,7 @@ start() {
         --bridge "$(cat "$dir/bridge")" --iptables=false --ip-forward=false --ip-masq=false \
         --cgroup-parent "$(cat "$dir/bridge")" --shutdown-timeout 5 "${more[@]}" \
         </dev/null >>"$dir/log" 2>&1 &
-    local started=$!
-    for _ in {1..300}; do
-        if curl --silent --fail --max-time 2 --unix-socket "$dir/docker.sock" http://docker/_ping >/dev/null; then return; fi
-        alive "$started" || { tail -n 20 "$dir/log" >&2; die "dockerd ended; its last words are above"; }
-        sleep 0.1
-    done
-    tail -n 20 "$dir/log" >&2
-    die "dockerd did not answer within 30 s; its last words are above"
-}
-
-halt() {
-    local pid
-    pid=$(daemon "$1") || return 0
-    kill -s "${2:-TERM}" "$pid"
-    for _ in {1..200}; do
-        alive "$pid" || return 0
-        sleep 0.05
-    done
-    kill -KILL "$pid"
+    wait_for_answer dockerd "$dir" $!
 }
 
 remove() {
@@ -97,18 +70,4 @@ remove() {
     rm -rf "$dir"
 }
 
-# Removes what owners that are gone left behind.
-sweep() {
-    local owner dir
-    for owner in /tmp/flotilla-dockerd.*/owner; do
-        [ -s "$owner" ] || continue
-        dir=${owner%/owner}
-        alive "$(cat "$owner")" || { echo "dockerd.sh: removing $dir, whose owner is gone" >&2; remove "$dir"; }
-    done
-}
-
-[ $# -ge 2 ] || die "usage: dockerd.sh start|halt|remove DIR; see the head of the file"
-case $1 in
-    start | halt | remove) "$@" ;;
-    *) die "start, halt or remove, not $1" ;;
-esac
+run "$@"
