@@ -17,6 +17,7 @@
 //! empty_hold: 10m                   # the same if nothing is left after it was away
 //! keep_data: true                   # the last good data, for a start without registry; where the record of the last reload is,
 //!                                   # readable by its owner only, since keys may hold secrets
+//! follow_templates: true            # without it an edited template counts from the next HUP on
 //! on_empty: render                  # or keep, fail; what comes of a service with fewer than min_instances
 //! min_instances: 0                  # 1 with on_empty keep or fail
 //! pid_file: /run/templater.pid
@@ -149,6 +150,8 @@ pub struct JobSpec {
     pub bounds: Bounds,
     /// Where the last good data are kept, if they are.
     pub keep: Option<PathBuf>,
+    /// Whether templates that change are read again by themselves.
+    pub follow: bool,
 }
 
 impl JobSpec {
@@ -281,6 +284,7 @@ pub fn load(args: &RunArgs, directory: &Path) -> Result<Config, ConfigError> {
         min_instances: merged.min_instances,
         on_empty: merged.on_empty,
         keep_data: merged.keep_data.unwrap_or(true),
+        follow: merged.follow_templates.unwrap_or(true),
     };
     let mut jobs = Vec::new();
     let mut template_dirs = Vec::new();

@@ -33,7 +33,8 @@
 //!
 //! An **instance** has `id`, `name`, `address` (its node's if it has none of its own), `port`, `tags` (sorted), `meta`,
 //! `status`, `checks` (each `id`, `name`, `status`, `output`, `notes`, `kind`, `service_id`), `weights.passing`,
-//! `weights.warning`, `tagged_addresses` (by name: `address`, `port`), `node`, `dc`, `create_index`, `modify_index`.
+//! `weights.warning`, `tagged_addresses` (by name: `address`, `port`), `node`, `container.id` (none without a registrar of
+//! ours), `dc`, `create_index`, `modify_index`.
 //! The list is sorted by node, then id, so that the same data give the same bytes. Instances whose id, name or address
 //! could break out of a configuration line are left out, with a warning in the log; `raw=true` includes them.
 //! A **node** has `name`, `id`, `address`, `meta`, `tagged_addresses`, `dc`; from `node()` also `services`, each with

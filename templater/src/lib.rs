@@ -308,7 +308,8 @@ impl Fleet {
             Ok(shared) => shared,
             Err(error) => return error!("the new configuration is not used; the old one stays\n  cause: {error}"),
         };
-        let keep = |running: &Running| same_registry && config.jobs.contains(&running.spec);
+        // A template that is not followed is read again by being begun anew.
+        let keep = |running: &Running| same_registry && running.spec.follow && config.jobs.contains(&running.spec);
         let new = config.jobs.iter().filter(|job| !self.workers.iter().any(|w| keep(w) && w.spec == **job));
         let (mut workers, mut faults) = (Vec::new(), Vec::new());
         for spec in new {

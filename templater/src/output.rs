@@ -4,6 +4,7 @@
 //! took it. A reload that is owed stays owed over errors, crashes and restarts until it is made.
 
 mod journal;
+mod set;
 mod spec;
 mod staging;
 pub(crate) mod versions;
@@ -35,6 +36,7 @@ use crate::{
     temp::{TempFile, is_mount_point, remove_leftovers, restore, swap},
 };
 use journal::Before;
+use set::{Change, before, blocking, diff, failed, names, names_of, put_back, read_all, stage_all, stage_in, undo};
 pub use spec::{FileSpec, OutputSpec, ReloadSpec, TargetSpec};
 use staging::{StagingDir, common_directory};
 
@@ -146,28 +148,6 @@ struct Warned {
     in_place: bool,
     unchecked: bool,
     blind: bool,
-}
-
-/// One of the files that are put together.
-struct Change {
-    /// Its destination is no symlink.
-    file: FileSpec,
-    text: String,
-    /// What is live; `None` if there is no file.
-    before: Option<Vec<u8>>,
-    /// The file is to go.
-    gone: bool,
-}
-
-impl Change {
-    fn destination(&self) -> &Path {
-        &self.file.destination
-    }
-
-    fn differs(&self) -> bool {
-        let after = (!self.gone).then_some(self.text.as_bytes());
-        self.before.as_deref() != after
-    }
 }
 
 impl Output {
@@ -616,77 +596,6 @@ fn repair(journal: &Path) -> Result<(), PutError> {
     Ok(())
 }
 
-fn before(change: &Change) -> Before {
-    Before { destination: change.destination().to_owned(), content: change.before.clone() }
-}
-
-fn put_back(before: &Before, in_place: bool) -> Result<(), PutError> {
-    restore(&before.destination, before.content.as_deref(), in_place)
-        .map_err(|e| failed(&before.destination, "put back what was there".into(), e))
-}
-
-/// Puts back what was live before the swap, and ends its journal.
-fn undo(set: &[Change], in_place: bool, journal: Option<&Path>) -> Result<(), PutError> {
-    for change in set.iter().filter(|change| change.differs()) {
-        if fs::read(change.destination()).ok() != change.before {
-            put_back(&before(change), in_place)?;
-        }
-    }
-    match journal {
-        Some(journal) => journal::remove(journal).map_err(|e| failed(journal, "remove it".into(), e)),
-        None => Ok(()),
-    }
-}
-
-fn read_all(rendered: impl IntoIterator<Item = Rendered>) -> Result<Vec<Change>, PutError> {
-    let read = |Rendered { file, text }: Rendered| {
-        let before = match fs::read(&file.destination) {
-            Ok(bytes) => Some(bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(failed(&file.destination, "read what is there".into(), error)),
-        };
-        Ok(Change { file, text, before, gone: false })
-    };
-    rendered.into_iter().map(read).collect()
-}
-
-/// What differs, beside its destinations, each with its place in `set`.
-async fn stage_all(set: &[Change]) -> Result<Vec<(usize, TempFile)>, PutError> {
-    stage_in(set, None).await
-}
-
-async fn stage_in(set: &[Change], directory: Option<&Path>) -> Result<Vec<(usize, TempFile)>, PutError> {
-    let mut staged = Vec::new();
-    for (at, change) in set.iter().enumerate().filter(|(_, change)| change.differs() && !change.gone) {
-        let (spec, text) = (change.file.clone(), change.text.clone());
-        let name = change.destination().file_name().unwrap_or_default();
-        let near = directory.map_or_else(|| change.destination().to_owned(), |directory| directory.join(name));
-        let beside = near.parent().unwrap_or(Path::new("/")).display().to_string();
-        let temp = blocking(move || TempFile::stage(&spec, &near, text.as_bytes())).await;
-        staged.push((at, temp.map_err(|e| failed(change.destination(), format!("stage it in {beside}"), e))?));
-    }
-    Ok(staged)
-}
-
-fn diff(change: &Change) -> String {
-    let live = change.before.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
-    let name = change.destination().display().to_string();
-    let diff = similar::TextDiff::from_lines(&*live, &change.text);
-    diff.unified_diff().header(&name, &format!("{name} (new)")).to_string()
-}
-
-fn failed(destination: &Path, doing: String, source: io::Error) -> PutError {
-    PutError::Io { destination: destination.to_owned(), doing, source }
-}
-
-fn names<'a>(files: impl Iterator<Item = &'a Path>) -> String {
-    files.map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
-}
-
-fn names_of(set: &[Change]) -> String {
-    names(set.iter().map(Change::destination))
-}
-
 /// A reload that waits for its turn.
 type Step<'a> = Pin<Box<dyn Future<Output = Result<String, ReloadError>> + Send + 'a>>;
 
@@ -695,10 +604,6 @@ async fn run_reload(invocation: Invocation, limit: Duration, told: String) -> Re
         Ok(_) => Ok(told),
         Err(e) => Err(ReloadError { cause: format!("{}\n{}", with_causes(&e), e.output()), rejected: false }),
     }
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
 fn resolved(file: &FileSpec) -> FileSpec {

@@ -148,7 +148,7 @@ impl Worker {
     fn load(&mut self) -> Result<bool, String> {
         let (mut new, mut faults) = (false, Vec::new());
         for part in &mut self.parts {
-            match part.load(&self.shared, &self.files_changed) {
+            match part.load(&self.shared, self.spec.follow.then_some(&self.files_changed)) {
                 Ok(changed) => new |= changed,
                 Err(fault) => faults.push(fault),
             }
@@ -513,14 +513,14 @@ impl Part {
     }
 
     /// Reads and parses the files; true if they have changed. After a fault the last good version stays.
-    fn load(&mut self, shared: &Shared, wake: &Arc<Notify>) -> Result<bool, String> {
+    fn load(&mut self, shared: &Shared, wake: Option<&Arc<Notify>>) -> Result<bool, String> {
         let sources = match &self.spec.source {
             SourceSpec::Inline { name, text, .. } => {
                 Ok(Sources { main: name.clone(), files: [(name.clone(), text.clone())].into() })
             }
             SourceSpec::File(path) => source::load(path),
         };
-        if let SourceSpec::File(path) = &self.spec.source {
+        if let (SourceSpec::File(path), Some(wake)) = (&self.spec.source, wake) {
             shared.sources.listen(path, sources.as_ref().unwrap_or(&self.loaded), wake);
         }
         let sources = sources.map_err(|e| with_details(&e.to_string(), &cause_of(&e), None))?;

@@ -177,7 +177,7 @@ pub(crate) async fn release() {
     only(&old.id).await;
     let mut slow = Vec::new();
     for front in &fronts {
-        let url = format!("{}slow/2000", front.site.url());
+        let url = format!("{}slow/30000", front.site.url());
         slow.push(web::begin(&url).await.expect("the old version answers"));
     }
     let started = Instant::now();

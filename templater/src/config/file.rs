@@ -39,6 +39,7 @@ pub(super) struct File {
     pub(super) drop_hold: Option<GoDuration>,
     pub(super) empty_hold: Option<GoDuration>,
     pub(super) keep_data: Option<bool>,
+    pub(super) follow_templates: Option<bool>,
     pub(super) min_instances: Option<usize>,
     pub(super) on_empty: Option<OnEmpty>,
     pub(super) exec: Option<ExecEntry>,
@@ -157,6 +158,7 @@ impl File {
         self.drop_hold = over.drop_hold.or(self.drop_hold);
         self.empty_hold = over.empty_hold.or(self.empty_hold);
         self.keep_data = over.keep_data.or(self.keep_data);
+        self.follow_templates = over.follow_templates.or(self.follow_templates);
         self.min_instances = over.min_instances.or(self.min_instances);
         self.on_empty = over.on_empty.or(self.on_empty);
         self.templates.extend(over.templates);

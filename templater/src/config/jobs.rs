@@ -34,6 +34,7 @@ pub(super) struct Defaults {
     pub(super) min_instances: Option<usize>,
     pub(super) on_empty: Option<OnEmpty>,
     pub(super) keep_data: bool,
+    pub(super) follow: bool,
 }
 
 impl Defaults {
@@ -97,7 +98,7 @@ impl Defaults {
         let debounce = merge_debounce(self.debounce, entry.debounce);
         let first = templates.iter().find_map(TemplateSpec::record_path).filter(|_| self.keep_data);
         let keep = first.map(|record| data_path(&record, self.state_dir.as_deref()));
-        Ok(JobSpec { templates, output, debounce, bounds, keep })
+        Ok(JobSpec { templates, output, debounce, bounds, keep, follow: self.follow })
     }
 
     /// `name` says where it stands in the configuration.

@@ -23,9 +23,21 @@ pub struct Instance {
     pub weights: Weights,
     pub tagged_addresses: BTreeMap<String, TaggedAddress>,
     pub node: NodeFacts,
+    pub container: Option<Container>,
     pub dc: String,
     pub create_index: u64,
     pub modify_index: u64,
+}
+
+/// The metadata by which the registrar tells an instance's container.
+const CONTAINER: &str = "registrar-container";
+
+/// The container that an instance runs in.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+#[allow(missing_docs)]
+pub struct Container {
+    pub id: String,
 }
 
 /// How an instance is, by the worst that any of its checks tells.
@@ -158,13 +170,15 @@ pub(super) fn instance(entry: ServiceEntry) -> Instance {
     let ServiceEntry { node, service, checks } = entry;
     let node = node_facts(node);
     let weights = service.weights.unwrap_or_default();
+    let meta = safe_meta(service.meta.unwrap_or_default());
     Instance {
         address: first_filled(service.address, service.socket_path, &node.address),
         id: service.id,
         name: service.service,
         port: service.port,
         tags: sorted_tags(service.tags),
-        meta: safe_meta(service.meta.unwrap_or_default()),
+        container: meta.get(CONTAINER).map(|id| Container { id: id.clone() }),
+        meta,
         status: overall_status(&checks),
         checks: checks.into_iter().map(check).collect(),
         weights: Weights { passing: weights.passing, warning: weights.warning },

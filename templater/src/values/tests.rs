@@ -43,6 +43,15 @@ fn an_instance_has_the_worst_status_and_never_an_empty_address() {
 }
 
 #[test]
+fn the_container_is_known_where_a_registrar_of_ours_told_it() {
+    let mut told = entry("web1 10.0.0.1:80 passing");
+    told.service.meta = Some([("registrar-container".to_owned(), "0123456789ab".to_owned())].into());
+    let answer = Answer::instances(vec![told, entry("web2 10.0.0.2:80 passing")]);
+    let containers: Vec<_> = safe(&answer).into_iter().map(|i| i.container.as_ref().map(|c| c.id.as_str())).collect();
+    assert_eq!(containers, [Some("0123456789ab"), None]);
+}
+
+#[test]
 fn text_that_could_break_out_of_a_line_is_kept_from_templates() {
     let cases = [
         ("web1", "10.0.0.1", true),

@@ -94,7 +94,7 @@ async fn an_nginx_that_runs_beside_is_reloaded_not_restarted() {
     let exec = format!("{} -c {dir}/nginx.conf", nginx.display());
     let mut templater = place.start(&["-t", "nginx.tmpl", "--exec", &exec]);
     crate::follows(&place, port).await;
-    assert!(place.read("log").contains("nginx has reloaded it (pid "), "{}", place.read("log"));
+    place.wait_for_log("nginx has reloaded it (pid ").await;
     assert!(!place.read("log").contains("started anew"), "{}", place.read("log"));
     templater.signal(Signal::SIGTERM);
     assert!(templater.ended().await.success());
