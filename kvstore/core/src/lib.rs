@@ -18,6 +18,7 @@
 //! assert_eq!(state.key(&key).unwrap().modified, Index(1001));
 //! ```
 
+pub mod acl;
 mod apply;
 mod command;
 mod decide;
