@@ -78,6 +78,12 @@ impl Applying<'_> {
                     self.delete(&RowKey::Query(id));
                 }
             }
+            RowRange::Acl => {
+                let keys: Vec<_> = self.state.credentials.rows().map(|row| row.value.key()).collect();
+                for key in keys {
+                    self.delete(&key);
+                }
+            }
             RowRange::KvPrefix(prefix) => {
                 let keys: Vec<_> = self.state.keys(prefix).map(|entry| entry.key.clone()).collect();
                 for key in keys {
@@ -118,6 +124,21 @@ impl Applying<'_> {
             RowKey::Query(id) => {
                 if self.state.queries.remove(id, self.index) {
                     self.touch_query(id);
+                }
+            }
+            RowKey::Token(accessor) => {
+                if self.state.credentials.remove_token(accessor) {
+                    self.touch_acl();
+                }
+            }
+            RowKey::Policy(id) => {
+                if self.state.credentials.remove_policy(id) {
+                    self.touch_acl();
+                }
+            }
+            RowKey::Bootstrap => {
+                if self.state.credentials.remove_bootstrap() {
+                    self.touch_acl();
                 }
             }
             RowKey::Kv(key) => {
@@ -190,6 +211,10 @@ impl Applying<'_> {
                 let id = query.id.clone();
                 self.state.insert(row);
                 self.touch_query(&id);
+            }
+            Row::Token(_) | Row::Policy(_) | Row::Bootstrap(_) => {
+                self.state.insert(row);
+                self.touch_acl();
             }
             Row::Kv(entry) => {
                 let key = entry.key.clone();
@@ -269,6 +294,11 @@ impl Applying<'_> {
 
     fn touch_query(&mut self, id: &QueryId) {
         self.touched.extend([WatchKey::Query(id.clone()), WatchKey::Queries]);
+    }
+
+    fn touch_acl(&mut self) {
+        self.touched.insert(WatchKey::Acl);
+        self.state.credentials.changed = self.index;
     }
 
     fn touch_service_list(&mut self) {

@@ -6,8 +6,9 @@ use bytes::Bytes;
 
 use crate::{
     Index, KvVerb, TxnStep,
+    credentials::{Policy, Token},
     health::Status,
-    names::{CheckId, InstanceId, Key, NodeKey, SessionId},
+    names::{CheckId, InstanceId, Key, NodeKey, PolicyId, SessionId, TokenId},
     prepared_query::{PreparedQuery, QueryId},
     row::{Check, Instance, Node, Probe, Row, Session, Stamped},
 };
@@ -120,6 +121,61 @@ pub enum Command {
     DeleteQuery {
         /// Which.
         query: QueryId,
+    },
+    /// Puts what access control cannot be without, where it is not there: the policy that permits everything, and the
+    /// anonymous token.
+    PrepareAcl {
+        /// Since 1970.
+        now: Duration,
+        /// A token that permits everything; of no effect if there is one with its secret. It is the first one if there is
+        /// none yet.
+        management: Option<Box<Token>>,
+    },
+    /// Makes the first token, which permits everything: once, or again if told the index of the last time.
+    BootstrapAcl {
+        /// With an accessor id and a secret of its own.
+        token: Box<Token>,
+        /// The index of the last time.
+        reset: Option<Index>,
+    },
+    /// Makes a token.
+    CreateToken {
+        /// With an accessor id and a secret of its own.
+        token: Box<Token>,
+    },
+    /// Changes what a token is for.
+    UpdateToken {
+        /// Which.
+        token: TokenId,
+        /// Its new description.
+        description: String,
+        /// Its new policies.
+        policies: Vec<PolicyId>,
+    },
+    /// Takes a token away: it must exist.
+    DeleteToken {
+        /// Which.
+        token: TokenId,
+    },
+    /// A token's time is over.
+    ExpireToken {
+        /// Which.
+        token: TokenId,
+    },
+    /// Makes a policy.
+    CreatePolicy {
+        /// With an id of its own.
+        policy: Box<Policy>,
+    },
+    /// Puts another policy in the place of one.
+    UpdatePolicy {
+        /// With the id of the old one.
+        policy: Box<Policy>,
+    },
+    /// Takes a policy away, from the tokens that have it too: it must exist.
+    DeletePolicy {
+        /// Which.
+        policy: PolicyId,
     },
     /// Puts a host, an instance on it and checks, all or none. What an agent has put stays that agent's: its checks go
     /// on being run, and report over what is put here.

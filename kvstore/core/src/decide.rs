@@ -1,5 +1,6 @@
 //! What a command would change, or why not. Reads rows, changes nothing.
 
+mod acl;
 mod catalog;
 mod draft;
 mod kv;
@@ -9,7 +10,7 @@ mod txn;
 
 use std::time::Duration;
 
-pub use self::query::QueryRefusal;
+pub use self::{acl::AclRefusal, query::QueryRefusal};
 
 use self::draft::Draft;
 use crate::{
@@ -151,6 +152,9 @@ pub enum Refusal {
     /// A prepared query that is not kept.
     #[error(transparent)]
     Query(#[from] QueryRefusal),
+    /// A token or policy that is not to be had.
+    #[error(transparent)]
+    Acl(#[from] AclRefusal),
     /// Steps of a transaction failed, so none was made.
     #[error("{} of the transaction's operations failed", .0.len())]
     Txn(Vec<TxnError>),
@@ -188,6 +192,15 @@ impl Draft<'_> {
             Command::CreateQuery { query } => self.create_query(query)?,
             Command::UpdateQuery { query } => self.update_query(query)?,
             Command::DeleteQuery { query } => self.delete_query(query)?,
+            Command::PrepareAcl { now, management } => self.prepare_acl(*now, management.as_deref()),
+            Command::BootstrapAcl { token, reset } => self.bootstrap_acl(token, *reset)?,
+            Command::CreateToken { token } => self.create_token(token)?,
+            Command::UpdateToken { token, description, policies } => self.update_token(token, description, policies)?,
+            Command::DeleteToken { token } => self.delete_token(token)?,
+            Command::ExpireToken { token } => self.delete(&RowKey::Token(token.clone())),
+            Command::CreatePolicy { policy } => self.create_policy(policy)?,
+            Command::UpdatePolicy { policy } => self.update_policy(policy)?,
+            Command::DeletePolicy { policy } => self.delete_policy(policy)?,
             Command::Txn { steps } => return self.txn(steps).map(Outcome::Txn),
             Command::Register { node, keep_node, instance, checks } => {
                 self.register(node, *keep_node, instance.as_deref(), checks)?;

@@ -21,6 +21,7 @@
 pub mod acl;
 mod apply;
 mod command;
+pub mod credentials;
 mod decide;
 pub mod dns;
 pub mod filter;
@@ -40,7 +41,7 @@ pub mod version;
 mod watch;
 
 pub use command::{Command, Target};
-pub use decide::{Changes, Decision, Expect, Op, Outcome, Put, QueryRefusal, Refusal, decide};
+pub use decide::{AclRefusal, Changes, Decision, Expect, Op, Outcome, Put, QueryRefusal, Refusal, decide};
 pub use state::{InstanceView, Sizes, State};
 pub use txn::{KvVerb, RowVerb, TxnError, TxnResult, TxnStep};
 pub use watch::{Touched, WatchKey};

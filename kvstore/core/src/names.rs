@@ -114,6 +114,67 @@ macro_rules! name {
     };
 }
 
+macro_rules! uuid {
+    ($(#[$doc:meta])* $type:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[serde(transparent)]
+        pub struct $type(String);
+
+        impl $type {
+            /// The UUID that `text` spells with hyphens, in any case; `None` if it spells none.
+            pub fn new(text: &str) -> Option<Self> {
+                is_uuid(text).then(|| Self(text.to_ascii_lowercase()))
+            }
+
+            /// The text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                Self::new(&text).filter(|id| id.0 == text).ok_or_else(|| de::Error::custom("not a UUID in lower case"))
+            }
+        }
+    };
+}
+
+fn is_uuid(text: &str) -> bool {
+    let fits = |(at, byte): (usize, u8)| match at {
+        8 | 13 | 18 | 23 => byte == b'-',
+        _ => byte.is_ascii_hexdigit(),
+    };
+    text.len() == 36 && text.bytes().enumerate().all(fits)
+}
+
+uuid!(
+    /// A prepared query's UUID in lower case.
+    QueryId
+);
+uuid!(
+    /// What a token is called by, which is no secret: a UUID in lower case.
+    TokenId
+);
+uuid!(
+    /// A policy's UUID in lower case.
+    PolicyId
+);
+
 fn lower(name: &str) -> Arc<str> {
     if name.chars().any(char::is_uppercase) { name.to_lowercase().into() } else { name.into() }
 }

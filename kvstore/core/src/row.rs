@@ -1,7 +1,7 @@
 //! The tables: what a row holds, its key and its encoding.
 //!
 //! Keys are laid out so that what falls together is a prefix: `n/NODE` is a host, `n/NODE/i/ID` and `n/NODE/c/ID` are
-//! its instances and checks, `s/ID` is a session, `q/ID` a prepared query, `k/KEY` a key of the KV store. `/`, `%`
+//! its instances and checks, `s/ID` is a session, `q/ID` a prepared query, `a/t/ID` a token, `a/p/ID` a policy, `k/KEY` a key of the KV store. `/`, `%`
 //! and control characters inside a name are escaped as in URLs, except in the last part of a KV key, where everything
 //! may stand as it is. A row is encoded as JSON, field names included, so that a later version opens an older store.
 
@@ -13,8 +13,9 @@ use serde_json::Value;
 
 use crate::{
     Index,
+    credentials::{Bootstrap, Policy, Token},
     health::{Status, Thresholds},
-    names::{CheckId, InstanceId, Key, NameError, NodeKey, ServiceKey, SessionId},
+    names::{CheckId, InstanceId, Key, NameError, NodeKey, PolicyId, ServiceKey, SessionId, TokenId},
     prepared_query::{PreparedQuery, QueryId},
 };
 
@@ -451,6 +452,12 @@ pub enum RowKey {
     Session(SessionId),
     /// `q/ID`
     Query(QueryId),
+    /// `a/t/ACCESSOR`
+    Token(TokenId),
+    /// `a/p/ID`
+    Policy(PolicyId),
+    /// `a/bootstrap`
+    Bootstrap,
     /// `k/KEY`
     Kv(Key),
 }
@@ -465,6 +472,8 @@ pub enum RowRange {
     Node(NodeKey),
     /// Every prepared query.
     Queries,
+    /// Every token and policy.
+    Acl,
     /// Every key that begins with this; empty: every key.
     KvPrefix(String),
 }
@@ -478,6 +487,9 @@ pub enum Row {
     Check(Check),
     Session(Session),
     Query(PreparedQuery),
+    Token(Token),
+    Policy(Policy),
+    Bootstrap(Bootstrap),
     Kv(KvEntry),
 }
 
@@ -533,6 +545,9 @@ impl RowKey {
             Self::Check(node, id) => format!("n/{}/c/{}", escape(node.as_str()), escape(id.as_str())),
             Self::Session(id) => format!("s/{}", escape(id.as_str())),
             Self::Query(id) => format!("q/{id}"),
+            Self::Token(accessor) => format!("a/t/{accessor}"),
+            Self::Policy(id) => format!("a/p/{id}"),
+            Self::Bootstrap => "a/bootstrap".into(),
             Self::Kv(key) => format!("k/{key}"),
         }
     }
@@ -548,6 +563,7 @@ impl RowRange {
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
             }
             Self::Queries => key.starts_with("q/"),
+            Self::Acl => key.starts_with("a/"),
             Self::KvPrefix(prefix) => key.strip_prefix("k/").is_some_and(|k| k.starts_with(prefix)),
         }
     }
@@ -558,6 +574,7 @@ impl RowRange {
             Self::All => String::new(),
             Self::Node(node) => format!("n/{}", escape(node.as_str())),
             Self::Queries => "q/".into(),
+            Self::Acl => "a/".into(),
             Self::KvPrefix(prefix) => format!("k/{prefix}"),
         }
     }
@@ -572,6 +589,9 @@ impl Row {
             Self::Check(check) => RowKey::Check(check.node.clone(), check.id.clone()),
             Self::Session(session) => RowKey::Session(session.id.clone()),
             Self::Query(query) => RowKey::Query(query.id.clone()),
+            Self::Token(token) => RowKey::Token(token.accessor.clone()),
+            Self::Policy(policy) => RowKey::Policy(policy.id.clone()),
+            Self::Bootstrap(_) => RowKey::Bootstrap,
             Self::Kv(entry) => RowKey::Kv(entry.key.clone()),
         }
     }
@@ -587,6 +607,9 @@ impl Row {
             Self::Check(check) => json(created, modified, check),
             Self::Session(session) => json(created, modified, session),
             Self::Query(query) => json(created, modified, query),
+            Self::Token(token) => json(created, modified, token),
+            Self::Policy(policy) => json(created, modified, policy),
+            Self::Bootstrap(bootstrap) => json(created, modified, bootstrap),
             Self::Kv(entry) => json(created, modified, entry),
         }
     }
@@ -612,6 +635,9 @@ impl Row {
             ["n", _, "c", _] => json(key, value, Self::Check),
             ["s", _] => json(key, value, Self::Session),
             ["q", _] => json(key, value, Self::Query),
+            ["a", "t", _] => json(key, value, Self::Token),
+            ["a", "p", _] => json(key, value, Self::Policy),
+            ["a", "bootstrap"] => json(key, value, Self::Bootstrap),
             _ => Err(RowError::Key(key.into())),
         }?;
         row.value.check_names().map_err(|source| RowError::Name { key: key.into(), source })?;
@@ -624,7 +650,7 @@ impl Row {
         match self {
             Self::Node(node) => NodeKey::new(&node.name).map(drop),
             Self::Instance(instance) => ServiceKey::new(&instance.service).map(drop),
-            Self::Check(_) | Self::Session(_) | Self::Query(_) | Self::Kv(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 }
@@ -637,16 +663,16 @@ fn escape(name: &str) -> std::borrow::Cow<'_, str> {
 }
 
 /// Durations as whole milliseconds.
-mod millis {
+pub(crate) mod millis {
     use std::time::Duration;
 
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(super) fn serialize<S: Serializer>(d: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer>(d: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_u64(u64::try_from(d.as_millis()).unwrap_or(u64::MAX))
     }
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         u64::deserialize(deserializer).map(Duration::from_millis)
     }
 }

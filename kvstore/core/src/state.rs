@@ -6,6 +6,7 @@ use imbl::{OrdMap, OrdSet};
 
 use crate::{
     Index, WatchKey,
+    credentials::Credentials,
     health::Status,
     names::{CheckId, InstanceId, Key, NodeKey, ServiceKey, SessionId},
     prepared_query::{PreparedQuery, QueryId, Resolved, Table, Unresolved},
@@ -25,6 +26,7 @@ pub struct State {
     pub(crate) checks: OrdMap<(NodeKey, CheckId), Arc<Stamped<Check>>>,
     pub(crate) sessions: OrdMap<SessionId, Arc<Stamped<Session>>>,
     pub(crate) queries: Table,
+    pub(crate) credentials: Credentials,
     pub(crate) kv: OrdMap<Key, Arc<Stamped<KvEntry>>>,
     /// Derived: instances by service, in the order of answers.
     pub(crate) by_service: OrdMap<ServiceKey, OrdSet<(NodeKey, InstanceId)>>,
@@ -174,6 +176,7 @@ impl State {
             checks: OrdMap::new(),
             sessions: OrdMap::new(),
             queries: Table::new(index),
+            credentials: Credentials::new(index),
             kv: OrdMap::new(),
             by_service: OrdMap::new(),
             checks_of: OrdMap::new(),
@@ -231,6 +234,7 @@ impl State {
             WatchKey::Sessions => marks.sessions,
             WatchKey::Queries => self.queries.changed(),
             WatchKey::Query(id) => self.queries.changed_last(id),
+            WatchKey::Acl => self.credentials.changed,
         }
     }
 
@@ -319,6 +323,11 @@ impl State {
     /// [`Unresolved`] if there is one that cannot be asked by this.
     pub fn resolve_query(&self, id_or_name: &str) -> Result<Option<Resolved<'_>>, Unresolved> {
         self.queries.resolve(id_or_name)
+    }
+
+    /// Who may show themselves, and what for.
+    pub fn credentials(&self) -> &Credentials {
+        &self.credentials
     }
 
     /// A host.
@@ -453,22 +462,12 @@ impl State {
 
     /// Every row, in order of tables and keys: what a snapshot holds.
     pub fn rows(&self) -> impl Iterator<Item = Stamped<Row>> {
-        fn rows<'a, K: Clone + Ord, T: Clone + 'a>(
-            table: &'a OrdMap<K, Arc<Stamped<T>>>,
-            row: fn(T) -> Row,
-        ) -> impl Iterator<Item = Stamped<Row>> + 'a {
-            let stamp = move |r: &Arc<Stamped<T>>| Stamped {
-                created: r.created,
-                modified: r.modified,
-                value: row(r.value.clone()),
-            };
-            table.values().map(stamp)
-        }
         rows(&self.nodes, Row::Node)
             .chain(rows(&self.instances, Row::Instance))
             .chain(rows(&self.checks, Row::Check))
             .chain(rows(&self.sessions, Row::Session))
             .chain(rows(self.queries.rows(), Row::Query))
+            .chain(self.credentials.rows())
             .chain(rows(&self.kv, Row::Kv))
     }
 
@@ -485,6 +484,9 @@ impl State {
             Row::Check(new) => self.check(&new.node, &new.id).is_some_and(|old| old.value == *new),
             Row::Session(new) => self.session(&new.id).is_some_and(|old| old.value == *new),
             Row::Query(new) => self.query(&new.id).is_some_and(|old| old.value == *new),
+            Row::Token(new) => self.credentials.token(&new.accessor).is_some_and(|old| old.value == *new),
+            Row::Policy(new) => self.credentials.policy(&new.id).is_some_and(|old| old.value == *new),
+            Row::Bootstrap(new) => self.credentials.bootstrap().is_some_and(|old| old.value == *new),
             Row::Kv(new) => self.key(&new.key).is_some_and(|old| old.value == *new),
         }
     }
@@ -500,6 +502,9 @@ impl State {
             RowKey::Check(node, id) => stamps(self.check(node, id)),
             RowKey::Session(id) => stamps(self.session(id)),
             RowKey::Query(id) => stamps(self.query(id)),
+            RowKey::Token(accessor) => stamps(self.credentials.token(accessor)),
+            RowKey::Policy(id) => stamps(self.credentials.policy(id)),
+            RowKey::Bootstrap => stamps(self.credentials.bootstrap()),
             RowKey::Kv(key) => stamps(self.key(key)),
         }
     }
@@ -547,6 +552,9 @@ impl State {
                 self.sessions.insert(value.id.clone(), Arc::new(Stamped { created, modified, value }));
             }
             Row::Query(value) => self.queries.insert(Stamped { created, modified, value }),
+            Row::Token(value) => self.credentials.insert_token(Stamped { created, modified, value }),
+            Row::Policy(value) => self.credentials.insert_policy(Stamped { created, modified, value }),
+            Row::Bootstrap(value) => self.credentials.insert_bootstrap(Stamped { created, modified, value }),
             Row::Kv(value) => {
                 let (key, session) = (value.key.clone(), value.session.clone());
                 if let Some((node, address)) = version::told_caller(&key) {
@@ -619,6 +627,16 @@ impl State {
             remove_member(&mut self.by_address, &ip, &holder);
         }
     }
+}
+
+/// A table's rows, by key.
+pub(crate) fn rows<'a, K: Clone + Ord, T: Clone + 'a>(
+    table: &'a OrdMap<K, Arc<Stamped<T>>>,
+    row: fn(T) -> Row,
+) -> impl Iterator<Item = Stamped<Row>> + 'a {
+    let stamp =
+        move |r: &Arc<Stamped<T>>| Stamped { created: r.created, modified: r.modified, value: row(r.value.clone()) };
+    table.values().map(stamp)
 }
 
 fn remove_member<K: Ord + Clone, V: Ord + Clone>(map: &mut OrdMap<K, OrdSet<V>>, key: &K, member: &V) {

@@ -36,6 +36,8 @@ pub enum WatchKey {
     Queries,
     /// One prepared query.
     Query(QueryId),
+    /// Any token or policy.
+    Acl,
 }
 
 /// What a change touched.

@@ -128,6 +128,7 @@ impl<'a> Draft<'a> {
             RowRange::All => state.rows().next().is_some(),
             RowRange::Node(node) => state.node(node).is_some(),
             RowRange::Queries => state.queries().next().is_some(),
+            RowRange::Acl => state.credentials().rows().next().is_some(),
             RowRange::KvPrefix(prefix) => state.keys(prefix).next().is_some(),
         };
         self.rely_on_range(range.clone());

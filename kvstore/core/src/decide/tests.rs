@@ -1,5 +1,6 @@
 //! Each command against states that matter to it: what it changes, or why it is refused.
 
+mod acl;
 mod queries;
 mod sessions;
 mod txn;

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Deserializer, Serialize, de};
+use serde::{Deserialize, Serialize};
 
-use crate::row::Meta;
+use crate::{names::QueryId, row::Meta};
 
 /// The only kind of template: it stands for every name that begins with its own.
 pub const NAME_PREFIX_MATCH: &str = "name_prefix_match";
@@ -16,47 +16,6 @@ const HIDDEN_TOKEN: &str = "<hidden>";
 const MAX_META_PAIRS: usize = 64;
 const MAX_META_KEY_BYTES: usize = 128;
 const MAX_META_VALUE_BYTES: usize = 512;
-
-/// A query's UUID in lower case.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct QueryId(String);
-
-impl QueryId {
-    /// The UUID that `text` spells with hyphens, in any case; `None` if it spells none.
-    pub fn new(text: &str) -> Option<Self> {
-        let fits = |(at, byte): (usize, u8)| match at {
-            8 | 13 | 18 | 23 => byte == b'-',
-            _ => byte.is_ascii_hexdigit(),
-        };
-        let is_uuid = text.len() == 36 && text.bytes().enumerate().all(fits);
-        is_uuid.then(|| Self(text.to_ascii_lowercase()))
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for QueryId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for QueryId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
-    }
-}
-
-impl<'de> Deserialize<'de> for QueryId {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(deserializer)?;
-        Self::new(&text).filter(|id| id.0 == text).ok_or_else(|| de::Error::custom("not a UUID in lower case"))
-    }
-}
 
 /// A question that is kept.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

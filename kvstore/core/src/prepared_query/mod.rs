@@ -10,9 +10,9 @@ mod execute;
 mod table;
 mod template;
 
+pub use crate::names::QueryId;
 pub use definition::{
-    Failover, FailoverTarget, InvalidQuery, NAME_PREFIX_MATCH, PreparedQuery, QueryId, QueryTtl, ServiceQuery,
-    TemplateOptions,
+    Failover, FailoverTarget, InvalidQuery, NAME_PREFIX_MATCH, PreparedQuery, QueryTtl, ServiceQuery, TemplateOptions,
 };
 pub use execute::{Ask, execute};
 pub(crate) use table::Table;

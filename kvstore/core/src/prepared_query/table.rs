@@ -5,10 +5,10 @@ use std::{borrow::Cow, sync::Arc};
 use imbl::{OrdMap, OrdSet};
 
 use super::{
-    definition::{PreparedQuery, QueryId},
+    definition::PreparedQuery,
     template::{RenderError, Template},
 };
-use crate::{Index, row::Stamped};
+use crate::{Index, names::QueryId, row::Stamped};
 
 /// Rows, names derived from them, and watermarks.
 #[derive(Clone, Debug)]

@@ -10,6 +10,9 @@ const INSTANCE: &str = r#"{"created":1,"modified":2,"node":"n","id":"i","service
 const CHECK: &str = r#"{"created":1,"modified":2,"node":"n","id":"c","status":"passing"}"#;
 const QUERY: &str =
     r#"{"created":1,"modified":2,"id":"00000001-0000-4000-8000-00000000000a","service":{"service":"web"}}"#;
+const TOKEN: &str = r#"{"created":1,"modified":2,"accessor":"00000001-0000-4000-8000-00000000000a"}"#;
+const POLICY: &str = r#"{"created":1,"modified":2,"id":"00000001-0000-4000-8000-00000000000b","name":"p"}"#;
+const BOOTSTRAP: &str = r#"{"created":1,"modified":2,"token":"00000001-0000-4000-8000-00000000000a"}"#;
 const KV: &str = r#"{"created":1,"modified":2,"key":"a","value":"v"}"#;
 
 /// Encodes `row`, decodes it, and compares.
@@ -72,6 +75,28 @@ fn query(text: &str) -> Row {
         "template": {"kind": text, "regexp": text, "remove_empty_tags": true}, "dns_ttl": {"spelled": text, "seconds": u32::MAX},
     });
     Row::Query(serde_json::from_value(row).unwrap())
+}
+
+fn token(text: &str) -> Row {
+    Row::Token(Token {
+        accessor: TokenId::new("00000001-0000-4000-8000-00000000000a").unwrap(),
+        secret: Some(crate::credentials::Digest([0xa5; 32])),
+        description: text.into(),
+        policies: vec![PolicyId::new("00000001-0000-4000-8000-00000000000b").unwrap()],
+        local: true,
+        made: Duration::from_millis(1),
+        ends: Duration::from_secs(1 << 40),
+    })
+}
+
+fn policy(text: &str) -> Row {
+    Row::Policy(Policy {
+        id: PolicyId::new("00000001-0000-4000-8000-00000000000b").unwrap(),
+        name: text.into(),
+        description: text.into(),
+        rules: text.into(),
+        datacenters: vec![text.into()],
+    })
 }
 
 fn check(node: &str, id: &str, kind: Option<ProbeKind>) -> Row {
@@ -159,6 +184,8 @@ fn random_texts_numbers_and_bytes_survive() {
             json!({text.as_str(): [number, rng.random::<i64>(), rng.random::<u64>()]}),
         ));
         round_trip(check(&name, &name, None));
+        round_trip(token(&text));
+        round_trip(policy(&text));
     }
 }
 
@@ -247,6 +274,10 @@ fn what_is_no_row_is_an_error_that_names_it() {
         ("k/b", KV, "row \"k/a\" is stored as \"k/b\""),
         ("q/x", QUERY, "row \"q/00000001-0000-4000-8000-00000000000a\" is stored as \"q/x\""),
         ("q/x", &QUERY.replace("a\",", "A\","), "row \"q/x\" cannot be read"),
+        ("a/x", TOKEN, "no table has a row \"a/x\""),
+        ("a/p/00000001-0000-4000-8000-00000000000a", TOKEN, "cannot be read"),
+        ("a/t/x", TOKEN, "row \"a/t/00000001-0000-4000-8000-00000000000a\" is stored as \"a/t/x\""),
+        ("a/p/x", POLICY, "row \"a/p/00000001-0000-4000-8000-00000000000b\" is stored as \"a/p/x\""),
         ("n/n", KV, "row \"n/n\" cannot be read"),
         ("n/n/c/c", INSTANCE, "row \"n/n/c/c\" cannot be read"),
     ] {
@@ -262,6 +293,9 @@ fn garbage_is_an_error_and_no_panic() {
         ("n/n/i/i", INSTANCE),
         ("n/n/c/c", CHECK),
         ("q/00000001-0000-4000-8000-00000000000a", QUERY),
+        ("a/t/00000001-0000-4000-8000-00000000000a", TOKEN),
+        ("a/p/00000001-0000-4000-8000-00000000000b", POLICY),
+        ("a/bootstrap", BOOTSTRAP),
         ("k/a", KV),
     ];
     for seed in 0..5000 {

@@ -5,8 +5,9 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use bytes::Bytes;
 use kvstore_core::{
     Command, KvVerb, RowVerb, Target, TxnStep,
+    credentials::{ANONYMOUS, Digest, GLOBAL_MANAGEMENT, Policy, Token},
     health::Status,
-    names::{CheckId, InstanceId, Key, NodeKey, SessionId},
+    names::{CheckId, InstanceId, Key, NodeKey, PolicyId, SessionId, TokenId},
     prepared_query::{NAME_PREFIX_MATCH, PreparedQuery, QueryId},
     row::{Behavior, Check, Instance, Node, Owner, Probe, ProbeKind, ServiceCheck, Session, TaggedAddress, Weights},
 };
@@ -25,6 +26,9 @@ pub(crate) const QUERIES: &[&str] = &[QUERY, "0000000a-0000-4000-8000-0000000000
 const QUERY: &str = "0000000a-0000-4000-8000-000000000000";
 /// A name may look like an id, and be another's beginning.
 pub(crate) const QUERY_NAMES: &[&str] = &["", "q", "Q", "qu", "quer", "\u{c4}", QUERY];
+const TOKENS: &[&str] = &["0000000b-0000-4000-8000-000000000000", "0000000b-0000-4000-8000-000000000001", ANONYMOUS];
+const POLICIES: &[&str] =
+    &["0000000c-0000-4000-8000-000000000000", "0000000c-0000-4000-8000-000000000001", GLOBAL_MANAGEMENT];
 const CHECKS: &[&str] = &["serfHealth", "c1", "c/2"];
 
 fn pick<T: Clone>(rng: &mut StdRng, of: &[T]) -> T {
@@ -84,6 +88,53 @@ fn query(rng: &mut StdRng, naive: &Naive) -> Box<PreparedQuery> {
     Box::new(serde_json::from_value(row).unwrap())
 }
 
+fn token_id(rng: &mut StdRng) -> TokenId {
+    TokenId::new(pick(rng, TOKENS)).unwrap()
+}
+
+fn policy_id(rng: &mut StdRng) -> PolicyId {
+    PolicyId::new(pick(rng, POLICIES)).unwrap()
+}
+
+fn token(rng: &mut StdRng) -> Box<Token> {
+    let policies = (0..rng.random_range(0..3)).map(|_| policy_id(rng)).collect();
+    Box::new(Token {
+        accessor: token_id(rng),
+        secret: Some(Digest([pick(rng, &[1, 2, 3]); 32])),
+        description: text(rng),
+        policies,
+        local: rng.random_bool(0.5),
+        made: Duration::from_secs(1),
+        ends: Duration::ZERO,
+    })
+}
+
+#[allow(clippy::unnecessary_box_returns)] // as the commands want it
+fn policy(rng: &mut StdRng) -> Box<Policy> {
+    let (id, name, rules) = (policy_id(rng), pick(rng, &["p", "q", "r", "a b"]).into(), String::new());
+    Box::new(Policy { id, name, description: text(rng), rules, datacenters: vec![] })
+}
+
+fn acl_command(rng: &mut StdRng) -> Command {
+    match rng.random_range(0..12) {
+        0 => {
+            let management = rng.random_bool(0.5).then(|| token(rng));
+            Command::PrepareAcl { now: Duration::from_secs(1), management }
+        }
+        1 => Command::BootstrapAcl { token: token(rng), reset: None },
+        2 | 3 => Command::CreateToken { token: token(rng) },
+        4 | 5 => {
+            let Token { accessor, description, policies, .. } = *token(rng);
+            Command::UpdateToken { token: accessor, description, policies }
+        }
+        6 => Command::DeleteToken { token: token_id(rng) },
+        7 => Command::ExpireToken { token: token_id(rng) },
+        8 | 9 => Command::CreatePolicy { policy: policy(rng) },
+        10 => Command::UpdatePolicy { policy: policy(rng) },
+        _ => Command::DeletePolicy { policy: policy_id(rng) },
+    }
+}
+
 fn value(rng: &mut StdRng) -> Bytes {
     let values: [&'static [u8]; 4] = [b"", b"text", b"{\"base64\":\"\"}", &[0, 0xff, 0xfe]];
     Bytes::from_static(pick::<&[u8]>(rng, &values))
@@ -91,7 +142,8 @@ fn value(rng: &mut StdRng) -> Bytes {
 
 /// A command, sometimes one with a compare-and-set that matches.
 pub(crate) fn random(rng: &mut StdRng, naive: &Naive) -> Command {
-    match rng.random_range(0..160) {
+    match rng.random_range(0..180) {
+        160..180 => acl_command(rng),
         130..142 => Command::CreateQuery { query: query(rng, naive) },
         142..156 => Command::UpdateQuery { query: query(rng, naive) },
         156..160 => Command::DeleteQuery { query: query_id(rng) },

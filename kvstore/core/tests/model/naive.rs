@@ -6,9 +6,10 @@ use std::{
 };
 
 use kvstore_core::{
-    Command, Index, KvVerb, Outcome, QueryRefusal, Refusal, RowVerb, Target, TxnError, TxnStep,
+    AclRefusal, Command, Index, KvVerb, Outcome, QueryRefusal, Refusal, RowVerb, Target, TxnError, TxnStep,
+    credentials::{ANONYMOUS, Bootstrap, GLOBAL_MANAGEMENT, Policy, Token},
     health::Status,
-    names::{CheckId, InstanceId, NodeKey, SessionId},
+    names::{CheckId, InstanceId, NodeKey, PolicyId, SessionId, TokenId},
     prepared_query::{InvalidQuery, InvalidTemplate, NAME_PREFIX_MATCH, PreparedQuery, QueryId},
     row::{Behavior, Check, Instance, KvEntry, Node, Owner, ProbeKind, Row, Session, Stamped},
 };
@@ -22,6 +23,9 @@ pub(crate) struct Naive {
     pub(crate) checks: BTreeMap<(NodeKey, CheckId), Stamped<Check>>,
     pub(crate) sessions: BTreeMap<SessionId, Stamped<Session>>,
     pub(crate) queries: BTreeMap<QueryId, Stamped<PreparedQuery>>,
+    pub(crate) tokens: BTreeMap<TokenId, Stamped<Token>>,
+    pub(crate) policies: BTreeMap<PolicyId, Stamped<Policy>>,
+    pub(crate) bootstrap: BTreeMap<(), Stamped<Bootstrap>>,
     pub(crate) kv: BTreeMap<String, Stamped<KvEntry>>,
     /// Whether steps of the last transaction changed one row twice, so that what the first did may be undone.
     pub(crate) twice: bool,
@@ -44,7 +48,8 @@ impl Naive {
     pub(crate) fn new(index: u64) -> Self {
         let (nodes, instances, checks) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
         let (sessions, queries) = (BTreeMap::new(), BTreeMap::new());
-        Self { index, nodes, instances, checks, sessions, queries, kv: BTreeMap::new(), twice: false }
+        let (tokens, policies, bootstrap, kv) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { index, nodes, instances, checks, sessions, queries, tokens, policies, bootstrap, kv, twice: false }
     }
 
     pub(crate) fn carry_out(&mut self, command: &Command) -> Result<Outcome, Refusal> {
@@ -74,6 +79,9 @@ impl Naive {
         stamp(&mut next.checks, &self.checks, now);
         stamp(&mut next.sessions, &self.sessions, now);
         stamp(&mut next.queries, &self.queries, now);
+        stamp(&mut next.tokens, &self.tokens, now);
+        stamp(&mut next.policies, &self.policies, now);
+        stamp(&mut next.bootstrap, &self.bootstrap, now);
         stamp(&mut next.kv, &self.kv, now);
         *self = next;
         Ok(done)
@@ -209,6 +217,9 @@ impl Naive {
         rows.extend(encode(&self.checks, Row::Check));
         rows.extend(encode(&self.sessions, Row::Session));
         rows.extend(encode(&self.queries, Row::Query));
+        rows.extend(encode(&self.tokens, Row::Token));
+        rows.extend(encode(&self.policies, Row::Policy));
+        rows.extend(encode(&self.bootstrap, Row::Bootstrap));
         rows.extend(encode(&self.kv, Row::Kv));
         rows.sort();
         rows
@@ -265,6 +276,114 @@ impl Naive {
         Ok(Some((query.id.clone(), service)))
     }
 
+    fn change_acl(&mut self, command: &Command) -> Result<(), Refusal> {
+        match command {
+            Command::PrepareAcl { now, management } => {
+                self.put_global_management();
+                let accessor = TokenId::new(ANONYMOUS).unwrap();
+                self.tokens.entry(accessor.clone()).or_insert_with(|| {
+                    let (description, policies) = ("Anonymous Token".into(), vec![]);
+                    let (secret, local, made, ends) = (None, false, *now, Duration::ZERO);
+                    unstamped(Token { accessor, secret, description, policies, local, made, ends })
+                });
+                if let Some(token) = management
+                    && !self.tokens.values().any(|other| other.secret == token.secret)
+                {
+                    self.bootstrap.entry(()).or_insert_with(|| unstamped(Bootstrap { token: token.accessor.clone() }));
+                    self.put_management(token);
+                }
+            }
+            Command::BootstrapAcl { token, .. } => {
+                if let Some(done) = self.bootstrap.get(&()) {
+                    return Err(AclRefusal::Bootstrapped(done.modified).into());
+                }
+                self.claim(token)?;
+                self.put_global_management();
+                self.put_management(token);
+                self.bootstrap.insert((), unstamped(Bootstrap { token: token.accessor.clone() }));
+            }
+            Command::CreateToken { token } => {
+                self.claim(token)?;
+                self.need_policies(&token.policies)?;
+                self.tokens.insert(token.accessor.clone(), unstamped((**token).clone()));
+            }
+            Command::UpdateToken { token, description, policies } => {
+                let old = self.tokens.get(token).ok_or(AclRefusal::UnknownToken)?.value.clone();
+                self.need_policies(policies)?;
+                let (description, policies) = (description.clone(), policies.clone());
+                self.tokens.insert(token.clone(), unstamped(Token { description, policies, ..old }));
+            }
+            Command::DeleteToken { token } => {
+                if token.as_str() == ANONYMOUS {
+                    return Err(AclRefusal::Anonymous.into());
+                }
+                self.tokens.remove(token).ok_or(AclRefusal::UnknownToken)?;
+            }
+            Command::ExpireToken { token } => drop(self.tokens.remove(token)),
+            Command::CreatePolicy { policy } => {
+                if self.policies.contains_key(&policy.id) {
+                    return Err(Refusal::Conflict);
+                }
+                self.put_policy(policy)?;
+            }
+            Command::UpdatePolicy { policy } => {
+                let old = self.policies.get(&policy.id).ok_or(AclRefusal::UnknownPolicy)?;
+                if policy.id.as_str() == GLOBAL_MANAGEMENT && policy.rules != old.rules {
+                    return Err(AclRefusal::BuiltinRules.into());
+                }
+                self.put_policy(policy)?;
+            }
+            Command::DeletePolicy { policy } => {
+                if policy.as_str() == GLOBAL_MANAGEMENT {
+                    return Err(AclRefusal::Builtin.into());
+                }
+                self.policies.remove(policy).ok_or(AclRefusal::UnknownPolicy)?;
+                self.tokens.values_mut().for_each(|token| token.value.policies.retain(|id| id != policy));
+            }
+            other => unreachable!("{other:?} is of other things"),
+        }
+        Ok(())
+    }
+
+    /// With the rules that the state has, which its own tests judge.
+    fn put_global_management(&mut self) {
+        let id = PolicyId::new(GLOBAL_MANAGEMENT).unwrap();
+        let mut state = kvstore_core::State::empty(Index(1));
+        let prepare = Command::PrepareAcl { now: Duration::ZERO, management: None };
+        state.apply(Index(2), &kvstore_core::decide(&state, &prepare).unwrap().changes);
+        let builtin = state.credentials().policy(&id).unwrap().value.clone();
+        self.policies.entry(id).or_insert_with(|| unstamped(builtin));
+    }
+
+    fn put_management(&mut self, token: &Token) {
+        let policies = vec![PolicyId::new(GLOBAL_MANAGEMENT).unwrap()];
+        self.tokens.insert(token.accessor.clone(), unstamped(Token { policies, ..token.clone() }));
+    }
+
+    fn claim(&self, token: &Token) -> Result<(), AclRefusal> {
+        if self.tokens.contains_key(&token.accessor) {
+            return Err(AclRefusal::AccessorTaken);
+        }
+        let taken = self.tokens.values().any(|other| other.secret == token.secret);
+        if taken { Err(AclRefusal::SecretTaken) } else { Ok(()) }
+    }
+
+    fn need_policies(&self, ids: &[PolicyId]) -> Result<(), AclRefusal> {
+        let unknown = ids.iter().find(|id| !self.policies.contains_key(*id));
+        unknown.map_or(Ok(()), |id| Err(AclRefusal::NoSuchPolicy(id.clone())))
+    }
+
+    fn put_policy(&mut self, policy: &Policy) -> Result<(), AclRefusal> {
+        if policy.name.contains(' ') {
+            return Err(AclRefusal::Name);
+        }
+        if self.policies.values().any(|other| other.name == policy.name && other.id != policy.id) {
+            return Err(AclRefusal::NameTaken(policy.name.clone()));
+        }
+        self.policies.insert(policy.id.clone(), unstamped(policy.clone()));
+        Ok(())
+    }
+
     fn change(&mut self, command: &Command) -> Result<Outcome, Refusal> {
         match command {
             Command::Restore { .. } => unreachable!("not among the random commands: it wakes more than it changes"),
@@ -294,6 +413,15 @@ impl Naive {
             Command::DeleteQuery { query } => {
                 self.queries.remove(query).ok_or_else(|| QueryRefusal::Unknown(query.clone()))?;
             }
+            Command::PrepareAcl { .. }
+            | Command::BootstrapAcl { .. }
+            | Command::CreateToken { .. }
+            | Command::UpdateToken { .. }
+            | Command::DeleteToken { .. }
+            | Command::ExpireToken { .. }
+            | Command::CreatePolicy { .. }
+            | Command::UpdatePolicy { .. }
+            | Command::DeletePolicy { .. } => self.change_acl(command)?,
             Command::KvLock { key, value, flags, session, delayed } => {
                 if !self.sessions.contains_key(session) {
                     return Err(Refusal::InvalidSession(session.clone()));

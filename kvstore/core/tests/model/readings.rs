@@ -28,6 +28,7 @@ pub(crate) fn watch_keys() -> Vec<WatchKey> {
         WatchKey::CheckStatuses,
         WatchKey::Sessions,
         WatchKey::Queries,
+        WatchKey::Acl,
     ];
     keys.extend(QUERIES.iter().map(|id| WatchKey::Query(QueryId::new(id).unwrap())));
     keys.extend(KEYS.iter().chain(&["never"]).map(|key| WatchKey::Key(Key::new(key).unwrap())));
@@ -100,6 +101,19 @@ pub(crate) fn of_state(state: &State, key: &WatchKey) -> Reading {
         WatchKey::CheckStatuses => state.checks().map(|c| check(&without_output(c))).collect(),
         WatchKey::Queries => state.queries().map(line).collect(),
         WatchKey::Query(id) => state.query(id).map(line).into_iter().collect(),
+        WatchKey::Acl => {
+            let credentials = state.credentials();
+            let tokens = credentials.tokens().map(|token| {
+                let found = token.secret.and_then(|secret| credentials.token_of(&secret));
+                assert!(token.secret.is_none() || found == Some(token));
+                line(token)
+            });
+            let policies = credentials.policies().map(|policy| {
+                assert_eq!(credentials.policy_named(&policy.name), Some(policy));
+                line(policy)
+            });
+            tokens.chain(policies).chain(credentials.bootstrap().map(line)).collect()
+        }
         WatchKey::Sessions => {
             let on_nodes = state.nodes().flat_map(|(node, _)| state.sessions_on(node));
             let mut on_nodes: Vec<_> = on_nodes.map(|session| (session.id.clone(), line(session))).collect();
@@ -151,6 +165,10 @@ pub(crate) fn of_naive(naive: &Naive, key: &WatchKey) -> Reading {
         WatchKey::Sessions => naive.sessions.values().map(line).collect(),
         WatchKey::Queries => naive.queries.values().map(line).collect(),
         WatchKey::Query(id) => naive.queries.get(id).map(line).into_iter().collect(),
+        WatchKey::Acl => {
+            let (tokens, policies) = (naive.tokens.values().map(line), naive.policies.values().map(line));
+            tokens.chain(policies).chain(naive.bootstrap.values().map(line)).collect()
+        }
     }
 }
 
