@@ -1,7 +1,8 @@
 //! Who may do and see what: policies in Consul's language, as pure decisions.
 //!
 //! A policy's text becomes [`Rules`]; those of all policies of a token become an [`Authority`], which is asked for the
-//! [`Level`] that it has on something. <https://developer.hashicorp.com/consul/docs/security/acl/acl-rules>
+//! [`Level`] that it has on something, and whether it permits a command.
+//! <https://developer.hashicorp.com/consul/docs/security/acl/acl-rules>
 //!
 //! ```
 //! use kvstore_core::acl::{Authority, DefaultPolicy, Level, Rules};
@@ -18,6 +19,7 @@
 mod authority;
 mod denied;
 mod names;
+mod permits;
 mod rules;
 mod syntax;
 
