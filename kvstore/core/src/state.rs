@@ -45,6 +45,8 @@ pub struct State {
     /// Derived: the keys whose lock a session holds.
     held_by: OrdMap<SessionId, OrdSet<Key>>,
     pub(crate) marks: Marks,
+    /// Of a view: the state that it shows a part of. The indexes of what can be waited on are that state's.
+    pub(crate) whole: Option<Arc<State>>,
 }
 
 /// The index of the last change of each set that can be waited on, deletions included.
@@ -187,6 +189,7 @@ impl State {
             sessions_on: OrdMap::new(),
             held_by: OrdMap::new(),
             marks: Marks::new(index),
+            whole: None,
         }
     }
 
@@ -213,6 +216,9 @@ impl State {
     /// The index of the last change of what `key` names; rises with every change of it, deletions included, and may
     /// rise without one.
     pub fn index_of(&self, key: &WatchKey) -> Index {
+        if let Some(whole) = &self.whole {
+            return whole.index_of(key);
+        }
         let marks = &self.marks;
         match key {
             WatchKey::Key(key) => self.key_index(key),
@@ -240,13 +246,13 @@ impl State {
 
     /// The index of the last change to a service that answers about healthy instances show.
     pub(crate) fn status_index(&self, service: &ServiceKey) -> Index {
-        self.service_marks(service).status
+        self.whole.as_deref().unwrap_or(self).service_marks(service).status
     }
 
     /// The index of the last change to a key, or of its deletion.
     pub(crate) fn key_index(&self, key: &Key) -> Index {
-        let marks = &self.marks;
-        match self.kv.get(key) {
+        let Self { kv, marks, .. } = self.whole.as_deref().unwrap_or(self);
+        match kv.get(key) {
             Some(entry) => entry.modified,
             None => marks.graves.get(key).copied().unwrap_or(marks.graves_forgotten),
         }
@@ -513,61 +519,70 @@ impl State {
     pub(crate) fn insert(&mut self, row: Stamped<Row>) {
         let Stamped { created, modified, value } = row;
         match value {
-            Row::Node(value) => {
-                let key = value.key();
-                if let Some(old) = self.nodes.get(&key)
-                    && !old.id.is_empty()
-                {
-                    self.node_by_id.remove(&old.value.id);
-                }
-                if let Some(old) = self.nodes.get(&key).cloned() {
-                    self.unlink_address(&old.address, &key, None);
-                }
-                self.link_address(&value.address, &key, None);
-                if !value.id.is_empty() {
-                    self.node_by_id.insert(value.id.clone(), key.clone());
-                }
-                self.nodes.insert(key, Arc::new(Stamped { created, modified, value }));
-            }
-            Row::Instance(value) => {
-                self.remove_instance(&value.node, &value.id);
-                self.link_address(&value.address, &value.node, Some(&value.id));
-                let key = (value.node.clone(), value.id.clone());
-                for address in version::network_addresses(&value) {
-                    self.by_network.entry(address).or_default().insert(key.clone());
-                }
-                self.by_service.entry(value.service_key()).or_default().insert(key.clone());
-                self.instances.insert(key, Arc::new(Stamped { created, modified, value }));
-            }
-            Row::Check(value) => {
-                self.remove_check(&value.node, &value.id);
-                let of = (value.node.clone(), value.service.clone());
-                self.checks_of.entry(of).or_default().insert(value.id.clone());
-                let key = (value.node.clone(), value.id.clone());
-                self.checks.insert(key, Arc::new(Stamped { created, modified, value }));
-            }
-            Row::Session(value) => {
-                self.remove_session(&value.id);
-                self.sessions_on.entry(value.node.clone()).or_default().insert(value.id.clone());
-                self.sessions.insert(value.id.clone(), Arc::new(Stamped { created, modified, value }));
-            }
-            Row::Query(value) => self.queries.insert(Stamped { created, modified, value }),
+            Row::Node(value) => self.insert_node(Arc::new(Stamped { created, modified, value })),
+            Row::Instance(value) => self.insert_instance(Arc::new(Stamped { created, modified, value })),
+            Row::Check(value) => self.insert_check(Arc::new(Stamped { created, modified, value })),
+            Row::Session(value) => self.insert_session(Arc::new(Stamped { created, modified, value })),
+            Row::Query(value) => self.queries.insert(Arc::new(Stamped { created, modified, value })),
             Row::Token(value) => self.credentials.insert_token(Stamped { created, modified, value }),
             Row::Policy(value) => self.credentials.insert_policy(Stamped { created, modified, value }),
             Row::Bootstrap(value) => self.credentials.insert_bootstrap(Stamped { created, modified, value }),
-            Row::Kv(value) => {
-                let (key, session) = (value.key.clone(), value.session.clone());
-                if let Some((node, address)) = version::told_caller(&key) {
-                    self.told_callers.entry(address).or_default().insert((node, key.clone()));
-                }
-                let old = self.kv.insert(key.clone(), Arc::new(Stamped { created, modified, value }));
-                if let Some(holder) = old.as_ref().and_then(|old| old.session.as_ref()) {
-                    remove_member(&mut self.held_by, holder, &key);
-                }
-                if let Some(holder) = session {
-                    self.held_by.entry(holder).or_default().insert(key);
-                }
-            }
+            Row::Kv(value) => self.insert_key(Arc::new(Stamped { created, modified, value })),
+        }
+    }
+
+    pub(crate) fn insert_node(&mut self, row: Arc<Stamped<Node>>) {
+        let key = row.key();
+        if let Some(old) = self.nodes.get(&key)
+            && !old.id.is_empty()
+        {
+            self.node_by_id.remove(&old.value.id);
+        }
+        if let Some(old) = self.nodes.get(&key).cloned() {
+            self.unlink_address(&old.address, &key, None);
+        }
+        self.link_address(&row.address, &key, None);
+        if !row.id.is_empty() {
+            self.node_by_id.insert(row.id.clone(), key.clone());
+        }
+        self.nodes.insert(key, row);
+    }
+
+    pub(crate) fn insert_instance(&mut self, row: Arc<Stamped<Instance>>) {
+        self.remove_instance(&row.node, &row.id);
+        self.link_address(&row.address, &row.node, Some(&row.id));
+        let key = (row.node.clone(), row.id.clone());
+        for address in version::network_addresses(&row) {
+            self.by_network.entry(address).or_default().insert(key.clone());
+        }
+        self.by_service.entry(row.service_key()).or_default().insert(key.clone());
+        self.instances.insert(key, row);
+    }
+
+    pub(crate) fn insert_check(&mut self, row: Arc<Stamped<Check>>) {
+        self.remove_check(&row.node, &row.id);
+        let of = (row.node.clone(), row.service.clone());
+        self.checks_of.entry(of).or_default().insert(row.id.clone());
+        self.checks.insert((row.node.clone(), row.id.clone()), row);
+    }
+
+    pub(crate) fn insert_session(&mut self, row: Arc<Stamped<Session>>) {
+        self.remove_session(&row.id);
+        self.sessions_on.entry(row.node.clone()).or_default().insert(row.id.clone());
+        self.sessions.insert(row.id.clone(), row);
+    }
+
+    pub(crate) fn insert_key(&mut self, row: Arc<Stamped<KvEntry>>) {
+        let (key, session) = (row.key.clone(), row.session.clone());
+        if let Some((node, address)) = version::told_caller(&key) {
+            self.told_callers.entry(address).or_default().insert((node, key.clone()));
+        }
+        let old = self.kv.insert(key.clone(), row);
+        if let Some(holder) = old.as_ref().and_then(|old| old.session.as_ref()) {
+            remove_member(&mut self.held_by, holder, &key);
+        }
+        if let Some(holder) = session {
+            self.held_by.entry(holder).or_default().insert(key);
         }
     }
 

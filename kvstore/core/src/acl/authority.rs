@@ -22,6 +22,7 @@ pub struct Authority {
 #[derive(Debug)]
 struct Shared {
     hash: u64,
+    reads_everything: bool,
     grants: Grants,
 }
 
@@ -86,7 +87,11 @@ impl Authority {
     fn new(grants: Grants) -> Self {
         let mut hasher = DefaultHasher::new();
         grants.hash(&mut hasher);
-        Self { shared: Arc::new(Shared { hash: hasher.finish(), grants }) }
+        let seen = [Resource::Key, Resource::Service, Resource::Node, Resource::Session, Resource::Query];
+        let reads_everything = seen.into_iter().all(|resource| {
+            grants.names(resource).is_some_and(|names| names.all_below("", Level::Read, grants.default))
+        });
+        Self { shared: Arc::new(Shared { hash: hasher.finish(), reads_everything, grants }) }
     }
 
     /// On the key of that name.
@@ -153,6 +158,11 @@ impl Authority {
             None => place(&Resource::PLAIN, resource).and_then(|at| grants.plain[at]),
         };
         said.unwrap_or(if resource == Resource::Acl { grants.acl_default } else { grants.default })
+    }
+
+    /// Whether there is nothing but tokens and policies that it may not see.
+    pub(super) fn reads_everything(&self) -> bool {
+        self.shared.reads_everything
     }
 
     /// # Errors

@@ -1,7 +1,7 @@
 //! Who may do and see what: policies in Consul's language, as pure decisions.
 //!
 //! A policy's text becomes [`Rules`]; those of all policies of a token become an [`Authority`], which is asked for the
-//! [`Level`] that it has on something, and whether it permits a command.
+//! [`Level`] that it has on something, and whether it permits a command. A [`View`] is what it may see of a state.
 //! <https://developer.hashicorp.com/consul/docs/security/acl/acl-rules>
 //!
 //! ```
@@ -22,10 +22,12 @@ mod names;
 mod permits;
 mod rules;
 mod syntax;
+mod view;
 
 pub use authority::Authority;
 pub use denied::Denied;
 pub use rules::{Problem, Rules, RulesError};
+pub use view::View;
 
 /// The longest text of a policy's rules, in bytes.
 pub const MAX_BYTES: usize = 512 * 1024;

@@ -96,7 +96,7 @@ impl Table {
     }
 
     /// Puts a row.
-    pub(crate) fn insert(&mut self, row: Stamped<PreparedQuery>) {
+    pub(crate) fn insert(&mut self, row: Arc<Stamped<PreparedQuery>>) {
         let id = row.id.clone();
         self.unlink(&id);
         self.changed = self.changed.max(row.modified);
@@ -111,7 +111,7 @@ impl Table {
         if !row.session.is_empty() {
             self.by_session.entry(row.session.clone()).or_default().insert(id.clone());
         }
-        self.rows.insert(id, Arc::new(row));
+        self.rows.insert(id, row);
     }
 
     /// Takes a row away; whether it was there.
@@ -212,7 +212,7 @@ mod tests {
                 value.service.service = format!("{name}:${{name.suffix}}");
             }
             let index = Index(100 + u64::from(number));
-            table.insert(Stamped { created: index, modified: index, value });
+            table.insert(Stamped { created: index, modified: index, value }.into());
         }
         table
     }
@@ -279,7 +279,7 @@ mod tests {
             let value = PreparedQuery { session: "s".into(), ..query(1, name, json!({"service": "x"})) };
             Stamped { created: Index(101), modified: Index(200), value }
         };
-        table.insert(bound("other"));
+        table.insert(bound("other").into());
         assert_eq!((resolved(&table, "web"), resolved(&table, "other")), ("-".into(), "x".into()));
         assert_eq!(table.of_session("s").collect::<Vec<_>>(), [&id(1)]);
         assert!(table.remove(&id(1), Index(201)) && !table.remove(&id(1), Index(202)));

@@ -6,11 +6,12 @@
 mod commands;
 mod naive;
 mod readings;
+mod views;
 
 use kvstore_core::{Index, Outcome, Refusal, State, Touched, TxnError, WatchKey, decide, row::Row};
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
-use crate::{naive::Naive, readings::Reading};
+use crate::{naive::Naive, readings::Reading, views::Watcher};
 
 /// Few, so that they overflow.
 const REMEMBERED_DELETIONS: usize = 3;
@@ -40,6 +41,7 @@ struct Run {
     state: State,
     naive: Naive,
     watched: Vec<WatchKey>,
+    watchers: Vec<Watcher>,
 }
 
 /// What a reader of a key sees: what it stands for, and its index.
@@ -49,8 +51,8 @@ impl Run {
     fn new(seed: u64) -> Self {
         let mut state = State::empty(Index(1000));
         state.remember_deletions(REMEMBERED_DELETIONS);
-        let watched = readings::watch_keys();
-        Self { rng: StdRng::seed_from_u64(seed), state, naive: Naive::new(1000), watched }
+        let (watched, watchers) = (readings::watch_keys(), views::watchers());
+        Self { rng: StdRng::seed_from_u64(seed), state, naive: Naive::new(1000), watched, watchers }
     }
 
     fn step(&mut self) {
@@ -95,6 +97,13 @@ impl Run {
         }
         assert_eq!(readings::held_in_state(&self.state), readings::held_in_naive(&self.naive), "{command:?}");
         assert_eq!(readings::resolved_in_state(&self.state), readings::resolved_in_naive(&self.naive), "{command:?}");
+        for watcher in &mut self.watchers {
+            watcher.told(&touched);
+            // Often enough, and after more than one change.
+            if self.rng.random_bool(0.2) {
+                watcher.look(&self.state, &self.naive, &self.watched);
+            }
+        }
         self.compare_with_a_loaded_state(&after);
     }
 
@@ -108,13 +117,7 @@ impl Run {
         ensure(after.0 == readings::of_naive(&self.naive, key), "is not what the model says")?;
         ensure(after.1 >= before.1, "has an index that went back")?;
         ensure(after.1 <= self.state.index(), "has an index of the future")?;
-        let told = match key {
-            WatchKey::KeyPrefix(prefix) => touched.iter().any(|key| {
-                let WatchKey::Key(key) = key else { return false };
-                key.as_str().starts_with(prefix.as_str())
-            }),
-            key => touched.contains(key),
-        };
+        let told = told(key, touched);
         if after.0 == before.0 && self.naive.twice {
             Ok(())
         } else if after.0 == before.0 {
@@ -142,6 +145,17 @@ impl Run {
         if self.rng.random_bool(0.01) {
             self.state = loaded;
         }
+    }
+}
+
+/// Whether who waits on `key` is woken.
+fn told(key: &WatchKey, touched: &Touched) -> bool {
+    match key {
+        WatchKey::KeyPrefix(prefix) => touched.iter().any(|key| {
+            let WatchKey::Key(key) = key else { return false };
+            key.as_str().starts_with(prefix.as_str())
+        }),
+        key => touched.contains(key),
     }
 }
 
