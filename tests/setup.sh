@@ -16,6 +16,7 @@ NEEDS=(
     chromedriver=chromium-driver
     chromium=chromium
     curl=curl
+    debootstrap=debootstrap
     dig=bind9-dnsutils
     dnsmasq=dnsmasq-base
     dnsperf=dnsperf
@@ -34,6 +35,7 @@ NEEDS=(
     nsenter=util-linux
     podman=podman
     prometheus=prometheus
+    strip=binutils
     unbound=unbound
     wrk=wrk
 )

@@ -6,6 +6,7 @@ mod connections;
 mod dns_clients;
 mod examples;
 mod forwarding;
+mod packages_debian;
 mod register_to_reload;
 mod resolver_only;
 mod restart;
@@ -70,6 +71,7 @@ fn main() -> ExitCode {
         Story::new("examples_prometheus", examples::needs("prometheus"), examples::prometheus),
         Story::new("examples_caddy", examples::needs("caddy"), examples::caddy),
         Story::new("resolver_in_a_container", resolver_only::needs(&[]), resolver_only::in_a_container),
+        Story::new("packages_debian", packages_debian::needs(), packages_debian::story),
         Story::new("web_ui", web_ui::needs(), web_ui::story),
         Story::new("clients_go", clients::go_needs(Client::Go), clients::go),
         Story::new("clients_python", [Need::Client(Client::Python)], clients::python),

@@ -4,6 +4,7 @@
 //! print the end of their logs when that happens.
 
 pub mod browser;
+pub mod debian;
 pub mod dig;
 pub mod docker;
 pub mod fake_docker;
@@ -25,6 +26,11 @@ use std::path::{Path, PathBuf};
 /// The root of the workspace.
 pub fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is in a folder of the workspace")
+}
+
+/// Where cargo puts what it builds, and we what is fetched once.
+pub fn target() -> PathBuf {
+    workspace().join(std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into()))
 }
 
 /// Where cargo put the programs: beside this one, or one level up from a test.

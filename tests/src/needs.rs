@@ -10,7 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{program::find, workspace};
+use crate::{program::find, target, workspace};
 
 /// One thing that a machine may lack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -49,8 +49,7 @@ impl Client {
 
     /// Where `tests/clients/install.sh` puts them.
     pub fn packages(self) -> PathBuf {
-        let target = std::env::var_os("CARGO_TARGET_DIR").unwrap_or_else(|| "target".into());
-        workspace().join(target).join("clients").join(self.folder_and_list().0)
+        target().join("clients").join(self.folder_and_list().0)
     }
 
     /// Whether they are there, at the versions that are wanted now: a copy of the list is made last.

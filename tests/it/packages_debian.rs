@@ -1,0 +1,166 @@
+//! The Debian packages in a Debian with systemd: installed they run confined, an upgrade keeps data and configuration, a
+//! removal keeps data, a purge nothing.
+
+use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
+
+use flotilla_tests::{
+    debian::Debian, eventually, fake_docker::FakeDocker, needs::Need, program::Launch, programs, workspace,
+};
+use serde_json::json;
+
+pub(crate) fn needs() -> Vec<Need> {
+    let mut needs = Debian::NEEDS.to_vec();
+    needs.extend(["dpkg-deb", "strip"].map(Need::Program));
+    needs
+}
+
+/// For one step on a busy machine.
+const LIMIT: Duration = Duration::from_mins(1);
+const CONFIGURATION: &str = "/etc/kvstore/kvstore.yaml";
+
+pub(crate) async fn story() {
+    let dir = tempfile::tempdir().expect("a temporary directory can be made");
+    let debian = Debian::start().await;
+    let packages = ["kvstore", "registrar", "templater", "overlay"];
+    debian.install(&make(dir.path().join("1"), "1.0", &packages).await).await;
+    debian.out(&["overlay", "version"]).await;
+    for (unit, enabled) in [("kvstore", "enabled"), ("registrar", "enabled"), ("templater", "disabled")] {
+        assert_eq!(debian.run(&["systemctl", "is-enabled", unit]).await.out.trim_end(), enabled, "{unit}");
+        is_confined(&debian, unit).await;
+    }
+    keeps(&debian).await;
+    registers(&debian).await;
+    renders(&debian).await;
+
+    // Under systemd's eyes it is another process with the same data; what was edited is as edited.
+    let before = main_pid(&debian, "kvstore").await;
+    let edited = fs::read_to_string(debian.path(CONFIGURATION)).expect("it was installed") + "node_name: edited\n";
+    fs::write(debian.path(CONFIGURATION), &edited).expect("our own Debian");
+    let stopped = main_pid(&debian, "templater").await;
+    debian.install(&make(dir.path().join("2"), "1.1", &packages[..3]).await).await;
+    assert_eq!(debian.out(&["dpkg-query", "--show", "--showformat=${Version}", "kvstore"]).await, "1.1");
+    assert_eq!(fs::read_to_string(debian.path(CONFIGURATION)).ok(), Some(edited));
+    assert_ne!(main_pid(&debian, "kvstore").await, before);
+    assert_ne!(main_pid(&debian, "templater").await, stopped);
+    eventually!("the new one has the key, and the edited name", LIMIT, async {
+        let value = debian.run(&["kvstore", "kv", "get", "colour"]).await.ok()?;
+        let members = debian.run(&["kvstore", "members"]).await.ok()?;
+        if value.trim_end() == "blue" && members.contains("edited") {
+            Ok(())
+        } else {
+            Err(format!("{value} {members}"))
+        }
+    });
+
+    // What the administrator has switched off stays off.
+    debian.out(&["systemctl", "disable", "--now", "registrar"]).await;
+    debian.install(&make(dir.path().join("3"), "1.2", &["registrar"]).await).await;
+    assert_eq!(debian.run(&["systemctl", "is-active", "registrar"]).await.out, "inactive\n");
+
+    let pids = [main_pid(&debian, "kvstore").await, main_pid(&debian, "templater").await];
+    debian.out(&["dpkg", "--remove", "kvstore", "registrar", "templater"]).await;
+    assert!(pids.iter().all(|pid| !debian.path(&format!("proc/{pid}")).exists()), "both were stopped");
+    for (path, is_there) in [("usr/bin/kvstore", false), (CONFIGURATION, true), ("var/lib/kvstore/registry.redb", true)]
+    {
+        assert_eq!(debian.path(path).exists(), is_there, "{path} after the removal");
+    }
+    debian.out(&["dpkg", "--purge", "kvstore", "registrar", "templater"]).await;
+    for name in &packages[..3] {
+        for path in [format!("var/lib/{name}"), format!("etc/{name}/{name}.yaml")] {
+            assert!(!debian.path(&path).exists(), "{path} after the purge");
+        }
+    }
+    assert!(debian.path("etc/kvstore/dns.yaml").exists(), "what the administrator wrote is theirs");
+    assert_eq!(debian.run(&["systemctl", "--failed", "--quiet"]).await.out, "");
+}
+
+/// The packages of these programs.
+async fn make(dir: PathBuf, version: &str, names: &[&str]) -> Vec<PathBuf> {
+    let make = Launch::new(workspace().join("examples/packages/make.sh")).env("VERSION", version);
+    make.args([&programs(), &dir]).args(names).run(LIMIT).await.ok().unwrap_or_else(|e| panic!("packages: {e}"));
+    let made = fs::read_dir(dir)
+        .expect("it was made")
+        .map(|entry| entry.expect("it can be listed").path())
+        .collect::<Vec<_>>();
+    assert_eq!(made.len(), names.len(), "{made:?}");
+    made
+}
+
+async fn main_pid(debian: &Debian, unit: &str) -> String {
+    let pid = debian.out(&["systemctl", "show", "--property=MainPID", "--value", unit]).await;
+    assert_ne!(pid, "0", "{unit} runs: {}", debian.out(&["journalctl", "--no-pager", "--unit", unit]).await);
+    pid
+}
+
+/// systemd understands the whole unit, and rates how much it could do.
+async fn is_confined(debian: &Debian, unit: &str) {
+    let service = format!("{unit}.service");
+    let verified = debian.run(&["systemd-analyze", "verify", "--man=no", &service]).await;
+    assert!(verified.status.success() && verified.err.is_empty(), "{verified:?}");
+    // 0 is nothing at all, 100 everything.
+    let threshold = if unit == "templater" { "--threshold=40" } else { "--threshold=20" };
+    debian.out(&["systemd-analyze", "security", "--no-pager", threshold, &service]).await;
+}
+
+/// Says what a running unit may do: `NoNewPrivs` and so on, as the kernel has it.
+async fn status(debian: &Debian, unit: &str, key: &str) -> String {
+    let status = format!("proc/{}/status", main_pid(debian, unit).await);
+    let status = fs::read_to_string(debian.path(&status)).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("no {key} in {status}")).trim().to_owned()
+}
+
+/// The registry runs, not as root, and keeps its data to itself; port 53 is open to it.
+async fn keeps(debian: &Debian) {
+    eventually!("a key can be put", LIMIT, async {
+        debian.run(&["kvstore", "kv", "put", "colour", "blue"]).await.ok()
+    });
+    for (key, value) in [("NoNewPrivs", "1"), ("Seccomp", "2"), ("CapEff", "0000000000000400")] {
+        assert_eq!(status(debian, "kvstore", key).await, value, "{key}");
+    }
+    let data = debian.path("var/lib/kvstore").metadata().expect("it was made");
+    let user = debian.out(&["id", "--user", "kvstore"]).await;
+    assert_eq!((data.uid().to_string(), data.mode() & 0o7777), (user, 0o750));
+
+    fs::write(debian.path("etc/kvstore/dns.yaml"), "dns_addr: ['127.0.0.1:53']\n").expect("our own Debian");
+    debian.out(&["systemctl", "restart", "kvstore"]).await;
+    logs(debian, "kvstore", "dns is listening address=127.0.0.1:53").await;
+    debian.out(&["systemctl", "reload", "kvstore"]).await;
+    logs(debian, "kvstore", "the configuration was read again").await;
+}
+
+/// The registrar may use the socket of Docker's group, and puts what runs into the registry.
+async fn registers(debian: &Debian) {
+    let docker = FakeDocker::start(&debian.path("run"));
+    debian.out(&["chown", "root:docker", "/run/docker.sock"]).await;
+    debian.out(&["chmod", "660", "/run/docker.sock"]).await;
+    docker.run("web", 8080, &json!({}));
+    eventually!("the container is in the registry", LIMIT, async {
+        let services = debian.run(&["kvstore", "catalog", "services"]).await.ok()?;
+        if services.contains("hello") { Ok(()) } else { Err(services) }
+    });
+    assert_eq!(status(debian, "registrar", "CapBnd").await, "0000000000000000");
+    debian.out(&["registrar", "health", "--config", "/etc/registrar/registrar.yaml"]).await;
+}
+
+/// Once the templater is told what to render it is ready when that is there, as its owner has it, and has been loaded.
+async fn renders(debian: &Debian) {
+    let job = "templates: [{source: colour.tmpl, destination: /etc/colour, user: registrar, mode: '0640', \
+               reload_cmd: touch /run/loaded}]\n";
+    fs::write(debian.path("etc/templater/colour.yaml"), job).expect("our own Debian");
+    fs::write(debian.path("etc/templater/colour.tmpl"), r#"{{ key(path="colour") }}"#).expect("our own Debian");
+    debian.out(&["systemctl", "enable", "--now", "templater"]).await;
+    assert_eq!(fs::read_to_string(debian.path("etc/colour")).ok().as_deref(), Some("blue"));
+    let file = debian.path("etc/colour").metadata().expect("it is there");
+    let user = debian.out(&["id", "--user", "registrar"]).await;
+    assert_eq!((file.uid().to_string(), file.mode() & 0o7777), (user, 0o640));
+    assert!(debian.path("run/loaded").exists(), "the command has run");
+    debian.out(&["systemctl", "reload", "templater"]).await;
+}
+
+async fn logs(debian: &Debian, unit: &str, what: &str) {
+    eventually!(format!("{unit} logs {what:?}"), LIMIT, async {
+        let log = debian.out(&["journalctl", "--no-pager", "--output=cat", "--unit", unit]).await;
+        if log.contains(what) { Ok(()) } else { Err(log) }
+    });
+}
