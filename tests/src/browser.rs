@@ -80,9 +80,29 @@ impl Browser {
         });
     }
 
-    /// Answers the question that the page asks with yes.
-    pub async fn accept(&self) {
-        self.command(Method::POST, "/alert/accept", &json!({})).await.expect("the page asks");
+    /// Presses keys of the keyboard, one after the other; those without a character of their own as `WebDriver` names
+    /// them, `\u{E007}` for Enter.
+    pub async fn press(&self, keys: &str) {
+        let each = keys.chars().flat_map(|key| ["keyDown", "keyUp"].map(|what| json!({"type": what, "value": key})));
+        let actions = json!({"actions": [{"type": "key", "id": "keyboard", "actions": each.collect::<Vec<_>>()}]});
+        self.command(Method::POST, "/actions", &actions).await.expect("keys can be pressed");
+    }
+
+    /// Shows pages as a screen of this size does, that of a phone too.
+    pub async fn resize(&self, width: u32, height: u32) {
+        let size = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+        self.devtools("Emulation.setDeviceMetricsOverride", &size).await;
+    }
+
+    /// Shows pages as to somebody who wants everything dark, or light.
+    pub async fn prefer(&self, scheme: &str) {
+        let features = json!({"features": [{"name": "prefers-color-scheme", "value": scheme}]});
+        self.devtools("Emulation.setEmulatedMedia", &features).await;
+    }
+
+    async fn devtools(&self, command: &str, params: &Value) {
+        let body = json!({"cmd": command, "params": params});
+        self.command(Method::POST, "/goog/cdp/execute", &body).await.expect("Chromium does it");
     }
 
     /// Writes what the page looks like into a file, as PNG.

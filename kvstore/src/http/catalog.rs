@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use kvstore_client::types::{CatalogDeregistration, CatalogNode, CatalogRegistration, CatalogServices};
+use kvstore_client::types::{
+    CatalogDeregistration, CatalogNode, CatalogRegistration, CatalogServices, HealthCheck, Node, NodeService,
+};
 use kvstore_core::{
     Command, InstanceView, State, Target, WatchKey, filter,
     names::{CheckId, InstanceId, NodeKey, ServiceKey},
 };
+
+use serde::Serialize;
 
 use crate::agent::registration::is_default;
 
@@ -135,6 +139,36 @@ pub(super) fn node_services(app: &App, call: &Call) -> Result<Read, ApiError> {
         let services = node.map(|key| instances(key).map(|i| shape::node_service(i)).collect::<Vec<_>>());
         json_found(&serde_json::json!({"Node": row, "Services": services}))
     })
+}
+
+/// A host with all that is on it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Host {
+    #[serde(flatten)]
+    node: Node,
+    services: Vec<NodeService>,
+    checks: Vec<HealthCheck>,
+}
+
+/// The whole catalog: one wait tells of everything in it.
+pub(super) fn overview(app: &App, _: &Call) -> Result<Read, ApiError> {
+    let shape = shape(app);
+    // Each host that is there now; of another one the list of hosts tells.
+    let mut shows = vec![WatchKey::Nodes];
+    shows.extend(app.store.state().nodes().map(|(key, _)| WatchKey::Node(key.clone())));
+    let mut keys = shows.clone();
+    keys.push(WatchKey::CheckStatuses);
+    shows.push(WatchKey::Checks);
+    let read = Read::of(keys, move |state| {
+        let hosts = state.nodes().map(|(key, node)| Host {
+            node: shape.node(node),
+            services: state.instances_on(key).map(|instance| shape::node_service(instance)).collect(),
+            checks: state.checks_on(key).map(|check| shape::check(state, check)).collect(),
+        });
+        json_found(&hosts.collect::<Vec<_>>())
+    });
+    Ok(read.shared_while(shows))
 }
 
 pub(super) async fn register(app: &App, call: Call) -> Answer {

@@ -287,6 +287,7 @@ static ROUTES: &[Route] = &[
     read("/v1/catalog/service/", catalog::service),
     read("/v1/catalog/node/", catalog::node),
     read("/v1/catalog/node-services/", catalog::node_services),
+    read("/v1/internal/ui/nodes", catalog::overview),
     plain("/v1/agent/self", agent::about),
     plain("/v1/agent/services", agent::services),
     plain("/v1/agent/checks", agent::checks),

@@ -11,9 +11,11 @@ use hyper::{
 
 use super::Body;
 
-/// Scripts and styles from the files below alone, requests to this agent alone, in nobody's frame.
+/// Scripts and styles from the files below alone, requests to this agent alone, in nobody's frame; no text becomes a
+/// script or HTML.
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; \
-                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+                      base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; \
+                      trusted-types 'none'";
 
 const SCRIPT: &str = "text/javascript; charset=utf-8";
 
@@ -22,13 +24,22 @@ const FILES: &[(&str, &str, &str)] = &[
     ("", "text/html; charset=utf-8", include_str!("../ui/index.html")),
     ("style.css", "text/css; charset=utf-8", include_str!("../ui/style.css")),
     ("icon.svg", "image/svg+xml", include_str!("../ui/icon.svg")),
-    ("app.js", SCRIPT, include_str!("../ui/app.js")),
+    ("access.js", SCRIPT, include_str!("../ui/access.js")),
+    ("actions.js", SCRIPT, include_str!("../ui/actions.js")),
     ("api.js", SCRIPT, include_str!("../ui/api.js")),
+    ("app.js", SCRIPT, include_str!("../ui/app.js")),
+    ("ask.js", SCRIPT, include_str!("../ui/ask.js")),
+    ("bindings.js", SCRIPT, include_str!("../ui/bindings.js")),
+    ("changes.js", SCRIPT, include_str!("../ui/changes.js")),
     ("dom.js", SCRIPT, include_str!("../ui/dom.js")),
     ("health.js", SCRIPT, include_str!("../ui/health.js")),
     ("hosts.js", SCRIPT, include_str!("../ui/hosts.js")),
     ("keys.js", SCRIPT, include_str!("../ui/keys.js")),
+    ("list.js", SCRIPT, include_str!("../ui/list.js")),
+    ("log.js", SCRIPT, include_str!("../ui/log.js")),
+    ("registry.js", SCRIPT, include_str!("../ui/registry.js")),
     ("services.js", SCRIPT, include_str!("../ui/services.js")),
+    ("theme.js", SCRIPT, include_str!("../ui/theme.js")),
 ];
 
 /// The answer to a request for a file, or for where the UI begins; none if it is for something else.

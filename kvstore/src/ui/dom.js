@@ -14,33 +14,30 @@ export function h(what, properties = {}, ...children) {
   return element;
 }
 
+// The words carry the meaning; the colour only repeats it.
 export const status = (name, text = name) => h(`span.status.${name}`, {}, text);
 
-const ROW = 40;
+export const tag = (text) => h("span.tag", { title: text }, text);
 
-// A list of which only the rows in view are in the page. `row(item)` makes one.
-export function virtualList(row) {
-  const box = h("div.rows", { role: "list" });
-  let items = null;
-  const draw = () => {
-    if (!box.isConnected || items === null) return;
-    const above = Math.max(0, -box.getBoundingClientRect().top);
-    const first = Math.max(0, Math.floor(above / ROW) - 5);
-    const count = Math.ceil(innerHeight / ROW) + 10;
-    box.style.height = `${Math.max(1, items.length) * ROW}px`;
-    box.replaceChildren(
-      items.length ? "" : h("p.quiet", {}, "Nothing fits."),
-      ...items.slice(first, first + count).map((item, n) => {
-        const element = row(item);
-        element.setAttribute("role", "listitem");
-        element.style.top = `${(first + n) * ROW}px`;
-        return element;
-      }),
-    );
-  };
-  const begin = (signal) => {
-    addEventListener("scroll", draw, { signal, passive: true });
-    addEventListener("resize", draw, { signal, passive: true });
-  };
-  return { box, begin, show: (all) => ((items = all), draw()) };
+export const button = (text, onclick, kind = "button") => h(kind, { type: "button", onclick, "data-key": text }, text);
+
+// What stands where there is nothing to show.
+export const nothing = (title, ...hint) => h("div.nothing", {}, h("p", {}, title), hint.length ? h("p.quiet", {}, ...hint) : "");
+
+export const loading = () => h("p.quiet.loading", { role: "status" }, "Asking the registry…");
+
+// Shows other children, and leaves what has the same `data-key` as it was: who has the focus, and what is unfolded.
+export function redraw(box, ...children) {
+  const focus = box.contains(document.activeElement) ? keyOf(document.activeElement) : null;
+  const unfolded = new Map([...box.querySelectorAll("details")].map((one) => [keyOf(one), one.open]));
+  box.replaceChildren(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  for (const one of box.querySelectorAll("details")) one.open = unfolded.get(keyOf(one)) ?? one.open;
+  if (focus) [...box.querySelectorAll("[data-key]")].find((one) => keyOf(one) === focus)?.focus({ preventScroll: true });
+}
+
+// The keys of an element and of all that it is in.
+function keyOf(element) {
+  const keys = [];
+  for (let at = element.closest("[data-key]"); at; at = at.parentElement?.closest("[data-key]")) keys.push(at.dataset.key);
+  return JSON.stringify(keys);
 }

@@ -1,40 +1,87 @@
-// What checks amount to. Pure.
+// What nodes, instances and checks amount to. Pure.
 
-const ORDER = ["passing", "warning", "critical", "maintenance"];
+// The later, the more it says; the last two are somebody's wish.
+export const STATUSES = ["passing", "warning", "critical", "draining", "maintenance"];
+
+const DELIBERATE = ["draining", "maintenance"];
 
 export const worst = (statuses) =>
-  statuses.reduce((a, b) => (ORDER.indexOf(b) > ORDER.indexOf(a) ? b : a), "passing");
+  statuses.reduce((a, b) => (STATUSES.indexOf(b) > STATUSES.indexOf(a) ? b : a), "passing");
 
-const isMaintenance = (check) => check.CheckID === "_node_maintenance" || check.CheckID.startsWith("_service_maintenance");
+export const NODE_MAINTENANCE = "_node_maintenance";
 
-export const statusOf = (checks) => worst(checks.map((check) => (isMaintenance(check) ? "maintenance" : check.Status)));
+// What a check says, or why it was put there.
+export function meaning({ CheckID, Status }) {
+  if (CheckID === NODE_MAINTENANCE || CheckID.startsWith("_service_maintenance:")) return "maintenance";
+  if (CheckID.startsWith("_draining:")) return "draining";
+  return Status;
+}
 
-// Services by name with their tags (`/v1/catalog/services`) and all checks (`/v1/health/state/any`), as a sorted list.
-// Checks of a node alone concern all its instances; which those are is told by the checks of instances only, so they are
-// counted where an instance has checks.
-export function summary(services, checks) {
-  const nodes = new Map();
-  const instances = new Map();
-  for (const check of checks) {
-    const of = check.ServiceID ? instances : nodes;
-    const key = check.ServiceID ? JSON.stringify([check.Node, check.ServiceID]) : check.Node;
-    if (!of.has(key)) of.set(key, []);
-    of.get(key).push(check);
+export const statusOf = (checks) => worst(checks.map(meaning));
+
+// What out of many is in use tells how they are together, unless nothing is in use.
+export function together(statuses) {
+  const used = statuses.filter((one) => !DELIBERATE.includes(one));
+  return worst(used.length ? used : statuses);
+}
+
+// Each instance on `nodes` (`/v1/internal/ui/nodes`), with its checks and those of its node.
+export const instancesOf = (nodes) =>
+  nodes.flatMap((node) => {
+    const checks = Map.groupBy(node.Checks, ({ ServiceID }) => ServiceID);
+    const ofNode = checks.get("") ?? [];
+    return node.Services.map((service) => {
+      const own = [...(checks.get(service.ID) ?? []), ...ofNode];
+      return { node, service, checks: own, status: statusOf(own) };
+    });
+  });
+
+// How many there are in each status.
+export function count(statuses) {
+  const counted = {};
+  for (const status of STATUSES) {
+    const n = statuses.filter((one) => one === status).length;
+    if (n) counted[status] = n;
   }
-  const counts = new Map();
-  for (const own of instances.values()) {
-    const { Node, ServiceName } = own[0];
-    const count = counts.get(ServiceName) ?? {};
-    const found = statusOf([...own, ...(nodes.get(Node) ?? [])]);
-    count[found] = (count[found] ?? 0) + 1;
-    counts.set(ServiceName, count);
+  return counted;
+}
+
+export const counted = (counts) => Object.entries(counts).map(([name, n]) => `${n} ${name}`).join(", ");
+
+// The services that `instances` offer, by name. Names that differ in case only are one.
+export function summary(instances) {
+  const byName = new Map();
+  for (const one of instances) {
+    const key = one.service.Service.toLowerCase();
+    if (!byName.has(key)) byName.set(key, []);
+    byName.get(key).push(one);
   }
-  return Object.entries(services)
-    .map(([name, tags]) => {
-      const count = counts.get(name) ?? {};
-      return { name, tags, count, status: worst(Object.keys(count)) };
+  return [...byName.values()]
+    .map((own) => {
+      const statuses = own.map(({ status }) => status);
+      return {
+        name: own[0].service.Service,
+        tags: [...new Set(own.flatMap(({ service }) => service.Tags ?? []))],
+        total: own.length,
+        counts: count(statuses),
+        status: together(statuses),
+      };
     })
     .sort((a, b) => a.name.localeCompare(b.name));
+}
+
+// The versions of a service's instances: how many there are, how many pass, and whether it is the live one.
+export function versions(instances, live) {
+  const byName = new Map();
+  for (const { service, status } of instances) {
+    const name = service.Meta?.version;
+    if (!name) continue;
+    const own = byName.get(name) ?? { name, total: 0, passing: 0, isLive: name === live };
+    own.total += 1;
+    own.passing += status === "passing" ? 1 : 0;
+    byName.set(name, own);
+  }
+  return [...byName.values()].sort((a, b) => a.name.localeCompare(b.name, undefined, { numeric: true }));
 }
 
 export function matches(text, ...fields) {

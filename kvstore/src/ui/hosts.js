@@ -1,71 +1,72 @@
-// Hosts and what is bound to them: nodes, sessions, events.
+// Hosts: all of them, and one with its instances and checks.
 
-import { change, path, watch } from "./api.js";
-import { h, status, virtualList } from "./dom.js";
-import { matches, statusOf } from "./health.js";
-import { check, decoded } from "./services.js";
+import { maintainNode } from "./actions.js";
+import { ask, attempt } from "./ask.js";
+import { button, h, loading, nothing, redraw, status, tag } from "./dom.js";
+import { NODE_MAINTENANCE, count, counted, instancesOf, matches, statusOf } from "./health.js";
+import { search, virtualList } from "./list.js";
+import { catalog } from "./registry.js";
+import { check, link, pairs } from "./services.js";
 
-export function nodes(_, { signal, trouble }) {
-  let found = [];
-  let checks = [];
-  const search = h("input", { type: "search", placeholder: "Name or address", ariaLabel: "Search nodes" });
-  const list = virtualList(({ Node, Address, Meta, status: worst }) =>
-    h("a.row", { href: `#/node/${encodeURIComponent(Node)}` },
-      h("span", {}, Node), status(worst), h("span.quiet", {}, Address, " ",
-        Object.entries(Meta ?? {}).filter(([, value]) => value).map(([key, value]) => `${key}=${value}`).join("  "))));
-  const draw = () => {
-    const own = (name) => checks.filter((one) => one.Node === name && !one.ServiceID);
-    const fitting = found.filter((one) => matches(search.value, one.Node, one.Address));
-    list.show(fitting.map((one) => ({ ...one, status: statusOf(own(one.Node)) })));
+const ofNode = ({ Checks }) => Checks.filter(({ ServiceID }) => !ServiceID);
+
+export function nodes(_, { signal }) {
+  let all = null;
+  const list = virtualList(signal, "Nodes", (node) =>
+    h("a.row", { href: link("node", node.Node) },
+      h("span.name", { title: node.Node }, node.Node),
+      h("span.health", {}, status(statusOf(ofNode(node)))),
+      h("span.tags", {}, h("code", {}, node.Address), " ",
+        h("span.quiet", {}, `${node.Services.length} ${node.Services.length === 1 ? "instance" : "instances"}`))),
+  () => nothing(all.length ? "No node fits." : "No node is registered."));
+  const wait = loading();
+  const draw = () => all && list.show(all.filter(({ Node, Address }) => matches(input.value, Node, Address)));
+  const input = search("Search nodes", "Name or address", list, draw);
+  catalog.follow(signal, (found) => {
+    wait.remove();
+    all = found.toSorted((a, b) => a.Node.localeCompare(b.Node));
+    draw();
+  });
+  return { title: "Nodes", content: h("div", {}, h("div.bar", {}, input), wait, list.box) };
+}
+
+export function node([name], { signal }) {
+  const content = h("div", {}, loading());
+  let shown = "";
+  catalog.follow(signal, (all) => {
+    const found = all.find(({ Node }) => Node.toLowerCase() === name.toLowerCase());
+    const now = JSON.stringify(found);
+    if (now === shown) return;
+    shown = now;
+    redraw(content, found ? about(found) : nothing(`No node ${name} is registered.`, h("a", { href: "#/nodes" }, "All nodes")));
+  });
+  return { title: name, content };
+}
+
+function about(found) {
+  const { Node, Address, ID, Meta, Checks } = found;
+  const isMaintained = Checks.some(({ CheckID }) => CheckID === NODE_MAINTENANCE);
+  const maintenance = async () => {
+    const reason = isMaintained ? "" : await ask({ title: `Maintenance of ${Node}?`, action: "Begin maintenance",
+      text: "No instance on it gets work until maintenance ends.", field: { label: "Reason", input: { placeholder: "For those who wonder" } } });
+    if (reason === null) return;
+    await attempt(isMaintained ? `Maintenance of ${Node} ended` : `${Node} is in maintenance`,
+      () => maintainNode(Node, !isMaintained, reason));
   };
-  list.begin(signal);
-  search.addEventListener("input", draw);
-  watch("/v1/catalog/nodes", signal, (value) => ((found = value ?? []), draw()), trouble);
-  watch("/v1/health/state/any", signal, (value) => ((checks = value ?? []), draw()), trouble);
-  return { title: "Nodes", content: h("div", {}, h("div.bar", {}, search), list.box) };
-}
-
-export function node([name], { signal, trouble }) {
-  const about = h("p.quiet");
-  const services = h("div");
-  const checks = h("div");
-  watch(path("/v1/catalog/node-services", name), signal, (value) => {
-    about.textContent = value?.Node ? `${value.Node.Address}  ${value.Node.ID}` : "It is not registered.";
-    services.replaceChildren(...(value?.Services ?? []).map((one) => h("p", {},
-      h("a", { href: `#/service/${encodeURIComponent(one.Service)}` }, one.Service),
-      ` ${one.ID}${one.Port ? ` :${one.Port}` : ""} `, (one.Tags ?? []).map((tag) => h("span.tag", {}, tag)))));
-  }, trouble);
-  watch(path("/v1/health/node", name), signal, (value) => checks.replaceChildren(...(value ?? []).map(check)), trouble);
-  return { title: name, content: h("div", {}, about, h("h2", {}, "Instances"), services, h("h2", {}, "Checks"), checks) };
-}
-
-export function sessions(_, { signal, trouble }) {
-  const list = h("div");
-  watch("/v1/session/list", signal, (value) => {
-    const all = value ?? [];
-    list.replaceChildren(...all.map((one) => h("section.card", {},
-      h("h3", {}, one.Name || one.ID),
-      h("p", {}, `${one.Node}, `, one.TTL ? `TTL ${one.TTL}` : "no TTL", `, ${one.Behavior} locks at its end`),
-      h("p.quiet", {}, one.ID),
-      h("div.bar", {}, h("button.danger", { type: "button", onclick: () => end(one, trouble) }, "End it")))),
-    all.length ? "" : h("p.quiet", {}, "There is no session."));
-  }, trouble);
-  return { title: "Sessions", content: list };
-}
-
-async function end(session, trouble) {
-  if (!confirm(`End the session ${session.Name || session.ID}? Its locks are given back.`)) return;
-  await change("PUT", path("/v1/session/destroy", session.ID)).catch(trouble);
-}
-
-export function events(_, { signal, trouble }) {
-  const list = h("div");
-  watch("/v1/event/list", signal, (value) => {
-    const all = (value ?? []).toReversed();
-    list.replaceChildren(...all.map((one) => h("section.card", {},
-      h("h3", {}, one.Name),
-      one.Payload ? h("pre", {}, decoded(one.Payload)) : "",
-      h("p.quiet", {}, one.ID))), all.length ? "" : h("p.quiet", {}, "No event was fired lately."));
-  }, trouble);
-  return { title: "Events", content: list };
+  const own = instancesOf([found]).toSorted((a, b) => a.service.Service.localeCompare(b.service.Service));
+  return [
+    h("div.line", {},
+      h("p.grow.summary", {}, status(statusOf(ofNode(found))), " ", h("code", {}, Address), ID ? h("span.quiet", {}, ` ${ID}`) : ""),
+      button(isMaintained ? "End maintenance" : "Maintenance", maintenance)),
+    pairs(Meta),
+    h("h2", {}, "Checks of the node"),
+    ofNode(found).map(check),
+    ofNode(found).length ? "" : h("p.quiet", {}, "It has no check of its own."),
+    h("h2", {}, "Instances ", h("span.quiet", {}, counted(count(own.map((one) => one.status))))),
+    own.map(({ service, status: one }) => h("p.line", {},
+      h("span.grow", {}, status(one), " ", h("a", { href: link("service", service.Service), "data-key": service.ID }, service.Service), " ",
+        h("span.quiet", {}, `${service.ID}${service.Port ? ` :${service.Port}` : ""} `)),
+      h("span.tags", {}, (service.Tags ?? []).map(tag)))),
+    own.length ? "" : h("p.quiet", {}, "No instance is registered on it."),
+  ];
 }

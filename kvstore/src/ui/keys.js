@@ -1,48 +1,57 @@
 // Keys and values, as folders and files. What is saved replaces only what was shown: who else saved meanwhile is told.
 
-import { Refused, change, keyPath, watch } from "./api.js";
-import { h } from "./dom.js";
-import { decoded } from "./services.js";
+import { Refused, change, decoded, keyPath, watch } from "./api.js";
+import { ask, explained } from "./ask.js";
+import { button, h, loading, nothing } from "./dom.js";
+import { matches } from "./health.js";
+import { search, virtualList } from "./list.js";
 
-const link = (key) => `#/keys/${key.split("/").map(encodeURIComponent).join("/")}`;
+export const link = (key) => `#/keys/${key.split("/").map(encodeURIComponent).join("/")}`;
 
 export function keys(parts, environment) {
   const at = parts.join("/");
   const isFolder = at === "" || at.endsWith("/");
   const content = isFolder ? folder(at, environment) : editor(at, environment);
-  return { title: at || "Keys", content: h("div", {}, crumbs(at), content) };
+  return { title: at || "Keys", content: h("div", {}, at ? crumbs(at) : "", content) };
 }
 
 function crumbs(at) {
   const names = at.split("/").filter(Boolean);
   const folders = names.slice(0, -1).map((name, n) => h("a", { href: link(`${names.slice(0, n + 1).join("/")}/`) }, `${name}/`));
-  return h("p", {}, h("a", { href: "#/keys" }, "Keys"), " / ", folders.flatMap((folder) => [folder, " "]));
+  return h("nav.crumbs", { ariaLabel: "Folders" }, h("a", { href: "#/keys" }, "Keys"), " / ", folders.flatMap((one) => [one, " "]));
 }
 
-function folder(prefix, { signal, trouble }) {
-  const list = h("div");
-  const name = h("input", { placeholder: "new/key", ariaLabel: "A new key", required: true });
-  const add = h("form.bar", { onsubmit: (event) => (event.preventDefault(), location.assign(link(prefix + name.value))) },
-    name, h("button", {}, "New key"));
-  const where = `/v1/kv/${prefix.split("/").map(encodeURIComponent).join("/")}?keys&separator=/`;
-  watch(where, signal, (value) => {
-    const all = value ?? [];
-    list.replaceChildren(...all.filter((key) => key !== prefix).map((key) =>
-      h("a.row", { href: link(key) }, h("span", {}, key.slice(prefix.length)))),
-    all.length ? "" : h("p.quiet", {}, "There is no key."));
-  }, trouble);
-  return h("div", {}, add, list);
+function folder(prefix, { signal }) {
+  let all = null;
+  const wait = loading();
+  const list = virtualList(signal, "Keys", (key) => {
+    const name = key.slice(prefix.length);
+    return h("a.row.single", { href: link(key) }, h(name.endsWith("/") ? "span.name.folder" : "span.name", { title: key }, name));
+  }, () => nothing(all.length ? "No key fits." : prefix ? "There is no key in this folder." : "There is no key yet."));
+  const draw = () => all && list.show(all.filter((key) => matches(input.value, key.slice(prefix.length))));
+  const input = search(`Search keys in ${prefix || "all"}`, "Name", list, draw);
+  const add = async () => {
+    const name = await ask({ title: "A new key", action: "Write its value", text: prefix ? `In ${prefix}` : "",
+      field: { label: "Name", input: { required: true, placeholder: "folder/name" } } });
+    if (name) location.assign(link(prefix + name));
+  };
+  watch(`${keyPath(prefix)}?keys&separator=/`, signal, (value) => {
+    wait.remove();
+    all = (value ?? []).filter((key) => key !== prefix);
+    draw();
+  });
+  return h("div", {}, h("div.bar", {}, input, button("New key", add)), wait, list.box);
 }
 
-function editor(key, { signal, trouble }) {
+function editor(key, { signal }) {
   // As they were when the text was last the registry's; index 0: absent.
   let index = 0;
   let flags = 0;
   let edited = false;
   let busy = false;
-  const text = h("textarea", { spellcheck: false, ariaLabel: "Value" });
-  const told = h("p.quiet", { role: "status" });
-  const save = h("button", { type: "button" }, "Save");
+  const text = h("textarea", { spellcheck: false, ariaLabel: "Value", "data-key": "value" });
+  const told = h("p.quiet", { role: "status" }, "Asking the registry…");
+  const save = h("button.primary", { type: "button", title: "Ctrl and Enter" }, "Save");
   const remove = h("button.danger", { type: "button" }, "Delete");
   const say = (words, isProblem = false) => {
     told.textContent = words;
@@ -57,7 +66,7 @@ function editor(key, { signal, trouble }) {
     // What is no text would not survive being saved as text.
     text.disabled = save.disabled = value === null;
     remove.disabled = index === 0;
-    const lock = entry?.Session ? `, locked by ${entry.Session}` : "";
+    const lock = entry?.Session ? `, locked by session ${entry.Session}` : "";
     const kind = value === null ? ", no text: it can be deleted here, not changed" : "";
     say(entry ? `Index ${index}, flags ${flags}${lock}${kind}` : "It does not exist yet.");
   };
@@ -66,25 +75,29 @@ function editor(key, { signal, trouble }) {
     newest = value?.[0];
     if (!edited) take(newest);
     else if (!busy && (newest?.ModifyIndex ?? 0) !== index) say("Somebody else changed it; Reload shows that, and Save is refused.", true);
-  }, trouble);
+  });
   // Meanwhile nothing is typed, and what is heard of the key may be our own doing.
   const attempt = async (work) => {
     busy = text.disabled = true;
     try {
-      if ((await work()).trim() === "false") throw new Refused(409, "Refused: somebody else changed it. Reload shows that.");
+      if ((await work()) === "false") throw new Refused(409, "Refused: somebody else changed it. Reload shows that.");
       edited = false;
       if ((newest?.ModifyIndex ?? 0) !== index) take(newest);
     } catch (error) {
-      say(error.message, true);
+      say(explained(error), true);
     }
-    busy = text.disabled = false;
+    busy = false;
+    text.disabled = save.disabled;
   };
+  const write = () => attempt(() => change("PUT", `${keyPath(key)}?cas=${index}&flags=${flags}`, text.value));
   text.addEventListener("input", () => (edited = true));
-  save.addEventListener("click", () => attempt(() => change("PUT", `${keyPath(key)}?cas=${index}&flags=${flags}`, text.value)));
-  remove.addEventListener("click", () =>
-    confirm(`Delete ${key}?`) && attempt(() => change("DELETE", `${keyPath(key)}?cas=${index}`)));
-  const reload = h("button", { type: "button", onclick: () => take(newest) }, "Reload");
-  return h("div", {}, text, told, h("div.bar", {}, save, reload, remove));
+  text.addEventListener("keydown", (event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && !save.disabled && write());
+  save.addEventListener("click", write);
+  remove.addEventListener("click", async () => {
+    const wish = { title: `Delete ${key}?`, text: "There is no way back.", action: "Delete", isDangerous: true };
+    if ((await ask(wish)) !== null) await attempt(() => change("DELETE", `${keyPath(key)}?cas=${index}`));
+  });
+  return h("div", {}, text, told, h("div.bar", {}, save, button("Reload", () => take(newest)), remove));
 }
 
 // None of a value that is no text.

@@ -394,3 +394,27 @@ async fn a_caller_is_told_of_instances_of_its_own_version() {
     let reply = tokio::time::timeout(soon, waiting).await.expect("in time").unwrap();
     assert!(reply.contains("api-2") && !reply.contains("api-1"), "{reply}");
 }
+
+/// Only the files of the UI are below `/ui/`, however a path is spelled.
+#[tokio::test]
+async fn no_path_leads_out_of_the_ui() {
+    let agent = Agent::start("n").await;
+    assert_eq!(send(&agent, "GET", "/ui/app.js", "").await.0, 200);
+    for path in [
+        "/ui/../Cargo.toml",
+        "/ui/../../../../../etc/passwd",
+        "/ui/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+        "/ui/..%2f..%2f..%2fetc%2fpasswd",
+        "/ui/..%5c..%5cetc%5cpasswd",
+        "/ui/%252e%252e/etc/passwd",
+        "/ui//etc/passwd",
+        "/ui/./../etc/passwd",
+        "/ui/app.js/../../etc/passwd",
+        "/ui/app.js%00.html",
+        "/ui/app.js/",
+    ] {
+        let (status, text) = send(&agent, "GET", path, "").await;
+        assert!(matches!(status, 301 | 400 | 404), "{path}: {status} {text}");
+        assert!(!text.contains("root:") && !text.contains("[package]"), "{path}: {text}");
+    }
+}

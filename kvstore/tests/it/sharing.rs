@@ -35,6 +35,7 @@ const PATHS: &[&str] = &[
     "/v1/catalog/service/b?tag=x&",
     "/v1/catalog/node/one?",
     "/v1/catalog/node-services/two?",
+    "/v1/internal/ui/nodes?",
     "/v1/kv/k?recurse&",
     "/v1/kv/k?keys&",
     "/v1/kv/k?keys&separator=/&",
@@ -148,7 +149,8 @@ fn same(path: &str, seen: &str, now: &str) -> bool {
         silence(&mut body);
         body
     };
-    seen == now || path.starts_with("/v1/health/") && !path.contains("/node/") && states(seen) == states(now)
+    let is_silent = path.starts_with("/v1/internal/") || path.starts_with("/v1/health/") && !path.contains("/node/");
+    seen == now || is_silent && states(seen) == states(now)
 }
 
 /// Takes away what checks say, and when they said it.

@@ -1,0 +1,124 @@
+// Who may: the token that is in use here, all tokens, and the policies that they have.
+
+import { Refused, change, path, read, token } from "./api.js";
+import { ask, attempt, explained, tell } from "./ask.js";
+import { button, h, loading, nothing, redraw } from "./dom.js";
+
+export function access(_, { signal }) {
+  const content = h("div", {}, loading());
+  // Nobody can wait for these, so they are read when they are shown and after each change.
+  const draw = async () => {
+    const [self, tokens, policies] = await Promise.all([
+      "/v1/acl/token/self", "/v1/acl/tokens", "/v1/acl/policies",
+    ].map((where) => read(where).catch((error) => (error instanceof Refused ? error : Promise.reject(error)))));
+    if (signal.aborted) return;
+    const isOff = [self, tokens, policies].find((one) => one instanceof Refused && one.message.includes("ACL support disabled"));
+    redraw(content, isOff ? off() : [own(self), all(tokens, policies, draw), rules(policies, draw)]);
+  };
+  draw().catch((error) => tell(error.message, true));
+  return { title: "Access", content };
+}
+
+const off = () => nothing("This registry runs without ACLs.",
+  "There are no policies to show: whoever reaches it may do everything, unless tokens for reading or writing are configured. “Token” above takes one.");
+
+const denied = (error) => h("p.problem", { role: "alert" }, explained(error));
+
+const POLICY_OF_ALL = "00000000-0000-0000-0000-000000000001";
+const ANONYMOUS = "00000000-0000-0000-0000-000000000002";
+
+const named = (policies) => (policies ?? []).map(({ Name }) => h("span.tag", {}, Name));
+
+function own(self) {
+  return h("section", { ariaLabel: "Your token" }, h("h2", {}, "Your token"),
+    self instanceof Refused ? h("p.card", {}, token.get() ? explained(self) : "You have shown none. “Token” above takes one.")
+      : !self ? h("p.card", {}, "The registry does not know it.")
+        : h("div.card", {}, h("h3", {}, self.Description || "Without a description"), h("p", {}, named(self.Policies)),
+          h("p.quiet", {}, self.AccessorID)));
+}
+
+function all(tokens, policies, draw) {
+  const create = async () => {
+    const description = await ask({ title: "A new token", action: "Next", field: { label: "Description", input: { required: true } } });
+    if (description === null) return;
+    const chosen = await choose(policies);
+    if (chosen === null) return;
+    const body = JSON.stringify({ Description: description, Policies: chosen.map((ID) => ({ ID })) });
+    await attempt("The token was made", async () => secret(JSON.parse(await change("PUT", "/v1/acl/token", body))));
+    await draw();
+  };
+  const remove = async (one) => {
+    const title = `Delete the token ${one.Description || one.AccessorID}?`;
+    if ((await ask({ title, text: "Whoever shows it is refused from then on.", action: "Delete", isDangerous: true })) === null) return;
+    await attempt("The token was deleted", () => change("DELETE", path("/v1/acl/token", one.AccessorID)));
+    await draw();
+  };
+  return h("section", { ariaLabel: "Tokens" },
+    h("div.line", {}, h("h2.grow", {}, "Tokens"), tokens instanceof Refused || policies instanceof Refused ? "" : button("New token", create)),
+    tokens instanceof Refused ? denied(tokens) : (tokens ?? []).map((one) => h("div.card.line", { "data-key": one.AccessorID },
+      h("div.grow", {}, h("h3", {}, one.Description || (one.AccessorID === ANONYMOUS ? "Anonymous" : "Without a description")),
+        h("p", {}, named(one.Policies)),
+        h("p.quiet", {}, one.AccessorID, one.CreateTime ? `, made ${one.CreateTime.replace(/\.\d+/, "")}` : "")),
+      one.AccessorID === ANONYMOUS ? "" : h("button.danger", { type: "button", onclick: () => remove(one), "data-key": "delete" }, "Delete"))),
+    tokens instanceof Refused || tokens?.length ? "" : nothing("There is no token that you may see."));
+}
+
+// The ids of the policies that a new token gets; null: rather none at all.
+function choose(policies) {
+  return new Promise((done) => {
+    const boxes = (policies ?? []).map(({ ID, Name }) => h("label.check", {}, h("input", { type: "checkbox", value: ID }), Name));
+    const dialog = h("dialog", { ariaLabel: "Policies" }, h("form", { method: "dialog" },
+      h("h2", {}, "What may it do?"), boxes, boxes.length ? "" : h("p", {}, "There is no policy, so it may what everybody may."),
+      h("div.bar.end", {}, h("button", { value: "cancel" }, "Cancel"), h("button.primary", { value: "do" }, "Make it"))));
+    dialog.addEventListener("close", () => {
+      const chosen = [...dialog.querySelectorAll("input:checked")].map(({ value }) => value);
+      dialog.remove();
+      done(dialog.returnValue === "do" ? chosen : null);
+    });
+    document.body.append(dialog);
+    dialog.showModal();
+  });
+}
+
+// A secret is shown here and nowhere else.
+function secret({ SecretID, Description }) {
+  const dialog = h("dialog", { ariaLabel: "The new token" }, h("form", { method: "dialog" },
+    h("h2", {}, Description), h("p", {}, "Its secret, for who is to use it:"), h("pre.secret", { tabIndex: 0 }, SecretID),
+    h("div.bar.end", {}, h("button.primary", {}, "Done"))));
+  dialog.addEventListener("close", () => dialog.remove());
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
+function rules(policies, draw) {
+  const create = async () => {
+    const name = await ask({ title: "A new policy", action: "Write its rules",
+      field: { label: "Name", input: { required: true, pattern: "[A-Za-z0-9_\\-]+", title: "Letters, digits, - and _" } } });
+    if (name && (await attempt(`The policy ${name} was made`, () => change("PUT", "/v1/acl/policy", JSON.stringify({ Name: name, Rules: "" }))))) await draw();
+  };
+  return h("section", { ariaLabel: "Policies" },
+    h("div.line", {}, h("h2.grow", {}, "Policies"), policies instanceof Refused ? "" : button("New policy", create)),
+    policies instanceof Refused ? denied(policies) : (policies ?? []).map((one) => policy(one, draw)),
+    policies instanceof Refused || policies?.length ? "" : nothing("There is no policy that you may see."));
+}
+
+function policy({ ID, Name, Description }, draw) {
+  const body = h("div");
+  const box = h("details.card", { "data-key": ID }, h("summary", {}, h("strong", {}, Name), Description ? h("span.quiet", {}, ` ${Description}`) : ""), body);
+  box.addEventListener("toggle", async () => {
+    if (!box.open || body.childElementCount) return;
+    const found = await read(path("/v1/acl/policy", ID)).catch((error) => error);
+    if (!found || found instanceof Error) return body.replaceChildren(found ? denied(found) : nothing("It is not there any more."));
+    const text = h("textarea", { value: found.Rules, spellcheck: false, ariaLabel: `Rules of ${Name}`, readOnly: ID === POLICY_OF_ALL,
+      placeholder: 'key_prefix "app/" { policy = "read" }' });
+    const save = () => attempt(`The policy ${Name} was saved`, () =>
+      change("PUT", path("/v1/acl/policy", ID), JSON.stringify({ ID, Name, Description: found.Description, Datacenters: found.Datacenters, Rules: text.value })));
+    const remove = async () => {
+      if ((await ask({ title: `Delete the policy ${Name}?`, text: "Tokens that have it lose what it allows.", action: "Delete", isDangerous: true })) === null) return;
+      if (await attempt(`The policy ${Name} was deleted`, () => change("DELETE", path("/v1/acl/policy", ID)))) await draw();
+    };
+    body.replaceChildren(text, ID === POLICY_OF_ALL ? h("p.quiet", {}, "It allows everything, and stays as it is.")
+      : h("div.bar", {}, h("button.primary", { type: "button", onclick: save }, "Save"), h("button.danger", { type: "button", onclick: remove }, "Delete")));
+  });
+  return box;
+}

@@ -1,0 +1,57 @@
+// Sessions with the locks that they hold, and events.
+
+import { change, decoded, path, watch } from "./api.js";
+import { ask, attempt } from "./ask.js";
+import { button, h, loading, nothing, redraw } from "./dom.js";
+import { link as keyLink } from "./keys.js";
+import { keys, sessions as held } from "./registry.js";
+import { link } from "./services.js";
+
+export function sessions(_, { signal }) {
+  const list = h("div", {}, loading());
+  let all = null;
+  let entries = [];
+  const draw = () => {
+    if (!all) return;
+    redraw(list,
+      all.map((one) => session(one, entries.filter(({ Session }) => Session === one.ID))),
+      all.length ? "" : nothing("There is no session.", "A session is made by who wants to lock keys: ",
+        h("code", {}, "kvstore lock jobs/nightly ./job.sh")));
+  };
+  held.follow(signal, (value) => ((all = value), draw()));
+  // Where there are too many keys only their names are known.
+  keys.follow(signal, (value) => ((entries = value.filter((one) => one.Session)), draw()));
+  return { title: "Sessions and locks", content: list };
+}
+
+function session(one, locked) {
+  const name = one.Name || one.ID;
+  const end = async () => {
+    const text = one.Behavior === "delete" ? "The keys that it has locked are deleted." : "Its locks are given back.";
+    if ((await ask({ title: `End the session ${name}?`, text, action: "End it", isDangerous: true })) === null) return;
+    await attempt(`The session ${name} ended`, () => change("PUT", path("/v1/session/destroy", one.ID)));
+  };
+  return h("section.card", { "data-key": one.ID, ariaLabel: name },
+    h("div.line", {}, h("h3.grow", {}, name), h("button.danger", { type: "button", onclick: end, "data-key": "end" }, "End it")),
+    h("p", {}, "on ", h("a", { href: link("node", one.Node) }, one.Node), `, ${one.TTL ? `TTL ${one.TTL}` : "no TTL"}, its end `,
+      one.Behavior === "delete" ? "deletes its keys" : "gives its locks back"),
+    h("p", {}, locked.length ? "Locks " : "Locks nothing", locked.flatMap(({ Key }) => [h("a", { href: keyLink(Key) }, Key), " "])),
+    h("p.quiet", {}, one.ID));
+}
+
+export function events(_, { signal }) {
+  const list = h("div", {}, loading());
+  watch("/v1/event/list", signal, (value) => {
+    const all = (value ?? []).toReversed();
+    redraw(list, all.map((one) => h("section.card", { ariaLabel: one.Name },
+      h("h3", {}, one.Name),
+      one.Payload ? h("pre", {}, decoded(one.Payload)) : "",
+      h("p.quiet", {}, one.ID, ...["Node", "Service", "Tag"].map((what) => (one[`${what}Filter`] ? `, ${what.toLowerCase()} ${one[`${what}Filter`]}` : ""))))),
+    all.length ? "" : nothing("No event was fired lately.", "Events reach who waits for them with ", h("code", {}, "kvstore watch -type event")));
+  });
+  const fire = async () => {
+    const name = await ask({ title: "Fire an event", action: "Fire", field: { label: "Name", input: { required: true, placeholder: "deploy" } } });
+    if (name) await attempt(`${name} was fired`, () => change("PUT", path("/v1/event/fire", name)));
+  };
+  return { title: "Events", content: h("div", {}, h("div.bar", {}, button("Fire an event", fire)), list) };
+}
