@@ -196,7 +196,8 @@ fn place(resources: &[Resource], resource: Resource) -> Option<usize> {
 }
 
 fn folded(resource: Resource, name: &str) -> Cow<'_, str> {
-    if resource.minds_case() || !name.chars().any(char::is_uppercase) {
+    let is_folded = |byte: u8| byte.is_ascii() && !byte.is_ascii_uppercase();
+    if resource.minds_case() || name.bytes().all(is_folded) {
         Cow::Borrowed(name)
     } else {
         Cow::Owned(name.to_lowercase())

@@ -75,12 +75,12 @@ fn tokens_and_policies_are_nobodys_without_a_rule() {
 #[test]
 fn case_counts_where_it_counts_in_the_registry() {
     let text = r#"
-        service "Web" { policy = "write" } node_prefix "DB-" { policy = "write" } query "Q" { policy = "write" }
+        service "Web" { policy = "write" } node_prefix "\u00c4DB-" { policy = "write" } query "Q" { policy = "write" }
         key "K" { policy = "write" } event "E" { policy = "write" }
     "#;
     let given = authority(&[text], Deny);
     assert_eq!(
-        (given.service("web"), given.service("WEB"), given.node("db-1"), given.query("q")),
+        (given.service("web"), given.service("WEB"), given.node("\u{e4}db-1"), given.query("q")),
         (Write, Write, Write, Write)
     );
     assert_eq!(
