@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod cli;
 pub mod config;
+mod connections;
 pub mod coordinates;
 mod deadlines;
 pub mod dns;
@@ -14,6 +15,7 @@ pub mod events;
 pub mod http;
 mod logging;
 mod metrics;
+mod open_files;
 pub mod reload;
 pub mod server;
 pub mod snapshot;

@@ -140,9 +140,9 @@ impl DnsMetrics {
         }
     }
 
-    /// A connection was closed so that another may be.
-    pub(crate) fn crowded_out(&self) {
-        self.crowded_out.inc();
+    /// Connections were closed so that others may be.
+    pub(crate) fn crowded_out(&self, connections: usize) {
+        self.crowded_out.inc_by(connections as u64);
     }
 }
 
@@ -152,6 +152,7 @@ pub(crate) struct Requests {
     durations: Family<Labels, Histogram, fn() -> Histogram>,
     waits: Family<Labels, Counter>,
     answers: Family<Labels, Counter>,
+    crowded_out: Counter,
     endpoints: Vec<Endpoint>,
     classes: [OnceLock<Counter>; 5],
 }
@@ -176,9 +177,15 @@ impl Requests {
             durations: Family::new_with_constructor(|| Histogram::new(REQUEST_MILLIS)),
             waits: Family::default(),
             answers: Family::default(),
+            crowded_out: Counter::default(),
             endpoints: endpoints.map(endpoint).collect(),
             classes: Default::default(),
         }
+    }
+
+    /// Connections were closed so that others may be.
+    pub(crate) fn crowded_out(&self, connections: usize) {
+        self.crowded_out.inc_by(connections as u64);
     }
 
     /// A request to the endpoint of that number was answered. Those that `waited` for a change are only counted.
@@ -213,6 +220,9 @@ impl Metrics {
         metrics.add("kvstore.http.waits", "Requests that waited for a change", waits);
         let answers = metrics.requests.answers.clone();
         metrics.add("kvstore.http.answers", "Answers by class of status code", answers);
+        let crowded_out = metrics.requests.crowded_out.clone();
+        let help = "Connections over HTTP that were closed to make room for others";
+        metrics.add("kvstore.http.crowded_out", help, crowded_out);
         let dns = metrics.dns.clone();
         metrics.add("kvstore.dns.questions_udp", "Packets that came to DNS over UDP", dns.udp);
         metrics.add("kvstore.dns.questions_tcp", "Questions that came to DNS over TCP", dns.tcp);

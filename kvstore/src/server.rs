@@ -148,7 +148,7 @@ async fn start_on(
 
     let mut listeners = Vec::new();
     for address in &config.http {
-        let bound = Listener::bind(address, config.tls.as_ref()).await;
+        let bound = Listener::bind(address, config.tls.as_ref());
         listeners.push(bound.map_err(|source| ServerError::Bind { address: address.clone(), source })?);
     }
     let addresses: Vec<HttpAddr> = listeners.iter().map(|listener| listener.address.clone()).collect();

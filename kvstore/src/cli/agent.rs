@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::failure::Failure;
 use crate::{
     config::{self, EngineName, Fault, HttpAddr, Layer, LogFormat, Recursor, TlsFiles},
-    logging,
+    logging, open_files,
     reload::{Reload, Reread},
     server::{self, Surroundings},
 };
@@ -342,6 +342,9 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
     config.notes.iter().for_each(|note| tracing::info!("{note}"));
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
 
+    if let Err(error) = open_files::raise() {
+        tracing::warn!(%error, "the limit of open files stays as it is, and so does that of connections");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|e| Failure::new("cannot start").because(&e))?;
     runtime.block_on(async {

@@ -3,7 +3,6 @@
 //! Answers come from the newest state in memory; nothing here waits for a writer.
 
 mod batch;
-mod connections;
 mod forward;
 mod serve;
 mod tcp;

@@ -240,8 +240,8 @@ impl Shared {
     }
 
     /// A connection was closed for another's sake.
-    pub(super) fn crowded_out(&self) {
-        self.metrics.crowded_out();
+    pub(super) fn crowded_out(&self, connections: usize) {
+        self.metrics.crowded_out(connections);
     }
 
     /// Who is asked about names that are not ours.

@@ -22,10 +22,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{
-    connections::{Connections, Place},
-    serve::Shared,
-};
+use super::serve::Shared;
+use crate::connections::{Connections, Place};
 
 /// Connections at the same time on one address; one more has the least missed of them closed.
 const MAX_CONNECTIONS: usize = 256;
@@ -69,7 +67,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, shutdown: 
     let open = Connections::new(MAX_CONNECTIONS);
     let (connections, cut) = (TaskTracker::new(), CancellationToken::new());
     while let Some((stream, from)) = shutdown.run_until_cancelled(accept(&listener)).await {
-        let place = open.admit(from.ip(), || shared.crowded_out());
+        let place = open.admit(from.ip(), |closed| shared.crowded_out(closed));
         let Some(place) = shutdown.run_until_cancelled(place).await else { break };
         let (shared, shutdown) = (shared.clone(), shutdown.clone());
         let conversation = async move {
@@ -115,12 +113,12 @@ async fn converse(
     stream.set_nodelay(true)?;
     let (read, mut write) = stream.into_split();
     let questions = stream::unfold(Some(read), next_question);
-    let questions = questions.take_until(shutdown.cancelled()).inspect(|_| place.got_on());
+    let questions = questions.take_until(shutdown.cancelled()).inspect(|_| place.works());
     let mut replies = pin!(questions.map(|packet| answer(packet, from, shared)).buffer_unordered(PIPELINE));
     while let Some(reply) = replies.next().await {
         if let Some(reply) = reply {
             timeout(IDLE, send(&mut write, &reply)).await??;
-            place.got_on();
+            place.works();
         }
     }
     Ok(())

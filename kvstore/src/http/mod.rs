@@ -87,10 +87,12 @@ use tracing::Level;
 use self::{blocking::Read, error::ApiError, query::Query};
 use crate::{
     agent::{Outputs, Programs},
+    connections::Connections,
     coordinates::Coordinates,
     events::Events,
     logging::Logs,
     metrics::{DnsMetrics, Metrics},
+    open_files,
     reload::Reload,
     store::Store,
 };
@@ -106,6 +108,7 @@ pub struct App {
     pub shutdown: CancellationToken,
     answers: shared::Answers,
     asked: cached::Asked,
+    connections: Arc<Connections>,
     coordinates: Arc<Coordinates>,
     events: Events,
     logs: Logs,
@@ -122,8 +125,23 @@ impl App {
         let metrics = Metrics::new(&store, endpoints);
         let (answers, asked, events) = <(shared::Answers, cached::Asked, Events)>::default();
         let (saves, restores) = (Arc::new(Semaphore::new(snapshot::MAX_SAVES)), Semaphore::new(1));
-        let coordinates = Arc::default();
-        Self { store, about, shutdown, answers, asked, coordinates, events, logs, metrics, reload, saves, restores }
+        let (connections, coordinates) =
+            (Connections::new(serve::max_connections(open_files::limit())), Arc::default());
+        Self {
+            store,
+            about,
+            shutdown,
+            answers,
+            asked,
+            connections,
+            coordinates,
+            events,
+            logs,
+            metrics,
+            reload,
+            saves,
+            restores,
+        }
     }
 
     /// How far hosts are from each other.

@@ -1,6 +1,12 @@
 //! Listeners, connections and their limits.
 
-use std::{error::Error, io, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    io,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use http_body_util::Either;
 use hyper::{server::conn::http1, service::service_fn};
@@ -10,24 +16,29 @@ use hyper_util::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, UnixListener},
-    sync::Semaphore,
+    net::{TcpListener, TcpSocket, UnixListener},
 };
 
 use super::{
     App, answer,
     tls::{Handshakes, ServerTls, TlsError},
 };
-use crate::config::HttpAddr;
+use crate::{config::HttpAddr, connections::Place};
 
-/// Connections at the same time; each watcher holds one. More wait in the listener's backlog.
+/// Connections at the same time on all addresses; each watcher holds one. One more has others closed.
 const MAX_CONNECTIONS: usize = 50_000;
+
+/// What may be open beside connections: DNS, the store, probes.
+const OTHER_FILES: usize = 1000;
 
 /// The time a client may take to send the head of a request, and an idle connection to send its next one.
 const HEAD_DEADLINE: Duration = Duration::from_mins(5);
 
 /// The head of a request, and so a key in its path, is refused beyond this.
 const MAX_HEAD_BYTES: usize = 128 << 10;
+
+/// Connections that wait to be accepted. Beyond that a client tries again by itself only after a second.
+const BACKLOG: u32 = 4096;
 
 /// After a failed accept, for instance for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -69,15 +80,15 @@ impl Listener {
     ///
     /// # Errors
     /// [`BindError`]
-    pub async fn bind(address: &HttpAddr, tls: Option<&ServerTls>) -> Result<Self, BindError> {
+    pub fn bind(address: &HttpAddr, tls: Option<&ServerTls>) -> Result<Self, BindError> {
         match address {
             HttpAddr::Tcp(wanted) => {
-                let listener = TcpListener::bind(wanted).await?;
+                let listener = listen(*wanted)?;
                 Ok(Self { address: HttpAddr::Tcp(listener.local_addr()?), socket: Socket::Tcp(listener) })
             }
             HttpAddr::Tls(wanted) => {
                 let handshakes = Handshakes::new(tls.ok_or(BindError::NoCertificate)?.clone())?;
-                let listener = TcpListener::bind(wanted).await?;
+                let listener = listen(*wanted)?;
                 Ok(Self { address: HttpAddr::Tls(listener.local_addr()?), socket: Socket::Tls(listener, handshakes) })
             }
             HttpAddr::Unix(path) => {
@@ -93,33 +104,33 @@ impl Listener {
     }
 }
 
+/// Listens there, also right after an agent that did.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+/// How many connections a process may have that may have `open_files`: half of them, if there are few.
+pub(super) fn max_connections(open_files: u64) -> usize {
+    let files = usize::try_from(open_files).unwrap_or(usize::MAX);
+    files.saturating_sub(OTHER_FILES).max(files / 2).clamp(1, MAX_CONNECTIONS)
+}
+
 /// Answers on `listener` until the app shuts down, then lets what is under way finish for a short grace.
 pub async fn serve(listener: Listener, app: Arc<App>) {
-    let slots = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let graceful = GracefulShutdown::new();
-    loop {
-        let slot = tokio::select! {
-            slot = slots.clone().acquire_owned() => slot.expect("the semaphore is never closed"),
-            () = app.shutdown.cancelled() => break,
-        };
-        let accepted = tokio::select! {
-            accepted = accept(&listener.socket) => accepted,
-            () = app.shutdown.cancelled() => break,
-        };
-        let accepted = match accepted {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                tracing::warn!(%error, address = %listener.address, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+    while let Some(accepted) = app.shutdown.run_until_cancelled(accept(&listener)).await {
+        let from = accepted.from.unwrap_or(UNIX_CLIENT);
+        let place = app.connections.admit(from, |closed| app.metrics.requests.crowded_out(closed));
+        let Some(place) = app.shutdown.run_until_cancelled(place).await else { break };
         let (app, watcher) = (app.clone(), graceful.watcher());
         tokio::spawn(async move {
-            if let Err(error) = accepted.serve(app, watcher).await {
+            let closed = place.closed.clone();
+            if let Some(Err(error)) = closed.run_until_cancelled(accepted.serve(app, place, watcher)).await {
                 tracing::debug!(%error, "a connection ended badly");
             }
-            drop(slot);
         });
     }
     if tokio::time::timeout(GRACE, graceful.shutdown()).await.is_err() {
@@ -131,6 +142,9 @@ pub async fn serve(listener: Listener, app: Arc<App>) {
     }
 }
 
+/// Stands for all who come by a Unix socket, where places are counted.
+const UNIX_CLIENT: IpAddr = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+
 /// A connection, and whose it is.
 struct Accepted {
     stream: Box<dyn Stream>,
@@ -141,7 +155,23 @@ struct Accepted {
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
 
-async fn accept(socket: &Socket) -> io::Result<Accepted> {
+/// The next connection. Why there is none for now is said once.
+async fn accept(listener: &Listener) -> Accepted {
+    let mut said = false;
+    loop {
+        match try_accept(&listener.socket).await {
+            Ok(accepted) => return accepted,
+            Err(error) => {
+                if !std::mem::replace(&mut said, true) {
+                    tracing::warn!(%error, address = %listener.address, "cannot accept connections; trying on");
+                }
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn try_accept(socket: &Socket) -> io::Result<Accepted> {
     let (listener, tls) = match socket {
         Socket::Unix(listener) => {
             return Ok(Accepted { stream: Box::new(listener.accept().await?.0), from: None, tls: None });
@@ -156,7 +186,8 @@ async fn accept(socket: &Socket) -> io::Result<Accepted> {
 
 impl Accepted {
     /// Answers what comes, until the client or the app ends it.
-    async fn serve(self, app: Arc<App>, watcher: Watcher) -> Result<(), Box<dyn Error + Send + Sync>> {
+    async fn serve(self, app: Arc<App>, place: Place, watcher: Watcher) -> Result<(), Box<dyn Error + Send + Sync>> {
+        place.idles();
         let Self { stream, from, tls } = self;
         let stream: Box<dyn Stream> = match tls {
             None => stream,
@@ -167,11 +198,31 @@ impl Accepted {
         };
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).max_buf_size(MAX_HEAD_BYTES);
+        let place = Arc::new(place);
         let service = service_fn(move |request| {
-            let app = app.clone();
+            let (app, place) = (app.clone(), place.clone());
             let request = request.map(Either::Left);
-            async move { Ok::<_, std::convert::Infallible>(answer(&app, request, from).await) }
+            async move {
+                place.works();
+                let answer = answer(&app, request, from).await;
+                place.idles();
+                Ok::<_, std::convert::Infallible>(answer)
+            }
         });
         Ok(watcher.watch(builder.serve_connection(TokioIo::new(stream), service)).await?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_leave_files_for_all_else() {
+        for (files, connections) in
+            [(0, 1), (256, 128), (1024, 512), (4096, 3096), (20_000, 19_000), (u64::MAX, MAX_CONNECTIONS)]
+        {
+            assert_eq!(max_connections(files), connections, "{files}");
+        }
     }
 }

@@ -17,7 +17,17 @@ pub(crate) const START_LIMIT: Duration = Duration::from_secs(30);
 
 /// The program without anything of the caller's environment that would reach it.
 pub(crate) fn kvstore(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kvstore"));
+    clean(env!("CARGO_BIN_EXE_kvstore"), args)
+}
+
+/// The same, which may have no more than so many files and connections open.
+pub(crate) fn with_open_files(limit: u64, args: &[&str]) -> Command {
+    let limited = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
+    clean("sh", &[&["-c", &limited, env!("CARGO_BIN_EXE_kvstore")], args].concat())
+}
+
+fn clean(program: &str, args: &[&str]) -> Command {
+    let mut command = Command::new(program);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CONSUL_") || name.starts_with("KVSTORE_")) {
         command.env_remove(name);
     }
@@ -60,7 +70,12 @@ pub(crate) struct Agent {
 impl Agent {
     /// Starts one with `args`, and waits until it says where it listens.
     pub(crate) fn start(args: &[&str]) -> Self {
-        let mut child = kvstore(&["agent"]).args(args).stderr(Stdio::piped()).spawn().expect("the program starts");
+        Self::from(kvstore(&["agent"]).args(args))
+    }
+
+    /// Starts one by `command`, and waits until it says where it listens.
+    pub(crate) fn from(command: &mut Command) -> Self {
+        let mut child = command.stderr(Stdio::piped()).spawn().expect("the program starts");
         let mut lines = BufReader::new(child.stderr.take().expect("it is piped")).lines();
         let ((found, listening), (found_dns, dns)) = (mpsc::channel(), mpsc::channel());
         let log = std::thread::spawn(move || {

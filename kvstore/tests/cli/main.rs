@@ -6,6 +6,7 @@ mod codes;
 mod data;
 mod defined;
 mod dns;
+mod flood;
 mod harness;
 mod lock;
 mod operate;

@@ -2,6 +2,7 @@
 
 use std::{fs, net::TcpStream, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
 use reqwest::{Certificate, Client, ClientBuilder, Identity, tls::TlsInfo};
 
 use crate::harness::*;
@@ -13,7 +14,7 @@ fn create(dir: &Path, args: &[&str]) -> std::process::Output {
     kvstore(&["tls", "create", "--dir", &dir.display().to_string()]).args(args).output().unwrap()
 }
 
-fn created(dir: &Path, args: &[&str]) -> String {
+pub(crate) fn created(dir: &Path, args: &[&str]) -> String {
     let output = create(dir, args);
     assert!(output.status.success(), "{}", text(&output.stderr));
     text(&output.stdout)
@@ -21,15 +22,19 @@ fn created(dir: &Path, args: &[&str]) -> String {
 
 /// An agent that serves nothing but HTTPS, with the files of `dir` and these arguments.
 fn agent(dir: &Path, args: &[&str]) -> Agent {
+    Agent::from(kvstore(&["agent"]).args(serving(dir)).args(args))
+}
+
+/// The arguments of such an agent.
+pub(crate) fn serving(dir: &Path) -> Vec<String> {
     let file = |name: &str| dir.join(name).display().to_string();
     let (cert, key) = (file("server.pem"), file("server-key.pem"));
     let own = ["--dev", "--http-port=-1", "--dns-addr=127.0.0.1:0", "--https-addr=127.0.0.1:0"];
-    let own = own.into_iter().chain(["--tls-cert", &cert, "--tls-key", &key]);
-    Agent::start(&own.chain(args.iter().copied()).collect::<Vec<_>>())
+    own.into_iter().chain(["--tls-cert", &cert, "--tls-key", &key]).map(str::to_owned).collect()
 }
 
 /// Who trusts the authority of `dir` and nobody else.
-fn trusting(dir: &Path) -> ClientBuilder {
+pub(crate) fn trusting(dir: &Path) -> ClientBuilder {
     kvstore_client::choose_crypto();
     let authority = Certificate::from_pem(&fs::read(dir.join("ca.pem")).unwrap()).unwrap();
     Client::builder().tls_certs_only([authority]).tls_info(true).no_proxy()
@@ -71,6 +76,35 @@ async fn clients_need_a_certificate_where_one_is_asked_for() {
     ask(trusting(dir), &asking.address).await.unwrap_err();
     ask(trusting(dir).identity(identity(strange.path())), &asking.address).await.unwrap_err();
     assert_eq!(ask(trusting(dir).identity(identity(dir)), &asking.address).await.unwrap().0, 200);
+}
+
+#[tokio::test]
+async fn certificates_of_clients_that_are_expired_or_signed_by_themselves_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let dir = dir.path();
+    created(dir, &[]);
+    let mut params = CertificateParams::new(vec![]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, "clients");
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+    let clients = dir.join("clients.pem");
+    fs::write(&clients, authority.pem()).unwrap();
+    let agent = agent(dir, &["--tls-client-ca", clients.to_str().unwrap()]);
+
+    let key = KeyPair::generate().unwrap();
+    let until = |year| {
+        let mut params = CertificateParams::new(vec!["client".to_owned()]).unwrap();
+        params.not_after = date_time_ymd(year, 1, 1);
+        params
+    };
+    for (certificate, taken) in [
+        (until(4000).signed_by(&key, &authority), true),
+        (until(2001).signed_by(&key, &authority), false),
+        (until(4000).self_signed(&key), false),
+    ] {
+        let shown = Identity::from_pem((certificate.unwrap().pem() + &key.serialize_pem()).as_bytes()).unwrap();
+        assert_eq!(ask(trusting(dir).identity(shown), &agent.address).await.is_ok(), taken);
+    }
 }
 
 #[tokio::test]

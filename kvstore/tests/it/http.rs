@@ -259,6 +259,61 @@ async fn hostile_bytes_end_their_connection_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn heads_are_bounded() {
+    let agent = Agent::start("n").await;
+    let get = |path: &str, headers: &str| {
+        format!("GET /v1/kv/{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{headers}\r\n").into_bytes()
+    };
+    let long = "x".repeat(200 << 10);
+    for (request, want) in [
+        (get(&long[..60 << 10], ""), 404),
+        (get(&long, ""), 431),
+        (get("a", &format!("X-Long: {}\r\n", &long[..100 << 10])), 404),
+        (get("a", &format!("X-Long: {long}\r\n")), 431),
+        (get("a", &"X-Many: x\r\n".repeat(1000)), 431),
+    ] {
+        let (status, reply) = raw(&agent, &request).await;
+        assert_eq!(status, want, "{reply}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_never_finishes_a_request_is_cut_off() {
+    let agent = Agent::start("n").await;
+    let head = "PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 10\r\n";
+    for (request, want) in [(format!("{head}\r\nhalf"), 408), (head.to_owned(), 0), (String::new(), 0)] {
+        let mut stream = TcpStream::connect(agent.base.trim_start_matches("http://")).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).await.unwrap();
+        assert_eq!(reply.split(' ').nth(1).map_or(0, |status| status.parse().unwrap()), want, "{request}: {reply}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_but_the_files_of_the_web_ui_is_below_its_path() {
+    let agent = Agent::start("n").await;
+    for path in [
+        "/ui/../../../../etc/passwd",
+        "/ui/..%2f..%2f..%2f..%2fetc/passwd",
+        "/ui/%2e%2e/%2e%2e/%2e%2e/%2e%2e/etc/passwd",
+        "/ui/..\\..\\..\\etc\\passwd",
+        "/ui//etc/passwd",
+        "/ui/app.js%00.html",
+        "/ui/app.js/../../Cargo.toml",
+        "/ui/....//....//etc/passwd",
+    ] {
+        let (status, reply) = send(&agent, "GET", path, "").await;
+        assert!(matches!(status, 301 | 404), "{path}: {reply}");
+        assert!(!reply.contains("root:"), "{path}: {reply}");
+        if let Some((_, location)) = reply.split_once("location: ") {
+            assert!(location.starts_with('/') && !location.starts_with("//"), "{path} stays on this host: {reply}");
+        }
+    }
+    assert_eq!(send(&agent, "GET", "/ui/app.js", "").await.0, 200);
+}
+
+#[tokio::test]
 async fn a_value_is_kept_to_the_bit() {
     let agent = Agent::start("n").await;
     let registry = client(&agent);
