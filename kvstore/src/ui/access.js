@@ -2,7 +2,7 @@
 
 import { Refused, change, path, read, token } from "./api.js";
 import { ask, attempt, explained, tell } from "./ask.js";
-import { button, h, loading, nothing, redraw } from "./dom.js";
+import { button, danger, h, loading, nothing, redraw } from "./dom.js";
 
 export function access(_, { signal }) {
   const content = h("div", {}, loading());
@@ -12,7 +12,7 @@ export function access(_, { signal }) {
       "/v1/acl/token/self", "/v1/acl/tokens", "/v1/acl/policies",
     ].map((where) => read(where).catch((error) => (error instanceof Refused ? error : Promise.reject(error)))));
     if (signal.aborted) return;
-    const isOff = [self, tokens, policies].find((one) => one instanceof Refused && one.message.includes("ACL support disabled"));
+    const isOff = [self, tokens, policies].some((one) => one instanceof Refused && one.message.includes("ACL support disabled"));
     redraw(content, isOff ? off() : [own(self), all(tokens, policies, draw), rules(policies, draw)]);
   };
   draw().catch((error) => tell(error.message, true));
@@ -20,26 +20,33 @@ export function access(_, { signal }) {
 }
 
 const off = () => nothing("This registry runs without ACLs.",
-  "There are no policies to show: whoever reaches it may do everything, unless tokens for reading or writing are configured. “Token” above takes one.");
+  "There are no policies to show: whoever reaches it may do everything, unless tokens for reading or writing are ",
+  "configured. “Token” above takes one.");
 
 const denied = (error) => h("p.problem", { role: "alert" }, explained(error));
 
 const POLICY_OF_ALL = "00000000-0000-0000-0000-000000000001";
 const ANONYMOUS = "00000000-0000-0000-0000-000000000002";
 
+const titled = ({ Description, AccessorID }) =>
+  Description || (AccessorID === ANONYMOUS ? "Anonymous" : "Without a description");
+
 const named = (policies) => (policies ?? []).map(({ Name }) => h("span.tag", {}, Name));
 
 function own(self) {
-  return h("section", { ariaLabel: "Your token" }, h("h2", {}, "Your token"),
-    self instanceof Refused ? h("p.card", {}, token.get() ? explained(self) : "You have shown none. “Token” above takes one.")
-      : !self ? h("p.card", {}, "The registry does not know it.")
-        : h("div.card", {}, h("h3", {}, self.Description || "Without a description"), h("p", {}, named(self.Policies)),
-          h("p.quiet", {}, self.AccessorID)));
+  const none = "You have shown none. “Token” above takes one.";
+  const refused = self instanceof Refused && (token.get() ? explained(self) : none);
+  return h("section", { ariaLabel: "Your token" },
+    h("h2", {}, "Your token"),
+    refused || !self
+      ? h("p.card", {}, refused || "The registry does not know it.")
+      : h("div.card", {}, h("h3", {}, titled(self)), h("p", {}, named(self.Policies)), h("p.quiet", {}, self.AccessorID)));
 }
 
 function all(tokens, policies, draw) {
   const create = async () => {
-    const description = await ask({ title: "A new token", action: "Next", field: { label: "Description", input: { required: true } } });
+    const field = { label: "Description", input: { required: true } };
+    const description = await ask({ title: "A new token", action: "Next", field });
     if (description === null) return;
     const chosen = await choose(policies);
     if (chosen === null) return;
@@ -49,24 +56,29 @@ function all(tokens, policies, draw) {
   };
   const remove = async (one) => {
     const title = `Delete the token ${one.Description || one.AccessorID}?`;
-    if ((await ask({ title, text: "Whoever shows it is refused from then on.", action: "Delete", isDangerous: true })) === null) return;
+    const text = "Whoever shows it is refused from then on.";
+    if ((await ask({ title, text, action: "Delete", isDangerous: true })) === null) return;
     await attempt("The token was deleted", () => change("DELETE", path("/v1/acl/token", one.AccessorID)));
     await draw();
   };
+  const card = (one) => h("div.card.line", { "data-key": one.AccessorID },
+    h("div.grow", {},
+      h("h3", {}, titled(one)),
+      h("p", {}, named(one.Policies)),
+      h("p.quiet", {}, one.AccessorID, one.CreateTime ? `, made ${one.CreateTime.replace(/\.\d+/, "")}` : "")),
+    one.AccessorID === ANONYMOUS ? "" : danger("Delete", () => remove(one)));
+  const isComplete = !(tokens instanceof Refused || policies instanceof Refused);
   return h("section", { ariaLabel: "Tokens" },
-    h("div.line", {}, h("h2.grow", {}, "Tokens"), tokens instanceof Refused || policies instanceof Refused ? "" : button("New token", create)),
-    tokens instanceof Refused ? denied(tokens) : (tokens ?? []).map((one) => h("div.card.line", { "data-key": one.AccessorID },
-      h("div.grow", {}, h("h3", {}, one.Description || (one.AccessorID === ANONYMOUS ? "Anonymous" : "Without a description")),
-        h("p", {}, named(one.Policies)),
-        h("p.quiet", {}, one.AccessorID, one.CreateTime ? `, made ${one.CreateTime.replace(/\.\d+/, "")}` : "")),
-      one.AccessorID === ANONYMOUS ? "" : h("button.danger", { type: "button", onclick: () => remove(one), "data-key": "delete" }, "Delete"))),
+    h("div.line", {}, h("h2.grow", {}, "Tokens"), isComplete ? button("New token", create) : ""),
+    tokens instanceof Refused ? denied(tokens) : (tokens ?? []).map(card),
     tokens instanceof Refused || tokens?.length ? "" : nothing("There is no token that you may see."));
 }
 
 // The ids of the policies that a new token gets; null: rather none at all.
 function choose(policies) {
   return new Promise((done) => {
-    const boxes = (policies ?? []).map(({ ID, Name }) => h("label.check", {}, h("input", { type: "checkbox", value: ID }), Name));
+    const box = ({ ID, Name }) => h("label.check", {}, h("input", { type: "checkbox", value: ID }), Name);
+    const boxes = (policies ?? []).map(box);
     const dialog = h("dialog", { ariaLabel: "Policies" }, h("form", { method: "dialog" },
       h("h2", {}, "What may it do?"), boxes, boxes.length ? "" : h("p", {}, "There is no policy, so it may what everybody may."),
       h("div.bar.end", {}, h("button", { value: "cancel" }, "Cancel"), h("button.primary", { value: "do" }, "Make it"))));
@@ -92,9 +104,12 @@ function secret({ SecretID, Description }) {
 
 function rules(policies, draw) {
   const create = async () => {
-    const name = await ask({ title: "A new policy", action: "Write its rules",
-      field: { label: "Name", input: { required: true, pattern: "[A-Za-z0-9_\\-]+", title: "Letters, digits, - and _" } } });
-    if (name && (await attempt(`The policy ${name} was made`, () => change("PUT", "/v1/acl/policy", JSON.stringify({ Name: name, Rules: "" }))))) await draw();
+    const input = { required: true, pattern: "[A-Za-z0-9_\\-]+", title: "Letters, digits, - and _" };
+    const field = { label: "Name", input };
+    const name = await ask({ title: "A new policy", action: "Make it", text: "Its rules are written then.", field });
+    if (!name) return;
+    const body = JSON.stringify({ Name: name, Rules: "" });
+    if (await attempt(`The policy ${name} was made`, () => change("PUT", "/v1/acl/policy", body))) await draw();
   };
   return h("section", { ariaLabel: "Policies" },
     h("div.line", {}, h("h2.grow", {}, "Policies"), policies instanceof Refused ? "" : button("New policy", create)),
@@ -104,21 +119,30 @@ function rules(policies, draw) {
 
 function policy({ ID, Name, Description }, draw) {
   const body = h("div");
-  const box = h("details.card", { "data-key": ID }, h("summary", {}, h("strong", {}, Name), Description ? h("span.quiet", {}, ` ${Description}`) : ""), body);
+  const box = h("details.card", { "data-key": ID },
+    h("summary", {}, h("strong", {}, Name), Description ? h("span.quiet", {}, ` ${Description}`) : ""), body);
   box.addEventListener("toggle", async () => {
     if (!box.open || body.childElementCount) return;
     const found = await read(path("/v1/acl/policy", ID)).catch((error) => error);
-    if (!found || found instanceof Error) return body.replaceChildren(found ? denied(found) : nothing("It is not there any more."));
-    const text = h("textarea", { value: found.Rules, spellcheck: false, ariaLabel: `Rules of ${Name}`, readOnly: ID === POLICY_OF_ALL,
+    if (!found || found instanceof Error) {
+      return body.replaceChildren(found ? denied(found) : nothing("It is not there any more."));
+    }
+    const isFixed = ID === POLICY_OF_ALL;
+    const text = h("textarea", { value: found.Rules, spellcheck: false, ariaLabel: `Rules of ${Name}`, readOnly: isFixed,
       placeholder: 'key_prefix "app/" { policy = "read" }' });
-    const save = () => attempt(`The policy ${Name} was saved`, () =>
-      change("PUT", path("/v1/acl/policy", ID), JSON.stringify({ ID, Name, Description: found.Description, Datacenters: found.Datacenters, Rules: text.value })));
+    const save = () => {
+      const { Datacenters } = found;
+      const changed = JSON.stringify({ ID, Name, Description, Datacenters, Rules: text.value });
+      return attempt(`The policy ${Name} was saved`, () => change("PUT", path("/v1/acl/policy", ID), changed));
+    };
     const remove = async () => {
-      if ((await ask({ title: `Delete the policy ${Name}?`, text: "Tokens that have it lose what it allows.", action: "Delete", isDangerous: true })) === null) return;
+      const wish = { title: `Delete the policy ${Name}?`, text: "Tokens that have it lose what it allows." };
+      if ((await ask({ ...wish, action: "Delete", isDangerous: true })) === null) return;
       if (await attempt(`The policy ${Name} was deleted`, () => change("DELETE", path("/v1/acl/policy", ID)))) await draw();
     };
-    body.replaceChildren(text, ID === POLICY_OF_ALL ? h("p.quiet", {}, "It allows everything, and stays as it is.")
-      : h("div.bar", {}, h("button.primary", { type: "button", onclick: save }, "Save"), h("button.danger", { type: "button", onclick: remove }, "Delete")));
+    body.replaceChildren(text, isFixed
+      ? h("p.quiet", {}, "It allows everything, and stays as it is.")
+      : h("div.bar", {}, h("button.primary", { type: "button", onclick: save }, "Save"), danger("Delete", remove)));
   });
   return box;
 }

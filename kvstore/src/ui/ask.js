@@ -3,6 +3,9 @@
 import { Refused } from "./api.js";
 import { h } from "./dom.js";
 
+// The line for why something is put into maintenance.
+export const REASON = { label: "Reason", input: { placeholder: "For those who wonder" } };
+
 // Asks whether to do what `action` names, with a line to fill in if `field` says what for. What was typed there; null:
 // rather not.
 export function ask({ title, text, action, field, isDangerous = false }) {

@@ -2,7 +2,7 @@
 
 import { change, decoded, path, watch } from "./api.js";
 import { ask, attempt } from "./ask.js";
-import { button, h, loading, nothing, redraw } from "./dom.js";
+import { button, danger, h, loading, nothing, redraw } from "./dom.js";
 import { link as keyLink } from "./keys.js";
 import { keys, sessions as held } from "./registry.js";
 import { link } from "./services.js";
@@ -32,10 +32,12 @@ function session(one, locked) {
     await attempt(`The session ${name} ended`, () => change("PUT", path("/v1/session/destroy", one.ID)));
   };
   return h("section.card", { "data-key": one.ID, ariaLabel: name },
-    h("div.line", {}, h("h3.grow", {}, name), h("button.danger", { type: "button", onclick: end, "data-key": "end" }, "End it")),
-    h("p", {}, "on ", h("a", { href: link("node", one.Node) }, one.Node), `, ${one.TTL ? `TTL ${one.TTL}` : "no TTL"}, its end `,
-      one.Behavior === "delete" ? "deletes its keys" : "gives its locks back"),
-    h("p", {}, locked.length ? "Locks " : "Locks nothing", locked.flatMap(({ Key }) => [h("a", { href: keyLink(Key) }, Key), " "])),
+    h("div.line", {}, h("h3.grow", {}, name), danger("End it", end)),
+    h("p", {}, "on ", h("a", { href: link("node", one.Node) }, one.Node),
+      one.TTL ? `, TTL ${one.TTL}` : ", no TTL",
+      one.Behavior === "delete" ? ", its end deletes its keys" : ", its end gives its locks back"),
+    h("p", {}, locked.length ? "Locks " : "Locks nothing",
+      locked.flatMap(({ Key }) => [h("a", { href: keyLink(Key) }, Key), " "])),
     h("p.quiet", {}, one.ID));
 }
 
@@ -43,15 +45,23 @@ export function events(_, { signal }) {
   const list = h("div", {}, loading());
   watch("/v1/event/list", signal, (value) => {
     const all = (value ?? []).toReversed();
-    redraw(list, all.map((one) => h("section.card", { ariaLabel: one.Name },
-      h("h3", {}, one.Name),
-      one.Payload ? h("pre", {}, decoded(one.Payload)) : "",
-      h("p.quiet", {}, one.ID, ...["Node", "Service", "Tag"].map((what) => (one[`${what}Filter`] ? `, ${what.toLowerCase()} ${one[`${what}Filter`]}` : ""))))),
-    all.length ? "" : nothing("No event was fired lately.", "Events reach who waits for them with ", h("code", {}, "kvstore watch -type event")));
+    redraw(list,
+      all.map(event),
+      all.length ? "" : nothing("No event was fired lately.",
+        "They reach who waits with ", h("code", {}, "kvstore watch -type event")));
   });
   const fire = async () => {
-    const name = await ask({ title: "Fire an event", action: "Fire", field: { label: "Name", input: { required: true, placeholder: "deploy" } } });
+    const field = { label: "Name", input: { required: true, placeholder: "deploy" } };
+    const name = await ask({ title: "Fire an event", action: "Fire", field });
     if (name) await attempt(`${name} was fired`, () => change("PUT", path("/v1/event/fire", name)));
   };
   return { title: "Events", content: h("div", {}, h("div.bar", {}, button("Fire an event", fire)), list) };
+}
+
+function event(one) {
+  const filters = ["Node", "Service", "Tag"].filter((what) => one[`${what}Filter`]);
+  return h("section.card", { ariaLabel: one.Name },
+    h("h3", {}, one.Name),
+    one.Payload ? h("pre", {}, decoded(one.Payload)) : "",
+    h("p.quiet", {}, one.ID, filters.map((what) => `, ${what.toLowerCase()} ${one[`${what}Filter`]}`)));
 }

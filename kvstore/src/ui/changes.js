@@ -18,7 +18,7 @@ function compare(before, after, key, { both = () => [], made, gone }) {
 
 // Two answers of `/v1/internal/ui/nodes`.
 export function catalogChanges(before, after) {
-  return [...nodeChanges(before, after), ...instanceChanges(before, after), ...checkChanges(before, after), ...usable(before, after)];
+  return [nodeChanges, instanceChanges, checkChanges, usable].flatMap((part) => part(before, after));
 }
 
 function nodeChanges(before, after) {
@@ -41,9 +41,9 @@ function instanceChanges(before, after) {
   const version = ({ service }) => service.Meta?.version;
   return compare(instancesOf(before), instancesOf(after), key, {
     both: (old, now) => [
-      ...(address(old) === address(now) ? [] : [ofInstance(now, "made", `is at ${address(now)}, and was at ${address(old)}`)]),
-      ...(version(old) === version(now) ? [] : [ofInstance(now, "made", `has version ${version(now) ?? "none"}, and had ${version(old) ?? "none"}`)]),
-    ],
+      address(old) !== address(now) ? `is at ${address(now)}, and was at ${address(old)}` : null,
+      version(old) !== version(now) ? `has version ${version(now) ?? "none"}, and had ${version(old) ?? "none"}` : null,
+    ].filter(Boolean).map((text) => ofInstance(now, "made", text)),
     made: (one) => ofInstance(one, "made", `registered at ${address(one)}${version(one) ? `, version ${version(one)}` : ""}`),
     gone: (one) => ofInstance(one, "gone", "deregistered"),
   });
@@ -64,7 +64,8 @@ function checkChanges(before, after) {
   const isWish = (check) => meaning(check) !== check.Status;
   const why = ({ Notes }) => (Notes ? `: ${Notes}` : "");
   return compare(all(before), all(after), key, {
-    both: (old, now) => (old.Status === now.Status ? [] : of(now, now.Status, `check “${name(now)}”: ${old.Status} → ${now.Status}`)),
+    both: (old, now) =>
+      old.Status === now.Status ? [] : of(now, now.Status, `check “${name(now)}”: ${old.Status} → ${now.Status}`),
     // What a new instance brings along is told by its registration; what is wrong with it is told too.
     made: (check) => {
       if (isWish(check)) return of(check, meaning(check), `${meaning(check)} began${why(check)}`);
@@ -101,7 +102,8 @@ function usable(before, after) {
 // Two lists of keys, with their indexes (`?recurse`) or by name alone (`?keys`). `text` reads a value.
 export function keyChanges(before, after, text) {
   // The history of releases is written with each of them.
-  const entries = (all) => all.map((one) => (typeof one === "string" ? { Key: one } : one)).filter(({ Key }) => !Key.startsWith("release-history/"));
+  const entries = (all) => all.map((one) => (typeof one === "string" ? { Key: one } : one))
+    .filter(({ Key }) => !Key.startsWith("release-history/"));
   const of = ({ Key }, status, what) => ({ status, view: "keys", name: Key, about: Key, text: what });
   const released = (entry, status, what) => {
     const service = entry.Key.match(/^release\/(.+)$/)?.[1];

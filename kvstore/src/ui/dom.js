@@ -21,6 +21,9 @@ export const tag = (text) => h("span.tag", { title: text }, text);
 
 export const button = (text, onclick, kind = "button") => h(kind, { type: "button", onclick, "data-key": text }, text);
 
+// For what cannot be taken back.
+export const danger = (text, onclick) => button(text, onclick, "button.danger");
+
 // What stands where there is nothing to show.
 export const nothing = (title, ...hint) => h("div.nothing", {}, h("p", {}, title), hint.length ? h("p.quiet", {}, ...hint) : "");
 

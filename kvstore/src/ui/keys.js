@@ -17,8 +17,9 @@ export function keys(parts, environment) {
 
 function crumbs(at) {
   const names = at.split("/").filter(Boolean);
-  const folders = names.slice(0, -1).map((name, n) => h("a", { href: link(`${names.slice(0, n + 1).join("/")}/`) }, `${name}/`));
-  return h("nav.crumbs", { ariaLabel: "Folders" }, h("a", { href: "#/keys" }, "Keys"), " / ", folders.flatMap((one) => [one, " "]));
+  const folder = (name, n) => [h("a", { href: link(`${names.slice(0, n + 1).join("/")}/`) }, `${name}/`), " "];
+  return h("nav.crumbs", { ariaLabel: "Folders" },
+    h("a", { href: "#/keys" }, "Keys"), " / ", names.slice(0, -1).flatMap(folder));
 }
 
 function folder(prefix, { signal }) {
@@ -74,7 +75,9 @@ function editor(key, { signal }) {
   watch(keyPath(key), signal, (value) => {
     newest = value?.[0];
     if (!edited) take(newest);
-    else if (!busy && (newest?.ModifyIndex ?? 0) !== index) say("Somebody else changed it; Reload shows that, and Save is refused.", true);
+    else if (!busy && (newest?.ModifyIndex ?? 0) !== index) {
+      say("Somebody else changed it; Reload shows that, and Save is refused.", true);
+    }
   });
   // Meanwhile nothing is typed, and what is heard of the key may be our own doing.
   const attempt = async (work) => {
@@ -91,7 +94,9 @@ function editor(key, { signal }) {
   };
   const write = () => attempt(() => change("PUT", `${keyPath(key)}?cas=${index}&flags=${flags}`, text.value));
   text.addEventListener("input", () => (edited = true));
-  text.addEventListener("keydown", (event) => event.key === "Enter" && (event.ctrlKey || event.metaKey) && !save.disabled && write());
+  text.addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !save.disabled) write();
+  });
   save.addEventListener("click", write);
   remove.addEventListener("click", async () => {
     const wish = { title: `Delete ${key}?`, text: "There is no way back.", action: "Delete", isDangerous: true };

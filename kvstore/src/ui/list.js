@@ -67,7 +67,11 @@ export function search(label, placeholder, list, found) {
   input.addEventListener("input", () => (sought.set(label, input.value), found()));
   input.addEventListener("keydown", (event) => {
     if (event.key === "ArrowDown" && list) (event.preventDefault(), list.first());
-    if (event.key === "Escape" && input.value) (event.preventDefault(), (input.value = ""), input.dispatchEvent(new Event("input")));
+    if (event.key === "Escape" && input.value) {
+      event.preventDefault();
+      input.value = "";
+      input.dispatchEvent(new Event("input"));
+    }
   });
   return input;
 }

@@ -16,22 +16,26 @@ export function log(_, { signal }) {
   let held = null;
   const list = h("ol.log", { role: "log", ariaLabel: "Changes" });
   const draw = () => {
+    const fits = (one) => matches(input.value, one.about, one.text, one.status, one.detail ?? "");
     const shown = held ?? newest;
     const last = held ? newest.indexOf(held[0]) : 0;
-    const newer = last < 0 ? newest.length : last;
+    const newer = newest.slice(0, last < 0 ? newest.length : last).filter(fits).length;
     hold.textContent = held ? (newer ? `Go on (${newer} new)` : "Go on") : "Hold";
     hold.setAttribute("aria-pressed", held !== null);
-    const fitting = shown.filter((one) => matches(input.value, one.about, one.text, one.status, one.detail ?? ""));
+    const fitting = shown.filter(fits);
+    const older = fitting.length - SHOWN;
     redraw(list, fitting.slice(0, SHOWN).map(entry),
-      fitting.length > SHOWN ? h("li.quiet", {}, `${fitting.length - SHOWN} older ones; a word in the search narrows them down.`) : "",
-      fitting.length ? "" : h("li", {}, shown.length ? nothing("No change fits.") : nothing("Nothing has changed since this page was opened.",
-        "Registrations, checks, keys, sessions and nodes appear here as they change.")));
+      older > 0 ? h("li.quiet", {}, `${older} older ones; a word in the search narrows them down.`) : "",
+      fitting.length ? "" : h("li", {}, shown.length ? nothing("No change fits.") : untouched()));
   };
   const hold = button("Hold", () => ((held = held ? null : newest), draw()));
   const input = search("Search changes", "Service, node, key or word", null, draw);
   changes.follow(signal, (found) => ((newest = [...found]), draw()));
   return { title: "Changes", content: h("div", {}, h("div.bar", {}, input, hold), list) };
 }
+
+const untouched = () => nothing("Nothing has changed since this page was opened.",
+  "Registrations, checks, keys, sessions and nodes appear here as they change.");
 
 const time = (at) => at.toLocaleTimeString([], { hourCycle: "h23", hour: "2-digit", minute: "2-digit", second: "2-digit" });
 

@@ -56,9 +56,19 @@ export const catalog = feed("/v1/internal/ui/nodes", catalogChanges, { pause: 30
 
 // All keys with values and locks; their names alone where that would be too much.
 export const keys = feed("/v1/kv/?recurse", (before, after) => keyChanges(before, after, decoded),
-  { pause: 300, most: MOST_OF_KEYS, instead: "/v1/kv/?keys" });
+  { pause: 1000, most: MOST_OF_KEYS, instead: "/v1/kv/?keys" });
 
 export const sessions = feed("/v1/session/list", sessionChanges);
+
+// Who waits on the catalog is not told what checks say while their states stay. Calls `show` with a function that gives a
+// check with its newest output, for the checks that `where` lists.
+export function followOutputs(where, signal, show) {
+  const key = ({ Node, CheckID }) => JSON.stringify([Node, CheckID]);
+  watch(where, signal, (checks) => {
+    const outputs = new Map((checks ?? []).map((one) => [key(one), one.Output]));
+    show((one) => ({ ...one, Output: outputs.get(key(one)) ?? one.Output }));
+  }, { pause: 1000 });
+}
 
 // Which version of a service is live; null: none.
 export function followRelease(service, signal, show) {
@@ -67,4 +77,12 @@ export function followRelease(service, signal, show) {
 
 // The agent that answers here: its node, datacenter and version.
 let asked = null;
-export const agent = () => (asked ??= read("/v1/agent/self").then(({ Config }) => Config, (error) => ((asked = null), Promise.reject(error))));
+export async function agent() {
+  asked ??= read("/v1/agent/self");
+  try {
+    return (await asked).Config;
+  } catch (error) {
+    asked = null;
+    throw error;
+  }
+}

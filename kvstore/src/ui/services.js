@@ -1,12 +1,12 @@
 // All services at a glance, and one with its versions, instances and checks.
 
 import { drain, drainingCheck, maintain, release, releases } from "./actions.js";
-import { decoded } from "./api.js";
-import { ask, attempt } from "./ask.js";
+import { decoded, path } from "./api.js";
+import { REASON, ask, attempt } from "./ask.js";
 import { button, h, loading, nothing, redraw, status, tag } from "./dom.js";
 import { count, counted, instancesOf, matches, meaning, summary, together, versions } from "./health.js";
 import { search, virtualList } from "./list.js";
-import { catalog, followRelease, keys } from "./registry.js";
+import { catalog, followOutputs, followRelease, keys } from "./registry.js";
 
 export const link = (view, name) => `#/${view}/${encodeURIComponent(name)}`;
 
@@ -35,10 +35,9 @@ export function services(_, { signal }) {
     if (!all) return;
     const sought = all.filter((one) => matches(input.value, one.name, ...one.tags));
     redraw(filters, Object.entries(FILTERS).map(([name, fits]) => {
-      const n = sought.filter(fits).length;
-      const choose = h(`button.chip.${name.split(" ")[0]}`, { type: "button", "aria-pressed": only === name, "data-key": name,
-        onclick: () => ((only = name), draw()) }, name, h("span.count", {}, `${n}`));
-      return choose;
+      const choose = () => ((only = name), draw());
+      return h("button.chip", { type: "button", "aria-pressed": only === name, "data-key": name, onclick: choose },
+        name, h("span.count", {}, `${sought.filter(fits).length}`));
     }));
     list.show(sought.filter(FILTERS[only]));
   };
@@ -74,6 +73,9 @@ function bar(counts, total) {
   return h("span.parts", { ariaHidden: "true" }, parts);
 }
 
+// Who filters by outputs is told of each of them.
+const ANY_OUTPUT = encodeURIComponent("Output is empty or Output is not empty");
+
 // What is wrong comes first; all others stay in the registry's order.
 const URGENT = ["warning", "critical"];
 
@@ -81,20 +83,22 @@ export function service([name], { signal }) {
   const content = h("div", {}, loading());
   let live = null;
   let own = null;
+  let newest = (one) => one;
   let shown = "";
   const draw = () => {
     if (!own) return;
+    const instances = own.map((one) => ({ ...one, checks: one.checks.map(newest) }));
     // What else changes in the catalog does not disturb who reads here.
-    const now = JSON.stringify([own, live]);
+    const now = JSON.stringify([instances, live]);
     if (now === shown) return;
     shown = now;
-    const counts = count(own.map((one) => one.status));
+    const statuses = own.map((one) => one.status);
     redraw(content,
-      own.length ? h("p.summary", {}, status(together(own.map((one) => one.status)), counted(counts))) : "",
+      own.length ? h("p.summary", {}, status(together(statuses), counted(count(statuses)))) : "",
       own.length ? "" : nothing(`No instance of ${name} is registered.`, "It appears here as soon as there is one."),
       released(name, own, live),
       own.length ? h("h2", {}, "Instances") : "",
-      own.map(instance));
+      instances.map(instance));
   };
   catalog.follow(signal, (nodes) => {
     own = instancesOf(nodes).filter((one) => one.service.Service.toLowerCase() === name.toLowerCase())
@@ -102,6 +106,7 @@ export function service([name], { signal }) {
     draw();
   });
   followRelease(name, signal, (version) => ((live = version), draw()));
+  followOutputs(`${path("/v1/health/checks", name)}?filter=${ANY_OUTPUT}`, signal, (find) => ((newest = find), draw()));
   return { title: name, content };
 }
 
@@ -110,11 +115,11 @@ function released(name, own, live) {
   if (!all.length && live === null) return "";
   if (live !== null && !all.some(({ isLive }) => isLive)) all.push({ name: live, total: 0, passing: 0, isLive: true });
   const change = async (version) => {
-    const wish = version === null
-      ? { title: `Let no version of ${name} be live?`, text: "Whoever has no version of its own gets all instances.", action: "Clear" }
-      : { title: `Release ${version} of ${name}?`, text: "Whoever has no version of its own gets its instances from now on.", action: "Release" };
-    if ((await ask(wish)) === null) return;
-    await attempt(version === null ? `No version of ${name} is live` : `${version} of ${name} is live`, () => release(name, version));
+    const who = "Whoever has no version of its own gets";
+    const [title, text, action, done] = version === null
+      ? [`Let no version of ${name} be live?`, `${who} all instances.`, "Clear", `No version of ${name} is live`]
+      : [`Release ${version} of ${name}?`, `${who} its instances from now on.`, "Release", `${version} of ${name} is live`];
+    if ((await ask({ title, text, action })) !== null) await attempt(done, () => release(name, version));
   };
   return h("section", { "data-key": "versions", ariaLabel: "Versions" },
     h("h2", {}, "Versions"),
@@ -145,7 +150,7 @@ function instance({ node, service: own, checks, status: found }) {
   const isDrained = has(drainingCheck(own));
   const maintenance = async () => {
     const reason = isMaintained ? "" : await ask({ title: `Maintenance of ${own.ID}?`, action: "Begin maintenance",
-      text: "It gets no work until maintenance ends.", field: { label: "Reason", input: { placeholder: "For those who wonder" } } });
+      text: "It gets no work until maintenance ends.", field: REASON });
     if (reason === null) return;
     await attempt(isMaintained ? `Maintenance of ${own.ID} ended` : `${own.ID} is in maintenance`,
       () => maintain(node.Node, own.ID, !isMaintained, reason));
