@@ -4,7 +4,7 @@ CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 export CARGO_TERM_COLOR ?= auto
 
-.PHONY: help setup build lint test pictures demo clean-demo bench hostile fuzz audit
+.PHONY: help setup build lint test docs pictures demo clean-demo bench hostile fuzz audit
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -25,6 +25,10 @@ test: ## everything, the way CI runs it: lint, unit tests, and the stories with 
 	tests/setup.sh || echo 'going on without; stories that lack something will say so'
 	$(MAKE) --no-print-directory lint
 	$(CARGO) test --workspace --locked --no-fail-fast
+
+docs: build ## write docs/reference anew, and with mdbook (cargo install mdbook) the book, to target/book
+	RENEW_DOCS=1 $(CARGO) test --locked -p flotilla-tests --test docs reference
+	@if command -v mdbook >/dev/null; then mdbook build docs; else echo 'there is no mdbook; docs/SUMMARY.md leads through the pages'; fi
 
 pictures: ## take README's pictures of the web UI again
 	PICTURES=docs/pictures $(CARGO) test -p flotilla-tests --test it --locked -- web_ui

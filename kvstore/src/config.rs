@@ -8,6 +8,7 @@ mod document;
 mod files;
 mod host;
 mod keys;
+pub(crate) mod reference;
 mod resolve;
 mod values;
 

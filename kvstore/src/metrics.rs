@@ -5,6 +5,7 @@
 
 mod live;
 mod shown;
+mod table;
 
 use std::{
     collections::BTreeMap,
@@ -14,7 +15,9 @@ use std::{
 
 use kvstore_core::dns::{Reaction, Transport};
 use prometheus_client::metrics::{counter::Counter, family::Family, histogram::Histogram};
-use prometheus_client::registry::{Metric, Registry};
+use prometheus_client::registry::{self, Registry};
+
+pub(crate) use table::page;
 
 use crate::store::Store;
 
@@ -207,40 +210,35 @@ impl Metrics {
     /// Measures of `store` and of requests to `endpoints` (method and path of each).
     pub(crate) fn new<'a>(store: &Store, endpoints: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let requests = Requests::new(endpoints);
-        let mut metrics =
-            Self { registry: Registry::default(), dotted: BTreeMap::new(), requests, dns: DnsMetrics::default() };
+        let dotted = table::METRICS.iter().map(|metric| (underscored(metric.name), metric.name)).collect();
+        let mut metrics = Self { registry: Registry::default(), dotted, requests, dns: DnsMetrics::default() };
         let measured = store.metrics().clone();
-        metrics.add("kvstore.store.batch", "Commands carried out together, made durable by one fsync", measured.batch);
-        metrics.add("kvstore.store.commit_seconds", "Time to make a batch durable", measured.commit);
-        metrics.add("consul.raft.apply", "Commands that changed the registry", measured.applied);
-        metrics.add("kvstore.store.refused", "Commands that were refused", measured.refused);
+        metrics.add("kvstore.store.batch", measured.batch);
+        metrics.add("kvstore.store.commit_seconds", measured.commit);
+        metrics.add("consul.raft.apply", measured.applied);
+        metrics.add("kvstore.store.refused", measured.refused);
         let (durations, waits) = (metrics.requests.durations.clone(), metrics.requests.waits.clone());
-        let help = "Time to answer a request, in milliseconds; without those that waited for a change";
-        metrics.add("consul.api.http", help, durations);
-        metrics.add("kvstore.http.waits", "Requests that waited for a change", waits);
         let answers = metrics.requests.answers.clone();
-        metrics.add("kvstore.http.answers", "Answers by class of status code", answers);
+        metrics.add("consul.api.http", durations);
+        metrics.add("kvstore.http.waits", waits);
+        metrics.add("kvstore.http.answers", answers);
         let crowded_out = metrics.requests.crowded_out.clone();
-        let help = "Connections over HTTP that were closed to make room for others";
-        metrics.add("kvstore.http.crowded_out", help, crowded_out);
+        metrics.add("kvstore.http.crowded_out", crowded_out);
         let dns = metrics.dns.clone();
-        metrics.add("kvstore.dns.questions_udp", "Packets that came to DNS over UDP", dns.udp);
-        metrics.add("kvstore.dns.questions_tcp", "Questions that came to DNS over TCP", dns.tcp);
-        metrics.add("kvstore.dns.again", "Questions answered by a reply that was at hand", dns.again);
-        metrics.add("kvstore.dns.forwarded", "Questions that others were asked for an answer", dns.forwarded);
-        metrics.add("kvstore.dns.malformed", "Questions that cannot be read, and were told so", dns.malformed);
-        metrics.add("kvstore.dns.ignored", "Packets that got no reply", dns.ignored);
-        metrics.add("kvstore.dns.limited", "Questions beyond the response rate limit", dns.limited);
-        let help = "Connections to DNS that were closed to make room for others";
-        metrics.add("kvstore.dns.crowded_out", help, dns.crowded_out);
-        metrics.dotted.extend(live::NAMES.iter().map(|name| (underscored(name), *name)));
+        metrics.add("kvstore.dns.questions_udp", dns.udp);
+        metrics.add("kvstore.dns.questions_tcp", dns.tcp);
+        metrics.add("kvstore.dns.again", dns.again);
+        metrics.add("kvstore.dns.forwarded", dns.forwarded);
+        metrics.add("kvstore.dns.malformed", dns.malformed);
+        metrics.add("kvstore.dns.ignored", dns.ignored);
+        metrics.add("kvstore.dns.limited", dns.limited);
+        metrics.add("kvstore.dns.crowded_out", dns.crowded_out);
         metrics.registry.register_collector(Box::new(live::Live::new(store.clone())));
         metrics
     }
 
-    fn add(&mut self, name: &'static str, help: &str, metric: impl Metric) {
-        self.registry.register(underscored(name), help, metric);
-        self.dotted.insert(underscored(name), name);
+    fn add(&mut self, name: &str, metric: impl registry::Metric) {
+        self.registry.register(underscored(name), table::help(name), metric);
     }
 
     /// Everything, as `OpenMetrics` has it.

@@ -2,13 +2,14 @@
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode, str::FromStr};
 
-use clap::{Parser, Subcommand, ValueEnum, error::ErrorKind};
-use kvstore_client::{GoDuration, with_causes};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use kvstore_client::{GoDuration, monitoring, reference, with_causes};
 use nix::sys::signal::Signal;
 use registrar::{
     config::{Config, LogFormat, Settings},
     doctor::{Verdict, examine},
     explain::explain,
+    status::METRICS,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -82,8 +83,23 @@ enum Command {
         #[arg(long, conflicts_with = "wait")]
         undo: bool,
     },
+    /// Prints what this version takes and tells, as Markdown
+    Reference {
+        /// Of what
+        page: Page,
+    },
     /// Prints the version
     Version,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Page {
+    /// The commands with their options
+    Commands,
+    /// The keys of the configuration file
+    Configuration,
+    /// What is counted and measured
+    Metrics,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -118,6 +134,10 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
         println!("registrar {}", env!("CARGO_PKG_VERSION"));
         return Ok(());
     }
+    if let Some(Command::Reference { page }) = arguments.command {
+        print!("{}", reference(page));
+        return Ok(());
+    }
     let usage = |message| Failure(2, message);
     let file = match &arguments.config {
         None => None,
@@ -146,10 +166,20 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
             Some(Command::Health) => registrar::health::ask(config.http).await,
             Some(Command::Drain { name, wait, undo }) => drain(&config, &name, wait, undo).await,
             None if arguments.dry_run => dry_run(&config).await,
-            Some(Command::Doctor { .. } | Command::Version) | None => registrar::run(config, until_signal()?).await,
+            Some(Command::Doctor { .. } | Command::Reference { .. } | Command::Version) | None => {
+                registrar::run(config, until_signal()?).await
+            }
         };
         done.map_err(|error| Failure(1, with_causes(&error)))
     })
+}
+
+fn reference(page: Page) -> String {
+    match page {
+        Page::Commands => reference::commands(&Arguments::command()),
+        Page::Configuration => reference::keys(&Settings::augment_args(clap::Command::new(""))),
+        Page::Metrics => monitoring::page(METRICS),
+    }
 }
 
 async fn show(config: &Config, name: Option<&str>, format: Format) -> Result<(), registrar::Error> {

@@ -8,7 +8,28 @@ use std::{
     },
 };
 
-use kvstore_client::monitoring::{Monitored, family};
+use kvstore_client::monitoring::{Metric, Monitored, family};
+
+/// All that is counted.
+pub const METRICS: &[Metric] = &[UP, CONTAINERS, INSTANCES, EVENTS, CALLS];
+const UP: Metric =
+    Metric { name: "registrar_up", kind: "gauge", labels: "side", help: "Whether Docker and the registry answer." };
+const CONTAINERS: Metric =
+    Metric { name: "registrar_containers", kind: "gauge", labels: "", help: "Containers that run on this host." };
+const INSTANCES: Metric = Metric {
+    name: "registrar_instances",
+    kind: "gauge",
+    labels: "state",
+    help: "Instances: wanted by containers, registered by anybody, and taken: wanted but held by others.",
+};
+const EVENTS: Metric =
+    Metric { name: "registrar_events_total", kind: "counter", labels: "", help: "Events of Docker that were heard." };
+const CALLS: Metric = Metric {
+    name: "registrar_calls_total",
+    kind: "counter",
+    labels: "action, result",
+    help: "Calls to the registry that change it.",
+};
 
 /// What is counted and known, written by those who know it.
 #[derive(Debug, Default)]
@@ -52,22 +73,19 @@ impl Monitored for Status {
         let mut text = String::new();
         let up = |good: &AtomicBool| u64::from(good.load(Relaxed));
         let sides = [("{side=\"docker\"}", up(&self.docker)), ("{side=\"registry\"}", up(&self.registry))];
-        family(&mut text, "registrar_up", "gauge", "Whether Docker and the registry answer.", sides);
+        family(&mut text, &UP, sides);
         let count = |number: &AtomicUsize| number.load(Relaxed) as u64;
-        let containers = [("", count(&self.containers))];
-        family(&mut text, "registrar_containers", "gauge", "Containers that run on this host.", containers);
+        family(&mut text, &CONTAINERS, [("", count(&self.containers))]);
         let instances = [
             ("{state=\"wanted\"}", count(&self.wanted)),
             ("{state=\"registered\"}", count(&self.registered)),
             ("{state=\"taken\"}", count(&self.taken)),
         ];
-        let help = "Instances: wanted by containers, in the registry, and wanted but held by others.";
-        family(&mut text, "registrar_instances", "gauge", help, instances);
-        let events = [("", self.events.load(Relaxed))];
-        family(&mut text, "registrar_events_total", "counter", "Events of Docker that were heard.", events);
+        family(&mut text, &INSTANCES, instances);
+        family(&mut text, &EVENTS, [("", self.events.load(Relaxed))]);
         let calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let calls = calls.iter().map(|((a, r), n)| (format!("{{action=\"{a}\",result=\"{r}\"}}"), *n));
-        family(&mut text, "registrar_calls_total", "counter", "Calls to the registry that change it.", calls);
+        family(&mut text, &CALLS, calls);
         text
     }
 }

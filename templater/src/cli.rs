@@ -50,8 +50,31 @@ pub enum Command {
     Render(RenderArgs),
     /// Convert templates of consul-template; what could not be converted is named with its line.
     Convert(ConvertArgs),
+    /// Print what this version takes and tells, as Markdown.
+    Reference(ReferenceArgs),
     /// Print the version.
     Version,
+}
+
+/// Which page to print.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct ReferenceArgs {
+    /// Of what.
+    #[arg(value_enum)]
+    pub page: Page,
+}
+
+/// A page of the reference.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Page {
+    /// The commands with their options.
+    Commands,
+    /// The keys of the configuration file.
+    Configuration,
+    /// What is counted and measured.
+    Metrics,
+    /// The functions, filters and tests of templates.
+    Templates,
 }
 
 /// What to convert.

@@ -20,6 +20,7 @@ pub mod offline;
 pub mod output;
 mod progress;
 pub mod quiescence;
+pub mod reference;
 pub mod render;
 mod report;
 mod runner;

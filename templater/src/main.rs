@@ -9,7 +9,7 @@ use templater::{
     Ended, Order,
     cli::{CheckArgs, Cli, Command, ConvertArgs, LogFormat, RenderArgs, RunArgs},
     config::{self, Config, ConfigWatch},
-    convert, offline, run,
+    convert, offline, reference, run,
 };
 use tokio::{
     signal::unix::{SignalKind, signal},
@@ -26,6 +26,10 @@ fn main() -> ExitCode {
         Some(Command::Check(args)) => check(args),
         Some(Command::Render(args)) => render(&args),
         Some(Command::Convert(args)) => convert(&args),
+        Some(Command::Reference(args)) => {
+            print!("{}", reference::page(args.page));
+            ExitCode::SUCCESS
+        }
         Some(Command::Version) => {
             println!("templater {}", env!("CARGO_PKG_VERSION"));
             ExitCode::SUCCESS

@@ -5,9 +5,32 @@ use std::{
     time::UNIX_EPOCH,
 };
 
-use kvstore_client::monitoring::{Monitored, family};
+use kvstore_client::monitoring::{Metric, Monitored, family};
 
 use crate::{progress::Progress, watch::Watches};
+
+/// All that is counted.
+pub(crate) const METRICS: &[Metric] = &[REGISTRY_UP, TEXTS, PASSES, LAST_GOOD];
+const REGISTRY_UP: Metric =
+    Metric { name: "templater_registry_up", kind: "gauge", labels: "", help: "Whether the registry answers." };
+const TEXTS: Metric = Metric {
+    name: "templater_texts",
+    kind: "gauge",
+    labels: "state",
+    help: "Texts, those of one job as one: wanted, live at least once, troubled: kept from their newest version.",
+};
+const PASSES: Metric = Metric {
+    name: "templater_passes_total",
+    kind: "counter",
+    labels: "file, result",
+    help: "Passes over the templates of a job, by what they came to.",
+};
+const LAST_GOOD: Metric = Metric {
+    name: "templater_last_good_timestamp_seconds",
+    kind: "gauge",
+    labels: "file",
+    help: "When the newest text was last found live, in seconds since 1970.",
+};
 
 /// What is known of the registry and of all jobs.
 #[derive(Default)]
@@ -40,11 +63,10 @@ impl Monitored for Status {
     fn metrics(&self) -> String {
         let mut text = String::new();
         let up = [("", u64::from(self.registry_trouble().is_none()))];
-        family(&mut text, "templater_registry_up", "gauge", "Whether the registry answers.", up);
+        family(&mut text, &REGISTRY_UP, up);
         let numbers = self.progress.subscribe().borrow().numbers();
         let numbers = numbers.map(|(state, count)| (format!("{{state=\"{state}\"}}"), count));
-        let help = "Texts, those of one job as one: wanted, live at least once, kept from their newest version.";
-        family(&mut text, "templater_texts", "gauge", help, numbers);
+        family(&mut text, &TEXTS, numbers);
         let counts = self.progress.counts();
         let passes = counts.iter().flat_map(|(job, counts)| {
             let file = escaped(job);
@@ -53,14 +75,12 @@ impl Monitored for Status {
                 .iter()
                 .map(move |(result, count)| (format!("{{file=\"{file}\",result=\"{result}\"}}"), *count))
         });
-        let help = "Passes over the templates of a job, by what they came to.";
-        family(&mut text, "templater_passes_total", "counter", help, passes);
+        family(&mut text, &PASSES, passes);
         let good = counts.iter().filter_map(|(job, counts)| {
             let since = counts.good?.duration_since(UNIX_EPOCH).ok()?.as_secs();
             Some((format!("{{file=\"{}\"}}", escaped(job)), since))
         });
-        let help = "When the newest text was last found live, in seconds since 1970.";
-        family(&mut text, "templater_last_good_timestamp_seconds", "gauge", help, good);
+        family(&mut text, &LAST_GOOD, good);
         text
     }
 }

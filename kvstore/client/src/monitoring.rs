@@ -10,6 +10,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 
+use crate::reference::{code, prose, table};
+
 /// Connections at the same time; more wait for their turn.
 const MAX_CONNECTIONS: usize = 16;
 /// For one request to come and its answer to go.
@@ -26,19 +28,38 @@ pub trait Monitored: Send + Sync + 'static {
     fn metrics(&self) -> String;
 }
 
-/// Adds a metric with its values to `text`; labels stand as they are written, `{a="b"}`, or are empty.
-pub fn family<L: fmt::Display>(
-    text: &mut String,
-    name: &str,
-    kind: &str,
-    help: &str,
-    values: impl IntoIterator<Item = (L, u64)>,
-) {
+/// One thing that is counted or measured. A program declares each of its own once.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// What it is called.
+    pub name: &'static str,
+    /// `gauge`, `counter` or `histogram`.
+    pub kind: &'static str,
+    /// The names of its labels, with commas between.
+    pub labels: &'static str,
+    /// What it says.
+    pub help: &'static str,
+}
+
+/// Adds `metric` with its values to `text`; labels stand as they are written, `{a="b"}`, or are empty.
+pub fn family<L: fmt::Display>(text: &mut String, metric: &Metric, values: impl IntoIterator<Item = (L, u64)>) {
     use fmt::Write;
+    let Metric { name, kind, help, .. } = metric;
     let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
     for (labels, value) in values {
         let _ = writeln!(text, "{name}{labels} {value}");
     }
+}
+
+/// A page on what a program counts.
+pub fn page(metrics: &[Metric]) -> String {
+    let row = |m: &Metric| [code(m.name), m.kind.to_owned(), prose_labels(m.labels), prose(m.help)];
+    table(["metric", "kind", "labels", "meaning"], metrics.iter().map(row))
+}
+
+/// Each name as code.
+pub fn prose_labels(labels: &str) -> String {
+    labels.split(", ").filter(|name| !name.is_empty()).map(code).collect::<Vec<_>>().join(", ")
 }
 
 /// Answers at `listener` for ever.

@@ -1,10 +1,13 @@
-//! `kvstore completions` and `kvstore man`: what shells and readers of manuals want to know about the commands.
+//! `kvstore completions`, `kvstore man` and `kvstore reference`: what shells and readers want to know about the program.
 
 use std::{fs, path::PathBuf};
 
+use clap::ValueEnum;
 use clap_complete::Shell;
+use kvstore_client::reference;
 
 use super::failure::Failure;
+use crate::{config, http, metrics};
 
 /// Prints completions for a shell.
 #[derive(Debug, clap::Args)]
@@ -46,4 +49,40 @@ pub(super) fn man(args: &ManArgs, command: clap::Command) -> Result<Vec<u8>, Fai
     let written = fs::create_dir_all(directory).and_then(|()| clap_mangen::generate_to(command, directory));
     written.map_err(|e| Failure::new(format!("cannot write to {}", directory.display())).because(&e))?;
     Ok(Vec::new())
+}
+
+/// Prints what this version takes and tells, as Markdown.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Examples:
+  kvstore reference metrics
+  kvstore reference configuration | less
+
+Exit codes: 0 printed; 2 there is no such page.")]
+pub(super) struct ReferenceArgs {
+    /// Of what.
+    #[arg(value_enum)]
+    page: Page,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Page {
+    /// The commands with their options.
+    Commands,
+    /// The keys of the agent's configuration files.
+    Configuration,
+    /// The paths of the HTTP API.
+    Endpoints,
+    /// What is counted and measured.
+    Metrics,
+}
+
+pub(super) fn reference(args: &ReferenceArgs, command: &clap::Command) -> Vec<u8> {
+    let page = match args.page {
+        Page::Commands => reference::commands(command),
+        Page::Configuration => config::reference::page(),
+        Page::Endpoints => http::reference::page(),
+        Page::Metrics => metrics::page(),
+    };
+    page.into_bytes()
 }

@@ -94,6 +94,7 @@ enum Command {
     Validate(validate::Args),
     Completions(docs::CompletionsArgs),
     Man(docs::ManArgs),
+    Reference(docs::ReferenceArgs),
     /// Prints the version.
     #[command(after_help = "Examples:\n  kvstore version\n  kvstore version --format json\n\nExit code: 0.")]
     Version(FormatArgs),
@@ -164,6 +165,7 @@ fn run(command: Command) -> Result<Vec<u8>, Failure> {
         Command::Validate(args) => validate::run(&args),
         Command::Completions(args) => Ok(docs::completions(&args, commands())),
         Command::Man(args) => docs::man(&args, commands()),
+        Command::Reference(args) => Ok(docs::reference(&args, &commands())),
         Command::Version(format) => {
             let version = env!("CARGO_PKG_VERSION");
             Ok(format.show(&serde_json::json!({"Version": version}), |_| format!("kvstore {version}\n")))

@@ -27,6 +27,9 @@ pub(super) struct Document {
     text: String,
     format: Format,
     root: Map<String, Value>,
+    /// Every key that somebody has asked for.
+    #[cfg(test)]
+    pub(super) asked: std::cell::RefCell<std::collections::BTreeSet<String>>,
 }
 
 /// One step from the top of a document to a part of it.
@@ -51,7 +54,14 @@ impl Document {
             Value::Null => Map::new(),
             other => return Err(fault(1, format!("expected keys and values, found {}", kind(&other)))),
         };
-        Ok(Self { name: name.into(), text, format, root })
+        Ok(Self {
+            name: name.into(),
+            text,
+            format,
+            root,
+            #[cfg(test)]
+            asked: std::cell::RefCell::default(),
+        })
     }
 
     /// Its keys, for [`Section::finish`] to find those that nobody asked for.
@@ -112,6 +122,12 @@ pub(super) struct Section<'a> {
 
 impl Section<'_> {
     fn remove(&mut self, key: &'static str) -> Option<Value> {
+        #[cfg(test)]
+        self.document.asked.borrow_mut().insert(self.dotted(key));
+        self.find(key)
+    }
+
+    fn find(&mut self, key: &'static str) -> Option<Value> {
         self.known.push(key);
         self.map.remove(key).filter(|value| !value.is_null())
     }
@@ -202,7 +218,7 @@ impl Section<'_> {
     /// Takes whichever of `keys` are there and names them in `names`.
     pub(super) fn ignore(&mut self, keys: &[&'static str], names: &mut Vec<String>) {
         for key in keys {
-            if self.remove(key).is_some() {
+            if self.find(key).is_some() {
                 names.push(self.dotted(key));
             }
         }

@@ -177,7 +177,7 @@ impl Layer {
 }
 
 /// Concern Raft, Serf, gRPC, Connect or the RPC between servers, none of which is inside.
-const CLUSTER_ONLY: &[&str] = &[
+pub(super) const CLUSTER_ONLY: &[&str] = &[
     "advertise_addr_ipv4",
     "advertise_addr_ipv6",
     "advertise_addr_wan",
@@ -247,7 +247,7 @@ const CLUSTER_ONLY: &[&str] = &[
 ];
 
 /// Harmless to accept: they tune or report, and nothing here does.
-const INACTIVE: &[&str] = &[
+pub(super) const INACTIVE: &[&str] = &[
     "cache",
     "check_reap_interval",
     "default_query_time",

@@ -44,6 +44,7 @@ mod operator;
 mod path;
 mod prepared_query;
 mod query;
+pub(crate) mod reference;
 mod register;
 mod serve;
 mod session;

@@ -1,15 +1,6 @@
 //! `--strict-consul`: what is taken here beyond what a genuine Consul takes, and its refusal. Pure.
 //!
 //! This is the one list of our extensions; what runs against an agent with the flag runs against Consul.
-//!
-//! | here | with the flag, as Consul |
-//! |---|---|
-//! | `PUT /v1/kv/KEY?ttl=`, `/v1/health/service/NAME?for=`, `Definition.TTL` of a check of the catalog | 400: Consul does without what was asked for |
-//! | `GET` on `/v1/agent/check/pass/ID` and its like, which Consul took long ago | 405 |
-//! | `HEAD` wherever there is a `GET` | 405 |
-//! | writes to, and keys with, `//`, `/./` and `/../` | 301 to the cleaned path |
-//! | `Definition.DeregisterCriticalServiceAfter` of a check of the catalog | kept, and not acted on |
-//! | `DeregisterCriticalServiceAfter` from a second on | raised to a minute |
 
 use std::time::Duration;
 
@@ -21,6 +12,19 @@ use kvstore_client::{
 };
 
 use super::{error::ApiError, query::Query};
+
+/// What is taken, and what comes of it with the flag, as in Consul.
+pub(super) const EXTENSIONS: &[(&str, &str)] = &[
+    (
+        "`PUT /v1/kv/KEY?ttl=`, `/v1/health/service/NAME?for=`, `Definition.TTL` of a check of the catalog",
+        "400: Consul does without what was asked for",
+    ),
+    ("`GET` on `/v1/agent/check/pass/ID` and its like, which Consul took long ago", "405"),
+    ("`HEAD` wherever there is a `GET`", "405"),
+    ("writes to, and keys with, `//`, `/./` and `/../`", "301 to the cleaned path"),
+    ("`Definition.DeregisterCriticalServiceAfter` of a check of the catalog", "kept, and not acted on"),
+    ("`DeregisterCriticalServiceAfter` from a second on", "raised to a minute"),
+];
 
 /// Consul raises a shorter `DeregisterCriticalServiceAfter` to this.
 const MIN_DEREGISTER_AFTER: Duration = Duration::from_mins(1);

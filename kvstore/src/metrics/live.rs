@@ -9,24 +9,8 @@ use prometheus_client::{
     metrics::gauge::ConstGauge,
 };
 
+use super::{table, underscored};
 use crate::store::Store;
-
-/// Every name that [`Live`] shows.
-pub(super) const NAMES: &[&str] = &[
-    "consul.runtime.alloc_bytes",
-    "consul.runtime.sys_bytes",
-    "consul.runtime.num_goroutines",
-    "consul.server.isLeader",
-    "consul.autopilot.healthy",
-    "consul.state.nodes",
-    "consul.state.services",
-    "consul.state.service_instances",
-    "consul.state.kv_entries",
-    "consul.rpc.queries_blocking",
-    "kvstore.index",
-    "kvstore.checks",
-    "kvstore.uptime_seconds",
-];
 
 /// Reads the store and the process.
 #[derive(Debug)]
@@ -47,18 +31,19 @@ struct Gauges<'a>(DescriptorEncoder<'a>);
 impl Gauges<'_> {
     /// Counts here are far below what a float holds exactly.
     #[allow(clippy::cast_precision_loss)]
-    fn put(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {
-        self.put_float(name, help, value as f64)
+    fn put(&mut self, name: &str, value: u64) -> fmt::Result {
+        self.put_float(name, value as f64)
     }
 
-    fn put_float(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
-        let (name, gauge) = (super::underscored(name), ConstGauge::new(value));
-        gauge.encode(self.0.encode_descriptor(&name, help, None, gauge.metric_type())?)
+    fn put_float(&mut self, name: &str, value: f64) -> fmt::Result {
+        let (gauge, shown) = (ConstGauge::new(value), underscored(name));
+        let encoder = self.0.encode_descriptor(&shown, table::help(name), None, gauge.metric_type())?;
+        gauge.encode(encoder)
     }
 
-    fn put_each(&mut self, name: &str, help: &str, label: &str, values: &[(&str, u64)]) -> fmt::Result {
-        let (name, kind) = (super::underscored(name), ConstGauge::new(0_u64).metric_type());
-        let mut encoder = self.0.encode_descriptor(&name, help, None, kind)?;
+    fn put_each(&mut self, name: &str, label: &str, values: &[(&str, u64)]) -> fmt::Result {
+        let (kind, shown) = (ConstGauge::new(0_u64).metric_type(), underscored(name));
+        let mut encoder = self.0.encode_descriptor(&shown, table::help(name), None, kind)?;
         for (value, count) in values {
             ConstGauge::new(*count).encode(encoder.encode_family(&[(label, *value)])?)?;
         }
@@ -70,32 +55,30 @@ impl Collector for Live {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut gauges = Gauges(encoder);
         let memory = Memory::of_this_process();
-        gauges.put("consul.runtime.alloc_bytes", "Memory of its own that the process has", memory.own_bytes)?;
-        gauges.put("consul.runtime.sys_bytes", "Memory that the process has, files mapped included", memory.bytes)?;
+        gauges.put("consul.runtime.alloc_bytes", memory.own_bytes)?;
+        gauges.put("consul.runtime.sys_bytes", memory.bytes)?;
         let tasks = tokio::runtime::Handle::try_current().map_or(0, |runtime| runtime.metrics().num_alive_tasks());
-        gauges.put("consul.runtime.num_goroutines", "Tasks: connections, probes, timers", tasks as u64)?;
-        gauges.put("consul.server.isLeader", "Always 1: nobody has to be elected", 1)?;
-        gauges.put("consul.autopilot.healthy", "Always 1: there is no quorum to lose", 1)?;
+        gauges.put("consul.runtime.num_goroutines", tasks as u64)?;
+        gauges.put("consul.server.isLeader", 1)?;
+        gauges.put("consul.autopilot.healthy", 1)?;
         of_state(&mut gauges, &self.store.state())?;
-        let waiting = self.store.waiting() as u64;
-        gauges.put("consul.rpc.queries_blocking", "Requests and parts of the agent that wait for a change", waiting)?;
-        let uptime = self.started.elapsed().as_secs_f64();
-        gauges.put_float("kvstore.uptime_seconds", "Since the agent started", uptime)
+        gauges.put("consul.rpc.queries_blocking", self.store.waiting() as u64)?;
+        gauges.put_float("kvstore.uptime_seconds", self.started.elapsed().as_secs_f64())
     }
 }
 
 fn of_state(gauges: &mut Gauges<'_>, state: &State) -> fmt::Result {
     let sizes = state.sizes();
-    gauges.put("consul.state.nodes", "Hosts", sizes.nodes as u64)?;
-    gauges.put("consul.state.services", "Services that have an instance", sizes.services as u64)?;
-    gauges.put("consul.state.service_instances", "Instances", sizes.instances as u64)?;
-    gauges.put("consul.state.kv_entries", "Keys", sizes.keys as u64)?;
-    gauges.put("kvstore.index", "The index of the last change", state.index().0)?;
+    gauges.put("consul.state.nodes", sizes.nodes as u64)?;
+    gauges.put("consul.state.services", sizes.services as u64)?;
+    gauges.put("consul.state.service_instances", sizes.instances as u64)?;
+    gauges.put("consul.state.kv_entries", sizes.keys as u64)?;
+    gauges.put("kvstore.index", state.index().0)?;
     let mut by_status = [("passing", 0), ("warning", 0), ("critical", 0)];
     for check in state.checks() {
         by_status[check.status as usize].1 += 1;
     }
-    gauges.put_each("kvstore.checks", "Checks by status", "status", &by_status)
+    gauges.put_each("kvstore.checks", "status", &by_status)
 }
 
 /// The process' memory, as the kernel counts it.

@@ -290,3 +290,22 @@ fn guards_are_read_and_merged() {
     let error = load(&args(&["--config", "c.yaml"]), dir.path()).unwrap_err().to_string();
     assert!(error.contains("\"130%\" is no part of a whole"), "{error}");
 }
+
+/// The keys that a mapping takes, as the fault about another one names them.
+fn keys_taken_beside(text: &str) -> Vec<String> {
+    let fault = file::parse(text, false).expect_err("there is no such key");
+    let (_, expected) = fault.split_once("expected one of ").expect("the fault names those there are");
+    expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_documentation_is_a_configuration_and_names_every_key() {
+    let told = include_str!("../config.md");
+    let (_, example) = told.split_once("```yaml\n").expect("there is an example");
+    file::parse(example.split("```").next().expect("it ends"), false).expect("it can be read");
+    for text in ["exec: {x: 1}", "templates: [{x: 1}]", "templates: [{files: [{x: 1}]}]"] {
+        for key in keys_taken_beside(text) {
+            assert!(told.contains(&format!("{key}:")), "{key} of {text} is not told");
+        }
+    }
+}
