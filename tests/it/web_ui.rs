@@ -58,6 +58,7 @@ pub(crate) async fn story() {
     page.fleet().await;
     page.browser.open(&page.registry.url()).await;
     page.pure().await;
+    page.note_troubles().await;
     page.services().await;
     page.pictures().await;
     page.hostile_names().await;
@@ -69,6 +70,7 @@ pub(crate) async fn story() {
     page.events().await;
     page.access().await;
     page.changes().await;
+    page.was_well().await;
     page.themes().await;
     page.other_sites().await;
     page.hidden().await;
@@ -178,6 +180,22 @@ impl Page {
         for (key, value) in [("release/web", "v1"), ("release/api", "v3"), ("app/config/log", "info"), ("motd", "hi")] {
             self.registry.client.kv_put(key, value, KvPut::default()).await.expect("it is taken");
         }
+    }
+
+    /// Notes whatever goes wrong from now on; [`Page::was_well`] shows it.
+    async fn note_troubles(&self) {
+        self.run(
+            "const told = document.getElementById('connection');
+             window.troubles = [];
+             new MutationObserver(() => told.textContent && window.troubles.push(told.textContent))
+                 .observe(told, { childList: true });",
+        )
+        .await;
+    }
+
+    /// No request of the page was refused.
+    async fn was_well(&self) {
+        assert_eq!(self.run("return window.troubles").await, json!([]));
     }
 
     /// What the modules decide that show nothing.

@@ -74,7 +74,7 @@ function bar(counts, total) {
 }
 
 // Who filters by outputs is told of each of them.
-const ANY_OUTPUT = encodeURIComponent("Output is empty or Output is not empty");
+const ANY_OUTPUT = encodeURIComponent('Output == "" or Output != ""');
 
 // What is wrong comes first; all others stay in the registry's order.
 const URGENT = ["warning", "critical"];
