@@ -24,6 +24,7 @@ NEEDS=(
     docker-compose=docker-compose
     dockerd=docker.io
     etcd=etcd-server
+    etcdctl=etcd-client
     haproxy=haproxy
     ip=iproute2
     iptables=iptables
@@ -35,6 +36,7 @@ NEEDS=(
     nsenter=util-linux
     podman=podman
     prometheus=prometheus
+    protoc=protobuf-compiler
     strip=binutils
     unbound=unbound
     wrk=wrk
@@ -48,6 +50,8 @@ missing() {
     for need in "${NEEDS[@]}"; do
         command -v "${need%%=*}" >/dev/null || echo "${need#*=}"
     done | sort -u
+    # What comes with protoc; the build of the engine etcd reads it.
+    [ -e /usr/include/google/protobuf/descriptor.proto ] || echo libprotobuf-dev
     # A part of Python that Debian keeps apart; the client written in Python is installed with it.
     python3 -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
 }

@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     deadlines::Deadlines,
-    engine::{Commit, Conflict, Engine, EngineError, Proposal},
+    engine::{Engine, EngineError, Entry, Loaded, Proposal, Rejected},
     metrics::StoreMetrics,
     waiters::{Enlisted, Waiters},
 };
@@ -43,7 +43,10 @@ pub enum WriteError {
     /// More writes wait than the store can take.
     #[error("too many writes are waiting; try again")]
     Busy,
-    /// The disk is full or failing. Reads go on.
+    /// More than the store takes in one change.
+    #[error("{0}")]
+    TooLarge(String),
+    /// The disk is full or failing, or etcd is away. Reads go on.
     #[error("the registry cannot write now: {0}")]
     Unavailable(String),
     /// The registry is stopping.
@@ -58,7 +61,7 @@ pub type Written = Result<(Outcome, Index), WriteError>;
 #[derive(Clone, Debug)]
 pub struct Store {
     shared: Arc<Shared>,
-    queue: SyncSender<Job>,
+    queue: Arc<SyncSender<Job>>,
 }
 
 #[derive(Debug)]
@@ -70,14 +73,21 @@ struct Shared {
 }
 
 enum Job {
-    Command { command: Command, reply: Option<oneshot::Sender<Written>> },
+    Command {
+        command: Command,
+        reply: Option<oneshot::Sender<Written>>,
+    },
+    /// The log has what others changed.
+    News,
+    /// To have all that anybody has committed so far.
+    CatchUp(oneshot::Sender<Result<(), WriteError>>),
     Stop,
 }
 
 /// The writer's thread; joined by [`Writer::stop`].
 #[derive(Debug)]
 pub struct Writer {
-    queue: SyncSender<Job>,
+    queue: Arc<SyncSender<Job>>,
     thread: JoinHandle<()>,
 }
 
@@ -105,6 +115,14 @@ impl Store {
         let (waiters, metrics) = (Waiters::default(), StoreMetrics::default());
         let shared = Arc::new(Shared { current, waiters, deadlines, metrics });
         let (queue, jobs) = sync_channel(MAX_QUEUE);
+        let queue = Arc::new(queue);
+        let news = Arc::downgrade(&queue);
+        engine.on_news(Box::new(move || {
+            // A writer with a full queue looks into the log anyway.
+            if let Some(queue) = news.upgrade() {
+                drop(queue.try_send(Job::News));
+            }
+        }));
         let worker = Worker { engine, shared: shared.clone() };
         let thread = std::thread::Builder::new()
             .name("writer".into())
@@ -157,11 +175,25 @@ impl Store {
     /// [`WriteError`]; nothing was changed.
     pub async fn submit(&self, command: Command) -> Written {
         let (reply, answer) = oneshot::channel();
-        self.queue.try_send(Job::Command { command, reply: Some(reply) }).map_err(|e| match e {
+        self.send(Job::Command { command, reply: Some(reply) })?;
+        answer.await.unwrap_or(Err(WriteError::Stopping))
+    }
+
+    /// Waits until the state has all that anybody had committed, through this kvstore or another, before the call.
+    ///
+    /// # Errors
+    /// [`WriteError::Unavailable`] if nobody can say now.
+    pub async fn catch_up(&self) -> Result<(), WriteError> {
+        let (reply, answer) = oneshot::channel();
+        self.send(Job::CatchUp(reply))?;
+        answer.await.unwrap_or(Err(WriteError::Stopping))
+    }
+
+    fn send(&self, job: Job) -> Result<(), WriteError> {
+        self.queue.try_send(job).map_err(|e| match e {
             TrySendError::Full(_) => WriteError::Busy,
             TrySendError::Disconnected(_) => WriteError::Stopping,
-        })?;
-        answer.await.unwrap_or(Err(WriteError::Stopping))
+        })
     }
 
     /// Proposes the end of checks' TTLs, sessions and keys as they become due, until `shutdown`.
@@ -195,43 +227,66 @@ impl Draft {
         Self { state: state.clone(), touched: Touched::default(), indexes: Vec::new() }
     }
 
-    fn apply(&mut self, changes: &Changes) {
+    fn apply(&mut self, changes: &Changes) -> Index {
         let index = changes.index_after(self.state.index());
         self.touched.extend(self.state.apply(index, changes));
         self.indexes.push(index);
+        index
     }
 
     /// Whether every proposal got the index that it was decided with, and nothing of others came in between.
-    fn is_what_came(&self, results: &[Result<Index, Conflict>], log: &[Commit]) -> bool {
-        let came = log.iter().map(|commit| commit.index);
-        let ours = results.iter().copied();
-        came.eq(self.indexes.iter().copied()) && ours.eq(self.indexes.iter().copied().map(Ok))
+    fn is_what_came(&self, results: &[Result<Index, Rejected>], log: &[Entry]) -> bool {
+        let came = log.iter().map(|entry| match entry {
+            Entry::Commit(commit) => Some(commit.index),
+            Entry::Anew(_) => None,
+        });
+        let ours = results.iter().map(|result| result.as_ref().ok().copied());
+        came.eq(self.indexes.iter().copied().map(Some)) && ours.eq(self.indexes.iter().copied().map(Some))
     }
 }
 
 /// A command of the batch, decided.
 struct Decided {
     pending: Pending,
-    result: Result<Outcome, Refusal>,
+    result: Result<Outcome, WriteError>,
     /// Keys whose locks it tears from sessions, and for how long nobody may have them.
     freed: Vec<(Key, Duration)>,
-    /// Whether it has a proposal in the batch.
-    proposed: bool,
+    /// The index of its proposal, as decided; none if it has nothing to propose.
+    proposed: Option<Index>,
+}
+
+impl Decided {
+    /// Whether it was decided that nothing is to be done, which holds on the newest state only. What is lazy is about
+    /// this host's own checks, and nobody else writes those.
+    fn only_reads(&self) -> bool {
+        self.proposed.is_none() && !self.pending.command.is_lazy()
+    }
 }
 
 impl Worker {
     fn run(mut self, jobs: &Receiver<Job>) {
         while let Ok(job) = jobs.recv() {
-            let mut batch = Vec::new();
+            let (mut batch, mut behind) = (Vec::new(), Vec::new());
             let mut stop = false;
             for job in std::iter::once(job).chain(jobs.try_iter()) {
                 match job {
                     Job::Command { command, reply } => batch.push(Pending { command, reply, attempts: 0 }),
+                    Job::CatchUp(reply) => behind.push(reply),
+                    Job::News => {}
                     Job::Stop => stop = true,
                 }
                 if stop || batch.len() == MAX_BATCH {
                     break;
                 }
+            }
+            if !behind.is_empty() {
+                let caught_up = self.engine.catch_up().map_err(|error| with_causes(&error));
+                self.publish_news();
+                for reply in behind {
+                    let _ = reply.send(caught_up.clone().map_err(WriteError::Unavailable));
+                }
+            } else if batch.is_empty() {
+                self.publish_news();
             }
             while !batch.is_empty() {
                 batch = self.carry_out(batch);
@@ -244,12 +299,24 @@ impl Worker {
 
     /// Decides, commits, applies, publishes, wakes and answers; gives back what must be decided anew.
     fn carry_out(&mut self, batch: Vec<Pending>) -> Vec<Pending> {
-        let (decided, proposals, draft) = self.decide_all(batch);
+        let (mut decided, mut proposals, mut draft) = self.decide_all(batch);
+        if decided.iter().any(Decided::only_reads) {
+            let caught_up = self.engine.catch_up();
+            if self.publish_news() {
+                let batch = decided.into_iter().map(|decided| decided.pending).collect();
+                (decided, proposals, draft) = self.decide_all(batch);
+            }
+            if let Err(error) = caught_up {
+                let message = with_causes(&error);
+                for decided in decided.iter_mut().filter(|decided| decided.only_reads()) {
+                    decided.result = Err(WriteError::Unavailable(message.clone()));
+                }
+            }
+        }
         let (started, proposed) = (std::time::Instant::now(), proposals.len());
         let results = if proposals.is_empty() { Ok(Vec::new()) } else { self.engine.commit(proposals) };
         let took = started.elapsed();
-        let touched = self.publish_log(draft, results.as_deref().unwrap_or_default());
-        self.shared.waiters.wake(&touched);
+        self.publish(draft, results.as_deref().unwrap_or_default());
         match results {
             Ok(results) => {
                 self.shared.metrics.committed(decided.len(), proposed, took);
@@ -282,14 +349,14 @@ impl Worker {
             pending.command.delay_locks(|key| freed_here.contains(key) || deadlines.is_lock_delayed(key, now));
             let (result, freed, proposed) = match decide(&draft.state, &pending.command) {
                 Ok(decision) => {
-                    let proposed = !decision.changes.is_empty();
-                    if proposed {
-                        draft.apply(&decision.changes);
+                    let proposed = (!decision.changes.is_empty()).then(|| {
+                        let index = draft.apply(&decision.changes);
                         proposals.push(Proposal { changes: decision.changes, lazy: pending.command.is_lazy() });
-                    }
+                        index
+                    });
                     (Ok(decision.outcome), decision.freed, proposed)
                 }
-                Err(refusal) => (Err(refusal), Vec::new(), false),
+                Err(refusal) => (Err(refusal.into()), Vec::new(), None),
             };
             freed_here.extend(freed.iter().map(|(key, _)| key.clone()));
             decided.push(Decided { pending, result, freed, proposed });
@@ -297,47 +364,85 @@ impl Worker {
         (decided, proposals, draft)
     }
 
-    /// Applies what the engine has ordered to the current state and shows the result. What came just as it was drafted
-    /// was applied then, and the same changes at the same indexes give the same state.
-    fn publish_log(&mut self, draft: Draft, results: &[Result<Index, Conflict>]) -> Touched {
-        let log = self.engine.log();
-        if log.is_empty() {
-            return Touched::default();
-        }
-        let Draft { state, touched, .. } = if draft.is_what_came(results, &log) {
-            draft
-        } else {
-            let mut came = Draft::of(&self.shared.current.load());
-            for commit in &log {
-                came.touched.extend(came.state.apply(commit.index, &commit.changes));
-            }
-            came
-        };
-        self.shared.current.store(Arc::new(state));
-        touched
+    /// Shows what others have changed; whether there was anything.
+    fn publish_news(&mut self) -> bool {
+        let draft = Draft::of(&self.shared.current.load());
+        self.publish(draft, &[])
     }
 
-    fn answer(&self, decided: Vec<Decided>, results: Vec<Result<Index, Conflict>>) -> Vec<Pending> {
+    /// Applies what the engine has ordered to the current state, shows the result and wakes who waits for it. What came
+    /// just as it was drafted was applied then, and the same changes at the same indexes give the same state.
+    fn publish(&mut self, draft: Draft, results: &[Result<Index, Rejected>]) -> bool {
+        let log = self.engine.log();
+        if log.is_empty() {
+            return false;
+        }
+        if draft.is_what_came(results, &log) {
+            self.shared.current.store(Arc::new(draft.state));
+            self.shared.waiters.wake(&draft.touched);
+            return true;
+        }
+        let mut came = Draft::of(&self.shared.current.load());
+        let mut anew = false;
+        for entry in log {
+            match entry {
+                Entry::Commit(commit) => {
+                    came.touched.extend(came.state.apply(commit.index, &commit.changes));
+                }
+                Entry::Anew(Loaded { index, rows }) => {
+                    came.state = State::load(index, rows);
+                    anew = true;
+                }
+            }
+        }
+        if anew {
+            self.shared.deadlines.load(&came.state, Instant::now());
+        }
+        self.shared.current.store(Arc::new(came.state));
+        if anew {
+            self.shared.waiters.wake_all();
+        } else {
+            self.shared.waiters.wake(&came.touched);
+        }
+        true
+    }
+
+    /// What comes after the first proposal that was not committed just as it was decided is decided anew, unless it was
+    /// committed nevertheless: it may have been decided on what has not happened.
+    fn answer(&self, decided: Vec<Decided>, results: Vec<Result<Index, Rejected>>) -> Vec<Pending> {
         let state = self.shared.current.load();
         let now = Instant::now();
-        let mut again = Vec::new();
+        let (mut again, mut otherwise) = (Vec::new(), false);
         let mut results = results.into_iter();
         for Decided { mut pending, result, freed, proposed } in decided {
-            let committed = if proposed { results.next().unwrap_or(Err(Conflict)) } else { Ok(state.index()) };
+            let committed = proposed.map(|_| results.next().unwrap_or(Err(Rejected::Conflict)));
             match (result, committed) {
-                (Ok(_), Err(Conflict)) if pending.attempts < MAX_ATTEMPTS => {
+                (_, None | Some(Err(Rejected::Conflict))) if otherwise => again.push(pending),
+                (_, Some(Err(rejected))) => {
+                    otherwise = true;
                     pending.attempts += 1;
-                    again.push(pending);
+                    match rejected {
+                        Rejected::Conflict if pending.attempts <= MAX_ATTEMPTS => again.push(pending),
+                        Rejected::Conflict => reply(pending, Err(Refusal::Conflict.into())),
+                        Rejected::TooLarge(why) => reply(pending, Err(WriteError::TooLarge(why))),
+                        Rejected::Lost(why) => reply(pending, Err(WriteError::Unavailable(why))),
+                    }
                 }
-                (Ok(_), Err(Conflict)) => reply(pending, Err(Refusal::Conflict.into())),
-                (Err(refusal), _) => {
+                (Err(error), _) => {
                     self.shared.metrics.refused();
-                    reply(pending, Err(refusal.into()));
+                    reply(pending, Err(error));
                 }
-                (Ok(outcome), Ok(index)) => {
+                (Ok(mut outcome), committed) => {
+                    let index = committed.and_then(Result::ok);
+                    if let (Some(decided), Some(index)) = (proposed, index)
+                        && decided != index
+                    {
+                        otherwise = true;
+                        outcome.move_index(decided, index);
+                    }
                     self.shared.deadlines.after(&pending.command, &outcome, &state, now);
                     self.shared.deadlines.delay_locks(&freed, now);
-                    reply(pending, Ok((outcome, index)));
+                    reply(pending, Ok((outcome, index.unwrap_or(state.index()))));
                 }
             }
         }

@@ -69,6 +69,13 @@ impl Waiters {
         }
     }
 
+    /// Wakes everybody.
+    pub(crate) fn wake_all(&self) {
+        for sender in self.lock().sleepers.values() {
+            sender.send_replace(());
+        }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
         // The table is consistent between any two statements that could panic.
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
@@ -163,6 +170,8 @@ mod tests {
         assert!(!woken(&mut other) && !woken(&mut exact), "once, and only the touched");
         waiters.wake(&Touched::from([WatchKey::Services]));
         assert!(woken(&mut other) && !woken(&mut all));
+        waiters.wake_all();
+        assert!(woken(&mut exact) && woken(&mut prefix) && woken(&mut all) && woken(&mut other));
     }
 
     #[test]

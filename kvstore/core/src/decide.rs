@@ -35,8 +35,10 @@ pub enum Expect {
     Row(RowKey, Index),
     /// There is no such row.
     Absent(RowKey),
-    /// No row in the range was put or deleted after this index.
+    /// No row in the range was put after this index. One that is gone meanwhile is for each decision to expect by itself.
     Unchanged(RowRange, Index),
+    /// Nothing that was put after this index joined the row; see [`Changes::joins`].
+    Unjoined(RowKey, Index),
 }
 
 /// One step of a change.
@@ -58,6 +60,9 @@ pub struct Changes {
     pub expects: Vec<Expect>,
     /// The steps, in order, all or none; a later one may concern the row of an earlier one.
     pub ops: Vec<Op>,
+    /// Rows whose end concerns what is put, though it does not stand below them: the session of a lock, the host of a
+    /// session. Who ends such a row relies on knowing all that has joined it.
+    pub joins: Vec<RowKey>,
     /// Their index is above this one too: it was given out in another life of the registry.
     pub above: Index,
 }
@@ -85,6 +90,17 @@ pub enum Outcome {
     /// A transaction's results, in the order of its steps. Rows that it changed show the index that they get if the
     /// change comes next.
     Txn(Vec<TxnResult>),
+}
+
+impl Outcome {
+    /// Has rows that were to be changed at `decided` show that it was at `committed`.
+    pub fn move_index(&mut self, decided: Index, committed: Index) {
+        if let Self::Txn(results) = self {
+            for result in results {
+                result.move_index(decided, committed);
+            }
+        }
+    }
 }
 
 /// A command's changes and how it ends once they are made.

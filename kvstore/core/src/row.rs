@@ -517,6 +517,9 @@ pub enum RowError {
         #[source]
         source: NameError,
     },
+    /// The content says no index.
+    #[error("row {0:?} does not say when it was created and modified")]
+    Unstamped(String),
     /// The content is that of another row.
     #[error("row {own:?} is stored as {key:?}")]
     Place {
@@ -530,8 +533,10 @@ pub enum RowError {
 /// What is stored: the stamps beside the row's own fields.
 #[derive(Serialize, Deserialize)]
 struct Stored<T> {
-    created: Index,
-    modified: Index,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    created: Option<Index>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    modified: Option<Index>,
     #[serde(flatten)]
     value: T,
 }
@@ -550,6 +555,24 @@ impl RowKey {
             Self::Bootstrap => "a/bootstrap".into(),
             Self::Kv(key) => format!("k/{key}"),
         }
+    }
+
+    /// The key that is stored as `key`; none if no table has such a key.
+    pub fn decode(key: &str) -> Option<Self> {
+        let node = |name: &str| NodeKey::new(&unescape(name)).ok();
+        let decoded = match key.split('/').collect::<Vec<_>>()[..] {
+            ["k", ..] => Self::Kv(Key::new(key.strip_prefix("k/")?)?),
+            ["n", name] => Self::Node(node(name)?),
+            ["n", name, "i", id] => Self::Instance(node(name)?, InstanceId::new(&unescape(id)).ok()?),
+            ["n", name, "c", id] => Self::Check(node(name)?, CheckId::new(&unescape(id)).ok()?),
+            ["s", id] => Self::Session(SessionId::new(&unescape(id)).ok()?),
+            ["q", id] => Self::Query(QueryId::new(id)?),
+            ["a", "t", accessor] => Self::Token(TokenId::new(accessor)?),
+            ["a", "p", id] => Self::Policy(PolicyId::new(id)?),
+            ["a", "bootstrap"] => Self::Bootstrap,
+            _ => return None,
+        };
+        (decoded.encode() == key).then_some(decoded)
     }
 }
 
@@ -598,7 +621,16 @@ impl Row {
 
     /// The content as stored.
     pub fn encode(&self, created: Index, modified: Index) -> Vec<u8> {
-        fn json<T: Serialize>(created: Index, modified: Index, value: T) -> Vec<u8> {
+        self.encode_with(Some(created), Some(modified))
+    }
+
+    /// The content as kept by a store that knows by itself when a row was modified; `created` if that was earlier.
+    pub fn encode_unstamped(&self, created: Option<Index>) -> Vec<u8> {
+        self.encode_with(created, None)
+    }
+
+    fn encode_with(&self, created: Option<Index>, modified: Option<Index>) -> Vec<u8> {
+        fn json<T: Serialize>(created: Option<Index>, modified: Option<Index>, value: T) -> Vec<u8> {
             serde_json::to_vec(&Stored { created, modified, value }).expect("rows have string keys only")
         }
         match self {
@@ -619,14 +651,32 @@ impl Row {
     /// # Errors
     /// [`RowError`] if the key belongs to no table or the value is not the content of a row with this key.
     pub fn decode(key: &str, value: &[u8]) -> Result<Stamped<Self>, RowError> {
+        match Self::decode_any(key, value)? {
+            Stored { created: Some(created), modified: Some(modified), value } => {
+                Ok(Stamped { created, modified, value })
+            }
+            _ => Err(RowError::Unstamped(key.into())),
+        }
+    }
+
+    /// The row that a store has under `key` as `value`, and knows to have been modified at `modified`.
+    ///
+    /// # Errors
+    /// As [`Row::decode`].
+    pub fn decode_unstamped(key: &str, value: &[u8], modified: Index) -> Result<Stamped<Self>, RowError> {
+        let Stored { created, value, .. } = Self::decode_any(key, value)?;
+        Ok(Stamped { created: created.unwrap_or(modified).min(modified), modified, value })
+    }
+
+    fn decode_any(key: &str, value: &[u8]) -> Result<Stored<Self>, RowError> {
         fn json<T: for<'de> Deserialize<'de>>(
             key: &str,
             bytes: &[u8],
             row: fn(T) -> Row,
-        ) -> Result<Stamped<Row>, RowError> {
+        ) -> Result<Stored<Row>, RowError> {
             let stored: Stored<T> =
                 serde_json::from_slice(bytes).map_err(|source| RowError::Value { key: key.into(), source })?;
-            Ok(Stamped { created: stored.created, modified: stored.modified, value: row(stored.value) })
+            Ok(Stored { created: stored.created, modified: stored.modified, value: row(stored.value) })
         }
         let row = match key.split('/').collect::<Vec<_>>()[..] {
             ["k", ..] if key.len() > "k/".len() => json(key, value, Self::Kv),
@@ -660,6 +710,10 @@ fn escape(name: &str) -> std::borrow::Cow<'_, str> {
         return name.into();
     }
     name.replace('%', "%25").replace('/', "%2F").into()
+}
+
+fn unescape(text: &str) -> String {
+    text.replace("%2F", "/").replace("%25", "%")
 }
 
 /// Durations as whole milliseconds.

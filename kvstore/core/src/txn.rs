@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::{
+    Index,
     names::{CheckId, InstanceId, Key, NodeKey, SessionId},
     row::{Check, Instance, KvEntry, Node, Stamped},
 };
@@ -151,6 +152,28 @@ pub enum TxnResult {
     Node(Arc<Stamped<Node>>),
     Instance(Arc<Stamped<Instance>>),
     Check(Arc<Stamped<Check>>),
+}
+
+impl TxnResult {
+    /// Has what was to be modified at `decided` show that it was modified at `committed`.
+    pub fn move_index(&mut self, decided: Index, committed: Index) {
+        fn moved<T: Clone>(row: &mut Arc<Stamped<T>>, decided: Index, committed: Index) {
+            if row.modified == decided {
+                let row = Arc::make_mut(row);
+                row.modified = committed;
+                if row.created == decided {
+                    row.created = committed;
+                }
+            }
+        }
+        match self {
+            Self::Kv { entry, .. } => moved(entry, decided, committed),
+            Self::Node(row) => moved(row, decided, committed),
+            Self::Instance(row) => moved(row, decided, committed),
+            Self::Check(row) => moved(row, decided, committed),
+            Self::NoSuchKey(_) => {}
+        }
+    }
 }
 
 /// Why a step failed.

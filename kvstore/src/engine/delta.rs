@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use kvstore_core::{Changes, Index, Op, row::RowRange};
+use kvstore_core::{Changes, Index, Op, Put, row::RowRange};
 use serde_json::value::RawValue;
 
 /// New content of rows: first the ranges are emptied, then each row is put or taken away.
@@ -16,12 +16,19 @@ pub(super) struct Delta {
 impl Delta {
     /// Has `changes`, made at `index`, follow what is here.
     pub(super) fn add(&mut self, changes: &Changes, index: Index) {
+        self.add_as(changes, |put| put.row.encode(put.created.unwrap_or(index), index));
+    }
+
+    /// The same for a store that stamps rows itself.
+    #[cfg(feature = "etcd")]
+    pub(super) fn add_unstamped(&mut self, changes: &Changes) {
+        self.add_as(changes, |put| put.row.encode_unstamped(put.created));
+    }
+
+    fn add_as(&mut self, changes: &Changes, encode: impl Fn(&Put) -> Vec<u8>) {
         for op in &changes.ops {
             match op {
-                Op::Put(put) => {
-                    let value = put.row.encode(put.created.unwrap_or(index), index);
-                    self.rows.insert(put.row.key().encode(), Some(value));
-                }
+                Op::Put(put) => drop(self.rows.insert(put.row.key().encode(), Some(encode(put)))),
                 Op::Delete(key) => drop(self.rows.insert(key.encode(), None)),
                 Op::DeleteRange(range) => self.empty(range.clone()),
             }

@@ -18,7 +18,7 @@ use std::{
 use kvstore_core::Index;
 
 use super::{
-    Commit, Conflict, Engine, EngineError, Loaded, Proposal,
+    Commit, Engine, EngineError, Entry, Loaded, Proposal, Rejected,
     delta::Delta,
     file::{DataDir, Disk},
     journal::{self, Journals},
@@ -62,7 +62,7 @@ pub struct Embedded {
     moving: Option<Moving>,
     /// In memory alone.
     waiting: Delta,
-    commits: Vec<Commit>,
+    commits: Vec<Entry>,
     /// When writing failed, and how; none once it succeeded.
     failed: Option<(Instant, String)>,
 }
@@ -236,7 +236,7 @@ impl Engine for Embedded {
         Ok(Loaded { index: self.index, rows })
     }
 
-    fn commit(&mut self, batch: Vec<Proposal>) -> Result<Vec<Result<Index, Conflict>>, EngineError> {
+    fn commit(&mut self, batch: Vec<Proposal>) -> Result<Vec<Result<Index, Rejected>>, EngineError> {
         let (mut delta, mut last) = (Delta::default(), self.index);
         for Proposal { changes, .. } in &batch {
             last = changes.index_after(last);
@@ -250,13 +250,13 @@ impl Engine for Embedded {
         let mut committed = Vec::with_capacity(batch.len());
         for Proposal { changes, .. } in batch {
             self.index = changes.index_after(self.index);
-            self.commits.push(Commit { index: self.index, changes });
+            self.commits.push(Entry::Commit(Commit { index: self.index, changes }));
             committed.push(Ok(self.index));
         }
         Ok(committed)
     }
 
-    fn log(&mut self) -> Vec<Commit> {
+    fn log(&mut self) -> Vec<Entry> {
         std::mem::take(&mut self.commits)
     }
 }

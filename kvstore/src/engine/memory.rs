@@ -2,13 +2,13 @@
 
 use kvstore_core::Index;
 
-use super::{Commit, Conflict, Engine, EngineError, Loaded, Proposal};
+use super::{Commit, Engine, EngineError, Entry, Loaded, Proposal, Rejected};
 
 /// Orders only; a restart begins with an empty registry.
 #[derive(Debug)]
 pub struct Memory {
     index: Index,
-    log: Vec<Commit>,
+    log: Vec<Entry>,
 }
 
 impl Memory {
@@ -23,16 +23,16 @@ impl Engine for Memory {
         Ok(Loaded { index: self.index, rows: Vec::new() })
     }
 
-    fn commit(&mut self, batch: Vec<Proposal>) -> Result<Vec<Result<Index, Conflict>>, EngineError> {
+    fn commit(&mut self, batch: Vec<Proposal>) -> Result<Vec<Result<Index, Rejected>>, EngineError> {
         let committed = batch.into_iter().map(|proposal| {
             self.index = proposal.changes.index_after(self.index);
-            self.log.push(Commit { index: self.index, changes: proposal.changes });
+            self.log.push(Entry::Commit(Commit { index: self.index, changes: proposal.changes }));
             Ok(self.index)
         });
         Ok(committed.collect())
     }
 
-    fn log(&mut self) -> Vec<Commit> {
+    fn log(&mut self) -> Vec<Entry> {
         std::mem::take(&mut self.log)
     }
 }

@@ -5,6 +5,8 @@
 
 mod delta;
 mod embedded;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod file;
 mod journal;
 mod memory;
@@ -13,6 +15,8 @@ mod tables;
 mod tests;
 
 pub use embedded::Embedded;
+#[cfg(feature = "etcd")]
+pub use etcd::{Address as EtcdAddress, Etcd};
 pub use memory::Memory;
 
 use kvstore_core::{Changes, Index, row::Row, row::Stamped};
@@ -35,36 +39,52 @@ pub struct Commit {
     pub changes: Changes,
 }
 
-/// What a store held when it was opened.
-#[derive(Debug)]
+/// What a store holds at an index.
+#[derive(Clone, Debug)]
 pub struct Loaded {
-    /// No change had a later index; the next one has.
+    /// No change of it had a later index; the next one has.
     pub index: Index,
     /// Every row.
     pub rows: Vec<Stamped<Row>>,
 }
 
-/// What a proposal relied on did not hold; nothing of it was changed. Decide anew on the newest state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Conflict;
+/// What has become of the rows.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// This changed.
+    Commit(Commit),
+    /// Changes were missed; this is what there is now.
+    Anew(Loaded),
+}
+
+/// Why a proposal of a batch was not committed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    /// What it relied on did not hold; nothing of it was changed. Decide anew on the newest state.
+    Conflict,
+    /// It is more than the engine takes at once; nothing of it was changed.
+    TooLarge(String),
+    /// The engine did not answer. If it is committed nevertheless, the log will tell.
+    Lost(String),
+}
 
 /// Why an engine could not open or commit. After a failed commit nothing of the batch is visible, and later batches may
 /// succeed. A disk that failed does not say how far it got: after a restart before the next success the batch may be
 /// there, as a whole.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// The data directory or the file in it cannot be used.
+    /// The store cannot be used: a data directory with its files, or etcd.
     #[error("cannot open the store {path}: {why}")]
     Open {
-        /// The file.
+        /// Where it is.
         path: String,
         /// What is wrong and what to do.
         why: String,
     },
-    /// The disk is full or failing.
+    /// The disk is full or failing, or etcd is away.
     #[error("cannot write to the store {path}")]
     Write {
-        /// The file.
+        /// Where it is.
         path: String,
         /// The cause.
         #[source]
@@ -80,15 +100,30 @@ pub trait Engine: Send {
     /// [`EngineError::Open`] if it cannot be read.
     fn load(&mut self) -> Result<Loaded, EngineError>;
 
+    /// Has `news` called, from any thread, when others have changed something: the log has more then. Called once, after
+    /// [`Engine::load`]. An engine with a single writer has no news.
+    fn on_news(&mut self, news: Box<dyn Fn() + Send + Sync>) {
+        drop(news);
+    }
+
     /// Commits each proposal that still holds, in order, each as a whole; durable on return unless all are lazy.
     ///
     /// Gives one result per proposal. The proposals of one batch were decided one after the other, each on the state
     /// that those before it leave; an engine with a single writer gives each [`Changes::index_after`] the one before.
+    /// With several writers an index may be later, and what relied on an earlier one of the batch is then void.
     ///
     /// # Errors
     /// [`EngineError::Write`]: none of the batch was committed.
-    fn commit(&mut self, batch: Vec<Proposal>) -> Result<Vec<Result<Index, Conflict>>, EngineError>;
+    fn commit(&mut self, batch: Vec<Proposal>) -> Result<Vec<Result<Index, Rejected>>, EngineError>;
 
-    /// Every commit since the last call, in order, our own included; never waits.
-    fn log(&mut self) -> Vec<Commit>;
+    /// Waits until the log has all that anybody committed before this call.
+    ///
+    /// # Errors
+    /// [`EngineError::Write`] if nobody can say now.
+    fn catch_up(&mut self) -> Result<(), EngineError> {
+        Ok(())
+    }
+
+    /// What has come since the last call, in order, our own commits included; never waits.
+    fn log(&mut self) -> Vec<Entry>;
 }

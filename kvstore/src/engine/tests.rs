@@ -1,6 +1,8 @@
 //! One battery for all engines, and what only the embedded one promises: files, power cuts and failing disks.
 
 mod disk_errors;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod faulty_disk;
 mod files;
 mod journal;
@@ -20,7 +22,7 @@ use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
 
 use faulty_disk::FaultyDisk;
 
-use super::{Embedded, Engine, EngineError, Memory, Proposal, embedded::Limits, file::Part};
+use super::{Embedded, Engine, EngineError, Entry, Loaded, Memory, Proposal, embedded::Limits, file::Part};
 
 /// Where fresh stores begin in these tests.
 const FRESH: Index = Index(1_000_000);
@@ -61,29 +63,60 @@ fn battery(mut fresh: impl FnMut() -> Box<dyn Engine>) {
 
 fn a_fresh_store_is_empty(engine: &mut dyn Engine) {
     let loaded = engine.load().unwrap();
-    assert_eq!((loaded.index, loaded.rows.len()), (FRESH, 0));
+    assert!(loaded.index >= FRESH && loaded.rows.is_empty(), "{loaded:?}");
+    engine.catch_up().unwrap();
     assert!(engine.log().is_empty());
 }
 
 fn each_proposal_has_the_next_index(engine: &mut dyn Engine) {
-    engine.load().unwrap();
-    for (first, lazy) in [(1, [false, false, false]), (4, [true, true, true]), (7, [true, false, true])] {
-        let batch = lazy.map(|lazy| Proposal { lazy, ..put("a", "1") });
-        let expected: Vec<_> = (first..first + 3).map(|n| Ok(Index(FRESH.0 + n))).collect();
+    let mut state = State::empty(engine.load().unwrap().index);
+    for lazy in [[false, false, false], [true, true, true], [true, false, true]] {
+        let first = state.index();
+        let batch = lazy.map(|lazy| Proposal { lazy, ..next(&mut state, "a") });
+        let expected: Vec<_> = (1..=3).map(|n| Ok(Index(first.0 + n))).collect();
         assert_eq!(engine.commit(batch.into()).unwrap(), expected);
+        engine.log();
     }
 }
 
 fn the_log_tells_each_commit_once(engine: &mut dyn Engine) {
-    engine.load().unwrap();
-    let batch = vec![put("a", "1"), Proposal { lazy: true, ..put("b", "2") }, put("c", "3")];
-    engine.commit(batch.clone()).unwrap();
-    engine.commit(vec![put("d", "4")]).unwrap();
+    let loaded = engine.load().unwrap();
+    let (mut wanted, mut come) = (State::empty(loaded.index), State::empty(loaded.index));
+    let mut batch = ["a", "b", "c"].map(|key| next(&mut wanted, key));
+    batch[1].lazy = true;
+    engine.commit(batch.into()).unwrap();
+    let last = next(&mut wanted, "d");
+    engine.commit(vec![last]).unwrap();
     let log = engine.log();
-    let indexes: Vec<_> = log.iter().map(|commit| commit.index.0 - FRESH.0).collect();
+    let indexes: Vec<_> = log.iter().map(|entry| index(entry).0 - loaded.index.0).collect();
     assert_eq!(indexes, [1, 2, 3, 4]);
-    assert!(log.iter().zip(batch.iter()).all(|(commit, proposal)| commit.changes == proposal.changes));
+    for entry in log {
+        apply(&mut come, entry);
+    }
+    assert_eq!(stored(&come), stored(&wanted));
+    engine.catch_up().unwrap();
     assert!(engine.log().is_empty());
+}
+
+fn index(entry: &Entry) -> Index {
+    match entry {
+        Entry::Commit(commit) => commit.index,
+        Entry::Anew(loaded) => loaded.index,
+    }
+}
+
+fn apply(state: &mut State, entry: Entry) {
+    match entry {
+        Entry::Commit(commit) => drop(state.apply(commit.index, &commit.changes)),
+        Entry::Anew(Loaded { index, rows }) => *state = State::load(index, rows),
+    }
+}
+
+/// A proposal that puts one key with what it never had, carried out in `state` as if it were the next.
+fn next(state: &mut State, key: &str) -> Proposal {
+    let changes = decide(state, &put_command(key, state.index().to_string().as_bytes())).unwrap().changes;
+    state.apply(changes.index_after(state.index()), &changes);
+    Proposal { changes, lazy: false }
 }
 
 /// A proposal that puts one key.
@@ -118,12 +151,13 @@ impl Writer {
     /// The engine's; then the batch may or may not be among what is `possible` after a crash.
     fn commit(&mut self, batch: &[Command]) -> Result<(), EngineError> {
         let mut draft = self.state.clone();
-        let mut proposals = Vec::new();
+        let (mut proposals, mut proposed) = (Vec::new(), Vec::new());
         for command in batch {
             let Ok(decision) = decide(&draft, command) else { continue };
             if !decision.changes.is_empty() {
                 draft.apply(decision.changes.index_after(draft.index()), &decision.changes);
                 proposals.push(Proposal { changes: decision.changes, lazy: command.is_lazy() });
+                proposed.push(command.clone());
             }
         }
         if proposals.is_empty() {
@@ -133,21 +167,44 @@ impl Writer {
         self.possible.push(stored(&draft));
         let results = self.engine.commit(proposals);
         let log = self.engine.log();
-        if let Err(error) = results {
-            assert!(log.is_empty(), "a failed batch shows in the log");
-            return Err(error);
+        let results = match results {
+            Ok(results) => results,
+            Err(error) => {
+                assert!(log.is_empty(), "a failed batch shows in the log");
+                return Err(error);
+            }
+        };
+        let void: Vec<_> = proposed
+            .into_iter()
+            .zip(&results)
+            .filter(|(_, result)| result.is_err())
+            .map(|(command, _)| command)
+            .collect();
+        for entry in log {
+            assert!(index(&entry) > self.state.index());
+            apply(&mut self.state, entry);
         }
-        for commit in &log {
-            assert_eq!(commit.index, commit.changes.index_after(self.state.index()));
-            self.state.apply(commit.index, &commit.changes);
+        if void.is_empty() {
+            assert_eq!(results.last(), Some(&Ok(self.state.index())));
+            assert_eq!(stored(&self.state), stored(&draft));
+        } else {
+            // Only a restore makes void what comes after it.
+            assert!(batch.iter().any(|command| matches!(command, Command::Restore { .. })), "{results:?}");
+            return self.commit(&void);
         }
-        let indexes: Vec<_> = results.unwrap().into_iter().map(Result::unwrap).collect();
-        assert_eq!(indexes, log.iter().map(|commit| commit.index).collect::<Vec<_>>());
-        assert_eq!(stored(&self.state), stored(&draft));
         if durable {
             self.possible.drain(..self.possible.len() - 1);
         }
         Ok(())
+    }
+
+    /// Takes what others have committed.
+    #[cfg(feature = "etcd")]
+    fn catch_up(&mut self) {
+        self.engine.catch_up().unwrap();
+        for entry in self.engine.log() {
+            apply(&mut self.state, entry);
+        }
     }
 }
 

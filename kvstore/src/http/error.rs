@@ -77,7 +77,9 @@ impl ApiError {
         match self {
             Self::NoSuchPath(_) | Self::NotFound(_) => StatusCode::NOT_FOUND,
             Self::BadPath | Self::BadRequest(_) | Self::BrokenBody(_) => StatusCode::BAD_REQUEST,
-            Self::BodyTooLarge { .. } | Self::TooManySteps { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BodyTooLarge { .. } | Self::TooManySteps { .. } | Self::Write(WriteError::TooLarge(_)) => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::Rejected(_) => StatusCode::INTERNAL_SERVER_ERROR,

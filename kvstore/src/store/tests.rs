@@ -12,7 +12,7 @@ use kvstore_core::{
 };
 
 use super::*;
-use crate::engine::{Commit, Conflict, Loaded, Memory};
+use crate::engine::{Loaded, Memory};
 
 fn put(key: &str, value: &str) -> Command {
     let value = bytes::Bytes::copy_from_slice(value.as_bytes());
@@ -35,7 +35,7 @@ impl Engine for Moody {
         self.memory.load()
     }
 
-    fn commit(&mut self, batch: Vec<Proposal>) -> Result<Vec<Result<Index, Conflict>>, EngineError> {
+    fn commit(&mut self, batch: Vec<Proposal>) -> Result<Vec<Result<Index, Rejected>>, EngineError> {
         if self.failing.load(Ordering::SeqCst) {
             return Err(EngineError::Write { path: "x".into(), source: "no space left".into() });
         }
@@ -44,12 +44,12 @@ impl Engine for Moody {
             // Somebody else was faster, and has the index that the first of the batch was decided with.
             let other = decide(&State::load(Index(1), []), &put("other", &self.conflicts.to_string())).unwrap();
             self.memory.commit(vec![Proposal { changes: other.changes, lazy: false }])?;
-            return Ok(batch.iter().map(|_| Err(Conflict)).collect());
+            return Ok(batch.iter().map(|_| Err(Rejected::Conflict)).collect());
         }
         self.memory.commit(batch)
     }
 
-    fn log(&mut self) -> Vec<Commit> {
+    fn log(&mut self) -> Vec<Entry> {
         self.memory.log()
     }
 }

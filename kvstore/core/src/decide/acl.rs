@@ -164,6 +164,9 @@ impl Draft<'_> {
     }
 
     fn need_policies(&mut self, policies: &[PolicyId]) -> Result<(), AclRefusal> {
+        for id in policies {
+            self.rely_on(RowKey::Policy(id.clone()));
+        }
         let credentials = self.credentials();
         let unknown = policies.iter().find(|id| credentials.policy(id).is_none());
         unknown.map_or(Ok(()), |id| Err(AclRefusal::NoSuchPolicy(id.clone())))

@@ -188,6 +188,7 @@ impl Draft<'_> {
     }
 
     fn delete_checks(&mut self, node: &NodeKey, of: &InstanceId, which: impl Fn(&CheckId) -> bool) {
+        self.rely_on_range(RowRange::Node(node.clone()));
         let checks = self.state().checks_of(node, Some(of)).map(|check| check.id.clone());
         let doomed: Vec<_> = checks.filter(which).collect();
         for check in doomed {

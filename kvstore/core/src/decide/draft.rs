@@ -78,8 +78,23 @@ impl<'a> Draft<'a> {
         self.changes.expects.push(Expect::Unchanged(range, self.base.index()));
     }
 
+    /// Relies on knowing all that has joined the row.
+    pub(super) fn rely_on_joined(&mut self, key: RowKey) {
+        self.changes.expects.push(Expect::Unjoined(key, self.base.index()));
+    }
+
+    /// What is put joins the row.
+    pub(super) fn join(&mut self, key: RowKey) {
+        self.changes.joins.push(key);
+    }
+
     /// What is expected is expected of the state before the command.
-    fn rely_on(&mut self, key: RowKey) {
+    pub(super) fn rely_on(&mut self, key: RowKey) {
+        if let Some(Expect::Row(last, _) | Expect::Absent(last)) = self.changes.expects.last()
+            && *last == key
+        {
+            return;
+        }
         self.changes.expects.push(match self.base.stamps(&key) {
             Some((_, modified)) => Expect::Row(key, modified),
             None => Expect::Absent(key),
@@ -97,6 +112,7 @@ impl<'a> Draft<'a> {
                 Row::Check(check) if check.status == Status::Critical => Some((check.node.clone(), check.id.clone())),
                 _ => None,
             };
+            self.rely_on(key);
             self.changes.ops.push(Op::Put(Put { row, created }));
             if let Some((node, check)) = critical {
                 self.end_sessions_of_check(&node, &check);
@@ -115,6 +131,7 @@ impl<'a> Draft<'a> {
 
     pub(super) fn delete(&mut self, key: &RowKey) {
         if self.state().stamps(key).is_some() {
+            self.rely_on(key.clone());
             self.changes.ops.push(Op::Delete(key.clone()));
             if let RowKey::Check(node, check) = key {
                 self.end_sessions_of_check(node, check);

@@ -41,6 +41,7 @@ impl Draft<'_> {
         }
         let (taken, ttl) = old.map_or((0, Duration::ZERO), |old| (old.lock_index, old.ttl));
         let lock_index = if holder.is_some() { taken } else { taken + 1 };
+        self.join(RowKey::Session(session.clone()));
         let (key, value, session) = (key.clone(), value.clone(), Some(session.clone()));
         self.put(Row::Kv(KvEntry { key, value, flags, lock_index, session, ttl }));
         Ok(Outcome::Done)

@@ -70,7 +70,8 @@ impl Draft<'_> {
         self.claim_query_name(query)?;
         if !query.session.is_empty() {
             let session = SessionId::new(&query.session).ok().and_then(|id| self.session(&id));
-            session.ok_or_else(|| QueryRefusal::UnknownSession(query.session.clone()))?;
+            let session = session.ok_or_else(|| QueryRefusal::UnknownSession(query.session.clone()))?;
+            self.join(RowKey::Session(session.id.clone()));
         }
         if query.is_template() {
             Template::compile(query).map_err(QueryRefusal::Template)?;

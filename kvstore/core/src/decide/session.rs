@@ -24,6 +24,7 @@ impl Draft<'_> {
             }
         }
         self.put(Row::Session(session.clone()));
+        self.join(RowKey::Node(session.node.clone()));
         Ok(())
     }
 
@@ -35,6 +36,7 @@ impl Draft<'_> {
     /// bound to it.
     pub(super) fn end_session(&mut self, id: &SessionId) {
         let Some(session) = self.session(id) else { return };
+        self.rely_on_joined(RowKey::Session(id.clone()));
         let held: Vec<_> = self.state().held_by(id).cloned().collect();
         for key in held {
             let Some(entry) = self.kv(&key) else { continue };
@@ -59,6 +61,7 @@ impl Draft<'_> {
     }
 
     fn end_sessions(&mut self, node: &NodeKey, ends: impl Fn(&Session) -> bool) {
+        self.rely_on_joined(RowKey::Node(node.clone()));
         let sessions = self.state().sessions_on(node).filter(|session| ends(session));
         let ids: Vec<_> = sessions.map(|session| session.id.clone()).collect();
         for id in ids {

@@ -319,6 +319,10 @@ fn a_decision_names_what_it_relied_on() {
         (own_check(check("n", "c", "i")), row(RowKey::Instance(n.clone(), i.clone()), 103)),
         (own_check(check("n", "c", "i")), Expect::Absent(RowKey::Check(n.clone(), check_id("c")))),
         (deregister_own("n/i/i"), row(RowKey::Instance(n.clone(), i), 103)),
+        // What is added to what ends is noticed by who ends it.
+        (deregister_own("n/i/i"), Expect::Unchanged(RowRange::Node(n.clone()), Index(103))),
+        (deregister("n"), Expect::Unjoined(RowKey::Node(n.clone()), Index(103))),
+        (own(instance("n", "i", "api"), vec![]), row(RowKey::Instance(n.clone(), instance_id("i")), 103)),
     ] {
         let expects = decide(&state, &command).unwrap().changes.expects;
         assert!(expects.contains(&expected), "{command:?} relies on {expects:?}, not on {expected:?}");

@@ -28,8 +28,10 @@ impl Draft<'_> {
             TxnStep::Kv { verb, key, value, flags } => results.extend(self.kv_step(verb, key, value, *flags)?),
             TxnStep::KvGetTree(prefix) => {
                 self.rely_on_range(RowRange::KvPrefix(prefix.clone()));
-                let entries = self.state().keys(prefix).cloned();
-                results.extend(entries.map(|entry| TxnResult::Kv { entry, with_value: true }));
+                let keys: Vec<_> = self.state().keys(prefix).map(|entry| entry.key.clone()).collect();
+                // One by one too, since none may be gone either.
+                let entries: Vec<_> = keys.iter().filter_map(|key| self.kv(key)).collect();
+                results.extend(entries.into_iter().map(|entry| TxnResult::Kv { entry, with_value: true }));
             }
             TxnStep::KvDeleteTree(prefix) => self.delete_range(&RowRange::KvPrefix(prefix.clone())),
             TxnStep::Node { verb, name, node } => results.extend(self.node_step(*verb, name.as_ref(), node)?),

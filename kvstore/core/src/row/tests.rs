@@ -21,7 +21,12 @@ fn round_trip(row: Row) {
     let key = row.key().encode();
     let bytes = row.encode(created, modified);
     let decoded = Row::decode(&key, &bytes).unwrap_or_else(|e| panic!("{e:?}: {}", String::from_utf8_lossy(&bytes)));
+    assert_eq!(RowKey::decode(&key), Some(row.key()));
     assert_eq!(decoded, Stamped { created, modified, value: row });
+    for (said, created) in [(Some(created), created), (None, modified)] {
+        let decoded = Row::decode_unstamped(&key, &decoded.value.encode_unstamped(said), modified).unwrap();
+        assert_eq!(decoded, Stamped { created, modified, value: decoded.value.clone() });
+    }
 }
 
 fn entry(key: &str, value: &[u8], flags: u64) -> Row {
@@ -264,6 +269,7 @@ fn what_is_no_row_is_an_error_that_names_it() {
         ("k/a", "[]", "row \"k/a\" cannot be read"),
         ("k/a", r#"{"created":1,"modified":2,"key":"a","value":{"base64":"?"}}"#, "row \"k/a\" cannot be read"),
         ("k/a", r#"{"created":1,"modified":-2,"key":"a","value":""}"#, "row \"k/a\" cannot be read"),
+        ("k/a", r#"{"created":1,"key":"a","value":""}"#, "row \"k/a\" does not say when it was created and modified"),
         ("n/n", r#"{"created":1,"modified":2,"name":"","address":""}"#, "row \"n/n\" has an impossible name"),
         ("n/n", &long, "row \"n/n\" has an impossible name"),
         ("n/n/i/i", &INSTANCE.replace("web", "a\\n"), "row \"n/n/i/i\" has an impossible name"),

@@ -91,7 +91,7 @@ fn an_index_given_out_after_a_failed_write_is_not_given_out_again() {
     engine.commit(vec![put("b", &half)]).unwrap_err();
     disk.set(Fault::None);
     let lazy = Proposal { lazy: true, ..put("c", "1") };
-    let given = engine.commit(vec![lazy]).unwrap()[0].unwrap();
+    let given = engine.commit(vec![lazy]).unwrap().remove(0).unwrap();
     let cut = open(&disk.after_power_cut(Left::Nothing)).unwrap();
     assert!(cut.state.index() >= given, "{:?}, though {given:?} was given out", cut.state.index());
 }

@@ -39,6 +39,26 @@ fn a_lock_has_one_holder() {
     case(&again, &delayed, "no match");
 }
 
+/// Two writers at once must not leave a lock without its session, nor a session without its host or its check.
+#[test]
+fn what_joins_a_session_or_a_host_is_noticed_by_who_ends_it() {
+    let state = held(session("s"));
+    let changes = |command: &Command| decide(&state, command).unwrap().changes;
+    let (s, n) = (RowKey::Session(session_id("s")), RowKey::Node(node_key("n")));
+    assert_eq!(changes(&lock("new", "s")).joins, std::slice::from_ref(&s));
+    assert_eq!(changes(&create(session("t"))).joins, std::slice::from_ref(&n));
+    let critical = register(node("n", ""), None, vec![Check { status: Critical, ..check("n", "c", "i") }]);
+    for (command, of) in [
+        (Command::DestroySession { session: session_id("s") }, s),
+        (deregister("n"), n.clone()),
+        (deregister("n/c/c"), n.clone()),
+        (critical, n),
+    ] {
+        let expects = changes(&command).expects;
+        assert!(expects.contains(&Expect::Unjoined(of.clone(), state.index())), "{command:?}: {expects:?}");
+    }
+}
+
 #[test]
 fn a_session_needs_its_host_and_its_checks() {
     let checks = |ids: &[&str]| Session { node_checks: ids.iter().map(|id| check_id(id)).collect(), ..session("t") };

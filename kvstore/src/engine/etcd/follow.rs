@@ -1,0 +1,292 @@
+//! Keeps up with etcd: reads everything once, then takes each change in order. After a broken connection it goes on where
+//! it was, on another member if need be; where etcd no longer has what was missed, everything is read anew.
+
+use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
+
+use etcd_client::{
+    Compare, CompareOp, Event, EventType, GetOptions, KeyValue, KvClient, ResponseHeader, Txn, TxnOp, WatchOptions,
+};
+use kvstore_client::with_causes;
+use kvstore_core::{
+    Changes, Index, Op, Put,
+    row::{Row, RowKey, Stamped},
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::{sleep, timeout},
+};
+
+use super::{
+    super::{Commit, Entry, Loaded},
+    Shared,
+    keys::{Place, after},
+    link::{Link, why, within},
+    meta::Base,
+};
+
+/// Rows asked for at once; each has at most what etcd takes in a request.
+const PAGE: i64 = 200;
+
+/// A watch that does not begin within this does not begin.
+const BEGIN: Duration = Duration::from_secs(3);
+
+/// Entries that wait to be taken; when there are more, everything is read anew in their stead.
+const MAX_ENTRIES: usize = 1 << 16;
+
+/// From one attempt to the next.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// What keeps up.
+pub(super) struct Follower {
+    shared: Arc<Shared>,
+    /// The first index of a store that is not there yet comes after this.
+    fresh: Index,
+    /// None until everything was read.
+    known: Option<Known>,
+    /// Whether everything is to be read anew.
+    anew: bool,
+    /// Why somebody else found that the connection does not work.
+    doubts: mpsc::Receiver<String>,
+    /// Who waits to know whether there is anything to follow.
+    first: Option<First>,
+}
+
+/// Gets nothing once all was read and each further change comes, or why no member could be followed.
+pub(super) type First = oneshot::Sender<Result<(), String>>;
+
+/// How far we are.
+#[derive(Clone, Copy)]
+struct Known {
+    base: Base,
+    /// Of the row `store`.
+    store_revision: i64,
+    /// Everything up to it was told.
+    revision: i64,
+}
+
+/// The row `store` as it is, and the revision of etcd at which that was read.
+struct StoreRow {
+    base: Base,
+    own_revision: i64,
+    revision: i64,
+}
+
+impl Follower {
+    pub(super) fn new(shared: Arc<Shared>, fresh: Index, doubts: mpsc::Receiver<String>, first: First) -> Self {
+        Self { shared, fresh, known: None, anew: true, doubts, first: Some(first) }
+    }
+
+    /// Follows one member after the other, for ever if the first round has found one.
+    pub(super) async fn run(mut self) {
+        let members = self.shared.address.members.clone();
+        let mut failed = Vec::new();
+        for member in members.iter().cycle() {
+            let Err(error) = Box::pin(self.follow(member)).await;
+            let why = format!("{member}: {error}");
+            if self.first.is_some() {
+                failed.push(why);
+                if failed.len() == members.len() {
+                    let _ = self.first.take().map(|first| first.send(Err(failed.join("; "))));
+                    return;
+                }
+            } else {
+                self.shared.is_away(why);
+                sleep(PAUSE).await;
+            }
+        }
+    }
+
+    async fn follow(&mut self, member: &str) -> Result<Infallible, String> {
+        let link = Link::to(&self.shared.address, member).await?;
+        let known = self.read_if_needed(&link).await?;
+        let all = self.shared.keys.all();
+        let options = WatchOptions::new().with_range(all.to).with_start_revision(known.revision + 1);
+        let begun = timeout(BEGIN, async {
+            let mut stream = link.watch().watch(all.from, Some(options)).await?;
+            let first = stream.message().await?;
+            Ok((stream, first))
+        });
+        let (mut stream, mut next) =
+            begun.await.map_err(|_| "its watch does not begin".to_owned())?.map_err(|error| why(&error))?;
+        while self.doubts.try_recv().is_ok() {}
+        self.shared.is_there(link, known.base, known.store_revision);
+        let _ = self.first.take().map(|first| first.send(Ok(())));
+        loop {
+            let response = next.ok_or("it ended the watch")?;
+            if response.canceled() {
+                self.anew |= response.compact_revision() > 0;
+                return Err(format!("it ended the watch: {}", response.cancel_reason()));
+            }
+            self.take(response.events())?;
+            tokio::select! {
+                message = stream.message() => next = message.map_err(|error| why(&error))?,
+                Some(why) = self.doubts.recv() => return Err(why),
+            }
+        }
+    }
+
+    /// Reads everything, unless what is known can be followed from where it is.
+    async fn read_if_needed(&mut self, link: &Link) -> Result<Known, String> {
+        match self.known {
+            Some(known) if !self.anew => {
+                let mut kv = link.kv();
+                let store = self.store_row(&mut kv).await?.ok_or_else(|| self.gone())?;
+                if store.own_revision == known.store_revision && store.revision >= known.revision {
+                    return Ok(known);
+                }
+            }
+            _ => {}
+        }
+        self.read(link).await?;
+        self.known.ok_or_else(|| "nothing was read".to_owned())
+    }
+
+    fn gone(&self) -> String {
+        format!(
+            "{} is gone from it; put back what was there, or start this kvstore anew to begin with what is left",
+            self.shared.keys.store()
+        )
+    }
+
+    /// Reads all rows as they are at one revision.
+    async fn read(&mut self, link: &Link) -> Result<(), String> {
+        let mut kv = link.kv();
+        let store = match self.store_row(&mut kv).await? {
+            Some(store) => store,
+            None if self.known.is_some() => return Err(self.gone()),
+            None => self.make_store(&mut kv).await?,
+        };
+        if let Some(known) = self.known {
+            let told = known.base.index(known.revision);
+            if store.base.index(store.revision) < told {
+                // An older etcd was restored. Nobody is to see time go back.
+                self.replace_store(&mut kv, &store, Base::going_on(told, store.revision)).await?;
+                return Err("it is older than it was; indexes begin anew above those that were told".into());
+            }
+        }
+        let (rows, unreadable) = self.read_rows(&mut kv, &store).await?;
+        let index = store.base.index(store.revision);
+        self.known = Some(Known { base: store.base, store_revision: store.own_revision, revision: store.revision });
+        self.anew = false;
+        self.shared.is_anew(Loaded { index, rows }, unreadable, store.revision);
+        Ok(())
+    }
+
+    /// The row `store`, by a read that needs etcd's majority.
+    async fn store_row(&self, kv: &mut KvClient) -> Result<Option<StoreRow>, String> {
+        let got = within(kv.get(self.shared.keys.store(), None)).await?;
+        let revision = got.header().map(ResponseHeader::revision).ok_or("it does not tell its revision")?;
+        let Some(row) = got.kvs().first() else { return Ok(None) };
+        let base = Base::decode(row.value())?;
+        Ok(Some(StoreRow { base, own_revision: row.mod_revision(), revision }))
+    }
+
+    /// Makes the row where nothing is yet, or gives the one that another kvstore made meanwhile.
+    async fn make_store(&self, kv: &mut KvClient) -> Result<StoreRow, String> {
+        let (keys, prefix) = (&self.shared.keys, &self.shared.address.prefix);
+        let all = keys.all();
+        let options = GetOptions::new().with_range(all.to).with_keys_only().with_limit(1);
+        let found = within(kv.get(all.from, Some(options))).await?;
+        if let Some(foreign) = found.kvs().first() {
+            return Err(format!(
+                "it has {} keys below {prefix}/ that are not of a kvstore, such as {:?}; choose another prefix",
+                found.count(),
+                String::from_utf8_lossy(foreign.key())
+            ));
+        }
+        let absent = Compare::version(keys.store(), CompareOp::Equal, 0);
+        let put = TxnOp::put(keys.store(), Base(self.fresh).encode(), None);
+        let made = within(kv.txn(Txn::new().when([absent]).and_then([put]))).await?;
+        if made.succeeded() {
+            tracing::info!(etcd = %self.shared.address, "a new store was begun");
+        }
+        self.store_row(kv).await?.ok_or_else(|| "what was put is not there".to_owned())
+    }
+
+    async fn replace_store(&self, kv: &mut KvClient, old: &StoreRow, base: Base) -> Result<(), String> {
+        let keys = &self.shared.keys;
+        let unchanged = Compare::mod_revision(keys.store(), CompareOp::Equal, old.own_revision);
+        let put = TxnOp::put(keys.store(), base.encode(), None);
+        within(kv.txn(Txn::new().when([unchanged]).and_then([put]))).await.map(drop)
+    }
+
+    /// All rows at the revision at which `store` was read, and those that are none with their revisions.
+    async fn read_rows(
+        &self,
+        kv: &mut KvClient,
+        store: &StoreRow,
+    ) -> Result<(Vec<Stamped<Row>>, BTreeMap<String, i64>), String> {
+        let span = self.shared.keys.rows();
+        let (mut rows, mut unreadable, mut from) = (Vec::new(), BTreeMap::new(), span.from);
+        loop {
+            let options = GetOptions::new().with_range(span.to.clone()).with_limit(PAGE).with_revision(store.revision);
+            let page = within(kv.get(from.clone(), Some(options))).await?;
+            for row in page.kvs() {
+                let Place::Row(key) = self.shared.keys.place(row.key()) else { continue };
+                match decoded(key, row, store.base) {
+                    Some(row) => rows.push(row),
+                    None => drop(unreadable.insert(key.to_owned(), row.mod_revision())),
+                }
+            }
+            match page.kvs().last() {
+                Some(last) if page.more() => from = after(last.key()),
+                _ => return Ok((rows, unreadable)),
+            }
+        }
+    }
+
+    /// Tells what happened, one commit for each revision that changed rows.
+    fn take(&mut self, events: &[Event]) -> Result<(), String> {
+        if events.is_empty() {
+            return Ok(());
+        }
+        let Some(known) = &mut self.known else { return Err("nothing was read".into()) };
+        let mut entries = Vec::new();
+        let mut news = BTreeMap::new();
+        for revision in events.chunk_by(|one, next| revision_of(one) == revision_of(next)) {
+            let (mut deletes, mut puts) = (Vec::new(), Vec::new());
+            for (event, kv) in revision.iter().filter_map(|event| Some((event, event.kv()?))) {
+                known.revision = kv.mod_revision();
+                let gone = event.event_type() == EventType::Delete;
+                match self.shared.keys.place(kv.key()) {
+                    Place::Store => {
+                        self.anew = true;
+                        return Err("its row `store` was changed, so all is read anew".into());
+                    }
+                    Place::Row(key) => {
+                        let row = if gone { None } else { decoded(key, kv, known.base) };
+                        news.insert(key.to_owned(), (!gone && row.is_none()).then_some(known.revision));
+                        match row {
+                            Some(Stamped { created, value, .. }) => {
+                                puts.push(Op::Put(Put { row: value, created: Some(created) }));
+                            }
+                            None => deletes.extend(RowKey::decode(key).map(Op::Delete)),
+                        }
+                    }
+                    Place::Other => {}
+                }
+            }
+            // What is on a host goes before the host, and comes after it.
+            let ops: Vec<_> = deletes.into_iter().rev().chain(puts).collect();
+            if !ops.is_empty() {
+                let index = known.base.index(known.revision);
+                entries.push(Entry::Commit(Commit { index, changes: Changes { ops, ..Changes::default() } }));
+            }
+        }
+        if self.shared.has_come(entries, news, known.revision) > MAX_ENTRIES {
+            self.anew = true;
+            return Err("its changes are not taken, so all is read anew".into());
+        }
+        Ok(())
+    }
+}
+
+fn revision_of(event: &Event) -> Option<i64> {
+    event.kv().map(KeyValue::mod_revision)
+}
+
+/// The row under `key`; none, and a line in the log, if it is none.
+fn decoded(key: &str, kv: &KeyValue, base: Base) -> Option<Stamped<Row>> {
+    let row = Row::decode_unstamped(key, kv.value(), base.index(kv.mod_revision()));
+    row.inspect_err(|error| tracing::error!(error = with_causes(error), "a row in etcd is no row and is left out")).ok()
+}

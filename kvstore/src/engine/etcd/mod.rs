@@ -1,0 +1,348 @@
+//! Keeps every row as one key of an etcd that several kvstores share.
+//!
+//! A proposal is one transaction: it compares what was relied on and changes all or nothing, so that two writers who decided
+//! on the same rows do not both succeed. What has become of the rows, by whomever, is told by etcd's watch alone, one commit
+//! for each revision. So all kvstores see the same changes in the same order under the same indexes, and who has one index
+//! misses nothing when it goes on elsewhere.
+//!
+//! Everything that talks to etcd is on a runtime of its own, so that the writer, a plain thread, may wait for it.
+
+mod address;
+mod follow;
+mod keys;
+mod link;
+mod meta;
+mod transaction;
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use etcd_client::{KeyValue, ResponseHeader, TxnOpResponse};
+use kvstore_core::{Changes, Index};
+use tokio::{
+    runtime::{Builder, Runtime},
+    sync::{mpsc, oneshot, watch},
+    time::timeout,
+};
+
+pub use address::Address;
+
+use super::{Engine, EngineError, Entry, Loaded, Proposal, Rejected};
+use follow::Follower;
+use keys::Keys;
+use link::{Link, within};
+use meta::Base;
+use transaction::{Basis, transaction};
+
+/// What etcd has taken comes back by its watch within this, or the watch is broken.
+const COMES_BACK: Duration = Duration::from_secs(5);
+
+/// While the connection to one member is broken for less than this, it is waited whether another takes its place.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Whoever was refused for what a kvstore did not change, but somebody by hand, waits so long for it to come.
+const BY_HAND: Duration = Duration::from_millis(200);
+
+/// The engine of several kvstores.
+pub struct Etcd {
+    /// None once it is dropped.
+    runtime: Option<Runtime>,
+    shared: Arc<Shared>,
+    /// Comes when the first of everything was read, or cannot be.
+    first: Option<oneshot::Receiver<Result<(), String>>>,
+    /// The index of the last entry that the log has told.
+    told: Index,
+}
+
+/// What the writer and the follower know of each other.
+struct Shared {
+    address: Address,
+    keys: Keys,
+    view: Mutex<View>,
+    /// The revision up to which the view has everything.
+    revision: watch::Sender<i64>,
+    doubt: mpsc::Sender<String>,
+}
+
+#[derive(Default)]
+struct View {
+    /// None while etcd is away.
+    link: Option<Connected>,
+    /// Since when it is, and why.
+    away: Option<(Instant, String)>,
+    entries: Vec<Entry>,
+    /// Rows that cannot be read, with their revisions.
+    unreadable: BTreeMap<String, i64>,
+    news: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+#[derive(Clone)]
+struct Connected {
+    link: Link,
+    base: Base,
+    store_revision: i64,
+}
+
+impl std::fmt::Debug for Etcd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Etcd").field("address", &self.shared.address).field("told", &self.told).finish_non_exhaustive()
+    }
+}
+
+impl Etcd {
+    /// Begins to connect. The first change of a store that is not there yet comes after `fresh`.
+    ///
+    /// # Errors
+    /// [`EngineError::Open`] if the system has no thread for it.
+    pub fn start(address: Address, fresh: Index) -> Result<Self, EngineError> {
+        let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("etcd").enable_all().build();
+        let runtime =
+            runtime.map_err(|error| EngineError::Open { path: address.to_string(), why: error.to_string() })?;
+        let (doubt, doubts) = mpsc::channel(1);
+        let keys = Keys::new(&address.prefix);
+        let view = Mutex::default();
+        let shared = Arc::new(Shared { address, keys, view, revision: watch::Sender::new(0), doubt });
+        let (first_is, first) = oneshot::channel();
+        runtime.spawn(Follower::new(shared.clone(), fresh, doubts, first_is).run());
+        Ok(Self { runtime: Some(runtime), shared, first: Some(first), told: fresh })
+    }
+
+    fn path(&self) -> String {
+        self.shared.address.to_string()
+    }
+
+    fn connected(&self) -> Result<Connected, EngineError> {
+        let shared = self.shared.clone();
+        self.wait(async move { shared.connected().await }).map_err(|why| self.failed(why))
+    }
+
+    fn failed(&self, why: String) -> EngineError {
+        EngineError::Write { path: self.path(), source: why.into() }
+    }
+
+    /// Runs `work` to its end and blocks meanwhile.
+    fn wait<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        let (done, result) = std::sync::mpsc::sync_channel(1);
+        let runtime = self.runtime.as_ref().expect("it is there until the drop");
+        runtime.spawn(async move { done.send(work.await) });
+        result.recv().expect("it runs to its end, since the runtime does not stop before the drop")
+    }
+}
+
+impl Engine for Etcd {
+    fn load(&mut self) -> Result<Loaded, EngineError> {
+        let refused = |why| EngineError::Open { path: self.shared.address.to_string(), why };
+        let first = self.first.take().ok_or_else(|| refused("it was loaded before".into()))?;
+        let first = self.wait(async { first.await.unwrap_or_else(|_| Err("nobody follows it".into())) });
+        first.map_err(refused)?;
+        let mut entries = std::mem::take(&mut self.shared.view().entries).into_iter();
+        let Some(Entry::Anew(loaded)) = entries.next() else { return Err(refused("nothing was read".into())) };
+        self.told = loaded.index;
+        // What came right after it is still news.
+        self.shared.view().entries.splice(0..0, entries);
+        Ok(loaded)
+    }
+
+    fn on_news(&mut self, news: Box<dyn Fn() + Send + Sync>) {
+        if !self.shared.view().entries.is_empty() {
+            news();
+        }
+        self.shared.view().news = Some(news);
+    }
+
+    fn commit(&mut self, batch: Vec<Proposal>) -> Result<Vec<Result<Index, Rejected>>, EngineError> {
+        let connected = self.connected()?;
+        let (shared, start) = (self.shared.clone(), self.told);
+        Ok(self.wait(async move { shared.commit(&connected, start, batch).await }))
+    }
+
+    fn catch_up(&mut self) -> Result<(), EngineError> {
+        let connected = self.connected()?;
+        let shared = self.shared.clone();
+        self.wait(async move { shared.catch_up(&connected).await }).map_err(|why| self.failed(why))
+    }
+
+    fn log(&mut self) -> Vec<Entry> {
+        let entries = std::mem::take(&mut self.shared.view().entries);
+        self.told = match entries.last() {
+            Some(Entry::Commit(commit)) => commit.index,
+            Some(Entry::Anew(loaded)) => loaded.index,
+            None => self.told,
+        };
+        entries
+    }
+}
+
+impl Drop for Etcd {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Shared {
+    fn view(&self) -> MutexGuard<'_, View> {
+        self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The connection; if there is none for a moment only, the next.
+    async fn connected(&self) -> Result<Connected, String> {
+        let mut changes = self.revision.subscribe();
+        loop {
+            let (since, why) = {
+                let view = self.view();
+                if let Some(connected) = &view.link {
+                    return Ok(connected.clone());
+                }
+                view.away.clone().unwrap_or_else(|| (Instant::now(), String::new()))
+            };
+            let left = GRACE.saturating_sub(since.elapsed());
+            if left.is_zero() || timeout(left, changes.changed()).await.is_err() {
+                return Err(format!("etcd is away ({why}); try again"));
+            }
+        }
+    }
+
+    /// Commits one after the other, and waits until the view has all of them.
+    async fn commit(&self, connected: &Connected, start: Index, batch: Vec<Proposal>) -> Vec<Result<Index, Rejected>> {
+        let mut results = Vec::with_capacity(batch.len());
+        let (mut decided, mut exact, mut newest) = (start, true, 0);
+        for Proposal { changes, .. } in batch {
+            decided = changes.index_after(decided);
+            let result = match results.last() {
+                // Who did not answer the one before is not asked again.
+                Some(Err(Rejected::Lost(why))) => Err(Rejected::Lost(why.clone())),
+                _ => self.commit_one(connected, (start, exact), &changes, &mut newest).await,
+            };
+            exact &= result == Ok(decided);
+            results.push(result);
+        }
+        if let Err(why) = self.reach(newest).await {
+            for result in results.iter_mut().filter(|result| result.is_ok()) {
+                *result = Err(Rejected::Lost(why.clone()));
+            }
+        }
+        results
+    }
+
+    /// `start` and `exact` are those of its [`Basis`]; `newest` becomes the revision that the view must have before who is
+    /// answered looks.
+    async fn commit_one(
+        &self,
+        connected: &Connected,
+        (start, exact): (Index, bool),
+        changes: &Changes,
+        newest: &mut i64,
+    ) -> Result<Index, Rejected> {
+        let (txn, base) = {
+            let view = self.view();
+            let Connected { base, store_revision, .. } = *connected;
+            let unreadable = &view.unreadable;
+            transaction(changes, &Basis { keys: &self.keys, base, store_revision, unreadable, start, exact })?
+        };
+        let asked = within(connected.link.kv().txn(txn)).await;
+        let answer = asked.map_err(|why| {
+            self.is_doubted(&why);
+            Rejected::Lost(format!("etcd does not take it ({why}); try again"))
+        })?;
+        if answer.succeeded() {
+            let revision = answer.header().map_or(0, ResponseHeader::revision);
+            *newest = revision.max(*newest);
+            return Ok(base.index(revision));
+        }
+        let mark = answer.op_responses().into_iter().find_map(|response| match response {
+            TxnOpResponse::Get(got) => got.kvs().first().map(KeyValue::mod_revision),
+            _ => None,
+        });
+        let mark = mark.unwrap_or(0);
+        if mark <= *self.revision.borrow() {
+            let _ = timeout(BY_HAND, self.revision.subscribe().changed()).await;
+        }
+        *newest = mark.max(*newest);
+        Err(Rejected::Conflict)
+    }
+
+    /// Waits until the view has what any kvstore had changed before.
+    async fn catch_up(&self, connected: &Connected) -> Result<(), String> {
+        let got =
+            within(connected.link.kv().get(self.keys.last(), None)).await.inspect_err(|why| self.is_doubted(why))?;
+        self.reach(got.kvs().first().map_or(0, KeyValue::mod_revision)).await
+    }
+
+    async fn reach(&self, revision: i64) -> Result<(), String> {
+        let mut reached = self.revision.subscribe();
+        let come = timeout(COMES_BACK, reached.wait_for(|reached| *reached >= revision)).await;
+        come.map(drop).map_err(|_| {
+            let why = "its watch does not tell what it has taken";
+            self.is_doubted(why);
+            why.to_owned()
+        })
+    }
+
+    fn is_doubted(&self, why: &str) {
+        // One doubt is enough.
+        let _ = self.doubt.try_send(why.to_owned());
+    }
+
+    fn is_away(&self, why: String) {
+        let mut view = self.view();
+        if view.link.take().is_some() {
+            tracing::warn!(why, "etcd is away; reads go on, and writes are refused until it is back");
+        }
+        let since = view.away.take().map_or_else(Instant::now, |(since, _)| since);
+        view.away = Some((since, why));
+    }
+
+    fn is_there(&self, link: Link, base: Base, store_revision: i64) {
+        let mut view = self.view();
+        if view.away.take().is_some() {
+            tracing::info!("etcd is back");
+        }
+        view.link = Some(Connected { link, base, store_revision });
+        drop(view);
+        // Wakes who waits for a connection.
+        self.revision.send_modify(|_| {});
+    }
+
+    fn is_anew(&self, loaded: Loaded, unreadable: BTreeMap<String, i64>, revision: i64) {
+        let mut view = self.view();
+        // What has not been taken is in it.
+        view.entries = vec![Entry::Anew(loaded)];
+        view.unreadable = unreadable;
+        view.tell();
+        drop(view);
+        self.revision.send_replace(revision);
+    }
+
+    /// `unreadable` has each row that changed, with its revision if it cannot be read. Gives how many entries wait.
+    fn has_come(&self, entries: Vec<Entry>, unreadable: BTreeMap<String, Option<i64>>, revision: i64) -> usize {
+        let mut view = self.view();
+        let waited = !view.entries.is_empty();
+        view.entries.extend(entries);
+        for (key, revision) in unreadable {
+            match revision {
+                Some(revision) => drop(view.unreadable.insert(key, revision)),
+                None => drop(view.unreadable.remove(&key)),
+            }
+        }
+        if !waited && !view.entries.is_empty() {
+            view.tell();
+        }
+        let waiting = view.entries.len();
+        drop(view);
+        self.revision.send_replace(revision);
+        waiting
+    }
+}
+
+impl View {
+    fn tell(&self) {
+        if let Some(news) = &self.news {
+            news();
+        }
+    }
+}
