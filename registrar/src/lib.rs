@@ -16,7 +16,6 @@ pub mod doctor;
 pub mod drain;
 pub mod dry_run;
 pub mod explain;
-pub mod health;
 pub mod ledger;
 pub mod mapping;
 pub mod plan;
@@ -29,7 +28,7 @@ pub mod world;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use kvstore_client::monitoring;
+use kvstore_client::monitoring::{self, NotWell};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -67,18 +66,9 @@ pub enum Error {
     /// No registrar here is asked about its health.
     #[error("a registrar tells how it does only where it is given an --http-addr; give the same one here")]
     NowhereToAsk,
-    /// Nobody answers there, or somebody else.
-    #[error("no registrar answers at {address}")]
-    NoAnswer {
-        /// Where it was asked.
-        address: SocketAddr,
-        /// The cause.
-        #[source]
-        source: std::io::Error,
-    },
-    /// The registrar that runs here has troubles: these.
-    #[error("{0}")]
-    Unwell(String),
+    /// The one that runs here is not well.
+    #[error(transparent)]
+    NotWell(#[from] NotWell),
     /// Nothing to drain.
     #[error("nothing is registered for container {0}; registrar explain {0} tells what would be, and why not")]
     NothingRegistered(String),

@@ -163,7 +163,7 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
         let done = match arguments.command {
             Some(Command::List { format }) => show(&config, None, format).await,
             Some(Command::Explain { name, format }) => show(&config, Some(&name), format).await,
-            Some(Command::Health) => registrar::health::ask(config.http).await,
+            Some(Command::Health) => health(&config).await,
             Some(Command::Drain { name, wait, undo }) => drain(&config, &name, wait, undo).await,
             None if arguments.dry_run => dry_run(&config).await,
             Some(Command::Doctor { .. } | Command::Reference { .. } | Command::Version) | None => {
@@ -201,6 +201,10 @@ async fn doctor(config: &Config, format: Format) -> Result<(), Failure> {
         0 => Ok(()),
         bad => Err(Failure(1, format!("{bad} of {} findings are bad", findings.len()))),
     }
+}
+
+async fn health(config: &Config) -> Result<(), registrar::Error> {
+    Ok(monitoring::ask(config.http.ok_or(registrar::Error::NowhereToAsk)?).await?)
 }
 
 async fn drain(config: &Config, name: &str, wait: GoDuration, undo: bool) -> Result<(), registrar::Error> {

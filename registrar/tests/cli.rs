@@ -176,6 +176,9 @@ fn health_and_metrics_are_told() {
     assert!(health.starts_with("HTTP/1.1 503") && health.contains("Docker does not answer"), "{health}");
     assert!(get("/metrics").contains("registrar_up{side=\"docker\"} 0"));
     assert!(get("/").starts_with("HTTP/1.1 404"));
+    check(&["health", "--http-addr", &address], 1, &["registrar: ", "Docker does not answer"]);
+    check(&["health", "--http-addr", "127.0.0.1:1"], 1, &["nobody at 127.0.0.1:1 tells how it does", "refused"]);
+    check(&["health"], 1, &["give the same one here"]);
     check(&["--http-addr", &address], 1, &["cannot listen at", &address]);
     check(&["--http-addr", "nowhere"], 2, &["http-addr: \"nowhere\""]);
 }

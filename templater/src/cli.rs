@@ -50,10 +50,20 @@ pub enum Command {
     Render(RenderArgs),
     /// Convert templates of consul-template; what could not be converted is named with its line.
     Convert(ConvertArgs),
+    /// Ask the templater that runs here how it does; 1 if not all is well.
+    Health(HealthArgs),
     /// Print what this version takes and tells, as Markdown.
     Reference(ReferenceArgs),
     /// Print the version.
     Version,
+}
+
+/// Whom to ask.
+#[derive(Clone, Debug, Args)]
+pub struct HealthArgs {
+    /// Its --http-addr.
+    #[arg(long, value_name = "IP:PORT", env = "TEMPLATER_HTTP_ADDR")]
+    pub http_addr: SocketAddr,
 }
 
 /// Which page to print.

@@ -3,11 +3,11 @@
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser as _;
-use kvstore_client::with_causes;
+use kvstore_client::{monitoring, with_causes};
 use nix::sys::signal::Signal;
 use templater::{
     Ended, Order,
-    cli::{CheckArgs, Cli, Command, ConvertArgs, LogFormat, RenderArgs, RunArgs},
+    cli::{CheckArgs, Cli, Command, ConvertArgs, HealthArgs, LogFormat, RenderArgs, RunArgs},
     config::{self, Config, ConfigWatch},
     convert, offline, reference, run,
 };
@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Some(Command::Check(args)) => check(args),
         Some(Command::Render(args)) => render(&args),
         Some(Command::Convert(args)) => convert(&args),
+        Some(Command::Health(args)) => health(&args),
         Some(Command::Reference(args)) => {
             print!("{}", reference::page(args.page));
             ExitCode::SUCCESS
@@ -87,6 +88,16 @@ fn convert(args: &ConvertArgs) -> ExitCode {
         eprintln!("{}:{}: {}", args.file.display(), note.line, note.message);
     }
     if converted.notes.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// `templater health`.
+fn health(args: &HealthArgs) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    match runtime.map(|runtime| runtime.block_on(monitoring::ask(args.http_addr))) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(not_well)) => fail(1, &with_causes(&not_well)),
+        Err(error) => fail(1, &format!("cannot start: {error}")),
+    }
 }
 
 /// Renders until told to stop, or once.

@@ -1,5 +1,7 @@
 //! How a program does, for those who watch over it: `/healthz` for a supervisor, `/metrics` for Prometheus.
 
+mod ask;
+
 use std::{convert::Infallible, fmt, future::ready, sync::Arc, time::Duration};
 
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, header::CONTENT_TYPE, server::conn::http1};
@@ -9,6 +11,8 @@ use tokio::{
     sync::Semaphore,
     time::{sleep, timeout},
 };
+
+pub use ask::{NotWell, ask};
 
 use crate::reference::{code, prose, table};
 

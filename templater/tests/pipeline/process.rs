@@ -1,7 +1,7 @@
 //! The templater as a process: signals, the program that it runs beside, systemd, the pid file, its configuration read
 //! again.
 
-use std::os::unix::net::UnixDatagram;
+use std::{os::unix::net::UnixDatagram, process::Command};
 
 use nix::sys::signal::Signal;
 
@@ -178,9 +178,19 @@ async fn how_it_does_is_told_to_whoever_asks() {
         }
         panic!("{words:?} are not told at {path}");
     };
+    let health = || {
+        let asked = Command::new(env!("CARGO_BIN_EXE_templater"))
+            .args(["health", "--http-addr", address.trim_start_matches("http://")])
+            .output()
+            .unwrap();
+        (asked.status.code(), String::from_utf8(asked.stderr).unwrap())
+    };
     told("/healthz", &["503 ", "/a: key k is absent"]).await;
+    let (code, why) = health();
+    assert!(code == Some(1) && why.contains("/a: key k is absent"), "{code:?} {why}");
     place.registry.put("k", "1").await;
     told("/healthz", &["200 ok"]).await;
+    assert_eq!(health(), (Some(0), String::new()));
     told("/metrics", &["templater_registry_up 1", "/a\",result=\"written\"} 1", "templater_texts{state=\"live\"} 1"])
         .await;
     place.registry.stop().await;

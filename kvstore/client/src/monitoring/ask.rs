@@ -1,4 +1,4 @@
-//! `registrar health`: asks the registrar that runs here how it does, for a HEALTHCHECK where there is no other program.
+//! Asks a program that runs here how it does, for a HEALTHCHECK where there is no other program.
 
 use std::{
     io,
@@ -12,26 +12,41 @@ use tokio::{
     time::timeout,
 };
 
-use crate::Error;
-
 const LIMIT: Duration = Duration::from_secs(5);
 /// Its answer is a few lines.
 const MAX_ANSWER_BYTES: u64 = 64 << 10;
 
-/// Fails if the one that answers at `address`, its `--http-addr`, is not well.
+/// Why a program is not well.
+#[derive(Debug, thiserror::Error)]
+pub enum NotWell {
+    /// Nobody answers there, or somebody else.
+    #[error("nobody at {address} tells how it does")]
+    NoAnswer {
+        /// Where it was asked.
+        address: SocketAddr,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// It has these troubles.
+    #[error("{0}")]
+    Troubles(String),
+}
+
+/// Fails if the program that [serves](super::serve) at `address` is not well.
 ///
 /// # Errors
-/// [`Error::NowhereToAsk`], [`Error::NoAnswer`], [`Error::Unwell`]
-pub async fn ask(address: Option<SocketAddr>) -> Result<(), Error> {
-    let address = from_here(address.ok_or(Error::NowhereToAsk)?);
+/// [`NotWell`]
+pub async fn ask(address: SocketAddr) -> Result<(), NotWell> {
+    let address = from_here(address);
     let answer = timeout(LIMIT, get(address)).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()));
-    let failed = |source| Error::NoAnswer { address, source };
+    let failed = |source| NotWell::NoAnswer { address, source };
     let answer = answer.map_err(failed)?;
     let (head, troubles) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     match head.split(' ').nth(1) {
         Some("200") => Ok(()),
-        Some("503") => Err(Error::Unwell(troubles.trim_end().to_owned())),
-        _ => Err(failed(io::Error::other("that is no registrar"))),
+        Some("503") => Err(NotWell::Troubles(troubles.trim_end().to_owned())),
+        _ => Err(failed(io::Error::other("what answers there is something else"))),
     }
 }
 
