@@ -13,6 +13,8 @@ trap 'rm -rf "$context"' EXIT
 root=$context/root
 mkdir -p "$root"/{etc/haproxy,run,tmp,var/lib/haproxy}
 "$here/../examples/images/add.sh" "$root" haproxy
+# For programs that run another one by a shell.
+"$here/../examples/images/add.sh" "$root" sh
 # A configuration may want to give up root for a user with a name.
 echo 'haproxy:x:99:99::/:/' >"$root/etc/passwd"
 echo 'haproxy:x:99:' >"$root/etc/group"

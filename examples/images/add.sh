@@ -10,8 +10,9 @@ program=$(command -v "$2")
 
 mkdir -p "$root/bin"
 strip --strip-debug -o "$root/bin/${program##*/}" "$program"
-# ldd names the loader and each library by its path: "libc.so.6 => /lib/libc.so.6 (0x...)", "/lib64/ld-linux... (0x...)".
-ldd "$program" | grep -o '/[^ ]*' | while read -r library; do
+# ldd names the loader and each library by its path: "libc.so.6 => /lib/libc.so.6 (0x...)", "/lib64/ld-linux... (0x...)",
+# and none of a static program.
+ldd "$program" | sed -n 's|^[^/]*\(/[^ ]*\).*|\1|p' | while read -r library; do
     mkdir -p "$root$(dirname "$library")"
     cp --dereference --update "$library" "$root$library"
 done

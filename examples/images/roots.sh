@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes what the images hold: DIR/NAME is the root of the image of program NAME, and DIR/empty is just that. The programs
-# are those in the folder $PROGRAMS, without it a release build.
+# are those in the folder $PROGRAMS, without it those that are shipped.
 #
 #   [PROGRAMS=target/debug] examples/images/roots.sh DIR NAME...
 set -euo pipefail
@@ -8,12 +8,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 dir=$1
 shift
 
-if [ -z "${PROGRAMS:-}" ]; then
-    manifest=$here/../../Cargo.toml
-    cargo build --quiet --locked --release --manifest-path "$manifest" --workspace "${@/#/--bin=}"
-    PROGRAMS=$(cargo metadata --locked --offline --no-deps --format-version 1 --manifest-path "$manifest" |
-        sed 's/.*"target_directory":"\([^"]*\)".*/\1/')/release
-fi
+PROGRAMS=${PROGRAMS:-$("$here/../static.sh")}
 
 mkdir -p "$dir/empty"
 for name in "$@"; do

@@ -6,6 +6,8 @@ mod connections;
 mod dns_clients;
 mod examples;
 mod forwarding;
+mod hub;
+mod images;
 mod packages_debian;
 mod register_to_reload;
 mod resolver_only;
@@ -71,6 +73,8 @@ fn main() -> ExitCode {
         Story::new("examples_prometheus", examples::needs("prometheus"), examples::prometheus),
         Story::new("examples_caddy", examples::needs("caddy"), examples::caddy),
         Story::new("resolver_in_a_container", resolver_only::needs(&[]), resolver_only::in_a_container),
+        Story::new("hub", sidecar::needs(), hub::story),
+        Story::new("images", images::needs(), images::story),
         Story::new("packages_debian", packages_debian::needs(), packages_debian::story),
         Story::new("web_ui", web_ui::needs(), web_ui::story),
         Story::new("clients_go", clients::go_needs(Client::Go), clients::go),

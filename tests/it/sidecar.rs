@@ -1,15 +1,9 @@
 //! `examples/sidecar`: its compose file, run by docker-compose with the images of the programs that are being tested.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    os::unix::fs::MetadataExt,
-    path::PathBuf,
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt, time::Duration};
 
 use flotilla_tests::{
+    compose::Compose,
     dig::dig,
     docker::{Dockerd, HAPROXY},
     eventually,
@@ -25,8 +19,6 @@ pub(crate) fn needs() -> Vec<Need> {
     needs
 }
 
-/// Compose's name for all of it.
-const PROJECT: &str = "sidecar";
 /// For one step on a busy machine, in which several containers start.
 const LIMIT: Duration = Duration::from_mins(1);
 
@@ -36,27 +28,27 @@ pub(crate) async fn story() {
     dockerd.make_images(&["kvstore", "registrar", "templater"]);
     says_what_it_lacks(dockerd).await;
     let stack = Stack::new(dockerd);
-    stack.compose(&["config", "--quiet"]).await;
+    stack.compose.run(&["config", "--quiet"]).await;
     stack.scale(2).await;
     stack.agrees("two").await;
     stack.scale(3).await;
     stack.agrees("three").await;
     stack.scale(1).await;
     stack.agrees("one").await;
-    for name in ["registry", "registrar"] {
+    for name in ["registry", "registrar", "templater"] {
         eventually!(format!("the {name} calls itself healthy"), LIMIT, async {
-            let health = stack.inspect(name, "{{.State.Health.Status}}").await;
+            let health = stack.compose.inspect(name, "{{.State.Health.Status}}").await;
             if health == "healthy" { Ok(()) } else { Err(health) }
         });
     }
     for name in ["registry", "registrar", "templater", "web"] {
-        assert_eq!(stack.inspect(name, "{{.Config.User}}").await, "10001:10001", "{name} is not root");
+        assert_eq!(stack.compose.inspect(name, "{{.Config.User}}").await, "10001:10001", "{name} is not root");
     }
     let socket = "{{range .Mounts}}{{if eq .Destination \"/var/run/docker.sock\"}}{{.RW}}{{end}}{{end}}";
     for name in ["registrar", "templater"] {
-        assert_eq!(stack.inspect(name, socket).await, "false", "{name} cannot replace the socket");
+        assert_eq!(stack.compose.inspect(name, socket).await, "false", "{name} cannot replace the socket");
     }
-    let log = stack.compose(&["logs", "--no-color", "registrar", "templater"]).await;
+    let log = stack.compose.run(&["logs", "--no-color", "registrar", "templater"]).await;
     let bad = |line: &&str| ["WARN", "ERROR"].iter().any(|level| line.contains(level));
     // They may be there before the registry.
     let waits = |line: &&str| line.contains("asked again until it");
@@ -93,10 +85,9 @@ async fn says_what_it_lacks(dockerd: &Dockerd) {
     });
 }
 
-/// The containers of the compose file; dropping it removes them.
+/// The containers of the compose file, and where they are reached.
 struct Stack {
-    dockerd: &'static Dockerd,
-    env: Vec<(&'static str, String)>,
+    compose: Compose<'static>,
     http: u16,
     dns: u16,
 }
@@ -105,9 +96,7 @@ impl Stack {
     fn new(dockerd: &'static Dockerd) -> Self {
         let (http, dns, registry) = (free_port(), free_port(), free_port());
         let group = dockerd.socket().metadata().expect("the daemon listens").gid();
-        let env = vec![
-            ("COMPOSE_PROJECT_NAME", PROJECT.to_owned()),
-            ("DOCKER_HOST", dockerd.host()),
+        let env = [
             ("DOCKER_SOCKET", dockerd.socket().display().to_string()),
             ("DOCKER_GID", group.to_string()),
             ("HAPROXY_IMAGE", HAPROXY.to_owned()),
@@ -115,40 +104,16 @@ impl Stack {
             ("DNS_PORT", dns.to_string()),
             ("REGISTRY_PORT", registry.to_string()),
         ];
-        Self { dockerd, env, http, dns }
-    }
-
-    fn file() -> PathBuf {
-        workspace().join("examples/sidecar/compose.yaml")
-    }
-
-    async fn compose(&self, args: &[&str]) -> String {
-        let launch = Launch::new("docker-compose").args([PathBuf::from("--file"), Self::file()]).args(args);
-        let launch = self.env.iter().fold(launch, |launch, (name, value)| launch.env(name, value));
-        let ran = launch.run(2 * LIMIT).await.ok();
-        ran.unwrap_or_else(|e| panic!("docker-compose {}: {e}", args.join(" ")))
+        Self { compose: Compose::new(dockerd, "sidecar/compose.yaml", "sidecar", &env), http, dns }
     }
 
     async fn scale(&self, count: usize) {
-        self.compose(&["up", "--detach", "--no-build", "--scale", &format!("web={count}")]).await;
-    }
-
-    /// The whole ids of a service's containers, by the labels that compose gives them.
-    async fn containers(&self, service: &str) -> Vec<String> {
-        let service = format!("label=com.docker.compose.service={service}");
-        let project = format!("label=com.docker.compose.project={PROJECT}");
-        let ask = ["ps", "--quiet", "--no-trunc", "--filter", &project, "--filter", &service];
-        self.dockerd.docker(&ask).await.lines().map(str::to_owned).collect()
-    }
-
-    async fn inspect(&self, service: &str, format: &str) -> String {
-        let ids = self.containers(service).await;
-        self.dockerd.docker(&["inspect", "--format", format, &ids[0]]).await
+        self.compose.run(&["up", "--detach", "--no-build", "--scale", &format!("web={count}")]).await;
     }
 
     /// Waits until DNS and HAProxy know exactly the containers of `web`.
     async fn agrees(&self, step: &str) {
-        let ids = self.containers("web").await;
+        let ids = self.compose.containers("web").await;
         let wanted: BTreeSet<_> = ids.iter().map(|id| id[..12].to_owned()).collect();
         let url = format!("http://127.0.0.1:{}/", self.http);
         eventually!(format!("{step} behind HAProxy"), LIMIT, async {
@@ -160,21 +125,5 @@ impl Stack {
             let found = dig(self.dns, "web.service.consul", "A", &[]).await?.records;
             if found.len() == wanted.len() { Ok(()) } else { Err(format!("{found:?}")) }
         });
-    }
-}
-
-impl Drop for Stack {
-    fn drop(&mut self) {
-        let compose = |args: &[&str]| {
-            let mut command = Command::new("docker-compose");
-            command.arg("--file").arg(Self::file()).args(args).envs(self.env.iter().map(|(name, value)| (name, value)));
-            command.stdin(Stdio::null()).output()
-        };
-        if std::thread::panicking()
-            && let Ok(logs) = compose(&["logs", "--no-color", "--tail", "30"])
-        {
-            eprintln!("{}", String::from_utf8_lossy(&logs.stdout));
-        }
-        let _ = compose(&["down", "--volumes", "--timeout", "1"]);
     }
 }

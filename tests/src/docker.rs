@@ -281,7 +281,7 @@ fn run_script(path: &Path, args: &[&str], docker_host: &str) -> Result<(), Strin
     let out = || log.reopen().map_err(|e| e.to_string());
     let mut command = Command::new(path);
     command.args(args).env("DOCKER_HOST", docker_host).stdin(process::Stdio::null());
-    command.env("PROGRAMS", programs());
+    command.env("PROGRAMS", programs()).env("DEBIAN_IMAGE", HAPROXY).env("HAPROXY_IMAGE", HAPROXY);
     let status = command.stdout(out()?).stderr(out()?).status().map_err(|e| e.to_string())?;
     if status.success() {
         return Ok(());

@@ -4,6 +4,7 @@
 //! print the end of their logs when that happens.
 
 pub mod browser;
+pub mod compose;
 pub mod debian;
 pub mod dig;
 pub mod docker;
