@@ -1,14 +1,13 @@
 # The door to everything that is done with this repository. `make` alone says what there is.
 SHELL := /bin/bash
 CARGO ?= cargo
-TARGET := $(or $(CARGO_TARGET_DIR),target)
 export CARGO_TERM_COLOR ?= auto
 
 # The engine of several hosts is part of what is checked, where its build has what it needs.
 ETCD = $(if $(wildcard /usr/include/google/protobuf/descriptor.proto),$(if $(shell command -v protoc),--features kvstore/etcd))
 TELL_ETCD = [ -n "$(ETCD)" ] || echo 'SKIPPED the engine etcd: this machine lacks protoc and its files (Debian: protobuf-compiler, libprotobuf-dev)'
 
-.PHONY: help setup build lint test unit-and-stories docs pictures demo clean-demo bench hostile fuzz audit
+.PHONY: help setup build lint test unit-and-stories docs pictures demo clean-demo dist bench hostile fuzz audit
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -46,10 +45,12 @@ demo: ## show the main job with real containers, HAProxy and nginx; stays up unt
 clean-demo: ## remove what a demo that was killed left behind
 	examples/demo/run.sh clean
 
-bench: ## print how fast it is, beside what it is compared with (ONLY="put herd": these figures only)
+dist: ## make what is installed, in dist/: static programs, Debian packages and, with IMAGES=1, images by Docker
+	examples/dist.sh
+
+bench: ## print how fast it is, as shipped, beside what it is compared with (ONLY="put herd": these figures only)
 	tests/setup.sh
-	$(CARGO) build --release --workspace --bins --locked
-	$(TARGET)/release/bench $(ONLY)
+	programs=$$(examples/static.sh) && $$programs/bench $(ONLY)
 
 hostile: ## send random requests to every endpoint for a minute (SECONDS=n: for longer; SEED=n: the same again)
 	HOSTILE_SECONDS=$(or $(SECONDS),60) $(CARGO) test --release --locked -p kvstore --lib hostile -- --nocapture
