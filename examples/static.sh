@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds all programs as they are shipped, and prints the folder that they are in. They load no library, so they run on any
-# Linux of this architecture. Names of hosts they look up in files and in DNS: with glibc inside, whatever else an
-# /etc/nsswitch.conf names counts only where the system's glibc is of the same version.
+# Linux of this architecture. Names they look up in files and in DNS, whatever else an /etc/nsswitch.conf says
+# (kvstore/client/src/names.rs).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 host=$(rustc -vV | sed -n 's/^host: //p')

@@ -1,7 +1,12 @@
 //! The Debian packages in a Debian with systemd: installed they run confined, an upgrade keeps data and configuration, a
 //! removal keeps data, a purge nothing.
 
-use std::{fs, os::unix::fs::MetadataExt, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use flotilla_tests::{
     debian::Debian, eventually, fake_docker::FakeDocker, needs::Need, program::Launch, programs, workspace,
@@ -28,6 +33,7 @@ pub(crate) async fn story() {
         assert_eq!(debian.run(&["systemctl", "is-enabled", unit]).await.out.trim_end(), enabled, "{unit}");
         is_confined(&debian, unit).await;
     }
+    looks_names_up(&debian, dir.path()).await;
     keeps(&debian).await;
     registers(&debian).await;
     renders(&debian).await;
@@ -108,6 +114,28 @@ async fn status(debian: &Debian, unit: &str, key: &str) -> String {
     let status = fs::read_to_string(debian.path(&status)).expect("it runs");
     let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'));
     line.unwrap_or_else(|| panic!("no {key} in {status}")).trim().to_owned()
+}
+
+/// What a static program does before all else: it knows hosts by files and DNS, and loads no module, whatever is configured.
+async fn looks_names_up(debian: &Debian, dir: &Path) {
+    let module = workspace().join("kvstore/client/src/names.rs");
+    let main = format!(
+        "#[path = {module:?}] mod names;\n\
+         fn main() {{\n\
+             if std::env::args().nth(1).is_some() {{ names::look_up_without_modules(); }}\n\
+             std::net::ToSocketAddrs::to_socket_addrs(&(\"localhost\", 80)).expect(\"it is in /etc/hosts\");\n\
+         }}\n"
+    );
+    fs::write(dir.join("looks.rs"), main).expect("our own directory");
+    let to = debian.path("root/looks");
+    let rustc =
+        Launch::new("rustc").dir(dir).args(["--edition=2024", "-Ctarget-feature=+crt-static", "-o"]).args([&to]);
+    rustc.args(["looks.rs"]).run(LIMIT).await.ok().unwrap_or_else(|e| panic!("rustc: {e}"));
+    fs::write(debian.path("etc/hosts"), "127.0.0.1 localhost\n").expect("our own Debian");
+    fs::write(debian.path("etc/nsswitch.conf"), "hosts: nowhere\n").expect("our own Debian");
+    assert!(debian.run(&["/root/looks"]).await.ok().is_err(), "this glibc does not go by its configuration");
+    debian.out(&["/root/looks", "without modules"]).await;
+    fs::remove_file(debian.path("etc/nsswitch.conf")).expect("our own Debian");
 }
 
 /// The registry runs, not as root, and keeps its data to itself; port 53 is open to it.

@@ -12,6 +12,7 @@ mod duration;
 mod error;
 pub mod fresh;
 pub mod monitoring;
+pub mod names;
 pub mod pem;
 pub mod reference;
 pub mod tls;
