@@ -71,6 +71,7 @@ pub(crate) async fn story() {
     page.access().await;
     page.changes().await;
     page.was_well().await;
+    page.policies().await;
     page.themes().await;
     page.other_sites().await;
     page.hidden().await;

@@ -197,7 +197,7 @@ pub(super) async fn tokens(browser: &Browser) {
         "const area = document.querySelector('textarea'); area.value = 'x'; area.dispatchEvent(new Event('input'));
                 [...document.querySelectorAll('button')].find((one) => one.innerText === 'Save').click();";
     browser.run(save).await.expect("there is an editor");
-    browser.sees("document.querySelector('.problem')?.innerText.includes('a token is needed. “Token” above')").await;
+    browser.sees("document.querySelector('.problem')?.innerText.includes('“Token” above takes one')").await;
     browser.run("document.getElementById('token').click()").await.expect("there is a button");
     browser.press(&format!("a-long-enough-secret{ENTER}")).await;
     browser.sees("document.querySelector('#token.set') && document.querySelector('textarea')").await;
