@@ -120,11 +120,12 @@ async fn status(debian: &Debian, unit: &str, key: &str) -> String {
 async fn looks_names_up(debian: &Debian, dir: &Path) {
     let module = workspace().join("kvstore/client/src/names.rs");
     let main = format!(
-        "#[path = {module:?}] mod names;\n\
+        "#[path = \"{}\"] mod names;\n\
          fn main() {{\n\
              if std::env::args().nth(1).is_some() {{ names::look_up_without_modules(); }}\n\
              std::net::ToSocketAddrs::to_socket_addrs(&(\"localhost\", 80)).expect(\"it is in /etc/hosts\");\n\
-         }}\n"
+         }}\n",
+        module.display()
     );
     fs::write(dir.join("looks.rs"), main).expect("our own directory");
     let to = debian.path("root/looks");
