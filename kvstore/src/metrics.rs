@@ -43,6 +43,8 @@ pub(crate) struct Metrics {
     pub(crate) requests: Requests,
     /// Questions to DNS.
     pub(crate) dns: DnsMetrics,
+    /// Probes of this agent.
+    pub(crate) checks: CheckMetrics,
 }
 
 /// What the writer measures.
@@ -52,6 +54,7 @@ pub(crate) struct StoreMetrics {
     commit: Histogram,
     applied: Counter,
     refused: Counter,
+    failed: Counter,
 }
 
 impl Default for StoreMetrics {
@@ -61,6 +64,7 @@ impl Default for StoreMetrics {
             commit: Histogram::new(COMMIT_SECONDS),
             applied: Counter::default(),
             refused: Counter::default(),
+            failed: Counter::default(),
         }
     }
 }
@@ -77,9 +81,25 @@ impl StoreMetrics {
         }
     }
 
-    /// A command was refused, by the rules or because it could not be written.
+    /// A command was refused by the rules.
     pub(crate) fn refused(&self) {
         self.refused.inc();
+    }
+
+    /// A command could not be made durable.
+    pub(crate) fn failed(&self) {
+        self.failed.inc();
+    }
+}
+
+/// Runs of probes, by what they came to.
+#[derive(Clone, Debug, Default)]
+pub struct CheckMetrics(Family<Labels, Counter>);
+
+impl CheckMetrics {
+    /// A probe was run.
+    pub(crate) fn ran(&self, result: &str) {
+        self.0.get_or_create(&vec![("result", result.to_owned())]).inc();
     }
 }
 
@@ -211,12 +231,14 @@ impl Metrics {
     pub(crate) fn new<'a>(store: &Store, endpoints: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let requests = Requests::new(endpoints);
         let dotted = table::METRICS.iter().map(|metric| (underscored(metric.name), metric.name)).collect();
-        let mut metrics = Self { registry: Registry::default(), dotted, requests, dns: DnsMetrics::default() };
+        let (dns, checks) = <(DnsMetrics, CheckMetrics)>::default();
+        let mut metrics = Self { registry: Registry::default(), dotted, requests, dns, checks };
         let measured = store.metrics().clone();
         metrics.add("kvstore.store.batch", measured.batch);
         metrics.add("kvstore.store.commit_seconds", measured.commit);
         metrics.add("consul.raft.apply", measured.applied);
         metrics.add("kvstore.store.refused", measured.refused);
+        metrics.add("kvstore.store.failed", measured.failed);
         let (durations, waits) = (metrics.requests.durations.clone(), metrics.requests.waits.clone());
         let answers = metrics.requests.answers.clone();
         metrics.add("consul.api.http", durations);
@@ -224,6 +246,7 @@ impl Metrics {
         metrics.add("kvstore.http.answers", answers);
         let crowded_out = metrics.requests.crowded_out.clone();
         metrics.add("kvstore.http.crowded_out", crowded_out);
+        metrics.add("kvstore.check.runs", metrics.checks.0.clone());
         let dns = metrics.dns.clone();
         metrics.add("kvstore.dns.questions_udp", dns.udp);
         metrics.add("kvstore.dns.questions_tcp", dns.tcp);

@@ -180,6 +180,7 @@ async fn start_on(
         programs: config.programs,
         outputs: config.check_outputs,
         trust: config.check_trust.clone(),
+        runs: app.check_metrics().clone(),
     };
     let checks = agent::run_apart(store.clone(), node, settings, shutdown.clone());
     parts.spawn(async move {

@@ -326,7 +326,7 @@ impl Worker {
                 let message = with_causes(&error);
                 tracing::error!(error = message, "writes are refused until the store can be written again");
                 for Decided { pending, .. } in decided {
-                    self.shared.metrics.refused();
+                    self.shared.metrics.failed();
                     reply(pending, Err(WriteError::Unavailable(message.clone())));
                 }
                 Vec::new()

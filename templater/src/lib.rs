@@ -270,7 +270,7 @@ impl Fleet {
     /// Refuses to start if another templater has a destination, or if no template at all can be used.
     fn start(config: Config, status: Arc<Status>, stop: &CancellationToken) -> Result<Self, RunError> {
         let shared = share(&config.registry, config.drops, status.progress.clone(), stop)?;
-        status.reads_by(&shared.watches);
+        status.works_by(&shared.watches, &shared.reloads);
         let mut faults = Vec::new();
         let mut good = Vec::new();
         for spec in config.jobs {
@@ -329,7 +329,7 @@ impl Fleet {
         self.workers = kept;
         join(gone).await; // their destinations must be free before others take them
         let old = std::mem::replace(&mut self.shared, shared);
-        self.status.reads_by(&self.shared.watches);
+        self.status.works_by(&self.shared.watches, &self.shared.reloads);
         if !same_registry {
             old.watches.close().await;
             (self.registry, self.drops) = (config.registry, config.drops);

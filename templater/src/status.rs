@@ -7,10 +7,10 @@ use std::{
 
 use kvstore_client::monitoring::{Metric, Monitored, family};
 
-use crate::{progress::Progress, watch::Watches};
+use crate::{progress::Progress, target::reloads::Reloads, watch::Watches};
 
 /// All that is counted.
-pub(crate) const METRICS: &[Metric] = &[REGISTRY_UP, TEXTS, PASSES, LAST_GOOD];
+pub(crate) const METRICS: &[Metric] = &[REGISTRY_UP, TEXTS, PASSES, RELOADS, LAST_GOOD];
 const REGISTRY_UP: Metric =
     Metric { name: "templater_registry_up", kind: "gauge", labels: "", help: "Whether the registry answers." };
 const TEXTS: Metric = Metric {
@@ -25,6 +25,12 @@ const PASSES: Metric = Metric {
     labels: "file, result",
     help: "Passes over the templates of a job, by what they came to.",
 };
+const RELOADS: Metric = Metric {
+    name: "templater_reloads_total",
+    kind: "counter",
+    labels: "result",
+    help: "Reloads of proxies and reload commands, done or failed.",
+};
 const LAST_GOOD: Metric = Metric {
     name: "templater_last_good_timestamp_seconds",
     kind: "gauge",
@@ -37,18 +43,24 @@ const LAST_GOOD: Metric = Metric {
 pub(crate) struct Status {
     pub(crate) progress: Arc<Progress>,
     /// Those in use now.
-    watches: Mutex<Option<Watches>>,
+    parts: Mutex<Option<(Watches, Arc<Reloads>)>>,
 }
 
 impl Status {
-    /// From now on the registry is asked by `watches`.
-    pub(crate) fn reads_by(&self, watches: &Watches) {
-        *self.watches.lock().unwrap_or_else(PoisonError::into_inner) = Some(watches.clone());
+    /// From now on the registry is asked by `watches`, and `reloads` are made.
+    pub(crate) fn works_by(&self, watches: &Watches, reloads: &Arc<Reloads>) {
+        *self.parts.lock().unwrap_or_else(PoisonError::into_inner) = Some((watches.clone(), reloads.clone()));
     }
 
     /// Why the registry does not answer, if it does not.
     fn registry_trouble(&self) -> Option<String> {
-        self.watches.lock().unwrap_or_else(PoisonError::into_inner).as_ref().and_then(Watches::trouble)
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.as_ref().and_then(|(watches, _)| watches.trouble())
+    }
+
+    fn reloads(&self) -> [(&'static str, u64); 2] {
+        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
+        parts.as_ref().map_or([("done", 0), ("failed", 0)], |(_, reloads)| reloads.counts())
     }
 }
 
@@ -76,6 +88,8 @@ impl Monitored for Status {
                 .map(move |(result, count)| (format!("{{file=\"{file}\",result=\"{result}\"}}"), *count))
         });
         family(&mut text, &PASSES, passes);
+        let reloads = self.reloads().map(|(result, count)| (format!("{{result=\"{result}\"}}"), count));
+        family(&mut text, &RELOADS, reloads);
         let good = counts.iter().filter_map(|(job, counts)| {
             let since = counts.good?.duration_since(UNIX_EPOCH).ok()?.as_secs();
             Some((format!("{{file=\"{}\"}}", escaped(job)), since))
@@ -110,6 +124,7 @@ mod tests {
         let metrics = status.metrics();
         for line in [
             "templater_registry_up 1",
+            "templater_reloads_total{result=\"failed\"} 0",
             "templater_texts{state=\"wanted\"} 2",
             "templater_texts{state=\"live\"} 1",
             "templater_texts{state=\"troubled\"} 1",

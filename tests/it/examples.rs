@@ -1,6 +1,7 @@
 //! The examples, each run as its README says, in a directory of its own and on ports that are free.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
@@ -307,4 +308,65 @@ pub(crate) async fn caddy() {
     eventually!("nobody answers any more", LIMIT, async {
         web::get_from(&url, "web.localhost").await.map_or_else(|_| Ok(()), Err)
     });
+}
+
+/// Prometheus takes the configuration; what its rules and the dashboard ask about is there.
+pub(crate) async fn monitoring() {
+    let ports = [free_port(), free_port(), free_port()].map(|port| format!("127.0.0.1:{port}"));
+    let [registrar_at, templater_at, prometheus_at] = ports.each_ref();
+    let registry = Registry::in_memory().await;
+    let registry_at = registry.url().trim_start_matches("http://").to_owned();
+    let replaced =
+        [("127.0.0.1:8500", registry_at.as_str()), ("127.0.0.1:8590", registrar_at), ("127.0.0.1:9101", templater_at)];
+    let example = Example::new("monitoring", &replaced);
+    for args in [&["check", "config", "prometheus.yml"], &["test", "rules", "rules_test.yml"]] {
+        example.program("promtool", args).run(LIMIT).await.ok().unwrap_or_else(|e| panic!("promtool {args:?}: {e}"));
+    }
+    // Docker is away: what there is to be counted is told all the same.
+    let docker = format!("unix://{}", example.at("docker.sock").display());
+    let args = ["--docker", &docker, "--ip", "127.0.0.1", "--http-addr", registrar_at];
+    let registrar = Launch::ours("registrar").env("CONSUL_HTTP_ADDR", registry.url()).args(args);
+    let _registrar = registrar.args(["--state-dir".as_ref(), example.at("state").as_os_str()]).start();
+    fs::write(example.at("names.tmpl"), "{{ services() | length }}").expect("our own directory");
+    let args = ["--template", "names.tmpl", "--http-addr", templater_at];
+    let _templater = example.templater(&registry, &args).start();
+    let _web = Instance::start(&registry, "web", "web-1", &[], &[]).await;
+    let listen = format!("--web.listen-address={prometheus_at}");
+    let _prometheus = example.program("prometheus", &["--config.file=prometheus.yml", &listen]).start();
+    let api = format!("http://{prometheus_at}/api/v1");
+    eventually!("all three are scraped", Duration::from_mins(1), async {
+        let targets: serde_json::Value =
+            serde_json::from_str(&web::get(&format!("{api}/targets")).await?).map_err(|e| e.to_string())?;
+        let targets = targets["data"]["activeTargets"].as_array().cloned().unwrap_or_default();
+        let up = targets.iter().filter(|target| target["health"] == "up").count();
+        if up == 3 { Ok(()) } else { Err(format!("{targets:?}")) }
+    });
+
+    let mut shown =
+        web::get(&format!("http://{registry_at}/v1/agent/metrics?format=prometheus")).await.expect("it answers");
+    for address in [registrar_at, templater_at] {
+        shown += &web::get(&format!("http://{address}/metrics")).await.expect("it answers");
+    }
+    let told = ["kvstore", "registrar", "templater"].map(|program| {
+        let page = workspace().join(format!("docs/reference/{program}-metrics.md"));
+        fs::read_to_string(&page).unwrap_or_else(|e| panic!("{}: {e}", page.display()))
+    });
+    let asked = ["rules.yml", "dashboard.json"].map(|file| fs::read_to_string(example.at(file)).expect("it is there"));
+    for name in metrics_in(&asked.concat()) {
+        let family = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+        assert!(told.iter().any(|page| page.contains(&format!("`{family}`"))), "{name} is not in the reference");
+        // Of these there is nothing to count here.
+        let quiet = ["kvstore_check_runs_total", "registrar_calls_total"].contains(&family);
+        assert!(quiet || shown.contains(&format!("# HELP {family} ")), "{name} is not exposed in\n{shown}");
+    }
+}
+
+/// Every name of ours in `text`.
+fn metrics_in(text: &str) -> BTreeSet<String> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    let ours = |word: &&str| {
+        let (program, rest) = word.split_once('_').unwrap_or_default();
+        ["kvstore", "consul", "registrar", "templater"].contains(&program) && !rest.is_empty()
+    };
+    words.filter(ours).map(str::to_owned).collect()
 }

@@ -71,6 +71,7 @@ fn main() -> ExitCode {
         Story::new("examples_virtual_hosts", examples::needs("nginx"), examples::virtual_hosts),
         Story::new("examples_dnsmasq", [Need::Program("dnsmasq"), Need::Program("dig")], examples::dnsmasq),
         Story::new("examples_prometheus", examples::needs("prometheus"), examples::prometheus),
+        Story::new("examples_monitoring", ["prometheus", "promtool"].map(Need::Program), examples::monitoring),
         Story::new("examples_caddy", examples::needs("caddy"), examples::caddy),
         Story::new("resolver_in_a_container", resolver_only::needs(&[]), resolver_only::in_a_container),
         Story::new("hub", sidecar::needs(), hub::story),

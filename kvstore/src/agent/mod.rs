@@ -42,7 +42,7 @@ pub use checks::{Outputs, tls::Trust};
 pub(crate) use definition::MIN_DEREGISTER_AFTER;
 pub use definition::{DEFAULT_TIMEOUT, MIN_INTERVAL};
 
-use crate::store::Store;
+use crate::{metrics::CheckMetrics, store::Store};
 use checks::{Finding, Prober, schedule};
 use reaper::Reaper;
 
@@ -66,6 +66,8 @@ pub struct Settings {
     pub outputs: Outputs,
     /// Whom probes that speak TLS trust.
     pub trust: Trust,
+    /// What counts their runs.
+    pub runs: CheckMetrics,
 }
 
 /// Which programs may be run as checks.
@@ -107,10 +109,10 @@ pub async fn run_apart(store: Store, node: NodeKey, settings: Settings, shutdown
 /// Runs the checks that the agent of `node` owns, as they come and go, until `shutdown`; no probe outlives it. A check's
 /// new status is written at once.
 pub async fn run(store: Store, node: NodeKey, settings: Settings, shutdown: CancellationToken) {
-    let Settings { output_every, programs, outputs, trust } = settings;
+    let Settings { output_every, programs, outputs, trust, runs } = settings;
     let (prober, judged) = (Prober::new(trust, outputs), Notify::new());
     let start = Instant::now();
-    let shared = Arc::new(Shared { prober, store: store.clone(), output_every, programs, start, judged });
+    let shared = Arc::new(Shared { prober, store: store.clone(), output_every, programs, runs, start, judged });
     let mut probes = Probes {
         shared: shared.clone(),
         running: HashMap::new(),
@@ -197,6 +199,7 @@ struct Shared {
     store: Store,
     output_every: Duration,
     programs: Programs,
+    runs: CheckMetrics,
     /// What the times of all probes count from.
     start: Instant,
     /// Told when a probe has its first result.
@@ -330,7 +333,9 @@ impl Task {
     }
 
     async fn once(&mut self) {
-        match self.shared.prober.run(&self.probe, self.programs).await {
+        let finding = self.shared.prober.run(&self.probe, self.programs).await;
+        self.shared.runs.ran(finding.word());
+        match finding {
             Finding::Found { status, output } => {
                 if let Some(status) = self.counter.count(status) {
                     self.write(status, output).await;

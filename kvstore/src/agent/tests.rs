@@ -40,6 +40,7 @@ impl Agent {
             programs: Programs::All,
             outputs: Outputs::default(),
             trust: Trust::default(),
+            runs: CheckMetrics::default(),
         };
         let running = tokio::spawn(run(store.clone(), node.clone(), settings, shutdown.clone()));
         Self { store, writer, node, shutdown, running }

@@ -92,7 +92,7 @@ pub(super) async fn register_service(app: &App, call: Call) -> Answer {
     let replace_checks = call.query.flag("replace-existing-checks")?;
     let registration::Service { instance, checks, warnings } = registration::service(taking(app), body)?;
     for warning in warnings {
-        tracing::warn!(service = %instance.id, "{warning}");
+        tracing::warn!(service = %instance.id, request = %call.id, "{warning}");
     }
     app.store.submit(Command::RegisterInstance { instance: Box::new(instance), checks, replace_checks }).await?;
     Ok(empty())
@@ -111,7 +111,7 @@ pub(super) async fn register_check(app: &App, call: Call) -> Answer {
     }
     let registration::StandaloneCheck { check, warnings } = registration::check(taking(app), body)?;
     for warning in warnings {
-        tracing::warn!(check = %check.id, "{warning}");
+        tracing::warn!(check = %check.id, request = %call.id, "{warning}");
     }
     app.store.submit(Command::RegisterCheck { check: Box::new(check) }).await?;
     Ok(empty())

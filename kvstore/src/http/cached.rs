@@ -101,7 +101,7 @@ mod tests {
     use hyper::header::HeaderMap;
 
     use super::*;
-    use crate::http::query::Query;
+    use crate::http::{query::Query, request_id::RequestId};
 
     fn call(query: &str, cache_control: &'static str) -> Call {
         let mut headers = HeaderMap::new();
@@ -109,7 +109,14 @@ mod tests {
             headers.insert(CACHE_CONTROL, HeaderValue::from_static(cache_control));
         }
         let query = Query::parse(Some(query)).unwrap();
-        Call { rest: "web".into(), query, headers, body: bytes::Bytes::new(), from: None }
+        Call {
+            rest: "web".into(),
+            query,
+            headers,
+            body: bytes::Bytes::new(),
+            from: None,
+            id: RequestId::of(&HeaderMap::new()),
+        }
     }
 
     #[test]

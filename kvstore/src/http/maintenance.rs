@@ -8,7 +8,7 @@ use kvstore_core::{
 };
 use serde_json::Value;
 
-use super::{Answer, App, Call, empty, error::ApiError};
+use super::{Answer, App, Call, empty, error::ApiError, request_id::RequestId};
 use crate::store::WriteError;
 
 /// The node's check.
@@ -36,13 +36,13 @@ pub(super) async fn of_instance(app: &App, call: Call) -> Answer {
         return Err(WriteError::from(Refusal::UnknownInstance(id)).into());
     }
     let check = CheckId::new(&format!("{INSTANCE_CHECK}{id}"))?;
-    switch(app, enable, row(app, check, Some(id), "Service Maintenance Mode", reason(&call, "service"))).await
+    switch(app, &call.id, enable, row(app, check, Some(id), "Service Maintenance Mode", reason(&call, "service"))).await
 }
 
 pub(super) async fn of_node(app: &App, call: Call) -> Answer {
     let enable = wanted(&call)?;
     let check = CheckId::new(NODE_CHECK).expect("a constant name");
-    switch(app, enable, row(app, check, None, "Node Maintenance Mode", reason(&call, "node"))).await
+    switch(app, &call.id, enable, row(app, check, None, "Node Maintenance Mode", reason(&call, "node"))).await
 }
 
 /// Whether maintenance is to begin or to end.
@@ -82,13 +82,13 @@ fn row(app: &App, id: CheckId, service: Option<InstanceId>, name: &str, notes: S
 }
 
 /// What is on stays as it is when it is switched on again, its reason too; what is off stays off.
-async fn switch(app: &App, enable: bool, check: Check) -> Answer {
+async fn switch(app: &App, request: &RequestId, enable: bool, check: Check) -> Answer {
     let is_on = |state: &State| state.check(&check.node, &check.id).is_some();
     if is_on(&app.store.state()) == enable {
         return Ok(empty());
     }
     let (node, id) = (check.node.clone(), check.id.clone());
-    tracing::info!(check = %id, enable, reason = check.notes, "maintenance is switched");
+    tracing::info!(check = %id, enable, reason = check.notes, %request, "maintenance is switched");
     let command = if enable {
         Command::RegisterCheck { check: Box::new(check) }
     } else {

@@ -90,8 +90,8 @@ pub(super) async fn join(app: &App, call: Call) -> Answer {
 }
 
 /// Stops this agent in order, once the answer is on its way.
-pub(super) async fn leave(app: &App, _: Call) -> Answer {
-    tracing::info!("a client has told this agent to leave");
+pub(super) async fn leave(app: &App, call: Call) -> Answer {
+    tracing::info!(request = %call.id, "a client has told this agent to leave");
     app.shutdown.cancel();
     Ok(empty())
 }
@@ -106,7 +106,7 @@ pub(super) async fn force_leave(app: &App, call: Call) -> Answer {
     }
     let mut response = empty();
     if Status::worst(states) == Status::Critical && node != app.about.node {
-        tracing::info!(%node, "a client has told that a host is gone for good");
+        tracing::info!(%node, request = %call.id, "a client has told that a host is gone for good");
         app.store.submit(Command::Deregister { node, target: Target::Node }).await?;
     } else {
         let why = "the host is alive and stays; stop what runs there first";

@@ -46,6 +46,7 @@ mod prepared_query;
 mod query;
 pub(crate) mod reference;
 mod register;
+mod request_id;
 mod serve;
 mod session;
 mod shape;
@@ -85,14 +86,19 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tracing::Level;
 
-use self::{blocking::Read, error::ApiError, query::Query};
+use self::{
+    blocking::Read,
+    error::ApiError,
+    query::Query,
+    request_id::{RequestId, X_REQUEST_ID},
+};
 use crate::{
     agent::{Outputs, Programs},
     connections::Connections,
     coordinates::Coordinates,
     events::Events,
     logging::Logs,
-    metrics::{DnsMetrics, Metrics},
+    metrics::{CheckMetrics, DnsMetrics, Metrics},
     open_files,
     reload::Reload,
     store::Store,
@@ -148,6 +154,11 @@ impl App {
     /// How far hosts are from each other.
     pub(crate) fn distances(&self) -> Arc<dyn Distances> {
         self.coordinates.clone()
+    }
+
+    /// Where the agent counts its probes.
+    pub(crate) fn check_metrics(&self) -> &CheckMetrics {
+        &self.metrics.checks
     }
 
     /// Where DNS counts its questions, to be shown with the rest.
@@ -213,6 +224,8 @@ pub struct Call {
     body: Bytes,
     /// Whose connection it is; none over a unix socket.
     from: Option<IpAddr>,
+    /// For the log.
+    id: RequestId,
 }
 
 /// How an endpoint is carried out.
@@ -409,15 +422,16 @@ pub(crate) async fn answer(app: &Arc<App>, request: Request<Received>, from: Opt
     let gzip = compress::accepted(request.headers());
     // The path only: a parameter may be a token.
     let logged = tracing::enabled!(Level::DEBUG).then(|| (request.method().clone(), request.uri().path().to_owned()));
+    let id = RequestId::of(request.headers());
     let (started, mut seen) = (Instant::now(), Seen::default());
-    let mut response = route(app, request, from, &mut seen).await.unwrap_or_else(ApiError::into_response);
+    let mut response = route(app, request, from, &id, &mut seen).await.unwrap_or_else(ApiError::into_response);
     if gzip {
         response = compress::worth_it(response).await;
     }
     let status = response.status().as_u16();
     app.metrics.requests.answered(seen.route, seen.waited, status, started);
     if let Some((method, path)) = logged {
-        tracing::debug!(%method, path, status, took = ?started.elapsed(), "request");
+        tracing::debug!(%method, path, status, took = ?started.elapsed(), request = %id, "request");
     }
     let guard = app.about.guard.now();
     if api {
@@ -430,6 +444,12 @@ pub(crate) async fn answer(app: &Arc<App>, request: Request<Received>, from: Opt
     for (name, value) in &guard.headers {
         response.headers_mut().insert(name, value.clone());
     }
+    // Who has none of its own does not look for ours.
+    if let RequestId::Given(given) = id
+        && !app.about.strict_consul
+    {
+        response.headers_mut().insert(X_REQUEST_ID, given);
+    }
     response
 }
 
@@ -440,7 +460,7 @@ struct Seen {
     waited: bool,
 }
 
-async fn route(app: &App, request: Request<Received>, from: Option<IpAddr>, seen: &mut Seen) -> Answer {
+async fn route(app: &App, request: Request<Received>, from: Option<IpAddr>, id: &RequestId, seen: &mut Seen) -> Answer {
     let (head, incoming) = request.into_parts();
     let strict = app.about.strict_consul;
     let method = if head.method == Method::HEAD && !strict { Method::GET } else { head.method.clone() };
@@ -479,7 +499,7 @@ async fn route(app: &App, request: Request<Received>, from: Option<IpAddr>, seen
     if strict && let Some(extension) = strict::by_parameters(&method, route.path, &query) {
         return Err(extension.refused());
     }
-    let mut call = Call { rest, query, headers: head.headers, body: Bytes::new(), from };
+    let mut call = Call { rest, query, headers: head.headers, body: Bytes::new(), from, id: id.clone() };
     seen.waited = ["index", "hash"].into_iter().any(|name| call.query.get(name).is_some_and(|v| !v.is_empty()));
     let pretty = call.query.has("pretty");
     let cached = cached::asked(app, route, &call)?;

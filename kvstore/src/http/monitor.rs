@@ -18,7 +18,7 @@ pub(super) fn follow(app: &App, call: &Call) -> Answer {
         Ok(follower) => follower,
         Err(error) => return Ok(text(StatusCode::TOO_MANY_REQUESTS, error.to_string())),
     };
-    tracing::info!(%level, "a client follows the log");
+    tracing::info!(%level, request = %call.id, "a client follows the log");
     let next = move |state| async move {
         let (mut follower, shutdown): (crate::logging::Follower, tokio_util::sync::CancellationToken) = state?;
         // What was written before the stop is told first: the reason for it is.

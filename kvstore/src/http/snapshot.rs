@@ -39,7 +39,7 @@ pub(super) fn save(app: &App, call: &Call) -> Answer {
         return Err(ApiError::Busy("as many snapshots as allowed are being taken"));
     };
     let (state, about) = (app.store.state(), app.about.clone());
-    let index = state.index();
+    let (index, request) = (state.index(), call.id.clone());
     let (sender, receiver) = mpsc::channel(MAX_WAITING);
     let out = Pieces { sender, runtime: Handle::current() };
     tokio::task::spawn_blocking(move || {
@@ -49,8 +49,8 @@ pub(super) fn save(app: &App, call: &Call) -> Answer {
         let (node_name, time) = (&about.node_name, since_1970.as_secs());
         let archive = Archive { state: &state, id: &id, node_name, address: &address, time };
         match archive.write(BufWriter::with_capacity(PIECE_BYTES, out)) {
-            Ok(()) => tracing::info!(%index, "a snapshot was taken"),
-            Err(error) => tracing::info!(%index, %error, "a snapshot was not taken to its end"),
+            Ok(()) => tracing::info!(%index, %request, "a snapshot was taken"),
+            Err(error) => tracing::info!(%index, %request, %error, "a snapshot was not taken to its end"),
         }
         drop(slot);
     });
@@ -82,7 +82,7 @@ impl Write for Pieces {
 }
 
 /// Puts the rows of an archive in place of all there is, once the archive was found whole. One at a time.
-pub(super) async fn restore(app: &App, _: Call, body: Received) -> Answer {
+pub(super) async fn restore(app: &App, call: Call, body: Received) -> Answer {
     let Ok(_slot) = app.restores.try_acquire() else {
         return Err(ApiError::Busy("another snapshot is being restored"));
     };
@@ -93,10 +93,10 @@ pub(super) async fn restore(app: &App, _: Call, body: Received) -> Answer {
     let (meta, rows) = read.map_err(|damage| ApiError::Rejected(damage.to_string()))?;
     let (id, count) = (meta.id, rows.len());
     let (_, index) = app.store.submit(Command::Restore { rows, index: Index(meta.index) }).await?;
-    tracing::warn!(id, rows = count, %index, "the state of a snapshot has taken the place of all there was");
+    tracing::warn!(id, rows = count, %index, request = %call.id, "the state of a snapshot has taken the place of all there was");
     // The snapshot may be of a time, or of a registry, that did not have this node.
     if let Err(error) = app.reload.register_own_node().await {
-        tracing::error!(error = with_causes(&error), "this node cannot be put into the restored catalog");
+        tracing::error!(error = with_causes(&error), request = %call.id, "this node cannot be put into the restored catalog");
     }
     Ok(empty())
 }

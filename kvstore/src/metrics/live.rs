@@ -2,7 +2,7 @@
 
 use std::{fmt, fs, time::Instant};
 
-use kvstore_core::State;
+use kvstore_core::{State, health::Status};
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
@@ -78,7 +78,12 @@ fn of_state(gauges: &mut Gauges<'_>, state: &State) -> fmt::Result {
     for check in state.checks() {
         by_status[check.status as usize].1 += 1;
     }
-    gauges.put_each("kvstore.checks", "status", &by_status)
+    gauges.put_each("kvstore.checks", "status", &by_status)?;
+    let passing = state.services().map(|service| {
+        let passing = state.instances_of(service).filter(|instance| instance.status() == Status::Passing);
+        (service.as_str(), passing.count() as u64)
+    });
+    gauges.put_each("kvstore.service.passing", "service", &passing.collect::<Vec<_>>())
 }
 
 /// The process' memory, as the kernel counts it.

@@ -31,6 +31,20 @@ async fn send(agent: &Agent, method: &str, path: &str, body: &'static str) -> (u
 }
 
 #[tokio::test]
+async fn the_id_of_a_request_comes_back_unless_consul_is_meant_strictly() {
+    for strict in [false, true] {
+        let agent = Agent::with(kvstore::config::Agent { strict_consul: strict, ..settings("n") }).await;
+        for (given, comes_back) in [(Some("trace-7.a"), !strict), (Some("a b"), false), (None, false)] {
+            let request = reqwest::Client::new().get(format!("{}/v1/catalog/nodes", agent.base));
+            let request = given.into_iter().fold(request, |request, id| request.header("X-Request-Id", id));
+            let answer = request.send().await.unwrap();
+            let id = answer.headers().get("x-request-id").map(|id| id.to_str().unwrap());
+            assert_eq!(id, given.filter(|_| comes_back), "strict: {strict}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn each_extension_is_taken_unless_consul_is_meant_strictly() {
     for strict in [false, true] {
         let mut settings = settings("n");

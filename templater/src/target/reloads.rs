@@ -19,6 +19,14 @@ use super::readers::ReloadError;
 #[derive(Debug, Default)]
 pub struct Reloads {
     queues: Mutex<HashMap<String, Arc<Queue>>>,
+    counts: Arc<Counts>,
+}
+
+/// How many reloads there were.
+#[derive(Debug, Default)]
+pub struct Counts {
+    done: AtomicU64,
+    failed: AtomicU64,
 }
 
 /// The queue of one target.
@@ -26,6 +34,7 @@ pub struct Reloads {
 pub struct Queue {
     asked: AtomicU64,
     turn: tokio::sync::Mutex<Turn>,
+    counts: Arc<Counts>,
     ended: Mutex<Option<Instant>>,
 }
 
@@ -42,7 +51,14 @@ impl Reloads {
         let mut queues = self.queues.lock().unwrap_or_else(PoisonError::into_inner);
         // What nobody holds has nobody waiting, and its pause has mostly passed.
         queues.retain(|_, queue| Arc::strong_count(queue) > 1);
-        queues.entry(target.to_owned()).or_default().clone()
+        let new = || Arc::new(Queue { counts: self.counts.clone(), ..Queue::default() });
+        queues.entry(target.to_owned()).or_insert_with(new).clone()
+    }
+
+    /// How many there were, by what they came to.
+    pub fn counts(&self) -> [(&'static str, u64); 2] {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        [("done", count(&self.counts.done)), ("failed", count(&self.counts.failed))]
     }
 }
 
@@ -71,6 +87,8 @@ impl Queue {
         }
         let served = self.asked.load(Ordering::SeqCst);
         let result = reload.await;
+        let counter = if result.is_ok() { &self.counts.done } else { &self.counts.failed };
+        counter.fetch_add(1, Ordering::Relaxed);
         *self.ended.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         if let Ok(told) = &result {
             *turn = Turn { served, told: told.clone() };
@@ -127,6 +145,7 @@ mod tests {
         let (first, second, third) = tokio::join!(one(), one(), one());
         assert_eq!((first, second, third), (Err(failed()), Ok("done".into()), Ok("done".into())));
         assert_eq!(count.load(Ordering::SeqCst), 2);
+        assert_eq!((queue.counts.done.load(Ordering::Relaxed), queue.counts.failed.load(Ordering::Relaxed)), (1, 1));
     }
 
     #[test]

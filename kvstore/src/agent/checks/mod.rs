@@ -146,6 +146,14 @@ fn found(status: Status, output: String) -> Finding {
 }
 
 impl Finding {
+    /// For who counts.
+    pub(super) fn word(&self) -> &'static str {
+        match self {
+            Self::Found { status, .. } => status.as_str(),
+            Self::NotTried(_) => "not_tried",
+        }
+    }
+
     /// The same with `max` bytes of output at most.
     fn cut(mut self, max: usize) -> Self {
         if let Self::Found { output, .. } = &mut self {
