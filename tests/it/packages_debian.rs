@@ -15,7 +15,7 @@ use serde_json::json;
 
 pub(crate) fn needs() -> Vec<Need> {
     let mut needs = Debian::NEEDS.to_vec();
-    needs.extend(["dpkg-deb", "strip"].map(Need::Program));
+    needs.extend(["dpkg-deb", "rustc", "strip"].map(Need::Program));
     needs
 }
 
