@@ -134,6 +134,31 @@ pub enum Engine {
         /// Mode 0700 if we made it.
         data_dir: PathBuf,
     },
+    /// In an etcd that several kvstores share.
+    #[cfg(feature = "etcd")]
+    Etcd {
+        /// Where that is.
+        address: Box<crate::engine::EtcdAddress>,
+        /// Where this host's id is kept, likewise.
+        data_dir: PathBuf,
+    },
+}
+
+impl Engine {
+    /// Whether other kvstores write to it too.
+    pub(crate) fn is_shared(&self) -> bool {
+        !matches!(self, Self::Memory | Self::Embedded { .. })
+    }
+
+    /// Where something is kept on this host, if anything is.
+    pub(crate) fn data_dir(&self) -> Option<&std::path::Path> {
+        match self {
+            Self::Memory => None,
+            Self::Embedded { data_dir } => Some(data_dir),
+            #[cfg(feature = "etcd")]
+            Self::Etcd { data_dir, .. } => Some(data_dir),
+        }
+    }
 }
 
 /// What DNS answers look like: Consul's `dns_config`.

@@ -13,7 +13,7 @@ use std::{
 use kvstore_core::{
     Command, Outcome, State,
     names::{CheckId, Key, NodeKey, SessionId},
-    row::{Check, KvEntry, ProbeKind, Session},
+    row::{Check, KvEntry, ProbeKind, RowKey, Session},
 };
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -173,6 +173,28 @@ impl Deadlines {
                     self.lock().remove(&ended);
                 }
             }
+        }
+    }
+
+    /// Another kvstore has renewed the row: its deadline begins anew.
+    pub(crate) fn renewed(&self, row: &RowKey, state: &State, now: Instant) {
+        match row {
+            RowKey::Check(node, id) => {
+                if let Some(check) = state.check(node, id) {
+                    self.start_check(check, now);
+                }
+            }
+            RowKey::Session(id) => {
+                if let Some(session) = state.session(id) {
+                    self.start_session(session, now);
+                }
+            }
+            RowKey::Kv(key) => {
+                if let Some(entry) = state.key(key) {
+                    self.start_key(entry, now);
+                }
+            }
+            _ => {}
         }
     }
 

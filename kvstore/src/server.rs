@@ -3,7 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use kvstore_client::with_causes;
@@ -11,7 +11,7 @@ use kvstore_core::{
     Command, Index, Target,
     health::Status,
     names::{CheckId, InstanceId, NodeKey},
-    row::{Check, Instance, Meta, Node, Owner, Weights},
+    row::{Check, Instance, Meta, Node, Owner, Probe, ProbeKind, Weights},
 };
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -28,6 +28,9 @@ use crate::{
 };
 
 pub use crate::logging::Logs;
+
+/// An agent of which nobody has heard for so long is dead to those that share its engine. It is to be heard thrice in this.
+const ALIVE_FOR: Duration = Duration::from_secs(15);
 
 /// What the agent gets from the program around it, if it has one.
 #[derive(Clone, Default)]
@@ -173,6 +176,9 @@ async fn start_on(
         reload.reaches(live.clone());
         parts.spawn(live.watch_recursors(shutdown.clone()));
     }
+    if store.has_peers() {
+        parts.spawn(show_life(reload.clone(), shutdown.clone()));
+    }
     let (timer, stop) = (store.clone(), shutdown.clone());
     parts.spawn(async move { timer.keep_deadlines(stop).await });
     let settings = agent::Settings {
@@ -192,10 +198,14 @@ async fn start_on(
     Ok((addresses, dns, parts))
 }
 
-/// Puts this node into the catalog. A row of that name with another id is an earlier life of this host: the engine has
-/// no other writer, so nobody else can be alive under it. The newest incarnation takes over.
+/// Puts this node into the catalog. With a single writer a row of that name with another id is an earlier life of this
+/// host: nobody else can be alive under it. The newest incarnation takes over.
 pub(crate) async fn register_own_node(config: &config::Agent, store: &Store) -> Result<(), WriteError> {
     let node = node_key(config);
+    if config.engine.is_shared() {
+        // A name that another host holds is refused, as long as that lives.
+        return store.submit(own_node(config, &node)).await.map(|_| ());
+    }
     let earlier = store.state().node(&node).map(|row| row.id.clone());
     if let Some(id) = earlier.filter(|id| !id.is_empty() && *id != config.node_id) {
         tracing::warn!(node = config.node_name, from = id, to = config.node_id, "this node's name is taken over");
@@ -203,6 +213,21 @@ pub(crate) async fn register_own_node(config: &config::Agent, store: &Store) -> 
         store.submit(Command::Deregister { node: node.clone(), target }).await?;
     }
     store.submit(own_node(config, &node)).await.map(|_| ())
+}
+
+/// Puts this node into the catalog over and over, so that it stays alive to the others.
+async fn show_life(reload: Reload, shutdown: CancellationToken) {
+    let mut beats = tokio::time::interval(ALIVE_FOR / 3);
+    beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = beats.tick() => {}
+            () = shutdown.cancelled() => return,
+        }
+        if let Err(error) = reload.register_own_node().await {
+            tracing::warn!(error = with_causes(&error), "the other hosts do not hear that this node lives");
+        }
+    }
 }
 
 pub(crate) fn about(config: &config::Agent, node: NodeKey, guard: LiveGuard) -> About {
@@ -232,6 +257,8 @@ fn open_engine(config: &config::Agent) -> Result<Box<dyn Engine>, EngineError> {
     Ok(match &config.engine {
         config::Engine::Memory => Box::new(Memory::new(fresh)),
         config::Engine::Embedded { data_dir } => Box::new(Embedded::open(data_dir, fresh)?),
+        #[cfg(feature = "etcd")]
+        config::Engine::Etcd { address, .. } => Box::new(crate::engine::Etcd::start((**address).clone(), fresh)?),
     })
 }
 
@@ -264,7 +291,11 @@ fn own_node(config: &config::Agent, key: &NodeKey) -> Command {
         address,
     };
     let instance = registry_instance(key, config.server_port);
-    let check = alive_check(key);
+    let mut check = alive_check(key);
+    if config.engine.is_shared() {
+        let kind = ProbeKind::Ttl { ttl: ALIVE_FOR };
+        check.probe = Some(Arc::new(Probe::new(kind, Duration::ZERO, Duration::ZERO)));
+    }
     Command::Register { node, keep_node: false, instance: Some(Box::new(instance)), checks: vec![check] }
 }
 

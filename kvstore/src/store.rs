@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     deadlines::Deadlines,
-    engine::{Engine, EngineError, Entry, Loaded, Proposal, Rejected},
+    engine::{Engine, EngineError, Entry, Loaded, Proposal, Rejected, Silence},
     metrics::StoreMetrics,
     waiters::{Enlisted, Waiters},
 };
@@ -70,6 +70,18 @@ struct Shared {
     waiters: Waiters,
     deadlines: Deadlines,
     metrics: StoreMetrics,
+    /// Whether others write too.
+    has_peers: bool,
+    silence: Quiet,
+}
+
+/// See [`Engine::silence`].
+struct Quiet(Silence);
+
+impl std::fmt::Debug for Quiet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(&(self.0)(), f)
+    }
 }
 
 enum Job {
@@ -113,7 +125,8 @@ impl Store {
         deadlines.load(&state, Instant::now());
         let current = Arc::new(ArcSwap::from_pointee(state));
         let (waiters, metrics) = (Waiters::default(), StoreMetrics::default());
-        let shared = Arc::new(Shared { current, waiters, deadlines, metrics });
+        let (has_peers, silence) = (engine.has_peers(), Quiet(engine.silence()));
+        let shared = Arc::new(Shared { current, waiters, deadlines, metrics, has_peers, silence });
         let (queue, jobs) = sync_channel(MAX_QUEUE);
         let queue = Arc::new(queue);
         let news = Arc::downgrade(&queue);
@@ -123,7 +136,7 @@ impl Store {
                 drop(queue.try_send(Job::News));
             }
         }));
-        let worker = Worker { engine, shared: shared.clone() };
+        let worker = Worker { engine, shared: shared.clone(), was_away: false };
         let thread = std::thread::Builder::new()
             .name("writer".into())
             .spawn(move || worker.run(&jobs))
@@ -184,9 +197,22 @@ impl Store {
     /// # Errors
     /// [`WriteError::Unavailable`] if nobody can say now.
     pub async fn catch_up(&self) -> Result<(), WriteError> {
+        if !self.shared.has_peers {
+            return Ok(());
+        }
         let (reply, answer) = oneshot::channel();
         self.send(Job::CatchUp(reply))?;
         answer.await.unwrap_or(Err(WriteError::Stopping))
+    }
+
+    /// Whether other kvstores write too.
+    pub(crate) fn has_peers(&self) -> bool {
+        self.shared.has_peers
+    }
+
+    /// For how long nothing that others write has been heard of; none while it is.
+    pub(crate) fn silence(&self) -> Option<Duration> {
+        (self.shared.silence.0)()
     }
 
     fn send(&self, job: Job) -> Result<(), WriteError> {
@@ -206,6 +232,8 @@ impl Store {
 struct Worker {
     engine: Box<dyn Engine>,
     shared: Arc<Shared>,
+    /// Whether others could not be reached, and renewals were refused therefore.
+    was_away: bool,
 }
 
 struct Pending {
@@ -236,9 +264,10 @@ impl Draft {
 
     /// Whether every proposal got the index that it was decided with, and nothing of others came in between.
     fn is_what_came(&self, results: &[Result<Index, Rejected>], log: &[Entry]) -> bool {
-        let came = log.iter().map(|entry| match entry {
-            Entry::Commit(commit) => Some(commit.index),
-            Entry::Anew(_) => None,
+        let came = log.iter().filter_map(|entry| match entry {
+            Entry::Commit(commit) => Some(Some(commit.index)),
+            Entry::Renewed(_) => None,
+            Entry::Anew(_) => Some(None),
         });
         let ours = results.iter().map(|result| result.as_ref().ok().copied());
         came.eq(self.indexes.iter().copied().map(Some)) && ours.eq(self.indexes.iter().copied().map(Some))
@@ -299,6 +328,7 @@ impl Worker {
 
     /// Decides, commits, applies, publishes, wakes and answers; gives back what must be decided anew.
     fn carry_out(&mut self, batch: Vec<Pending>) -> Vec<Pending> {
+        self.come_back();
         let (mut decided, mut proposals, mut draft) = self.decide_all(batch);
         if decided.iter().any(Decided::only_reads) {
             let caught_up = self.engine.catch_up();
@@ -323,6 +353,7 @@ impl Worker {
                 self.answer(decided, results)
             }
             Err(error) => {
+                self.was_away = self.shared.has_peers;
                 let message = with_causes(&error);
                 tracing::error!(error = message, "writes are refused until the store can be written again");
                 for Decided { pending, .. } in decided {
@@ -331,6 +362,15 @@ impl Worker {
                 }
                 Vec::new()
             }
+        }
+    }
+
+    /// After a time in which nobody could renew anything, every deadline begins anew.
+    fn come_back(&mut self) {
+        if self.was_away && self.engine.catch_up().is_ok() {
+            self.publish_news();
+            self.shared.deadlines.load(&self.shared.current.load(), Instant::now());
+            self.was_away = false;
         }
     }
 
@@ -349,7 +389,8 @@ impl Worker {
             pending.command.delay_locks(|key| freed_here.contains(key) || deadlines.is_lock_delayed(key, now));
             let (result, freed, proposed) = match decide(&draft.state, &pending.command) {
                 Ok(decision) => {
-                    let proposed = (!decision.changes.is_empty()).then(|| {
+                    let renews = self.shared.has_peers && !decision.changes.joins.is_empty();
+                    let proposed = (renews || !decision.changes.is_empty()).then(|| {
                         let index = draft.apply(&decision.changes);
                         proposals.push(Proposal { changes: decision.changes, lazy: pending.command.is_lazy() });
                         index
@@ -378,17 +419,26 @@ impl Worker {
             return false;
         }
         if draft.is_what_came(results, &log) {
+            let now = Instant::now();
+            for entry in &log {
+                if let Entry::Renewed(row) = entry {
+                    self.shared.deadlines.renewed(row, &draft.state, now);
+                }
+            }
             self.shared.current.store(Arc::new(draft.state));
             self.shared.waiters.wake(&draft.touched);
             return true;
         }
+        let (deadlines, now) = (&self.shared.deadlines, Instant::now());
         let mut came = Draft::of(&self.shared.current.load());
         let mut anew = false;
         for entry in log {
             match entry {
                 Entry::Commit(commit) => {
+                    deadlines.delay_locks(&came.state.freed_by(&commit.changes), now);
                     came.touched.extend(came.state.apply(commit.index, &commit.changes));
                 }
+                Entry::Renewed(row) => deadlines.renewed(&row, &came.state, now),
                 Entry::Anew(Loaded { index, rows }) => {
                     came.state = State::load(index, rows);
                     anew = true;
@@ -396,7 +446,7 @@ impl Worker {
             }
         }
         if anew {
-            self.shared.deadlines.load(&came.state, Instant::now());
+            deadlines.load(&came.state, now);
         }
         self.shared.current.store(Arc::new(came.state));
         if anew {
@@ -409,7 +459,7 @@ impl Worker {
 
     /// What comes after the first proposal that was not committed just as it was decided is decided anew, unless it was
     /// committed nevertheless: it may have been decided on what has not happened.
-    fn answer(&self, decided: Vec<Decided>, results: Vec<Result<Index, Rejected>>) -> Vec<Pending> {
+    fn answer(&mut self, decided: Vec<Decided>, results: Vec<Result<Index, Rejected>>) -> Vec<Pending> {
         let state = self.shared.current.load();
         let now = Instant::now();
         let (mut again, mut otherwise) = (Vec::new(), false);
@@ -425,7 +475,10 @@ impl Worker {
                         Rejected::Conflict if pending.attempts <= MAX_ATTEMPTS => again.push(pending),
                         Rejected::Conflict => reply(pending, Err(Refusal::Conflict.into())),
                         Rejected::TooLarge(why) => reply(pending, Err(WriteError::TooLarge(why))),
-                        Rejected::Lost(why) => reply(pending, Err(WriteError::Unavailable(why))),
+                        Rejected::Lost(why) => {
+                            self.was_away = true;
+                            reply(pending, Err(WriteError::Unavailable(why)));
+                        }
                     }
                 }
                 (Err(error), _) => {

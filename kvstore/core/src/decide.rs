@@ -61,7 +61,7 @@ pub struct Changes {
     /// The steps, in order, all or none; a later one may concern the row of an earlier one.
     pub ops: Vec<Op>,
     /// Rows whose end concerns what is put, though it does not stand below them: the session of a lock, the host of a
-    /// session. Who ends such a row relies on knowing all that has joined it.
+    /// session; and rows whose deadline begins anew. Who ends such a row relies on knowing all that has joined it.
     pub joins: Vec<RowKey>,
     /// Their index is above this one too: it was given out in another life of the registry.
     pub above: Index,
@@ -203,7 +203,7 @@ impl Draft<'_> {
             Command::KvDeleteTree { prefix } => self.delete_range(&RowRange::KvPrefix(prefix.clone())),
             Command::ExpireKey { key } => self.expire_key(key),
             Command::CreateSession { session } => self.create_session(session)?,
-            Command::RenewSession { session } => drop(self.need_session(session)?),
+            Command::RenewSession { session } => self.renew_session(session)?,
             Command::DestroySession { session } | Command::ExpireSession { session } => self.end_session(session),
             Command::CreateQuery { query } => self.create_query(query)?,
             Command::UpdateQuery { query } => self.update_query(query)?,

@@ -1,11 +1,11 @@
 //! Everything the registry knows, at one index; a clone is O(1) and never changes under its reader.
 
-use std::{net::IpAddr, ops::Bound, sync::Arc};
+use std::{net::IpAddr, ops::Bound, sync::Arc, time::Duration};
 
 use imbl::{OrdMap, OrdSet};
 
 use crate::{
-    Index, WatchKey,
+    Changes, Index, Op, WatchKey,
     credentials::Credentials,
     health::Status,
     names::{CheckId, InstanceId, Key, NodeKey, ServiceKey, SessionId},
@@ -310,6 +310,16 @@ impl State {
     /// The keys whose lock a session holds, in order of bytes.
     pub fn held_by(&self, session: &SessionId) -> impl Iterator<Item = &Key> {
         self.held_by.get(session).into_iter().flatten()
+    }
+
+    /// The keys whose locks `changes` tear from sessions that end, each with the time for which nobody may lock it.
+    pub fn freed_by(&self, changes: &Changes) -> Vec<(Key, Duration)> {
+        let ended = changes.ops.iter().filter_map(|op| match op {
+            Op::Delete(RowKey::Session(id)) => self.session(id),
+            _ => None,
+        });
+        let delayed = ended.filter(|session| !session.lock_delay.is_zero());
+        delayed.flat_map(|session| self.held_by(&session.id).map(|key| (key.clone(), session.lock_delay))).collect()
     }
 
     /// A prepared query.

@@ -131,7 +131,8 @@ pub(super) struct Args {
         value_parser = config::dns_addr
     )]
     dns_addr: Vec<SocketAddr>,
-    /// Where the state is kept: embedded (in the data directory) or memory.
+    /// Where the state is kept: embedded (in the data directory), memory, or etcd://HOST:PORT,... that several kvstores
+    /// share (docs/engines.md).
     #[arg(long, value_name = "ENGINE", env = "KVSTORE_ENGINE")]
     engine: Option<EngineName>,
     /// The registry to be a replica of; not supported by this version.

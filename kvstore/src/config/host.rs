@@ -104,7 +104,7 @@ fn interface_address(name: &str) -> Option<IpAddr> {
 /// This host's UUID: kept beside the state, or a new one for each start where nothing is kept.
 pub(super) fn node_id(engine: &Engine) -> Result<String, Fault> {
     let new = || uuid::Uuid::new_v4().hyphenated().to_string();
-    let Engine::Embedded { data_dir } = engine else { return Ok(new()) };
+    let Some(data_dir) = engine.data_dir() else { return Ok(new()) };
     let fault = |path: &Path, why: String| Fault { place: path.display().to_string(), key: String::new(), why };
     let mut builder = fs::DirBuilder::new();
     let made = builder.recursive(true).mode(0o700).create(data_dir);

@@ -16,7 +16,7 @@ const KEYS: &[(&str, &str)] = &[
         "data_dir",
         "where the state is kept; else `/var/lib/flotilla/kvstore` for root, `~/.local/state/flotilla/kvstore`",
     ),
-    ("engine", "`embedded` (in the data directory) or `memory`"),
+    ("engine", "`embedded` (in the data directory), `memory`, or `etcd://HOST:PORT,...` ([Engines](../engines.md))"),
     ("dev", "keep nothing, stay on this host"),
     ("bind_addr, bind", "this host's address for others; else the one that its default route leaves from"),
     ("advertise_addr, advertise", "the same, if others reach this host by another address"),

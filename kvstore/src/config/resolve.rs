@@ -123,19 +123,23 @@ fn node_name(layer: &Layer, facts: &Facts, faults: &mut Vec<Fault>, warnings: &m
 
 fn engine(layer: &Layer, facts: &Facts, faults: &mut Vec<Fault>, notes: &mut Vec<String>) -> Option<Engine> {
     let dev = layer.dev == Some(true);
-    let name = layer.engine.unwrap_or(if dev { EngineName::Memory } else { EngineName::Embedded });
-    match (name, &layer.data_dir, &facts.default_data_dir) {
-        (EngineName::Memory, ..) => Some(Engine::Memory),
-        (EngineName::Embedded, Some(data_dir), _) => Some(Engine::Embedded { data_dir: data_dir.clone() }),
-        (EngineName::Embedded, None, Some(data_dir)) => {
-            notes.push(format!("the state is kept in {}, since no data directory was named", data_dir.display()));
-            Some(Engine::Embedded { data_dir: data_dir.clone() })
-        }
-        (EngineName::Embedded, None, None) => {
-            faults.push(said("data_dir", "there is no home to keep the state in; name a directory with --data-dir"));
-            None
-        }
+    let name = layer.engine.clone().unwrap_or(if dev { EngineName::Memory } else { EngineName::Embedded });
+    if name == EngineName::Memory {
+        return Some(Engine::Memory);
     }
+    let Some(data_dir) = layer.data_dir.clone().or_else(|| facts.default_data_dir.clone()) else {
+        faults.push(said("data_dir", "there is no home to keep the state in; name a directory with --data-dir"));
+        return None;
+    };
+    if layer.data_dir.is_none() {
+        let what = if name == EngineName::Embedded { "the state" } else { "this node's id" };
+        notes.push(format!("{what} is kept in {}, since no data directory was named", data_dir.display()));
+    }
+    #[cfg(feature = "etcd")]
+    if let EngineName::Etcd(address) = name {
+        return Some(Engine::Etcd { address, data_dir });
+    }
+    Some(Engine::Embedded { data_dir })
 }
 
 /// What files define, as rows of this host. Of two with one id the later counts.

@@ -10,6 +10,8 @@ use std::{
 use ipnet::IpNet;
 use kvstore_core::names::NodeKey;
 
+#[cfg(feature = "etcd")]
+use crate::engine::EtcdAddress;
 use crate::http::Token;
 
 /// A shorter token could be found by trying.
@@ -56,12 +58,15 @@ pub enum Recursor {
 }
 
 /// An engine as it is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EngineName {
     /// Nothing is kept.
     Memory,
     /// Files in the data directory.
     Embedded,
+    /// An etcd that several kvstores share.
+    #[cfg(feature = "etcd")]
+    Etcd(Box<EtcdAddress>),
 }
 
 impl FromStr for EngineName {
@@ -70,8 +75,13 @@ impl FromStr for EngineName {
         match text {
             "memory" => Ok(Self::Memory),
             "embedded" => Ok(Self::Embedded),
-            _ if text.starts_with("etcd://") => Err("the engine etcd is not supported by this version".into()),
-            _ => Err(format!("there is no engine {text:?}; use embedded or memory")),
+            #[cfg(feature = "etcd")]
+            _ if text.starts_with("etcd://") => Ok(Self::Etcd(Box::new(text.parse()?))),
+            #[cfg(not(feature = "etcd"))]
+            _ if text.starts_with("etcd://") => {
+                Err("this kvstore was built without etcd; build it with --features etcd, which wants protoc".into())
+            }
+            _ => Err(format!("there is no engine {text:?}; use embedded, memory or etcd://HOST:PORT,...")),
         }
     }
 }
@@ -258,9 +268,12 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_that_does_not_exist_yet_is_named() {
+    fn an_engine_that_is_not_there_is_named() {
         assert_eq!("memory".parse(), Ok(EngineName::Memory));
-        assert!("etcd://127.0.0.1:2379".parse::<EngineName>().unwrap_err().contains("not supported"));
+        #[cfg(not(feature = "etcd"))]
+        assert!("etcd://127.0.0.1:2379".parse::<EngineName>().unwrap_err().contains("built without etcd"));
+        #[cfg(feature = "etcd")]
+        assert!("etcd://127.0.0.1".parse::<EngineName>().unwrap_err().contains("is not HOST:PORT"));
         assert!("raft".parse::<EngineName>().unwrap_err().contains("no engine"));
     }
 }

@@ -19,7 +19,12 @@ pub use embedded::Embedded;
 pub use etcd::{Address as EtcdAddress, Etcd};
 pub use memory::Memory;
 
-use kvstore_core::{Changes, Index, row::Row, row::Stamped};
+use std::{sync::Arc, time::Duration};
+
+use kvstore_core::{
+    Changes, Index,
+    row::{Row, RowKey, Stamped},
+};
 
 /// A decision to be committed.
 #[derive(Clone, Debug)]
@@ -53,6 +58,8 @@ pub struct Loaded {
 pub enum Entry {
     /// This changed.
     Commit(Commit),
+    /// The deadline of this row begins anew.
+    Renewed(RowKey),
     /// Changes were missed; this is what there is now.
     Anew(Loaded),
 }
@@ -92,6 +99,9 @@ pub enum EngineError {
     },
 }
 
+/// For how long an engine has heard nothing of what is committed elsewhere.
+pub type Silence = Arc<dyn Fn() -> Option<Duration> + Send + Sync>;
+
 /// Orders proposals and makes them durable. Used by one thread, which may block in it.
 pub trait Engine: Send {
     /// Everything the store holds. Called once, before all else.
@@ -115,6 +125,17 @@ pub trait Engine: Send {
     /// # Errors
     /// [`EngineError::Write`]: none of the batch was committed.
     fn commit(&mut self, batch: Vec<Proposal>) -> Result<Vec<Result<Index, Rejected>>, EngineError>;
+
+    /// Whether others write too. Then they are told of renewals that change nothing else: proposals without a step, which
+    /// take an index nevertheless.
+    fn has_peers(&self) -> bool {
+        false
+    }
+
+    /// Tells, on any thread, for how long what is committed elsewhere has not been heard of; none while it is.
+    fn silence(&self) -> Silence {
+        Arc::new(|| None)
+    }
 
     /// Waits until the log has all that anybody committed before this call.
     ///

@@ -1,6 +1,6 @@
 //! The wait loop behind every read with `?index=`, and the headers that say where a read stood.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use hyper::{
@@ -28,6 +28,9 @@ pub(super) enum Found {
     /// 404 with the headers of a read and nothing else.
     Nothing,
 }
+
+/// So long a reader whose index is ahead waits for this kvstore to catch up.
+const LAG: Duration = Duration::from_secs(1);
 
 type Render = Box<dyn Fn(&State) -> Found + Send + Sync>;
 
@@ -121,7 +124,12 @@ impl Asked<'_> {
         let app = self.app;
         let until = end_of(waiting.wait);
         let mut enlisted = app.store.enlist(&self.read.keys);
-        let state = app.store.state();
+        let mut state = app.store.state();
+        if waiting.index > state.index().0 {
+            // Another kvstore may have told it, which is ahead of this one; but not for long.
+            let _ = tokio::time::timeout(LAG, app.store.catch_up()).await;
+            state = app.store.state();
+        }
         let index = self.read.index(&state);
         // An index ahead of everything is from another life of the registry: the client learns ours at once.
         if index.0 > waiting.index || waiting.index > state.index().0 {
@@ -158,6 +166,9 @@ pub(super) async fn answer(app: &App, route: usize, call: Call, read: Read) -> A
     let (consistency, waiting) = (call.query.consistency()?, call.query.waiting()?);
     let shape = read.shows.is_some().then(|| Shape::of(route, call.rest, call.query));
     drop(call.headers);
+    if consistency == Consistency::Consistent {
+        app.store.catch_up().await?;
+    }
     let asked = Asked { app, read, shape };
     let (rendered, index) = match waiting {
         None => asked.now(),
@@ -173,11 +184,14 @@ pub(super) async fn answer(app: &App, route: usize, call: Call, read: Read) -> A
         }
     };
     describe(response.headers_mut(), index, asked.read.tells_consistency.then_some(consistency));
+    if let Some(silence) = app.store.silence() {
+        tell_silence(response.headers_mut(), silence);
+    }
     Ok(response)
 }
 
 /// When who begins to wait now has waited for `wait`; up to a sixteenth later, so that a pack of watchers spreads out.
-pub(super) fn end_of(wait: std::time::Duration) -> Instant {
+pub(super) fn end_of(wait: Duration) -> Instant {
     Instant::now() + wait + wait.mul_f64(rand::random::<f64>() / 16.0)
 }
 
@@ -193,10 +207,17 @@ pub(super) fn describe(headers: &mut HeaderMap, index: Index, consistency: Optio
     }
 }
 
+const KNOWN_LEADER: HeaderName = HeaderName::from_static("x-consul-knownleader");
+const LAST_CONTACT: HeaderName = HeaderName::from_static("x-consul-lastcontact");
+
+/// How old the state may be while the engine does not hear what others write.
+fn tell_silence(headers: &mut HeaderMap, silence: Duration) {
+    headers.insert(KNOWN_LEADER, HeaderValue::from_static("false"));
+    headers.insert(LAST_CONTACT, HeaderValue::from(u64::try_from(silence.as_millis()).unwrap_or(u64::MAX)));
+}
+
 /// What a read says that cannot be waited on.
 pub(super) fn describe_without_index(headers: &mut HeaderMap) {
-    const KNOWN_LEADER: HeaderName = HeaderName::from_static("x-consul-knownleader");
-    const LAST_CONTACT: HeaderName = HeaderName::from_static("x-consul-lastcontact");
     headers.insert(KNOWN_LEADER, HeaderValue::from_static("true"));
     headers.insert(LAST_CONTACT, HeaderValue::from_static("0"));
 }

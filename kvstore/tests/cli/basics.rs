@@ -22,7 +22,9 @@ fn wrong_flags_are_named() {
     refused(&run(&["frobnicate"]), 2, &["frobnicate"]);
     refused(&run(&[]), 2, &["agent"]);
     refused(&run(&["agent", "--http-addr", "localhost"]), 2, &["localhost", "IP:PORT"]);
-    refused(&run(&["agent", "--engine", "etcd://127.0.0.1:2379"]), 2, &["etcd", "not supported"]);
+    refused(&run(&["agent", "--engine", "raft"]), 2, &["there is no engine \"raft\""]);
+    #[cfg(not(feature = "etcd"))]
+    refused(&run(&["agent", "--engine", "etcd://127.0.0.1:2379"]), 2, &["built without etcd"]);
     refused(
         &run(&["agent", "--dev", "--https-addr", "127.0.0.1:0", "--replica-of", "http://127.0.0.1:1"]),
         2,

@@ -5,6 +5,8 @@ mod checks;
 mod common;
 mod complaints;
 mod dns;
+#[cfg(feature = "etcd")]
+mod etcd;
 mod filter;
 mod http;
 mod locks;

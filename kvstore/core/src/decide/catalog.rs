@@ -45,9 +45,17 @@ impl Draft<'_> {
         }
         for check in last_of_each(checks) {
             let row = self.kept_check(check);
-            self.put(Row::Check(row));
+            self.put_heard(row);
         }
         Ok(())
+    }
+
+    /// Puts a check that was heard of: if it has a TTL, that begins anew.
+    fn put_heard(&mut self, check: Check) {
+        if is_ttl(&check) {
+            self.join(RowKey::Check(check.node.clone(), check.id.clone()));
+        }
+        self.put(Row::Check(check));
     }
 
     /// What the catalog says of an instance that its host's agent has put: the agent keeps it.
@@ -137,7 +145,7 @@ impl Draft<'_> {
             Some(old) => Check { status: old.status, output: old.output.clone(), ..check.clone() },
             None => check.clone(),
         };
-        self.put(Row::Check(row));
+        self.put_heard(row);
     }
 
     pub(super) fn deregister(&mut self, node: &NodeKey, target: &Target) {
@@ -207,7 +215,7 @@ impl Draft<'_> {
         if !is_ttl(&old) {
             return Err(Refusal::NotTtl(check.clone()));
         }
-        self.put(Row::Check(Check { status, output: output.into(), ..old.value.clone() }));
+        self.put_heard(Check { status, output: output.into(), ..old.value.clone() });
         Ok(())
     }
 
@@ -242,6 +250,7 @@ impl Draft<'_> {
             && is_ttl(&old)
             && old.status != Status::Critical
         {
+            self.rely_on_joined(RowKey::Check(node.clone(), id.clone()));
             let output = format!("TTL expired (last output before timeout follows): {}", old.output);
             self.put(Row::Check(Check { status: Status::Critical, output, ..old.value.clone() }));
         }

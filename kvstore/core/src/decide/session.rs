@@ -1,12 +1,10 @@
 //! Sessions: how they begin, and everything that ends them.
 
-use std::sync::Arc;
-
 use super::{Draft, Refusal};
 use crate::{
     health::Status,
     names::{CheckId, NodeKey, SessionId},
-    row::{Behavior, KvEntry, Row, RowKey, Session, Stamped},
+    row::{Behavior, KvEntry, Row, RowKey, Session},
 };
 
 impl Draft<'_> {
@@ -25,11 +23,17 @@ impl Draft<'_> {
         }
         self.put(Row::Session(session.clone()));
         self.join(RowKey::Node(session.node.clone()));
+        if !session.ttl.is_zero() {
+            self.join(RowKey::Session(session.id.clone()));
+        }
         Ok(())
     }
 
-    pub(super) fn need_session(&mut self, id: &SessionId) -> Result<Arc<Stamped<Session>>, Refusal> {
-        self.session(id).ok_or_else(|| Refusal::UnknownSession(id.clone()))
+    pub(super) fn renew_session(&mut self, id: &SessionId) -> Result<(), Refusal> {
+        if !self.session(id).ok_or_else(|| Refusal::UnknownSession(id.clone()))?.ttl.is_zero() {
+            self.join(RowKey::Session(id.clone()));
+        }
+        Ok(())
     }
 
     /// Gives back every lock that the session holds, by its own rule, and takes it away with the prepared queries that are

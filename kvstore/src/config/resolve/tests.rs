@@ -145,12 +145,10 @@ fn flags_win_over_files() {
 #[test]
 fn everything_wrong_is_said_at_once_and_what_cannot_be_done_is_no_surprise_later() {
     assert_eq!(
-        faults(
-            "datacenter: 'd c'\nacl: {enabled: true}\nports: {http: 8501, htp: 1}\nreplica_of: x\nengine: etcd://x\n"
-        ),
+        faults("datacenter: 'd c'\nacl: {enabled: true}\nports: {http: 8501, htp: 1}\nreplica_of: x\nengine: raft\n"),
         [
             "f:1  datacenter: \"d c\" is no name for a datacenter; use letters, digits, - and _",
-            "f:5  engine: the engine etcd is not supported by this version",
+            "f:5  engine: there is no engine \"raft\"; use embedded, memory or etcd://HOST:PORT,...",
             "f:3  ports.htp: unknown key; did you mean \"http\"?",
             "f:2  acl.enabled: access control is not supported by this version, and ignoring it would open everything",
             "f:4  replica_of: not supported by this version",

@@ -244,7 +244,7 @@ impl Follower {
         let mut entries = Vec::new();
         let mut news = BTreeMap::new();
         for revision in events.chunk_by(|one, next| revision_of(one) == revision_of(next)) {
-            let (mut deletes, mut puts) = (Vec::new(), Vec::new());
+            let (mut deletes, mut puts, mut renewed) = (Vec::new(), Vec::new(), Vec::new());
             for (event, kv) in revision.iter().filter_map(|event| Some((event, event.kv()?))) {
                 known.revision = kv.mod_revision();
                 let gone = event.event_type() == EventType::Delete;
@@ -263,15 +263,15 @@ impl Follower {
                             None => deletes.extend(RowKey::decode(key).map(Op::Delete)),
                         }
                     }
-                    Place::Other => {}
+                    Place::Guard(key) if !gone => renewed.extend(RowKey::decode(key).map(Entry::Renewed)),
+                    Place::Guard(_) | Place::Other => {}
                 }
             }
             // What is on a host goes before the host, and comes after it.
             let ops: Vec<_> = deletes.into_iter().rev().chain(puts).collect();
-            if !ops.is_empty() {
-                let index = known.base.index(known.revision);
-                entries.push(Entry::Commit(Commit { index, changes: Changes { ops, ..Changes::default() } }));
-            }
+            let index = known.base.index(known.revision);
+            entries.push(Entry::Commit(Commit { index, changes: Changes { ops, ..Changes::default() } }));
+            entries.extend(renewed);
         }
         if self.shared.has_come(entries, news, known.revision) > MAX_ENTRIES {
             self.anew = true;

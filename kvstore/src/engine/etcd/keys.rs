@@ -4,7 +4,7 @@
 //! PREFIX/store       {"format":1,"base":1700000000000}     what one must understand to take part, and where indexes begin
 //! PREFIX/last                                             put by every change; its revision is that of the newest
 //! PREFIX/rows/k/web  {"key":"web","value":"hello"}         a row, under the key that every engine gives it
-//! PREFIX/guards/s/ID                                      put by what joins the row `s/ID`, gone with it
+//! PREFIX/guards/s/ID                                      put by what joins or renews the row `s/ID`, gone with it
 //! ```
 //!
 //! A row's index is the base plus the revision at which etcd last put it, so the value says at most when it was created.
@@ -31,7 +31,9 @@ pub(super) struct Span {
 pub(super) enum Place<'a> {
     Store,
     Row(&'a str),
-    /// A mark, or nothing of ours.
+    /// Of a row.
+    Guard(&'a str),
+    /// The mark, or nothing of ours.
     Other,
 }
 
@@ -72,17 +74,18 @@ impl Keys {
 
     /// Where the guards of the rows of `range` are.
     pub(super) fn guards_in(&self, range: &RowRange) -> Vec<Span> {
-        match range {
-            RowRange::All | RowRange::Node(_) => spans(&self.guard(&range.prefix()), range),
-            RowRange::Queries | RowRange::Acl | RowRange::KvPrefix(_) => Vec::new(),
-        }
+        spans(&self.guard(&range.prefix()), range)
     }
 
     pub(super) fn place<'a>(&self, key: &'a [u8]) -> Place<'a> {
         let Ok(key) = std::str::from_utf8(key) else { return Place::Other };
         match key.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix('/')) {
             Some("store") => Place::Store,
-            Some(rest) => rest.strip_prefix("rows/").map_or(Place::Other, Place::Row),
+            Some(rest) => match rest.split_once('/') {
+                Some(("rows", row)) => Place::Row(row),
+                Some(("guards", row)) => Place::Guard(row),
+                _ => Place::Other,
+            },
             None => Place::Other,
         }
     }
@@ -187,7 +190,7 @@ mod tests {
             ("/f/store", Place::Store),
             ("/f/rows/k/a/b", Place::Row("k/a/b")),
             ("/f/last", Place::Other),
-            ("/f/guards/s/1", Place::Other),
+            ("/f/guards/s/1", Place::Guard("s/1")),
             ("/flotilla/store", Place::Other),
             ("/f", Place::Other),
         ] {

@@ -30,7 +30,7 @@ use tokio::{
 
 pub use address::Address;
 
-use super::{Engine, EngineError, Entry, Loaded, Proposal, Rejected};
+use super::{Engine, EngineError, Entry, Loaded, Proposal, Rejected, Silence};
 use follow::Follower;
 use keys::Keys;
 use link::{Link, within};
@@ -159,6 +159,15 @@ impl Engine for Etcd {
         Ok(self.wait(async move { shared.commit(&connected, start, batch).await }))
     }
 
+    fn has_peers(&self) -> bool {
+        true
+    }
+
+    fn silence(&self) -> Silence {
+        let shared = self.shared.clone();
+        Arc::new(move || shared.view().away.as_ref().map(|(since, _)| since.elapsed()))
+    }
+
     fn catch_up(&mut self) -> Result<(), EngineError> {
         let connected = self.connected()?;
         let shared = self.shared.clone();
@@ -167,11 +176,12 @@ impl Engine for Etcd {
 
     fn log(&mut self) -> Vec<Entry> {
         let entries = std::mem::take(&mut self.shared.view().entries);
-        self.told = match entries.last() {
-            Some(Entry::Commit(commit)) => commit.index,
-            Some(Entry::Anew(loaded)) => loaded.index,
-            None => self.told,
+        let index = |entry: &Entry| match entry {
+            Entry::Commit(commit) => Some(commit.index),
+            Entry::Anew(loaded) => Some(loaded.index),
+            Entry::Renewed(_) => None,
         };
+        self.told = entries.iter().rev().find_map(index).unwrap_or(self.told);
         entries
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use etcd_client::{Compare, CompareOp, DeleteOptions, Txn, TxnOp};
-use kvstore_core::{Changes, Expect, Index, Op, row::RowKey};
+use kvstore_core::{Changes, Expect, Index, Op};
 
 use super::{
     super::{Rejected, delta::Delta},
@@ -118,9 +118,7 @@ fn deletes(changes: &Changes, keys: &Keys, puts: &BTreeMap<String, Vec<u8>>) -> 
                 let encoded = key.encode();
                 spans.push(Span::of(&keys.row(&encoded)));
                 // A guard goes with what it guards.
-                if matches!(key, RowKey::Session(_) | RowKey::Node(_)) {
-                    spans.push(Span::of(&keys.guard(&encoded)));
-                }
+                spans.push(Span::of(&keys.guard(&encoded)));
             }
             Op::DeleteRange(range) => {
                 spans.extend(keys.rows_in(range));
@@ -136,7 +134,7 @@ mod tests {
     use kvstore_core::{
         Command, State, decide,
         names::{Key, NodeKey, SessionId},
-        row::RowRange,
+        row::{RowKey, RowRange},
     };
 
     use super::*;

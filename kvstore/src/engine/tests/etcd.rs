@@ -1,15 +1,13 @@
 //! What only the engine of several hosts promises: two writers, an etcd that goes and comes back, what others put there.
 
-use std::{
-    io::{BufRead as _, BufReader},
-    process::{Child, Command as Program, Stdio},
-    time::Instant,
-};
+mod server;
+
+use std::time::Instant;
 
 use kvstore_core::{
     Outcome, Refusal,
     names::SessionId,
-    row::{Behavior, Session},
+    row::{Behavior, RowKey, Session},
 };
 
 use super::{
@@ -17,45 +15,13 @@ use super::{
     *,
 };
 use crate::store::{Store, WriteError};
+use server::{Server, ctl};
 
-/// A real etcd in a directory of its own.
-struct Server {
-    dir: tempfile::TempDir,
-    /// Where it listened first, and does again.
-    port: u16,
-    child: Child,
+fn engine(port: u16, prefix: &str) -> Etcd {
+    Etcd::start(format!("etcd://127.0.0.1:{port}?prefix={prefix}").parse().unwrap(), FRESH).unwrap()
 }
 
 impl Server {
-    /// None, aloud, on a machine without etcd.
-    fn start() -> Option<Self> {
-        if Program::new("etcd").arg("--version").stdout(Stdio::null()).status().is_err() {
-            assert!(std::env::var("CI").is_err(), "this machine lacks etcd");
-            println!("SKIPPED: this machine lacks etcd");
-            return None;
-        }
-        // Where there is no disk, nothing waits for one.
-        let memory = std::path::Path::new("/dev/shm");
-        let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap();
-        let (child, port) = serve(dir.path(), 0);
-        Some(Self { dir, port, child })
-    }
-
-    fn stop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-
-    fn start_again(&mut self) {
-        self.child = serve(self.dir.path(), self.port).0;
-    }
-
-    fn start_elsewhere(&mut self) -> u16 {
-        let (child, port) = serve(self.dir.path(), 0);
-        self.child = child;
-        port
-    }
-
     fn engine(&self, prefix: &str) -> Etcd {
         engine(self.port, prefix)
     }
@@ -63,52 +29,6 @@ impl Server {
     fn writer(&self) -> Writer {
         Writer::start(Box::new(self.engine("/flotilla")))
     }
-
-    /// What is under `key`, as its administrator sees it, and may change it.
-    fn ctl(&self, arguments: &[&str]) -> String {
-        ctl(self.port, arguments)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Runs etcd until it serves; gives its port.
-fn serve(dir: &std::path::Path, port: u16) -> (Child, u16) {
-    let listen = format!("http://127.0.0.1:{port}");
-    let mut program = Program::new("etcd");
-    program.args(["--logger", "zap", "--listen-peer-urls", "http://127.0.0.1:0", "--listen-client-urls", &listen]);
-    program.args(["--advertise-client-urls", &listen, "--data-dir"]).arg(dir);
-    let mut child = program.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let mut said = Vec::new();
-    let port = loop {
-        let line = lines.next().unwrap_or_else(|| panic!("etcd ended: {said:#?}")).unwrap();
-        let address = line.contains("serving client traffic").then(|| line.split_once("\"address\":\"127.0.0.1:"));
-        match address.flatten().and_then(|(_, rest)| rest.split('"').next()) {
-            Some(port) => break port.parse().unwrap(),
-            None => said.push(line),
-        }
-    };
-    // A full pipe would stop it.
-    std::thread::spawn(move || lines.for_each(drop));
-    (child, port)
-}
-
-fn engine(port: u16, prefix: &str) -> Etcd {
-    Etcd::start(format!("etcd://127.0.0.1:{port}?prefix={prefix}").parse().unwrap(), FRESH).unwrap()
-}
-
-fn ctl(port: u16, arguments: &[&str]) -> String {
-    let endpoint = format!("http://127.0.0.1:{port}");
-    let mut program = Program::new("etcdctl");
-    let output = program.env("ETCDCTL_API", "3").args(["--endpoints", &endpoint]).args(arguments).output().unwrap();
-    assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 /// Waits, with an end, until `done`.
@@ -411,4 +331,76 @@ fn what_cannot_be_used_is_refused_in_clear_words() {
         Ok(results) => results != [Err(Rejected::Conflict)] && panic!("{results:?}"),
     });
     assert_eq!(writer.state.keys("").count(), 1);
+}
+
+fn with_ttl(id: &str, ttl: Duration) -> Command {
+    let Command::CreateSession { session } = session(id, "n0") else { unreachable!() };
+    Command::CreateSession { session: Box::new(Session { ttl, ..*session }) }
+}
+
+/// Each kvstore counts for itself when a session ends; a renewal that it has not heard of keeps it from ending it.
+#[test]
+fn a_renewal_elsewhere_keeps_a_session() {
+    let Some(server) = Server::start() else { return };
+    let (mut a, mut b) = (server.writer(), server.writer());
+    let id = SessionId::new("s").unwrap();
+    for command in [register(&mut StdRng::seed_from_u64(1), "n0", "i0"), with_ttl("s", Duration::from_secs(10))] {
+        a.commit(&[command]).unwrap();
+    }
+    b.catch_up();
+    let changes = |state: &State, command: &Command| decide(state, command).unwrap().changes;
+    let renewal = Proposal { changes: changes(&b.state, &Command::RenewSession { session: id.clone() }), lazy: false };
+    assert!(renewal.changes.is_empty(), "no row changes");
+    let renewed = b.engine.commit(vec![renewal]).unwrap().remove(0).unwrap();
+    let expire = Command::ExpireSession { session: id.clone() };
+    let late = Proposal { changes: changes(&a.state, &expire), lazy: false };
+    assert_eq!(a.engine.commit(vec![late]).unwrap(), [Err(Rejected::Conflict)]);
+    a.engine.catch_up().unwrap();
+    let log = a.engine.log();
+    assert!(
+        matches!(&log[..], [Entry::Commit(commit), Entry::Renewed(RowKey::Session(of))]
+        if commit.index == renewed && commit.changes.is_empty() && *of == id),
+        "{log:?}"
+    );
+    // With nothing renewed meanwhile it ends.
+    for entry in log {
+        apply(&mut a.state, entry);
+    }
+    a.commit(&[expire]).unwrap();
+    assert!(a.state.session(&id).is_none());
+}
+
+/// A session does not outlive the kvstore through which it was made.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_is_left_ends_a_session() {
+    let Some(server) = Server::start() else { return };
+    let (gone, gone_writer) = store(server.engine("/flotilla"));
+    let (left, left_writer) = store(server.engine("/flotilla"));
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let timer = tokio::spawn({
+        let (left, shutdown) = (left.clone(), shutdown.clone());
+        async move { left.keep_deadlines(shutdown).await }
+    });
+    let delayed = |session: Session| Session { lock_delay: Duration::from_hours(1), ..session };
+    let Command::CreateSession { session } = with_ttl("s", Duration::from_secs(1)) else { unreachable!() };
+    for command in [
+        register(&mut StdRng::seed_from_u64(1), "n0", "i0"),
+        Command::CreateSession { session: Box::new(delayed(*session)) },
+        lock("k", "s"),
+        self::session("other", "n0"),
+    ] {
+        gone.submit(command).await.unwrap();
+    }
+    tokio::task::spawn_blocking(|| gone_writer.stop()).await.unwrap();
+    left.catch_up().await.unwrap();
+    let key = Key::new("k").unwrap();
+    let start = Instant::now();
+    while left.state().key(&key).unwrap().session.is_some() {
+        assert!(start.elapsed() < Duration::from_mins(1), "it does not end");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(left.submit(lock("k", "other")).await.unwrap().0, Outcome::NotMatched, "the lock is delayed");
+    shutdown.cancel();
+    timer.await.unwrap();
+    tokio::task::spawn_blocking(|| left_writer.stop()).await.unwrap();
 }

@@ -48,6 +48,15 @@ fn what_joins_a_session_or_a_host_is_noticed_by_who_ends_it() {
     assert_eq!(changes(&lock("new", "s")).joins, std::slice::from_ref(&s));
     assert_eq!(changes(&create(session("t"))).joins, std::slice::from_ref(&n));
     let critical = register(node("n", ""), None, vec![Check { status: Critical, ..check("n", "c", "i") }]);
+    let ttl = Session { ttl: Duration::from_secs(10), ..session("t") };
+    assert!(changes(&create(ttl.clone())).joins.contains(&RowKey::Session(session_id("t"))), "its time begins");
+    let renewed =
+        decide(&given([host("n"), create(ttl)]), &Command::RenewSession { session: session_id("t") }).unwrap();
+    assert_eq!(
+        (renewed.changes.ops.len(), renewed.changes.joins.len()),
+        (0, 1),
+        "a renewal is told, and changes nothing"
+    );
     for (command, of) in [
         (Command::DestroySession { session: session_id("s") }, s),
         (deregister("n"), n.clone()),
