@@ -22,7 +22,7 @@ use std::{
 
 use ipnet::IpNet;
 use kvstore_client::{types::ServiceRegistration, with_causes};
-use kvstore_core::{names::NodeKey, version::Callers};
+use kvstore_core::{credentials::Digest, names::NodeKey, version::Callers};
 
 use crate::{
     agent::{Definitions, Outputs, Programs, Trust},
@@ -91,6 +91,8 @@ pub struct Agent {
     pub strict_consul: bool,
     /// What of HTTP is closed to whom.
     pub guard: Guard,
+    /// The secret of the first token, which may everything; none: whoever asks for it first gets one.
+    pub acl_management: Option<Digest>,
     /// For development: nothing is kept, JSON is pretty.
     pub dev: bool,
     /// What is logged, and how.

@@ -12,11 +12,14 @@ use std::{
 
 use kvstore_core::{
     Command, Outcome, State,
-    names::{CheckId, Key, NodeKey, SessionId},
+    credentials::Token,
+    names::{CheckId, Key, NodeKey, SessionId, TokenId},
     row::{Check, KvEntry, ProbeKind, RowKey, Session},
 };
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
+
+use crate::acl;
 
 /// The timer looks up at least this often, so that a standstill of the whole process is noticed.
 const TICK: Duration = Duration::from_millis(500);
@@ -36,6 +39,8 @@ enum Timed {
     Session(SessionId),
     /// A key that is not put again.
     Key(Key),
+    /// A token that is not for ever.
+    Token(TokenId),
     /// The delay of a key's lock.
     LockDelay(Key),
 }
@@ -47,6 +52,7 @@ impl Timed {
             Self::Check(node, check) => Command::ExpireTtl { node, check },
             Self::Session(session) => Command::ExpireSession { session },
             Self::Key(key) => Command::ExpireKey { key },
+            Self::Token(token) => Command::ExpireToken { token },
             Self::LockDelay(_) => return None,
         })
     }
@@ -57,6 +63,7 @@ impl Timed {
             Command::ExpireTtl { node, check } => Self::Check(node.clone(), check.clone()),
             Command::ExpireSession { session } => Self::Session(session.clone()),
             Command::ExpireKey { key } => Self::Key(key.clone()),
+            Command::ExpireToken { token } => Self::Token(token.clone()),
             _ => return None,
         })
     }
@@ -118,6 +125,9 @@ impl Deadlines {
         for entry in state.keys("") {
             self.start_key(entry, now);
         }
+        for token in state.credentials().tokens() {
+            self.start_token(token, now);
+        }
     }
 
     fn start_check(&self, check: &Check, now: Instant) {
@@ -139,6 +149,14 @@ impl Deadlines {
         }
     }
 
+    /// A token ends by the clock on the wall, whether we run or not.
+    fn start_token(&self, token: &Token, now: Instant) {
+        if !token.ends.is_zero() {
+            let left = token.ends.saturating_sub(acl::now());
+            self.lock().set(Timed::Token(token.accessor.clone()), now + left);
+        }
+    }
+
     /// Moves the deadlines that a command, now carried out, renews or takes away.
     pub(crate) fn after(&self, command: &Command, outcome: &Outcome, state: &State, now: Instant) {
         if *outcome == Outcome::NotMatched {
@@ -157,6 +175,7 @@ impl Deadlines {
                     self.start_check(row, now);
                 }
             }
+            Command::CreateToken { token } => self.start_token(token, now),
             Command::CreateSession { session } => self.start_session(session, now),
             Command::RenewSession { session } => {
                 if let Some(row) = state.session(session) {

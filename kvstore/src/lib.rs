@@ -3,6 +3,7 @@
 //! [`server::run`] builds the parts and stops them in order. The decisions are in the crate `kvstore-core`; what is here
 //! waits, calls the core and does what it said.
 
+mod acl;
 pub mod agent;
 pub mod cli;
 pub mod config;

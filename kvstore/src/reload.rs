@@ -5,13 +5,13 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use kvstore_core::Command;
+use kvstore_core::{Command, acl::DefaultPolicy, credentials::Digest};
 use tokio::sync::Mutex;
 
 use crate::{
     config::{self, ConfigError},
     dns::{self, DnsError},
-    http::LiveGuard,
+    http::{Acl, Guard, LiveGuard},
     logging::Logs,
     server::node_key,
     store::{Store, WriteError},
@@ -136,10 +136,25 @@ fn with_live_settings(old: &config::Agent, new: &config::Agent) -> config::Agent
         dns_settings: new.dns_settings.clone(),
         aliases: new.aliases.clone(),
         trusted_resolvers: new.trusted_resolvers.clone(),
-        guard: new.guard.clone(),
+        guard: with_fixed_access_control(&old.guard, &new.guard),
         log: config::Log { level: new.log.level.clone(), ..old.log.clone() },
         ..old.clone()
     }
+}
+
+/// Whether tokens and policies count stays as it is: what they need is in the state since the start, or not.
+fn with_fixed_access_control(old: &Guard, new: &Guard) -> Guard {
+    let mut guard = new.clone();
+    guard.access.acl = match (&old.access.acl, &new.access.acl) {
+        (Some(old), Some(new)) => Some(Acl { tokens: new.tokens.clone(), ..old.clone() }),
+        (old, _) => old.clone(),
+    };
+    guard
+}
+
+/// Of access control, what does not change while the agent runs.
+fn live_apart(config: &config::Agent) -> (Option<DefaultPolicy>, Option<Digest>) {
+    (config.guard.access.acl.as_ref().map(|acl| acl.default_policy), config.acl_management)
 }
 
 /// What is another than before and is not changed while the agent runs.
@@ -162,6 +177,7 @@ fn after_restart(old: &config::Agent, new: &config::Agent) -> Vec<&'static str> 
         ("check_output_max_size", old.check_outputs != new.check_outputs),
         ("enable_agent_tls_for_checks", old.check_trust != new.check_trust),
         ("strict_consul", old.strict_consul != new.strict_consul),
+        ("acl", live_apart(old) != live_apart(new)),
         ("log_format", old.log.format != new.log.format),
     ];
     differ.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name).collect()

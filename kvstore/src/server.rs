@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    acl::{self, AccessControl},
     agent,
     config::{self, HttpAddr},
     dns,
@@ -157,13 +158,17 @@ async fn start_on(
     let addresses: Vec<HttpAddr> = listeners.iter().map(|listener| listener.address.clone()).collect();
 
     let about = about(config, node.clone(), reload.guard());
-    let app = Arc::new(App::new(store.clone(), about, shutdown.clone(), logs, reload.clone()));
+    let control = Arc::<AccessControl>::default();
+    let app = Arc::new(App::new(store.clone(), control.clone(), about, shutdown.clone(), logs, reload.clone()));
     let mut parts = JoinSet::new();
     for listener in listeners {
         tracing::info!(address = %listener.address, "http is listening");
         parts.spawn(http::serve(listener, app.clone()));
     }
-    let served = dns::start(config, &store.snapshots(), app.dns_metrics(), app.distances(), shutdown);
+    // Whether there is access control does not change while the agent runs.
+    let asker = config.guard.access.acl.is_some().then(|| dns::Asker::new(reload.guard(), control));
+    let (snapshots, metrics, distances) = (store.snapshots(), app.dns_metrics(), app.distances());
+    let served = dns::start(config, &snapshots, asker, metrics, distances, shutdown);
     for error in &served.failed {
         tracing::error!(error = with_causes(error), "DNS is not served as configured; all else runs");
     }
@@ -198,21 +203,24 @@ async fn start_on(
     Ok((addresses, dns, parts))
 }
 
-/// Puts this node into the catalog. With a single writer a row of that name with another id is an earlier life of this
-/// host: nobody else can be alive under it. The newest incarnation takes over.
+/// Puts this node into the catalog, and what access control needs. With a single writer a row of that name with another id
+/// is an earlier life of this host: nobody else can be alive under it. The newest incarnation takes over.
 pub(crate) async fn register_own_node(config: &config::Agent, store: &Store) -> Result<(), WriteError> {
     let node = node_key(config);
-    if config.engine.is_shared() {
-        // A name that another host holds is refused, as long as that lives.
-        return store.submit(own_node(config, &node)).await.map(|_| ());
-    }
     let earlier = store.state().node(&node).map(|row| row.id.clone());
-    if let Some(id) = earlier.filter(|id| !id.is_empty() && *id != config.node_id) {
+    // Where there are other writers, a name that another host holds is refused, as long as that lives.
+    let takes_over = |id: &String| !config.engine.is_shared() && !id.is_empty() && *id != config.node_id;
+    if let Some(id) = earlier.filter(takes_over) {
         tracing::warn!(node = config.node_name, from = id, to = config.node_id, "this node's name is taken over");
         let target = Target::Check(alive_check(&node).id);
         store.submit(Command::Deregister { node: node.clone(), target }).await?;
     }
-    store.submit(own_node(config, &node)).await.map(|_| ())
+    store.submit(own_node(config, &node)).await?;
+    if config.guard.access.acl.is_some() {
+        let management = config.acl_management.map(|secret| Box::new(acl::management(secret)));
+        store.submit(Command::PrepareAcl { now: acl::now(), management }).await?;
+    }
+    Ok(())
 }
 
 /// Puts this node into the catalog over and over, so that it stays alive to the others.
@@ -246,6 +254,7 @@ pub(crate) fn about(config: &config::Agent, node: NodeKey, guard: LiveGuard) -> 
         outputs: config.check_outputs,
         strict_consul: config.strict_consul,
         guard,
+        bootstrap_reset: config.engine.data_dir().map(|data_dir| data_dir.join("acl-bootstrap-reset")),
         callers: config.callers(),
     }
 }

@@ -17,6 +17,7 @@ use reqwest::{
 };
 use serde::{Serialize, de::DeserializeOwned};
 
+mod acl;
 mod agent;
 mod download;
 mod lists;

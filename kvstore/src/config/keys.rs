@@ -9,7 +9,7 @@ use std::{
 
 use ipnet::IpNet;
 use kvstore_client::GoDuration;
-use serde::de::IgnoredAny;
+use kvstore_core::{acl::DefaultPolicy, credentials::Digest};
 
 use super::{
     DnsSettings, EngineName, Fault, HttpAddr, LogFormat, Recursor, addresses, datacenter,
@@ -70,6 +70,7 @@ pub(crate) struct Layer {
     pub(crate) tls_for_checks: Option<bool>,
     pub(crate) strict_consul: Option<bool>,
     pub(crate) guard: Guard,
+    pub(crate) acl: AclKeys,
     /// Files with one token a line.
     pub(crate) read_token_file: Option<PathBuf>,
     pub(crate) write_token_file: Option<PathBuf>,
@@ -120,6 +121,16 @@ impl TlsFiles {
     }
 }
 
+/// Consul's `acl`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct AclKeys {
+    pub(crate) enabled: Option<bool>,
+    pub(crate) default_policy: Option<DefaultPolicy>,
+    pub(crate) initial_management: Option<Digest>,
+    pub(crate) default_token: Option<Digest>,
+    pub(crate) dns_token: Option<Digest>,
+}
+
 /// A listening address before its port is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AddressOrPath {
@@ -159,6 +170,10 @@ impl Layer {
         if !over.trusted_resolvers.is_empty() {
             self.trusted_resolvers = over.trusted_resolvers;
         }
+        macro_rules! replace_acl {
+            ($($field:ident)*) => { $( self.acl.$field = over.acl.$field.or(self.acl.$field); )* };
+        }
+        replace_acl!(enabled default_policy initial_management default_token dns_token);
         self.tls.overlay(over.tls);
         self.tls_https.overlay(over.tls_https);
         self.guard.blocked.extend(over.guard.blocked);
@@ -336,7 +351,7 @@ pub(super) fn read(mut top: Section<'_>, layer: &mut Layer) {
     top.section("http_config", |http| read_http(http, layer));
     top.section("access", |access| read_access(access, layer));
     top.section("tls", |tls| read_tls(tls, layer));
-    top.section("acl", read_acl);
+    top.section("acl", |acl| read_acl(acl, layer));
 
     let mut server = None;
     top.take("server", &mut server);
@@ -481,15 +496,22 @@ fn read_access(access: &mut Section<'_>, layer: &mut Layer) {
     access.take("write_token_file", &mut layer.write_token_file);
 }
 
-/// Without an effect only while it is off: to serve openly what its owner believes guarded would be worse than to stop.
-fn read_acl(acl: &mut Section<'_>) {
-    let mut enabled = None;
-    acl.take("enabled", &mut enabled);
-    if enabled == Some(true) {
-        acl.fault("enabled", "access control is not supported by this version, and ignoring it would open everything");
-    }
-    for key in [
-        "default_policy",
+fn read_acl(acl: &mut Section<'_>, layer: &mut Layer) {
+    acl.take("enabled", &mut layer.acl.enabled);
+    acl.parse("default_policy", &mut layer.acl.default_policy, |word| match word {
+        "allow" => Ok(DefaultPolicy::Allow),
+        "deny" => Ok(DefaultPolicy::Deny),
+        _ => Err(format!("{word:?} is no policy; use allow or deny")),
+    });
+    acl.section("tokens", |tokens| {
+        secret(tokens, "master", &mut layer.acl.initial_management);
+        secret(tokens, "initial_management", &mut layer.acl.initial_management);
+        secret(tokens, "default", &mut layer.acl.default_token);
+        secret(tokens, "dns", &mut layer.acl.dns_token);
+        let others = ["agent", "agent_master", "agent_recovery", "config_file_service_registration", "replication"];
+        tokens.ignore(&others, &mut layer.inactive);
+    });
+    let others = [
         "down_policy",
         "enable_key_list_policy",
         "enable_token_persistence",
@@ -497,8 +519,13 @@ fn read_acl(acl: &mut Section<'_>) {
         "policy_ttl",
         "role_ttl",
         "token_ttl",
-        "tokens",
-    ] {
-        acl.take::<IgnoredAny>(key, &mut None);
-    }
+    ];
+    acl.ignore(&others, &mut layer.inactive);
+}
+
+/// A token; what is wrong with it is said without it.
+fn secret(section: &mut Section<'_>, key: &'static str, slot: &mut Option<Digest>) {
+    let mut given = Vec::new();
+    section.parse_list(key, &mut given, token);
+    *slot = given.pop().or(*slot);
 }

@@ -6,20 +6,20 @@ use std::{
 };
 
 use kvstore_client::tls::Identity;
-use kvstore_core::names::NodeKey;
+use kvstore_core::{acl::DefaultPolicy, names::NodeKey};
 
 use super::{
     Agent, Engine, EngineName, Fault, HttpAddr, Layer, Limits, Log, Recursor,
     definitions::Placed,
     host::Facts,
-    keys::{AddressOrPath, TlsFiles},
+    keys::{AclKeys, AddressOrPath, TlsFiles},
 };
 use crate::{
     agent::{
         Definitions, Outputs, Programs, Trust,
         registration::{self, StandaloneCheck},
     },
-    http::{Guard, ServerTls},
+    http::{Acl, AgentTokens, Guard, ServerTls},
 };
 
 const DOMAIN: &str = "consul";
@@ -42,14 +42,19 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
     let advertise = advertise(&layer, facts, faults, &mut notes, &mut warnings);
     let (http, dns) = (http(&layer, faults), dns(&layer, faults));
     let tls = server_tls(&layer, &http, faults);
-    warnings.extend(open_to_others(&layer, &http));
     check_recursors(&layer, faults);
     if let Err(why) = registration::check_meta(&layer.node_meta) {
         faults.push(said("node_meta", why));
     }
-    if layer.guard.access.writers.is_empty() && !layer.guard.access.readers.is_empty() {
+    if layer.guard.access.writers.is_empty()
+        && !layer.guard.access.readers.is_empty()
+        && layer.acl.enabled != Some(true)
+    {
         faults.push(said("access", "with read tokens alone nobody could write; add write_tokens or write_token_file"));
     }
+    let acl_management = layer.acl.initial_management;
+    layer.guard.access.acl = acl(&layer.acl);
+    warnings.extend(open_to_others(&layer, &http));
     let check_trust = check_trust(&mut layer, tls.is_some(), faults);
     if !layer.cluster_only.is_empty() {
         let keys = layer.cluster_only.join(", ");
@@ -97,6 +102,7 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
         definitions,
         strict_consul: layer.strict_consul.unwrap_or(false),
         guard: layer.guard,
+        acl_management,
         dev: layer.dev.unwrap_or(false),
         log: Log { level: layer.log_level, format: layer.log_format.unwrap_or_default() },
         notes,
@@ -203,6 +209,15 @@ fn programs(layer: &Layer) -> Programs {
     }
 }
 
+/// Access control by tokens and policies, where it is switched on. As in Consul, what no policy is about is allowed unless
+/// the default is to deny.
+fn acl(keys: &AclKeys) -> Option<Acl> {
+    let &AclKeys { default_policy, default_token, dns_token, .. } = keys;
+    let tokens = AgentTokens { default: default_token, dns: dns_token };
+    let default_policy = default_policy.unwrap_or(DefaultPolicy::Allow);
+    (keys.enabled == Some(true)).then_some(Acl { default_policy, tokens })
+}
+
 /// The files of TLS concern checks only where that is asked for.
 fn check_trust(layer: &mut Layer, served: bool, faults: &mut Vec<Fault>) -> Trust {
     if layer.tls_for_checks != Some(true) {
@@ -252,9 +267,9 @@ fn server_tls(layer: &Layer, http: &[HttpAddr], faults: &mut Vec<Fault>) -> Opti
 fn open_to_others(layer: &Layer, http: &[HttpAddr]) -> Option<String> {
     let open = |address: &&HttpAddr| matches!(address, HttpAddr::Tcp(at) if !at.ip().to_canonical().is_loopback());
     let Guard { access, writers, .. } = &layer.guard;
-    let address = http.iter().find(open).filter(|_| writers.is_empty() && access.writers.is_empty())?;
+    let address = http.iter().find(open).filter(|_| writers.is_empty() && access.is_open())?;
     Some(format!(
-        "whoever reaches {address} may read and write everything; access.write_tokens or http_config.allow_write_http_from \
+        "whoever reaches {address} may read and write everything; access.write_tokens, acl.default_policy deny or http_config.allow_write_http_from \
          say who may write, and https_addr with verify_incoming asks clients for certificates"
     ))
 }

@@ -8,11 +8,11 @@ use std::{
 };
 
 use ipnet::IpNet;
-use kvstore_core::names::NodeKey;
+use kvstore_core::{credentials::Digest, names::NodeKey};
 
 #[cfg(feature = "etcd")]
 use crate::engine::EtcdAddress;
-use crate::http::Token;
+use crate::http::digest;
 
 /// A shorter token could be found by trying.
 const MIN_TOKEN_BYTES: usize = 16;
@@ -142,10 +142,10 @@ fn recursor_address(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// A secret that lets its holder in; what is wrong with it is said without it.
-pub(crate) fn token(text: &str) -> Result<Token, String> {
+pub(crate) fn token(text: &str) -> Result<Digest, String> {
     let fits = text.len() >= MIN_TOKEN_BYTES && text.bytes().all(|c| c.is_ascii_graphic());
     let wrong = || format!("a token has at least {MIN_TOKEN_BYTES} characters, all of them visible ASCII ones");
-    fits.then(|| Token::new(text)).ok_or_else(wrong)
+    fits.then(|| digest(text)).ok_or_else(wrong)
 }
 
 /// A network such as `10.0.0.0/8`, or one address.

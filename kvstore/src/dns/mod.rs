@@ -2,6 +2,7 @@
 //!
 //! Answers come from the newest state in memory; nothing here waits for a writer.
 
+mod asker;
 mod batch;
 mod forward;
 mod serve;
@@ -18,6 +19,7 @@ use kvstore_core::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use asker::Asker;
 pub use forward::{ForwardError, Forwarder};
 pub use kvstore_core::dns::ConfigError;
 pub(crate) use serve::Settings;
@@ -52,6 +54,7 @@ pub(crate) struct Started {
 pub(crate) fn start(
     config: &config::Agent,
     snapshots: &Arc<ArcSwap<State>>,
+    asker: Option<Asker>,
     metrics: &DnsMetrics,
     distances: Arc<dyn Distances>,
     shutdown: &CancellationToken,
@@ -66,7 +69,7 @@ pub(crate) fn start(
         None
     });
     let dns = match Dns::new(zone_of(config), snapshots.clone(), forwarder) {
-        Ok(dns) => dns.counting_in(metrics.clone()).sorting_by(distances),
+        Ok(dns) => dns.counting_in(metrics.clone()).sorting_by(distances).asked_by(asker),
         Err(error) => {
             started.failed.push(error.into());
             return started;

@@ -8,7 +8,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Guard};
 use domain::base::iana::OptRcode;
 use kvstore_core::{
     State,
@@ -22,7 +22,7 @@ use socket2::Socket;
 use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{forward::Forwarder, tcp, udp};
+use super::{asker::Asker, forward::Forwarder, tcp, udp};
 use crate::metrics::{DnsCounts, DnsMetrics};
 
 /// With port 0, how often another port is tried when UDP cannot have the one TCP got.
@@ -68,6 +68,8 @@ pub(super) struct Shared {
     /// Of the settings.
     changed: Notify,
     snapshots: Arc<ArcSwap<State>>,
+    /// None: everything is everybody's.
+    asker: Option<Asker>,
     metrics: DnsMetrics,
     distances: Arc<dyn Distances>,
 }
@@ -115,7 +117,8 @@ impl Dns {
     ) -> Result<Self, ConfigError> {
         let settings = ArcSwap::from_pointee(Settings::new(config, forwarder)?);
         let (changed, metrics) = (Notify::new(), DnsMetrics::default());
-        Ok(Self { shared: Arc::new(Shared { settings, changed, snapshots, metrics, distances: Arc::new(()) }) })
+        let (asker, distances) = (None, Arc::new(()));
+        Ok(Self { shared: Arc::new(Shared { settings, changed, snapshots, asker, metrics, distances }) })
     }
 
     /// Answers by `settings` from now on.
@@ -150,6 +153,12 @@ impl Dns {
     /// The same, sorting by what `distances` knows; to be called before anything is served.
     pub(crate) fn sorting_by(mut self, distances: Arc<dyn Distances>) -> Self {
         Arc::get_mut(&mut self.shared).expect("nobody has it yet").distances = distances;
+        self
+    }
+
+    /// The same, showing what `asker` may see; to be called before anything is served.
+    pub(super) fn asked_by(mut self, asker: Option<Asker>) -> Self {
+        Arc::get_mut(&mut self.shared).expect("nobody has it yet").asker = asker;
         self
     }
 
@@ -235,8 +244,16 @@ impl Shared {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         // Serial numbers wrap around. RFC 1982.
         let unix_seconds = u32::try_from(now & u64::from(u32::MAX)).unwrap_or_default();
-        let (state, settings) = (self.snapshots.load(), self.settings.load());
-        Now { shared: self, settings, state, by, unix_seconds, counts: DnsCounts::default() }
+        let settings = self.settings.load();
+        let (state, revision) = match &self.asker {
+            None => (self.snapshots.load(), settings.revision),
+            Some(asker) => {
+                let (seen, changes) = asker.see(|| self.snapshots.load_full());
+                // Neither of them ever goes back.
+                (Guard::from_inner(seen), settings.revision + changes)
+            }
+        };
+        Now { shared: self, settings, state, revision, by, unix_seconds, counts: DnsCounts::default() }
     }
 
     /// A connection was closed for another's sake.
@@ -259,8 +276,10 @@ impl Shared {
 /// One moment: questions that came together are answered from the same state.
 pub(super) struct Now<'a> {
     shared: &'a Shared,
-    settings: arc_swap::Guard<Arc<Settings>>,
-    state: arc_swap::Guard<Arc<State>>,
+    settings: Guard<Arc<Settings>>,
+    state: Guard<Arc<State>>,
+    /// Another one once replies of before may not be given again.
+    revision: u64,
     by: Transport,
     unix_seconds: u32,
     counts: DnsCounts,
@@ -283,7 +302,7 @@ impl Now<'_> {
         seed: u64,
         out: &mut Vec<u8>,
     ) -> Reaction {
-        replies.keep_to(self.settings.revision);
+        replies.keep_to(self.revision);
         let (allowed, zone) = (self.allowed(from), &self.settings.zone);
         let reaction = match allowed {
             Allowed::Reply => replies.respond(packet, &self.asked(from.ip(), seed), &self.state, zone, out),

@@ -1,8 +1,7 @@
-//! Who may read and who may write: tokens that the configuration names, without policies behind them.
-
-use std::fmt;
+//! Which tokens let a request in: those that the configuration names, and where access control is on, the registry's.
 
 use hyper::header::{AUTHORIZATION, HeaderMap};
+use kvstore_core::{acl::DefaultPolicy, credentials::Digest};
 use sha2::{Digest as _, Sha256};
 
 use super::{error::ApiError, query::Query};
@@ -10,61 +9,106 @@ use super::{error::ApiError, query::Query};
 /// Consul's header for tokens.
 const HEADER: &str = "x-consul-token";
 
-/// A token, of which only the SHA-256 digest is kept. To compare digests tells nothing of the tokens, however long it
-/// takes.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Token([u8; 32]);
-
-impl Token {
-    /// Whoever knows `secret` has the token.
-    pub fn new(secret: &str) -> Self {
-        Self(Sha256::digest(secret).into())
-    }
+/// The digest of a token's secret. Secrets are random, so that one digest of each suffices.
+pub fn digest(secret: &str) -> Digest {
+    Digest(Sha256::digest(secret).into())
 }
 
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Token")
-    }
-}
-
-/// What requests must show. Without a token for writers nothing is asked for.
+/// What requests must show. Without a token for writers and without access control nothing is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Access {
-    /// Any of them lets a request read; none: everybody may.
-    pub readers: Vec<Token>,
+    /// Any of them lets a request read; none: everybody may, where there is no access control.
+    pub readers: Vec<Digest>,
     /// Any of them lets a request read and write.
-    pub writers: Vec<Token>,
+    pub writers: Vec<Digest>,
+    /// Whether tokens and policies count, and how.
+    pub acl: Option<Acl>,
+}
+
+/// Access control by tokens and policies: Consul's `acl`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acl {
+    /// What holds where no policy says anything.
+    pub default_policy: DefaultPolicy,
+    /// What this agent's own requests, and those of others without a token, are made with.
+    pub tokens: AgentTokens,
+}
+
+/// The tokens that an agent has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentTokens {
+    /// Of requests that show none.
+    pub default: Option<Digest>,
+    /// Of questions over DNS; without it, the default one.
+    pub dns: Option<Digest>,
 }
 
 impl Access {
-    /// Whether a request must show a token to write.
+    /// Whether a request must show anything.
     pub(super) fn is_guarded(&self) -> bool {
-        !self.writers.is_empty()
+        self.acl.is_some() || !self.writers.is_empty()
     }
 
-    /// The token that a request shows, where one is of use.
-    pub(super) fn shown(&self, headers: &HeaderMap, query: &Query) -> Option<Token> {
-        self.is_guarded().then(|| shown(headers, query).map(Token::new)).flatten()
+    /// Whether who shows nothing may write.
+    pub(crate) fn is_open(&self) -> bool {
+        self.default_policy() == "allow"
     }
 
-    /// Whether who shows this token may write, or read.
-    pub(super) fn admit(&self, writes: bool, shown: Option<&Token>) -> Result<(), ApiError> {
-        if !self.is_guarded() || (!writes && self.readers.is_empty()) {
-            return Ok(());
+    /// What holds for who shows nothing, for the header that tells it.
+    pub(super) fn default_policy(&self) -> &'static str {
+        match &self.acl {
+            Some(Acl { default_policy: DefaultPolicy::Allow, .. }) => "allow",
+            None if self.writers.is_empty() => "allow",
+            _ => "deny",
         }
-        let Some(shown) = shown else { return Err(ApiError::Forbidden("Permission denied: a token is needed")) };
-        match (self.writers.contains(shown), self.readers.contains(shown)) {
-            (true, _) => Ok(()),
-            (false, true) if !writes => Ok(()),
-            (false, true) => Err(ApiError::Forbidden("Permission denied: this token may read and not write")),
-            (false, false) => Err(ApiError::Forbidden("ACL not found")),
+    }
+
+    /// Of who shows this token.
+    pub(super) fn standing(&self, shown: Option<Digest>) -> Result<Standing, ApiError> {
+        let is_in = |tokens: &[Digest]| shown.is_some_and(|shown| tokens.contains(&shown));
+        match shown {
+            _ if !self.is_guarded() || is_in(&self.writers) => Ok(Standing::Writer),
+            _ if is_in(&self.readers) => Ok(Standing::Reader),
+            _ if self.acl.is_some() => Ok(Standing::AsPoliciesSay),
+            _ if self.readers.is_empty() => Ok(Standing::Unknown),
+            Some(_) => Err(ApiError::Forbidden("ACL not found")),
+            None => Err(ApiError::Forbidden("Permission denied: a token is needed")),
+        }
+    }
+
+    /// The digest of the token that a request shows, where it is of use.
+    pub(super) fn shown(&self, headers: &HeaderMap, query: &Query) -> Option<Digest> {
+        self.is_guarded().then(|| secret(headers, query).map(digest)).flatten()
+    }
+}
+
+/// What the configuration says of who shows a token, or none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// They may everything.
+    #[default]
+    Writer,
+    /// They may read.
+    Reader,
+    /// They may read, since everybody may.
+    Unknown,
+    /// The registry's own tokens and policies say it.
+    AsPoliciesSay,
+}
+
+impl Standing {
+    /// Whether who has it may write, as far as it says.
+    pub(super) fn admit(self, writes: bool) -> Result<(), ApiError> {
+        match self {
+            Self::Reader if writes => Err(ApiError::Forbidden("Permission denied: this token may read and not write")),
+            Self::Unknown if writes => Err(ApiError::Forbidden("Permission denied: a token is needed")),
+            _ => Ok(()),
         }
     }
 }
 
 /// The token of a request, in Consul's order: parameter, header, bearer.
-fn shown<'a>(headers: &'a HeaderMap, query: &'a Query) -> Option<&'a str> {
+pub(super) fn secret<'a>(headers: &'a HeaderMap, query: &'a Query) -> Option<&'a str> {
     let header = |name| headers.get(name).and_then(|value| value.to_str().ok());
     let bearer = || {
         let (scheme, token) = header(AUTHORIZATION.as_str())?.split_once(' ')?;
@@ -84,8 +128,8 @@ mod tests {
         *,
     };
 
-    fn tokens(all: &[&str]) -> Vec<Token> {
-        all.iter().map(|secret| Token::new(secret)).collect()
+    fn tokens(all: &[&str]) -> Vec<Digest> {
+        all.iter().map(|secret| digest(secret)).collect()
     }
 
     /// What a request is told: by its parameters and its headers, `NAME: VALUE`.
@@ -95,13 +139,13 @@ mod tests {
             headers.insert(hyper::header::HeaderName::try_from(name).unwrap(), value.parse().unwrap());
         }
         let shown = access.shown(&headers, &Query::parse(Some(query)).unwrap());
-        let admitted = access.admit(writes, shown.as_ref());
+        let admitted = access.standing(shown).and_then(|standing| standing.admit(writes));
         admitted.err().map(|error| error.to_string()).unwrap_or_default()
     }
 
     #[test]
     fn readers_read_and_writers_do_both() {
-        let access = Access { readers: tokens(&["r1", "r2"]), writers: tokens(&["w"]) };
+        let access = Access { readers: tokens(&["r1", "r2"]), writers: tokens(&["w"]), acl: None };
         let (none, reader, unknown) = ("a token is needed", "may read and not write", "ACL not found");
         for (query, header, reading, writing) in [
             ("", "", none, none),
@@ -132,15 +176,15 @@ mod tests {
 
     #[test]
     fn tokens_are_not_printed() {
-        let access = Access { readers: tokens(&["secret"]), writers: tokens(&["other"]) };
-        assert_eq!(format!("{access:?}"), "Access { readers: [Token], writers: [Token] }");
+        let access = Access { readers: tokens(&["secret"]), writers: tokens(&["other"]), acl: None };
+        assert_eq!(format!("{access:?}"), "Access { readers: [Digest], writers: [Digest], acl: None }");
     }
 
     /// Every endpoint there is; a new one is guarded without anybody's doing.
     #[test]
     fn no_endpoint_is_forgotten() {
         let harness = Harness::start();
-        let access = Access { readers: tokens(&["r"]), writers: tokens(&["w"]) };
+        let access = Access { readers: tokens(&["r"]), writers: tokens(&["w"]), acl: None };
         harness.guarded(Guard { access, ..Guard::default() });
         let mut open = Vec::new();
         for (method, path) in endpoints() {

@@ -19,9 +19,9 @@ use crate::agent::{Programs, registration};
 /// What `Version` says: the API level we answer at, then our own version, in the form clients parse.
 pub(super) const VERSION: &str = concat!("1.15.0+flotilla-", env!("CARGO_PKG_VERSION"));
 
-pub(super) fn about(app: &App, _: &Call) -> Answer {
+pub(super) fn about(app: &App, call: &Call) -> Answer {
     let about = &app.about;
-    let state = app.store.state();
+    let state = app.state(&call.caller);
     let node = state.node(&about.node);
     // Clients that try out joining join this.
     let gossip = SocketAddr::new(about.advertise, members::GOSSIP_PORT);
@@ -59,7 +59,7 @@ pub(super) fn own_instances<'a>(
 pub(super) fn services(app: &App, call: &Call) -> Answer {
     let wanted = Wanted::of(app, call, filter::SERVICE)?;
     let shape = catalog::shape(app);
-    let state = app.store.state();
+    let state = app.state(&call.caller);
     let listed = own_instances(app, &state).filter(|i| wanted.instance(i));
     let listed = listed.map(|i| (i.id.to_string(), shape.agent_service(i)));
     Ok(to_json(&listed.collect::<BTreeMap<_, _>>()))
@@ -72,7 +72,7 @@ pub(super) fn agent_check(check: HealthCheck) -> HealthCheck {
 
 pub(super) fn checks(app: &App, call: &Call) -> Answer {
     let wanted = Wanted::of(app, call, filter::CHECK)?;
-    let state = app.store.state();
+    let state = app.state(&call.caller);
     let own = state.checks_on(&app.about.node).filter(|check| check.owner == Owner::Agent);
     let own = own.filter(|check| wanted.check(&state, check));
     let listed = own.map(|check| (check.id.to_string(), agent_check(shape::check(&state, check))));
@@ -94,13 +94,14 @@ pub(super) async fn register_service(app: &App, call: Call) -> Answer {
     for warning in warnings {
         tracing::warn!(service = %instance.id, request = %call.id, "{warning}");
     }
-    app.store.submit(Command::RegisterInstance { instance: Box::new(instance), checks, replace_checks }).await?;
+    app.submit(&call.caller, Command::RegisterInstance { instance: Box::new(instance), checks, replace_checks })
+        .await?;
     Ok(empty())
 }
 
 pub(super) async fn deregister_service(app: &App, call: Call) -> Answer {
     let target = Target::Instance(InstanceId::new(&call.rest)?);
-    app.store.submit(Command::DeregisterOwn { node: app.about.node.clone(), target }).await?;
+    app.submit(&call.caller, Command::DeregisterOwn { node: app.about.node.clone(), target }).await?;
     Ok(empty())
 }
 
@@ -113,23 +114,23 @@ pub(super) async fn register_check(app: &App, call: Call) -> Answer {
     for warning in warnings {
         tracing::warn!(check = %check.id, request = %call.id, "{warning}");
     }
-    app.store.submit(Command::RegisterCheck { check: Box::new(check) }).await?;
+    app.submit(&call.caller, Command::RegisterCheck { check: Box::new(check) }).await?;
     Ok(empty())
 }
 
 pub(super) async fn deregister_check(app: &App, call: Call) -> Answer {
     let target = Target::Check(CheckId::new(&call.rest)?);
-    app.store.submit(Command::DeregisterOwn { node: app.about.node.clone(), target }).await?;
+    app.submit(&call.caller, Command::DeregisterOwn { node: app.about.node.clone(), target }).await?;
     Ok(empty())
 }
 
-async fn report(app: &App, id: &str, status: Status, output: String) -> Answer {
-    let (node, check) = (app.about.node.clone(), CheckId::new(id)?);
-    let state = app.store.state();
+async fn report(app: &App, call: &Call, status: Status, output: String) -> Answer {
+    let (node, check) = (app.about.node.clone(), CheckId::new(&call.rest)?);
+    let state = app.state(&call.caller);
     let probe = state.check(&node, &check).and_then(|row| row.probe.as_deref());
     let output = app.about.outputs.of_report(probe, output);
     drop(state);
-    app.store.submit(Command::ReportTtl { node, check, status, output }).await?;
+    app.submit(&call.caller, Command::ReportTtl { node, check, status, output }).await?;
     Ok(empty())
 }
 
@@ -138,15 +139,15 @@ fn note(call: &Call) -> String {
 }
 
 pub(super) async fn pass_check(app: &App, call: Call) -> Answer {
-    report(app, &call.rest, Status::Passing, note(&call)).await
+    report(app, &call, Status::Passing, note(&call)).await
 }
 
 pub(super) async fn warn_check(app: &App, call: Call) -> Answer {
-    report(app, &call.rest, Status::Warning, note(&call)).await
+    report(app, &call, Status::Warning, note(&call)).await
 }
 
 pub(super) async fn fail_check(app: &App, call: Call) -> Answer {
-    report(app, &call.rest, Status::Critical, note(&call)).await
+    report(app, &call, Status::Critical, note(&call)).await
 }
 
 pub(super) async fn update_check(app: &App, call: Call) -> Answer {
@@ -155,5 +156,5 @@ pub(super) async fn update_check(app: &App, call: Call) -> Answer {
     let word = if update.status.is_empty() { "passing" } else { &update.status };
     let status = Status::parse(word)
         .ok_or_else(|| ApiError::BadRequest(format!("Invalid check status: '{}'", update.status)))?;
-    report(app, &call.rest, status, update.output).await
+    report(app, &call, status, update.output).await
 }

@@ -87,7 +87,7 @@ pub(super) fn by_id(app: &App, call: &Call) -> Answer {
     if call.rest.is_empty() {
         return Err(ApiError::BadRequest("Missing serviceID".into()));
     }
-    let state = app.store.state();
+    let state = app.state(&call.caller);
     let id = InstanceId::new(&call.rest)?;
     let view = state.instance_view(&app.about.node, &id).filter(|view| view.instance.owner == Owner::Agent);
     let details = view.as_ref().map_or_else(
@@ -102,7 +102,7 @@ pub(super) fn by_name(app: &App, call: &Call) -> Answer {
     if call.rest.is_empty() {
         return Err(ApiError::BadRequest("Missing service Name".into()));
     }
-    let state = app.store.state();
+    let state = app.state(&call.caller);
     let name = ServiceKey::new(&call.rest)?;
     let is_own = |view: &InstanceView<'_>| view.instance.node == app.about.node && view.instance.owner == Owner::Agent;
     let own: Vec<_> = state.instances_of(&name).filter(is_own).collect();

@@ -11,12 +11,12 @@ use super::{Answer, App, Body, Call, agent::own_instances, blocking, catalog, er
 pub(super) async fn get(app: &App, call: Call) -> Answer {
     let id = InstanceId::new(&call.rest).map_err(|_| unknown(&call.rest))?;
     let known = call.query.get("hash").filter(|hash| !hash.is_empty());
-    let Some(known) = known else { return shown(app, &app.store.state(), &id).map(|(_, response)| response) };
+    let Some(known) = known else { return shown(app, &app.state(&call.caller), &id).map(|(_, response)| response) };
 
     let until = blocking::end_of(call.query.wait()?);
-    let mut enlisted = app.store.enlist(&[WatchKey::Node(app.about.node.clone())]);
+    let mut enlisted = app.registry.enlist(&[WatchKey::Node(app.about.node.clone())]);
     loop {
-        let (hash, response) = shown(app, &app.store.state(), &id)?;
+        let (hash, response) = shown(app, &app.state(&call.caller), &id)?;
         if hash != known {
             return Ok(response);
         }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::{
     Answer, App, Body, Call,
+    caller::Caller,
     error::ApiError,
     json_body,
     query::{Consistency, Waiting},
@@ -43,12 +44,14 @@ pub(super) struct Read {
     shows: Option<Vec<WatchKey>>,
     /// Whether the answer says how consistent it is, as catalog and health reads do.
     tells_consistency: bool,
+    /// Whether it shows what is in nobody's view; the rule of its route guards that.
+    whole: bool,
 }
 
 impl Read {
     /// A read that waits on `keys`.
     pub(super) fn of(keys: impl Into<Vec<WatchKey>>, render: impl Fn(&State) -> Found + Send + Sync + 'static) -> Self {
-        Self { keys: keys.into(), render: Box::new(render), shows: None, tells_consistency: true }
+        Self { keys: keys.into(), render: Box::new(render), shows: None, tells_consistency: true, whole: false }
     }
 
     /// A read of keys and values.
@@ -72,6 +75,11 @@ impl Read {
         Self { shows: Some(shows.into()), ..self }
     }
 
+    /// Of the whole state, whoever asks.
+    pub(super) fn of_all(self) -> Self {
+        Self { whole: true, ..self }
+    }
+
     /// Not shared, and answered after each change, if what it shows or waits on depends on more than its keys say, as
     /// an order by distance does.
     pub(super) fn alone_if(self, depends_on_more: bool) -> Self {
@@ -93,6 +101,7 @@ fn newest(keys: &[WatchKey], state: &State) -> Index {
 /// A read as one client asked for it.
 struct Asked<'a> {
     app: &'a App,
+    caller: Caller,
     read: Read,
     /// What its answer is known by among those that are shared.
     shape: Option<Shape>,
@@ -110,8 +119,12 @@ impl Asked<'_> {
         }
     }
 
+    fn state(&self) -> Arc<State> {
+        if self.read.whole { self.app.registry.whole() } else { self.app.state(&self.caller) }
+    }
+
     fn now(&self) -> Answered {
-        let state = self.app.store.state();
+        let state = self.state();
         (self.rendered(&state), self.read.index(&state))
     }
 
@@ -123,12 +136,12 @@ impl Asked<'_> {
     async fn newer(&self, waiting: Waiting) -> Answered {
         let app = self.app;
         let until = end_of(waiting.wait);
-        let mut enlisted = app.store.enlist(&self.read.keys);
-        let mut state = app.store.state();
+        let mut enlisted = app.registry.enlist(&self.read.keys);
+        let mut state = self.state();
         if waiting.index > state.index().0 {
             // Another kvstore may have told it, which is ahead of this one; but not for long.
-            let _ = tokio::time::timeout(LAG, app.store.catch_up()).await;
-            state = app.store.state();
+            let _ = tokio::time::timeout(LAG, app.registry.catch_up()).await;
+            state = self.state();
         }
         let index = self.read.index(&state);
         // An index ahead of everything is from another life of the registry: the client learns ours at once.
@@ -148,7 +161,7 @@ impl Asked<'_> {
                 () = &mut end => return self.now(),
                 () = app.shutdown.cancelled() => return self.now(),
             }
-            let state = app.store.state();
+            let state = self.state();
             let index = self.read.index(&state);
             if index.0 > waiting.index {
                 let rendered = self.rendered(&state);
@@ -162,14 +175,18 @@ impl Asked<'_> {
 
 /// Renders `read` from the newest state, once it is newer than what the client has. `route` is the number of the
 /// endpoint that `call` asks.
-pub(super) async fn answer(app: &App, route: usize, call: Call, read: Read) -> Answer {
+pub(super) async fn answer(app: &App, route: usize, call: Call, mut read: Read) -> Answer {
     let (consistency, waiting) = (call.query.consistency()?, call.query.waiting()?);
-    let shape = read.shows.is_some().then(|| Shape::of(route, call.rest, call.query));
-    drop(call.headers);
-    if consistency == Consistency::Consistent {
-        app.store.catch_up().await?;
+    let Call { rest, query, caller, .. } = call;
+    if caller.token.is_some() {
+        // Other rows may be seen under another policy: who asks again after its change must not wait.
+        read.keys.push(WatchKey::Acl);
     }
-    let asked = Asked { app, read, shape };
+    let shape = read.shows.is_some().then(|| Shape::of(route, rest, query, caller.authority().cloned()));
+    if consistency == Consistency::Consistent {
+        app.registry.catch_up().await?;
+    }
+    let asked = Asked { app, caller, read, shape };
     let (rendered, index) = match waiting {
         None => asked.now(),
         Some(waiting) => asked.newer(waiting).await,
@@ -184,7 +201,7 @@ pub(super) async fn answer(app: &App, route: usize, call: Call, read: Read) -> A
         }
     };
     describe(response.headers_mut(), index, asked.read.tells_consistency.then_some(consistency));
-    if let Some(silence) = app.store.silence() {
+    if let Some(silence) = app.registry.silence() {
         tell_silence(response.headers_mut(), silence);
     }
     Ok(response)

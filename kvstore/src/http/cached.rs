@@ -101,7 +101,7 @@ mod tests {
     use hyper::header::HeaderMap;
 
     use super::*;
-    use crate::http::{query::Query, request_id::RequestId};
+    use crate::http::{caller::Caller, query::Query, request_id::RequestId};
 
     fn call(query: &str, cache_control: &'static str) -> Call {
         let mut headers = HeaderMap::new();
@@ -115,6 +115,7 @@ mod tests {
             headers,
             body: bytes::Bytes::new(),
             from: None,
+            caller: Caller::default(),
             id: RequestId::of(&HeaderMap::new()),
         }
     }

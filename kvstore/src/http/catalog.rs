@@ -73,7 +73,7 @@ pub(super) fn nodes(app: &App, call: &Call) -> Result<Read, ApiError> {
 pub(super) fn services(app: &App, call: &Call) -> Result<Read, ApiError> {
     let narrow = Narrow::of(call);
     let wanted = Wanted::of(app, call, filter::CATALOG)?;
-    let mut keys = wanted.watched(&app.store.state());
+    let mut keys = wanted.watched(&app.state(&call.caller));
     keys.push(WatchKey::Services);
     if !narrow.node_meta.is_empty() {
         keys.push(WatchKey::Nodes);
@@ -152,11 +152,11 @@ struct Host {
 }
 
 /// The whole catalog: one wait tells of everything in it.
-pub(super) fn overview(app: &App, _: &Call) -> Result<Read, ApiError> {
+pub(super) fn overview(app: &App, call: &Call) -> Result<Read, ApiError> {
     let shape = shape(app);
     // Each host that is there now; of another one the list of hosts tells.
     let mut shows = vec![WatchKey::Nodes];
-    shows.extend(app.store.state().nodes().map(|(key, _)| WatchKey::Node(key.clone())));
+    shows.extend(app.state(&call.caller).nodes().map(|(key, _)| WatchKey::Node(key.clone())));
     let mut keys = shows.clone();
     keys.push(WatchKey::CheckStatuses);
     shows.push(WatchKey::Checks);
@@ -183,7 +183,7 @@ pub(super) async fn register(app: &App, call: Call) -> Answer {
     if app.about.strict_consul {
         register::only_echo(&mut command);
     }
-    app.store.submit(command).await?;
+    app.submit(&call.caller, command).await?;
     Ok(json(&true))
 }
 
@@ -203,6 +203,6 @@ pub(super) async fn deregister(app: &App, call: Call) -> Answer {
     } else {
         Target::Node
     };
-    app.store.submit(Command::Deregister { node: NodeKey::new(&body.node)?, target }).await?;
+    app.submit(&call.caller, Command::Deregister { node: NodeKey::new(&body.node)?, target }).await?;
     Ok(json(&true))
 }

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use hyper::{Response, StatusCode};
 use kvstore_client::types::Coordinate;
-use kvstore_core::{names::NodeKey, near};
+use kvstore_core::{
+    acl::{Level, Resource},
+    names::NodeKey,
+    near,
+};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::sleep_until;
@@ -36,7 +40,8 @@ pub(super) async fn update(app: &App, call: Call) -> Answer {
         return Err(ApiError::BadRequest("Partitions are a Consul Enterprise feature".into()));
     }
     coordinates::check(&body.coord).map_err(|why| ApiError::Rejected(why.to_string()))?;
-    let (node, state) = (NodeKey::new(&body.node)?, app.store.state());
+    call.caller.require(Resource::Node, &body.node, Level::Write)?;
+    let (node, state) = (NodeKey::new(&body.node)?, app.registry.whole());
     // Of a host that is not in the catalog nothing is kept, and nothing said, as with Consul.
     if state.node(&node).is_some() {
         let is_there = |node: &NodeKey| state.node(node).is_some();
@@ -67,11 +72,11 @@ pub(super) async fn node(app: &App, call: Call) -> Answer {
 /// The coordinates that `takes` chooses; with `?index=` once there are newer ones.
 async fn list(app: &App, call: &Call, takes: impl Fn(&NodeKey, &str) -> bool) -> Answer {
     call.query.consistency()?;
-    let Some(waiting) = call.query.waiting()? else { return Ok(listed(app, &takes).1) };
+    let Some(waiting) = call.query.waiting()? else { return Ok(listed(app, call, &takes).1) };
     let until = blocking::end_of(waiting.wait);
     let mut changed = app.coordinates.watch();
     loop {
-        let (index, response) = listed(app, &takes);
+        let (index, response) = listed(app, call, &takes);
         if index != waiting.index {
             return Ok(response);
         }
@@ -84,8 +89,8 @@ async fn list(app: &App, call: &Call, takes: impl Fn(&NodeKey, &str) -> bool) ->
     }
 }
 
-fn listed(app: &App, takes: impl Fn(&NodeKey, &str) -> bool) -> (u64, Response<Body>) {
-    let state = app.store.state();
+fn listed(app: &App, call: &Call, takes: impl Fn(&NodeKey, &str) -> bool) -> (u64, Response<Body>) {
+    let state = app.state(&call.caller);
     let (index, entries) = app.coordinates.read(|node, segment, point| {
         let row = state.node(node).filter(|_| takes(node, segment))?;
         Some(json!({"Node": row.name, "Segment": segment, "Coord": point}))
@@ -96,11 +101,11 @@ fn listed(app: &App, takes: impl Fn(&NodeKey, &str) -> bool) -> (u64, Response<B
 }
 
 /// This datacenter, if the place of this host is known.
-pub(super) fn datacenters(app: &App, _: &Call) -> Answer {
-    let about = &app.about;
+pub(super) fn datacenters(app: &App, call: &Call) -> Answer {
+    let (about, state) = (&app.about, app.state(&call.caller));
     let name = format!("{}.{}", about.node_name, about.datacenter);
     let (_, own) = app.coordinates.read(|node, segment, point| {
-        let is_own = *node == about.node && segment.is_empty();
+        let is_own = *node == about.node && segment.is_empty() && state.node(node).is_some();
         is_own.then(|| json!({"Node": name, "Segment": "", "Coord": point}))
     });
     let area = |own: Vec<Value>| json!([{"Datacenter": about.datacenter, "AreaID": "wan", "Coordinates": own}]);

@@ -3,7 +3,7 @@
 //! Clients match on some of the texts and statuses, so they are Consul's: many mistakes of the client are a 500 there.
 
 use hyper::{Response, StatusCode, header::RETRY_AFTER};
-use kvstore_core::{Refusal, names::NameError};
+use kvstore_core::{AclRefusal, Refusal, acl::Denied, names::NameError};
 
 use super::{Body, text};
 use crate::{agent::registration::InvalidRegistration, store::WriteError};
@@ -51,6 +51,12 @@ pub(crate) enum ApiError {
     /// The agent's owner does not want it.
     #[error("{0}")]
     Forbidden(&'static str),
+    /// Asked about tokens and policies, and none count.
+    #[error("ACL support disabled")]
+    NoAccessControl,
+    /// Its token does not permit it.
+    #[error(transparent)]
+    Denied(#[from] Denied),
     /// As much is under way as may be.
     #[error("{0}; try again")]
     Busy(&'static str),
@@ -80,14 +86,18 @@ impl ApiError {
             Self::BodyTooLarge { .. } | Self::TooManySteps { .. } | Self::Write(WriteError::TooLarge(_)) => {
                 StatusCode::PAYLOAD_TOO_LARGE
             }
-            Self::Forbidden(_) => StatusCode::FORBIDDEN,
+            Self::Forbidden(_) | Self::Denied(_) => StatusCode::FORBIDDEN,
+            Self::NoAccessControl => StatusCode::UNAUTHORIZED,
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::Rejected(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Write(WriteError::Refused(refusal)) => match refusal {
                 Refusal::UnknownInstance(_)
                 | Refusal::UnknownCheck(_)
                 | Refusal::CheckOfUnknownInstance(_)
-                | Refusal::UnknownSession(_) => StatusCode::NOT_FOUND,
+                | Refusal::UnknownSession(_)
+                | Refusal::Acl(AclRefusal::UnknownToken | AclRefusal::UnknownPolicy) => StatusCode::NOT_FOUND,
+                Refusal::Acl(AclRefusal::Bootstrapped(_)) => StatusCode::FORBIDDEN,
+                Refusal::Acl(_) => StatusCode::BAD_REQUEST,
                 _ => StatusCode::INTERNAL_SERVER_ERROR,
             },
             Self::Busy(_) | Self::Write(_) => StatusCode::SERVICE_UNAVAILABLE,

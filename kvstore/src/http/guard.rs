@@ -9,7 +9,10 @@ use hyper::{
 };
 use ipnet::IpNet;
 
-use super::{access::Access, error::ApiError};
+use super::{
+    access::{Access, AgentTokens},
+    error::ApiError,
+};
 
 /// A guard that can be exchanged. Clones are the same one.
 #[derive(Clone, Debug, Default)]
@@ -22,8 +25,17 @@ impl LiveGuard {
     }
 
     /// The one that counts now.
-    pub(super) fn now(&self) -> Arc<Guard> {
+    pub(crate) fn now(&self) -> Arc<Guard> {
         self.0.load_full()
+    }
+
+    /// Lets the agent have other tokens from the next request on.
+    pub(super) fn change_tokens(&self, change: impl Fn(&mut AgentTokens)) {
+        self.0.rcu(|guard| {
+            let mut guard = Guard::clone(guard);
+            guard.access.acl.as_mut().into_iter().for_each(|acl| change(&mut acl.tokens));
+            guard
+        });
     }
 
     /// Lets `guard` count from the next request on.

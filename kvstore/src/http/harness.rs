@@ -9,7 +9,7 @@ use kvstore_core::{Command, Index, State, decide, row::Row};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
-use super::{App, Guard, TABLES, answer};
+use super::{App, Guard, TABLES, answer, caller::Caller};
 use crate::{
     config::{self, Layer},
     engine::Memory,
@@ -83,7 +83,8 @@ impl Harness {
         let logs = Logs::default();
         let reload = Reload::new(config.clone(), None, store.clone(), logs.clone(), server::own_row);
         let about = server::about(&config, server::node_key(&config), reload.guard());
-        let app = runtime.block_on(async { App::new(store, about, CancellationToken::new(), logs, reload) });
+        let app =
+            runtime.block_on(async { App::new(store, Arc::default(), about, CancellationToken::new(), logs, reload) });
         let harness = Self { app: Arc::new(app), writer: Some(writer), runtime, initial };
         harness.restored();
         harness
@@ -105,7 +106,18 @@ impl Harness {
 
     /// The registry's state.
     pub fn state(&self) -> Arc<State> {
-        self.app.store.state()
+        self.app.registry.whole()
+    }
+
+    /// Lets it hold these rows, stored as `(key, value)`, and no others.
+    ///
+    /// # Panics
+    /// If they are none.
+    pub fn holding<'a>(&self, rows: impl IntoIterator<Item = (&'a str, &'a str)>) {
+        let rows = rows.into_iter().map(|(key, value)| Row::decode(key, value.as_bytes()).expect("a row"));
+        let command = Command::Restore { rows: rows.collect(), index: self.initial.index() };
+        let written = self.runtime.block_on(self.app.submit(&Caller::default(), command));
+        written.expect("what was a state can be one again");
     }
 
     /// Takes back all that was changed.
@@ -114,7 +126,7 @@ impl Harness {
     /// If that is refused.
     pub fn restored(&self) {
         let command = Command::Restore { rows: self.initial.rows().collect(), index: self.initial.index() };
-        let written = self.runtime.block_on(self.app.store.submit(command));
+        let written = self.runtime.block_on(self.app.submit(&Caller::default(), command));
         written.expect("what was a state can be one again");
     }
 }
@@ -175,7 +187,7 @@ const CONSULS: &[&str] = &[
 ];
 
 /// Rows as they are stored, one of each table and more.
-const ROWS: &[(&str, &str)] = &[
+pub const ROWS: &[(&str, &str)] = &[
     (
         "n/n",
         r#"{"created":1,"modified":1,"name":"n","id":"11111111-1111-4111-8111-111111111111","address":"127.0.0.1"}"#,

@@ -32,7 +32,7 @@ pub(super) fn service(app: &App, call: &Call) -> Result<Read, ApiError> {
     let wanted = Wanted::of(app, call, filter::ENTRY)?;
     let asked_for = For::of(app, call, &service)?;
     let alone = near.sorts() || asked_for.is_somebody();
-    let mut keys = asked_for.keys(&app.store.state());
+    let mut keys = asked_for.keys(&app.state(&call.caller));
     keys.push(key_of(&service, &wanted));
     let shows = WatchKey::Service(service.clone());
     let read = Read::of(keys, move |state| {

@@ -6,6 +6,7 @@ use std::{str::FromStr, time::Duration};
 use kvstore_client::GoDuration;
 use kvstore_core::{
     Command, Outcome, State, WatchKey,
+    acl::{Level, Resource},
     names::{Key, SessionId},
 };
 
@@ -31,6 +32,7 @@ pub(super) fn get(_: &App, call: &Call) -> Result<Read, ApiError> {
         return Ok(Read::of_kv(WatchKey::KeyPrefix(name.clone()), move |state| tree(state, &name)).shared());
     }
     let key = Key::new(&name).ok_or_else(|| ApiError::BadRequest("Missing key name".into()))?;
+    call.caller.require(Resource::Key, &name, Level::Read)?;
     let raw = query.has("raw");
     Ok(Read::of_kv(WatchKey::Key(key.clone()), move |state| match state.key(&key) {
         None => Found::Nothing,
@@ -91,7 +93,7 @@ pub(super) async fn put(app: &App, call: Call) -> Answer {
         let (cas, ttl) = (call.query.number("cas")?, ttl(&call)?);
         Command::KvPut { key, value, flags, cas, ttl }
     };
-    write(app, command).await
+    write(app, &call, command).await
 }
 
 /// How long the key is to stay without being put again: an extension of ours.
@@ -107,15 +109,15 @@ pub(super) async fn delete(app: &App, call: Call) -> Answer {
     refuse_conflicts(&call, &["cas", "recurse"])?;
     let cas = call.query.number("cas")?;
     if call.query.has("recurse") {
-        return write(app, Command::KvDeleteTree { prefix: call.rest }).await;
+        return write(app, &call, Command::KvDeleteTree { prefix: call.rest.clone() }).await;
     }
     let key = Key::new(&call.rest).ok_or_else(|| ApiError::BadRequest("Missing key name".into()))?;
-    write(app, Command::KvDelete { key, cas }).await
+    write(app, &call, Command::KvDelete { key, cas }).await
 }
 
 /// `true`, or `false` if a compare-and-set did not match.
-async fn write(app: &App, command: Command) -> Answer {
-    let (outcome, _) = app.store.submit(command).await?;
+async fn write(app: &App, call: &Call, command: Command) -> Answer {
+    let (outcome, _) = app.submit(&call.caller, command).await?;
     Ok(super::json(&(outcome == Outcome::Done)))
 }
 

@@ -8,7 +8,7 @@ use kvstore_core::{
 };
 use serde_json::Value;
 
-use super::{Answer, App, Call, empty, error::ApiError, request_id::RequestId};
+use super::{Answer, App, Call, empty, error::ApiError};
 use crate::store::WriteError;
 
 /// The node's check.
@@ -31,18 +31,18 @@ pub(super) async fn of_instance(app: &App, call: Call) -> Answer {
     }
     let enable = wanted(&call)?;
     let id = InstanceId::new(&call.rest)?;
-    let known = app.store.state().instance(&app.about.node, &id).is_some_and(|i| i.owner == Owner::Agent);
+    let known = app.state(&call.caller).instance(&app.about.node, &id).is_some_and(|i| i.owner == Owner::Agent);
     if !known {
         return Err(WriteError::from(Refusal::UnknownInstance(id)).into());
     }
     let check = CheckId::new(&format!("{INSTANCE_CHECK}{id}"))?;
-    switch(app, &call.id, enable, row(app, check, Some(id), "Service Maintenance Mode", reason(&call, "service"))).await
+    switch(app, &call, enable, row(app, check, Some(id), "Service Maintenance Mode", reason(&call, "service"))).await
 }
 
 pub(super) async fn of_node(app: &App, call: Call) -> Answer {
     let enable = wanted(&call)?;
     let check = CheckId::new(NODE_CHECK).expect("a constant name");
-    switch(app, &call.id, enable, row(app, check, None, "Node Maintenance Mode", reason(&call, "node"))).await
+    switch(app, &call, enable, row(app, check, None, "Node Maintenance Mode", reason(&call, "node"))).await
 }
 
 /// Whether maintenance is to begin or to end.
@@ -82,21 +82,21 @@ fn row(app: &App, id: CheckId, service: Option<InstanceId>, name: &str, notes: S
 }
 
 /// What is on stays as it is when it is switched on again, its reason too; what is off stays off.
-async fn switch(app: &App, request: &RequestId, enable: bool, check: Check) -> Answer {
+async fn switch(app: &App, call: &Call, enable: bool, check: Check) -> Answer {
     let is_on = |state: &State| state.check(&check.node, &check.id).is_some();
-    if is_on(&app.store.state()) == enable {
+    if is_on(&app.state(&call.caller)) == enable {
         return Ok(empty());
     }
     let (node, id) = (check.node.clone(), check.id.clone());
-    tracing::info!(check = %id, enable, reason = check.notes, %request, "maintenance is switched");
+    tracing::info!(check = %id, enable, reason = check.notes, request = %call.id, "maintenance is switched");
     let command = if enable {
         Command::RegisterCheck { check: Box::new(check) }
     } else {
         Command::DeregisterOwn { node, target: Target::Check(id) }
     };
-    match app.store.submit(command).await {
+    match app.submit(&call.caller, command).await {
         // Somebody else has ended it in between.
-        Ok(_) | Err(WriteError::Refused(Refusal::UnknownCheck(_))) => Ok(empty()),
-        Err(error) => Err(error.into()),
+        Ok(_) | Err(ApiError::Write(WriteError::Refused(Refusal::UnknownCheck(_)))) => Ok(empty()),
+        Err(error) => Err(error),
     }
 }

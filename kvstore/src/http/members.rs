@@ -66,7 +66,7 @@ pub(super) fn list(app: &App, call: &Call) -> Answer {
         }
     }
     let name = |node: &Node| if wide { format!("{}.{}", node.name, app.about.datacenter) } else { node.name.clone() };
-    let state = app.store.state();
+    let state = app.state(&call.caller);
     let listed = all(&state).map(|(node, life)| member(app, &name(node), &node.address, &node.id, life));
     Ok(to_json(&listed.collect::<Vec<_>>()))
 }
@@ -79,7 +79,7 @@ pub(super) async fn join(app: &App, call: Call) -> Answer {
         Err(_) => wanted.rsplit_once(':').filter(|(host, _)| !host.contains(':')).map_or(wanted, |(h, _)| h).to_owned(),
     };
     let is_here = host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip == app.about.advertise);
-    let state = app.store.state();
+    let state = app.state(&call.caller);
     if is_here || all(&state).any(|(node, _)| node.address == host || node.name.eq_ignore_ascii_case(&host)) {
         return Ok(empty());
     }
@@ -100,14 +100,14 @@ pub(super) async fn leave(app: &App, call: Call) -> Answer {
 pub(super) async fn force_leave(app: &App, call: Call) -> Answer {
     let unknown = || ApiError::Rejected(format!("agent: No node found with name '{}'", call.rest));
     let node = NodeKey::new(&call.rest).map_err(|_| unknown())?;
-    let states: Vec<_> = app.store.state().node_level_checks(&node).map(|check| check.status).collect();
+    let states: Vec<_> = app.state(&call.caller).node_level_checks(&node).map(|check| check.status).collect();
     if states.is_empty() {
         return Err(unknown());
     }
     let mut response = empty();
     if Status::worst(states) == Status::Critical && node != app.about.node {
         tracing::info!(%node, request = %call.id, "a client has told that a host is gone for good");
-        app.store.submit(Command::Deregister { node, target: Target::Node }).await?;
+        app.submit(&call.caller, Command::Deregister { node, target: Target::Node }).await?;
     } else {
         let why = "the host is alive and stays; stop what runs there first";
         response.headers_mut().insert("x-consul-reason", HeaderValue::from_static(why));

@@ -20,6 +20,7 @@ mod agent_service;
 mod blocking;
 mod body;
 mod cached;
+mod caller;
 mod catalog;
 mod compress;
 mod coordinate;
@@ -59,7 +60,7 @@ mod txn;
 mod ui;
 mod version;
 
-pub use access::{Access, Token};
+pub use access::{Access, Acl, AgentTokens, digest};
 pub use body::Body;
 pub use guard::{Guard, LiveGuard};
 pub use serve::{BindError, Listener, serve};
@@ -69,6 +70,7 @@ use std::{
     collections::HashMap,
     future::Future,
     net::IpAddr,
+    path::PathBuf,
     pin::Pin,
     sync::{Arc, LazyLock},
     time::Instant,
@@ -81,18 +83,25 @@ use hyper::{
     body::Incoming,
     header::{ALLOW, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, VARY},
 };
-use kvstore_core::{names::NodeKey, near::Distances, version::Callers};
+use kvstore_core::{
+    acl::{Level, Resource},
+    credentials::Digest,
+    names::NodeKey,
+    near::Distances,
+    version::Callers,
+};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
-use tracing::Level;
 
 use self::{
     blocking::Read,
+    caller::{Caller, Registry, Rule},
     error::ApiError,
     query::Query,
     request_id::{RequestId, X_REQUEST_ID},
 };
 use crate::{
+    acl::AccessControl,
     agent::{Outputs, Programs},
     connections::Connections,
     coordinates::Coordinates,
@@ -107,8 +116,7 @@ use crate::{
 /// What every handler works with.
 #[derive(Debug)]
 pub struct App {
-    /// The registry.
-    pub store: Store,
+    registry: Registry,
     /// Facts about this agent.
     pub about: About,
     /// Ends blocking queries.
@@ -127,15 +135,23 @@ pub struct App {
 
 impl App {
     /// An app that knows `store` and has heard of nothing else yet.
-    pub fn new(store: Store, about: About, shutdown: CancellationToken, logs: Logs, reload: Reload) -> Self {
+    pub(crate) fn new(
+        store: Store,
+        control: Arc<AccessControl>,
+        about: About,
+        shutdown: CancellationToken,
+        logs: Logs,
+        reload: Reload,
+    ) -> Self {
         let endpoints = TABLES.iter().copied().flatten().map(|route| (route.method.as_str(), route.path));
         let metrics = Metrics::new(&store, endpoints);
         let (answers, asked, events) = <(shared::Answers, cached::Asked, Events)>::default();
         let (saves, restores) = (Arc::new(Semaphore::new(snapshot::MAX_SAVES)), Semaphore::new(1));
         let (connections, coordinates) =
             (Connections::new(serve::max_connections(open_files::limit())), Arc::default());
+        let registry = Registry::new(store, control);
         Self {
-            store,
+            registry,
             about,
             shutdown,
             answers,
@@ -198,6 +214,8 @@ pub struct About {
     pub strict_consul: bool,
     /// What is closed to whom.
     pub guard: LiveGuard,
+    /// The file by which an operator who has lost every token lets a first one be made again.
+    pub bootstrap_reset: Option<PathBuf>,
     /// Where callers are looked for, whose version matters.
     pub callers: Option<Callers>,
 }
@@ -215,7 +233,7 @@ type Answer = Result<Response<Body>, ApiError>;
 type Later<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
 
 /// A request, as handlers see it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Call {
     /// What of the path comes after the route's own part, decoded.
     rest: String,
@@ -226,6 +244,7 @@ pub struct Call {
     from: Option<IpAddr>,
     /// For the log.
     id: RequestId,
+    caller: Caller,
 }
 
 /// How an endpoint is carried out.
@@ -247,6 +266,8 @@ struct Route {
     method: Method,
     /// Ends in `/` if something follows, which may stand as `*` inside too; else the whole path.
     path: &'static str,
+    /// What its caller needs.
+    rule: Rule,
     handler: Handler,
 }
 
@@ -256,115 +277,110 @@ impl Route {
         matches!(self.handler, Handler::Write(_) | Handler::Upload(_)) || self.path == "/v1/snapshot"
     }
 
-    /// Whether nobody must be known: it tells only that somebody is there, as in Consul.
-    fn is_open(&self) -> bool {
-        self.path.starts_with("/v1/status/")
-    }
-
     /// Whether it is an old client's GET where PUT is meant.
     fn is_get_as_put(&self) -> bool {
         self.method == Method::GET && matches!(self.handler, Handler::Write(_))
     }
 }
 
-const fn read(path: &'static str, handler: fn(&App, &Call) -> Result<Read, ApiError>) -> Route {
-    Route { method: Method::GET, path, handler: Handler::Read(handler) }
+const fn read(path: &'static str, rule: Rule, handler: fn(&App, &Call) -> Result<Read, ApiError>) -> Route {
+    Route { method: Method::GET, path, rule, handler: Handler::Read(handler) }
 }
 
-const fn plain(path: &'static str, handler: fn(&App, &Call) -> Answer) -> Route {
-    Route { method: Method::GET, path, handler: Handler::Plain(handler) }
+const fn plain(path: &'static str, rule: Rule, handler: fn(&App, &Call) -> Answer) -> Route {
+    Route { method: Method::GET, path, rule, handler: Handler::Plain(handler) }
 }
 
-const fn later(path: &'static str, handler: for<'a> fn(&'a App, Call) -> Later<'a>) -> Route {
-    Route { method: Method::GET, path, handler: Handler::Later(handler) }
+const fn later(path: &'static str, rule: Rule, handler: for<'a> fn(&'a App, Call) -> Later<'a>) -> Route {
+    Route { method: Method::GET, path, rule, handler: Handler::Later(handler) }
 }
 
-const fn put(path: &'static str, handler: for<'a> fn(&'a App, Call) -> Later<'a>) -> Route {
-    Route { method: Method::PUT, path, handler: Handler::Write(handler) }
+const fn put(path: &'static str, rule: Rule, handler: for<'a> fn(&'a App, Call) -> Later<'a>) -> Route {
+    Route { method: Method::PUT, path, rule, handler: Handler::Write(handler) }
 }
 
-const fn upload(path: &'static str, handler: for<'a> fn(&'a App, Call, Received) -> Later<'a>) -> Route {
-    Route { method: Method::PUT, path, handler: Handler::Upload(handler) }
+const fn upload(path: &'static str, rule: Rule, handler: for<'a> fn(&'a App, Call, Received) -> Later<'a>) -> Route {
+    Route { method: Method::PUT, path, rule, handler: Handler::Upload(handler) }
 }
 
-const fn post(path: &'static str, handler: for<'a> fn(&'a App, Call) -> Later<'a>) -> Route {
-    Route { method: Method::POST, path, handler: Handler::Write(handler) }
+const fn post(path: &'static str, rule: Rule, handler: for<'a> fn(&'a App, Call) -> Later<'a>) -> Route {
+    Route { method: Method::POST, path, rule, handler: Handler::Write(handler) }
 }
 
-const fn delete(path: &'static str, handler: for<'a> fn(&'a App, Call) -> Later<'a>) -> Route {
-    Route { method: Method::DELETE, path, handler: Handler::Write(handler) }
+const fn delete(path: &'static str, rule: Rule, handler: for<'a> fn(&'a App, Call) -> Later<'a>) -> Route {
+    Route { method: Method::DELETE, path, rule, handler: Handler::Write(handler) }
 }
 
 /// A handler of an old client's GET where PUT is meant; not with `--strict-consul`.
-const fn get_as_put(path: &'static str, handler: for<'a> fn(&'a App, Call) -> Later<'a>) -> Route {
-    Route { method: Method::GET, path, handler: Handler::Write(handler) }
+const fn get_as_put(path: &'static str, rule: Rule, handler: for<'a> fn(&'a App, Call) -> Later<'a>) -> Route {
+    Route { method: Method::GET, path, rule, handler: Handler::Write(handler) }
 }
 
 /// Every endpoint: these, and those of whole areas. Methods of one path stand together.
 static TABLES: &[&[Route]] = &[ROUTES, prepared_query::ROUTES, operator::ROUTES, acl::ROUTES, mesh::ROUTES];
 
 static ROUTES: &[Route] = &[
-    read("/v1/kv/", kv::get),
-    put("/v1/kv/", later!(kv::put)),
-    delete("/v1/kv/", later!(kv::delete)),
-    read("/v1/health/service/", health::service),
-    read("/v1/health/checks/", health::checks),
-    read("/v1/health/node/", health::node),
-    read("/v1/health/state/", health::state),
-    put("/v1/catalog/register", later!(catalog::register)),
-    put("/v1/catalog/deregister", later!(catalog::deregister)),
-    plain("/v1/catalog/datacenters", catalog::datacenters),
-    read("/v1/catalog/nodes", catalog::nodes),
-    read("/v1/catalog/services", catalog::services),
-    read("/v1/catalog/service/", catalog::service),
-    read("/v1/catalog/node/", catalog::node),
-    read("/v1/catalog/node-services/", catalog::node_services),
-    read("/v1/internal/ui/nodes", catalog::overview),
-    plain("/v1/agent/self", agent::about),
-    plain("/v1/agent/services", agent::services),
-    plain("/v1/agent/checks", agent::checks),
-    put("/v1/agent/service/register", later!(agent::register_service)),
-    put("/v1/agent/service/deregister/", later!(agent::deregister_service)),
-    later("/v1/agent/service/", later!(agent_service::get)),
-    plain("/v1/agent/health/service/id/", agent_health::by_id),
-    plain("/v1/agent/health/service/name/", agent_health::by_name),
-    put("/v1/agent/service/maintenance/", later!(maintenance::of_instance)),
-    put("/v1/agent/maintenance", later!(maintenance::of_node)),
-    put("/v1/agent/check/register", later!(agent::register_check)),
-    put("/v1/agent/check/deregister/", later!(agent::deregister_check)),
-    put("/v1/agent/check/pass/", later!(agent::pass_check)),
-    get_as_put("/v1/agent/check/pass/", later!(agent::pass_check)),
-    put("/v1/agent/check/warn/", later!(agent::warn_check)),
-    get_as_put("/v1/agent/check/warn/", later!(agent::warn_check)),
-    put("/v1/agent/check/fail/", later!(agent::fail_check)),
-    get_as_put("/v1/agent/check/fail/", later!(agent::fail_check)),
-    put("/v1/agent/check/update/", later!(agent::update_check)),
-    plain("/v1/agent/members", members::list),
-    put("/v1/agent/join/", later!(members::join)),
-    put("/v1/agent/leave", later!(members::leave)),
-    put("/v1/agent/force-leave/", later!(members::force_leave)),
-    put("/v1/agent/reload", later!(members::reload)),
-    plain("/v1/agent/host", host::facts),
-    plain("/v1/agent/version", host::version),
-    plain("/v1/agent/metrics", metrics::show),
-    plain("/v1/agent/monitor", monitor::follow),
-    put("/v1/session/create", later!(session::create)),
-    put("/v1/session/destroy/", later!(session::destroy)),
-    put("/v1/session/renew/", later!(session::renew)),
-    read("/v1/session/info/", session::info),
-    read("/v1/session/node/", session::node),
-    read("/v1/session/list", session::list),
-    put("/v1/txn", later!(txn::run)),
-    put("/v1/event/fire/", later!(event::fire)),
-    later("/v1/event/list", later!(event::list)),
-    put("/v1/coordinate/update", later!(coordinate::update)),
-    later("/v1/coordinate/nodes", later!(coordinate::nodes)),
-    later("/v1/coordinate/node/", later!(coordinate::node)),
-    plain("/v1/coordinate/datacenters", coordinate::datacenters),
-    plain("/v1/snapshot", snapshot::save),
-    upload("/v1/snapshot", |app, call, body| Box::pin(snapshot::restore(app, call, body))),
-    plain("/v1/status/leader", status::leader),
-    plain("/v1/status/peers", status::peers),
+    read("/v1/kv/", Rule::Rows, kv::get),
+    put("/v1/kv/", Rule::Rows, later!(kv::put)),
+    delete("/v1/kv/", Rule::Rows, later!(kv::delete)),
+    read("/v1/health/service/", Rule::Rows, health::service),
+    read("/v1/health/checks/", Rule::Rows, health::checks),
+    read("/v1/health/node/", Rule::Rows, health::node),
+    read("/v1/health/state/", Rule::Rows, health::state),
+    put("/v1/catalog/register", Rule::Rows, later!(catalog::register)),
+    put("/v1/catalog/deregister", Rule::Rows, later!(catalog::deregister)),
+    plain("/v1/catalog/datacenters", Rule::Rows, catalog::datacenters),
+    read("/v1/catalog/nodes", Rule::Rows, catalog::nodes),
+    read("/v1/catalog/services", Rule::Rows, catalog::services),
+    read("/v1/catalog/service/", Rule::Rows, catalog::service),
+    read("/v1/catalog/node/", Rule::Rows, catalog::node),
+    read("/v1/catalog/node-services/", Rule::Rows, catalog::node_services),
+    read("/v1/internal/ui/nodes", Rule::Rows, catalog::overview),
+    plain("/v1/agent/self", Rule::AGENT_READ, agent::about),
+    plain("/v1/agent/services", Rule::Rows, agent::services),
+    plain("/v1/agent/checks", Rule::Rows, agent::checks),
+    put("/v1/agent/service/register", Rule::Rows, later!(agent::register_service)),
+    put("/v1/agent/service/deregister/", Rule::Rows, later!(agent::deregister_service)),
+    later("/v1/agent/service/", Rule::Rows, later!(agent_service::get)),
+    plain("/v1/agent/health/service/id/", Rule::Rows, agent_health::by_id),
+    plain("/v1/agent/health/service/name/", Rule::Rows, agent_health::by_name),
+    put("/v1/agent/service/maintenance/", Rule::Rows, later!(maintenance::of_instance)),
+    put("/v1/agent/maintenance", Rule::Rows, later!(maintenance::of_node)),
+    put("/v1/agent/check/register", Rule::Rows, later!(agent::register_check)),
+    put("/v1/agent/check/deregister/", Rule::Rows, later!(agent::deregister_check)),
+    put("/v1/agent/check/pass/", Rule::Rows, later!(agent::pass_check)),
+    get_as_put("/v1/agent/check/pass/", Rule::Rows, later!(agent::pass_check)),
+    put("/v1/agent/check/warn/", Rule::Rows, later!(agent::warn_check)),
+    get_as_put("/v1/agent/check/warn/", Rule::Rows, later!(agent::warn_check)),
+    put("/v1/agent/check/fail/", Rule::Rows, later!(agent::fail_check)),
+    get_as_put("/v1/agent/check/fail/", Rule::Rows, later!(agent::fail_check)),
+    put("/v1/agent/check/update/", Rule::Rows, later!(agent::update_check)),
+    plain("/v1/agent/members", Rule::Rows, members::list),
+    put("/v1/agent/join/", Rule::AGENT_WRITE, later!(members::join)),
+    put("/v1/agent/leave", Rule::AGENT_WRITE, later!(members::leave)),
+    put("/v1/agent/force-leave/", Rule::OPERATOR_WRITE, later!(members::force_leave)),
+    put("/v1/agent/reload", Rule::AGENT_WRITE, later!(members::reload)),
+    plain("/v1/agent/host", Rule::OPERATOR_READ, host::facts),
+    plain("/v1/agent/version", Rule::AGENT_READ, host::version),
+    plain("/v1/agent/metrics", Rule::AGENT_READ, metrics::show),
+    plain("/v1/agent/monitor", Rule::AGENT_READ, monitor::follow),
+    put("/v1/session/create", Rule::Rows, later!(session::create)),
+    put("/v1/session/destroy/", Rule::Rows, later!(session::destroy)),
+    put("/v1/session/renew/", Rule::Rows, later!(session::renew)),
+    read("/v1/session/info/", Rule::Rows, session::info),
+    read("/v1/session/node/", Rule::Rows, session::node),
+    read("/v1/session/list", Rule::Rows, session::list),
+    put("/v1/txn", Rule::Rows, later!(txn::run)),
+    put("/v1/event/fire/", Rule::Named(Resource::Event, Level::Write), later!(event::fire)),
+    later("/v1/event/list", Rule::Rows, later!(event::list)),
+    put("/v1/coordinate/update", Rule::Rows, later!(coordinate::update)),
+    later("/v1/coordinate/nodes", Rule::Rows, later!(coordinate::nodes)),
+    later("/v1/coordinate/node/", Rule::Rows, later!(coordinate::node)),
+    plain("/v1/coordinate/datacenters", Rule::Rows, coordinate::datacenters),
+    plain("/v1/snapshot", Rule::ACL_WRITE, snapshot::save),
+    upload("/v1/snapshot", Rule::ACL_WRITE, |app, call, body| Box::pin(snapshot::restore(app, call, body))),
+    plain("/v1/status/leader", Rule::Open, status::leader),
+    plain("/v1/status/peers", Rule::Open, status::peers),
 ];
 
 /// The routes of each path. Whether something follows is part of the key: `/v1/acl/token` and `/v1/acl/token/` differ.
@@ -421,7 +437,8 @@ pub(crate) async fn answer(app: &Arc<App>, request: Request<Received>, from: Opt
     let api = request.uri().path().starts_with("/v1/");
     let gzip = compress::accepted(request.headers());
     // The path only: a parameter may be a token.
-    let logged = tracing::enabled!(Level::DEBUG).then(|| (request.method().clone(), request.uri().path().to_owned()));
+    let logged =
+        tracing::enabled!(tracing::Level::DEBUG).then(|| (request.method().clone(), request.uri().path().to_owned()));
     let id = RequestId::of(request.headers());
     let (started, mut seen) = (Instant::now(), Seen::default());
     let mut response = route(app, request, from, &id, &mut seen).await.unwrap_or_else(ApiError::into_response);
@@ -437,7 +454,7 @@ pub(crate) async fn answer(app: &Arc<App>, request: Request<Received>, from: Opt
     if api {
         const ACL_POLICY: HeaderName = HeaderName::from_static("x-consul-default-acl-policy");
         let headers = response.headers_mut();
-        let policy = if guard.access.is_guarded() { "deny" } else { "allow" };
+        let policy = guard.access.default_policy();
         headers.insert(ACL_POLICY, HeaderValue::from_static(policy));
         headers.insert(VARY, HeaderValue::from_static("Accept-Encoding"));
     }
@@ -491,29 +508,21 @@ async fn route(app: &App, request: Request<Received>, from: Option<IpAddr>, id: 
     seen.route = Some(group.first + at);
     let rest = query::decode(rest).filter(|rest| !rest.contains(char::is_control)).ok_or(ApiError::BadPath)?;
     let query = Query::parse(head.uri.query())?;
-    let token = guard.access.shown(&head.headers, &query);
-    if !route.is_open() {
-        guard.access.admit(route.writes(), token.as_ref())?;
-    }
+    let caller = admitted(app, route, &rest, guard.access.shown(&head.headers, &query))?;
     query.same_place(&app.about.datacenter)?;
     if strict && let Some(extension) = strict::by_parameters(&method, route.path, &query) {
         return Err(extension.refused());
     }
-    let mut call = Call { rest, query, headers: head.headers, body: Bytes::new(), from, id: id.clone() };
+    let mut call = Call { rest, query, headers: head.headers, body: Bytes::new(), from, id: id.clone(), caller };
     seen.waited = ["index", "hash"].into_iter().any(|name| call.query.get(name).is_some_and(|v| !v.is_empty()));
     let pretty = call.query.has("pretty");
     let cached = cached::asked(app, route, &call)?;
     let mut response = match &route.handler {
         Handler::Plain(handler) => handler(app, &call)?,
-        Handler::Read(handler) => {
-            let read = handler(app, &call)?;
-            let found = blocking::answer(app, group.first + at, call, read).await?;
-            // What was let in when the wait began may not be by now.
-            if seen.waited {
-                app.about.guard.now().access.admit(route.writes(), token.as_ref())?;
-            }
-            found
+        Handler::Read(_) | Handler::Later(_) if seen.waited && guard.access.is_guarded() => {
+            while_admitted(app, group.first + at, route, call).await?
         }
+        Handler::Read(handler) => read_once(app, group.first + at, call, *handler).await?,
         Handler::Later(handler) => handler(app, call).await?,
         Handler::Write(handler) => {
             let max_bytes = match route.path {
@@ -528,6 +537,46 @@ async fn route(app: &App, request: Request<Received>, from: Option<IpAddr>, id: 
     };
     cached::tell(cached, &mut response);
     Ok(if pretty { prettied(response) } else { response })
+}
+
+/// Who shows this token, if they may ask this of that route.
+fn admitted(app: &App, route: &Route, rest: &str, shown: Option<Digest>) -> Result<Caller, ApiError> {
+    if route.rule == Rule::Open {
+        return Ok(Caller::default());
+    }
+    let access = &app.about.guard.now().access;
+    let caller = app.registry.caller(access, shown)?;
+    caller.admit(route.writes())?;
+    // Without access control there is nothing of it to be guarded, which is what the handler says.
+    if access.acl.is_some() || !matches!(route.rule, Rule::Needs(Resource::Acl, _)) {
+        route.rule.check(&caller, &app.about.node_name, rest)?;
+    }
+    Ok(caller)
+}
+
+async fn read_once(app: &App, number: usize, call: Call, handler: fn(&App, &Call) -> Result<Read, ApiError>) -> Answer {
+    let read = handler(app, &call)?;
+    blocking::answer(app, number, call, read).await
+}
+
+/// Answers who waits: anew once their token lets them do other things than when the wait began, and not at all once it
+/// lets them in no more.
+async fn while_admitted(app: &App, number: usize, route: &Route, mut call: Call) -> Answer {
+    loop {
+        let once: Later<'_> = match &route.handler {
+            Handler::Later(handler) => handler(app, call.clone()),
+            Handler::Read(handler) => Box::pin(read_once(app, number, call.clone(), *handler)),
+            _ => unreachable!("nobody waits for another kind of answer"),
+        };
+        let answer = tokio::select! {
+            answer = once => Some(answer),
+            () = app.registry.changed(&call.caller, &app.about.guard) => None,
+        };
+        call.caller = admitted(app, route, &call.rest, call.caller.shown())?;
+        if let Some(answer) = answer {
+            return answer;
+        }
+    }
 }
 
 /// The whole body, if it comes in time and is not too long; chunked ones are measured too.

@@ -1,11 +1,14 @@
 //! `/v1/operator`: stand-ins for what people look at to see whether a cluster is well. There is no Raft here.
 
 use hyper::StatusCode;
-use kvstore_core::State;
+use kvstore_core::{
+    State,
+    acl::{Level, Resource},
+};
 use serde_json::{Value, json};
 
 use super::{
-    Answer, App, Call, Route,
+    Answer, App, Call, Route, Rule,
     agent::VERSION,
     delete, json as to_json,
     members::{self, Life},
@@ -14,18 +17,18 @@ use super::{
 
 /// What stands in for Consul's endpoints for operators.
 pub(super) static ROUTES: &[Route] = &[
-    plain("/v1/operator/raft/configuration", raft_configuration),
-    delete("/v1/operator/raft/peer", later!(no_peers)),
-    post("/v1/operator/raft/transfer-leader", later!(no_leader)),
-    put("/v1/operator/raft/transfer-leader", later!(no_leader)),
-    plain("/v1/operator/autopilot/health", autopilot_health),
-    plain("/v1/operator/autopilot/state", no_autopilot),
-    plain("/v1/operator/autopilot/configuration", no_autopilot),
-    put("/v1/operator/autopilot/configuration", later!(no_autopilot_settings)),
-    plain("/v1/operator/keyring", no_keyring),
-    post("/v1/operator/keyring", later!(no_keyring_change)),
-    put("/v1/operator/keyring", later!(no_keyring_change)),
-    delete("/v1/operator/keyring", later!(no_keyring_change)),
+    plain("/v1/operator/raft/configuration", Rule::OPERATOR_READ, raft_configuration),
+    delete("/v1/operator/raft/peer", Rule::OPERATOR_WRITE, later!(no_peers)),
+    post("/v1/operator/raft/transfer-leader", Rule::OPERATOR_WRITE, later!(no_leader)),
+    put("/v1/operator/raft/transfer-leader", Rule::OPERATOR_WRITE, later!(no_leader)),
+    plain("/v1/operator/autopilot/health", Rule::OPERATOR_READ, autopilot_health),
+    plain("/v1/operator/autopilot/state", Rule::OPERATOR_READ, no_autopilot),
+    plain("/v1/operator/autopilot/configuration", Rule::OPERATOR_READ, no_autopilot),
+    put("/v1/operator/autopilot/configuration", Rule::OPERATOR_WRITE, later!(no_autopilot_settings)),
+    plain("/v1/operator/keyring", Rule::Needs(Resource::Keyring, Level::Read), no_keyring),
+    post("/v1/operator/keyring", Rule::Needs(Resource::Keyring, Level::Write), later!(no_keyring_change)),
+    put("/v1/operator/keyring", Rule::Needs(Resource::Keyring, Level::Write), later!(no_keyring_change)),
+    delete("/v1/operator/keyring", Rule::Needs(Resource::Keyring, Level::Write), later!(no_keyring_change)),
 ];
 
 fn raft_address(app: &App, address: &str) -> String {
@@ -42,13 +45,13 @@ fn servers(app: &App, state: &State, one: impl Fn(&str, &str, String, bool, Life
     listed.collect()
 }
 
-fn raft_configuration(app: &App, _: &Call) -> Answer {
+fn raft_configuration(app: &App, call: &Call) -> Answer {
     let server = |id: &str, name: &str, address: String, is_own: bool, _: Life| json!({"ID": id, "Node": name, "Address": address, "Leader": is_own, "ProtocolVersion": "3", "Voter": true});
-    Ok(to_json(&json!({"Servers": servers(app, &app.store.state(), server), "Index": 0})))
+    Ok(to_json(&json!({"Servers": servers(app, &app.state(&call.caller), server), "Index": 0})))
 }
 
-fn autopilot_health(app: &App, _: &Call) -> Answer {
-    let state = app.store.state();
+fn autopilot_health(app: &App, call: &Call) -> Answer {
+    let state = app.state(&call.caller);
     let index = state.index().0;
     let server = |id: &str, name: &str, address: String, is_own: bool, life: Life| {
         let is_alive = life == Life::Alive;

@@ -12,13 +12,15 @@ use kvstore_client::{
 };
 use kvstore_core::{
     Command, Index, WatchKey,
+    acl::{Level, Resource},
     prepared_query::{self as core, Ask, QueryId, Resolved},
     row::Stamped,
 };
 use uuid::Uuid;
 
 use super::{
-    Answer, App, Body, Call, Route,
+    Answer, App, Body, Call, Route, Rule,
+    access::digest,
     blocking::{self, Found, Read},
     catalog::shape,
     delete, empty,
@@ -29,13 +31,13 @@ use super::{
 };
 
 pub(super) static ROUTES: &[Route] = &[
-    post("/v1/query", later!(create)),
-    read("/v1/query", list),
-    plain("/v1/query/*/execute", execute),
-    plain("/v1/query/*/explain", explain),
-    later("/v1/query/", later!(get)),
-    put("/v1/query/", later!(update)),
-    delete("/v1/query/", later!(remove)),
+    post("/v1/query", Rule::Rows, later!(create)),
+    read("/v1/query", Rule::Rows, list),
+    plain("/v1/query/*/execute", Rule::Rows, execute),
+    plain("/v1/query/*/explain", Rule::Rows, explain),
+    later("/v1/query/", Rule::Rows, later!(get)),
+    put("/v1/query/", Rule::Rows, later!(update)),
+    delete("/v1/query/", Rule::Rows, later!(remove)),
 ];
 
 /// The answers of templates and executions have no index of their own: they are not waited for.
@@ -48,7 +50,7 @@ async fn create(app: &App, call: Call) -> Answer {
     }
     let id = Uuid::new_v4().hyphenated().to_string();
     let query = definition(body, known_id(&id)?)?;
-    app.store.submit(Command::CreateQuery { query: Box::new(query) }).await?;
+    app.submit(&call.caller, Command::CreateQuery { query: Box::new(query) }).await?;
     Ok(json(&QueryCreated { id }))
 }
 
@@ -56,18 +58,19 @@ async fn update(app: &App, call: Call) -> Answer {
     let body = if call.body.is_empty() { PreparedQuery::default() } else { super::json::decode(&call.body)? };
     // The id of the body does not count.
     let query = definition(body, known_id(&call.rest)?)?;
-    app.store.submit(Command::UpdateQuery { query: Box::new(query) }).await?;
+    app.submit(&call.caller, Command::UpdateQuery { query: Box::new(query) }).await?;
     Ok(empty())
 }
 
 async fn remove(app: &App, call: Call) -> Answer {
-    app.store.submit(Command::DeleteQuery { query: known_id(&call.rest)? }).await?;
+    app.submit(&call.caller, Command::DeleteQuery { query: known_id(&call.rest)? }).await?;
     Ok(empty())
 }
 
-fn list(_: &App, _: &Call) -> Result<Read, ApiError> {
-    Ok(Read::of([WatchKey::Queries], |state| {
-        Found::Json(super::json::compact(&state.queries().map(|query| shown(query)).collect::<Vec<_>>()))
+fn list(_: &App, call: &Call) -> Result<Read, ApiError> {
+    let secrets = sees_secrets(call);
+    Ok(Read::of([WatchKey::Queries], move |state| {
+        Found::Json(super::json::compact(&state.queries().map(|query| shown(query, secrets)).collect::<Vec<_>>()))
     })
     .shared())
 }
@@ -76,11 +79,12 @@ fn list(_: &App, _: &Call) -> Result<Read, ApiError> {
 async fn get(app: &App, call: Call) -> Answer {
     let id = known_id(&call.rest)?;
     // Nobody waits for a query to come.
-    if app.store.state().query(&id).is_none() {
+    if app.state(&call.caller).query(&id).is_none() {
         return Ok(not_found());
     }
+    let secrets = sees_secrets(&call);
     let read = Read::of([WatchKey::Query(id.clone())], move |state| match state.query(&id) {
-        Some(query) => Found::Json(super::json::compact(&[shown(query)])),
+        Some(query) => Found::Json(super::json::compact(&[shown(query, secrets)])),
         None => Found::Nothing,
     });
     // It is not shared, so the number of the route is not asked for.
@@ -102,9 +106,13 @@ fn not_found() -> Response<Body> {
 fn execute(app: &App, call: &Call) -> Answer {
     let consistency = consistency(call)?;
     let (limit, connect) = (limit(call)?, connect(call)?);
-    let state = app.store.state();
-    let Some(query) = resolve(&state, call)? else { return Ok(not_found()) };
-    let service = &query.value.service;
+    // Whoever knows its name may execute it, and sees of what it finds what they may see; as in Consul.
+    let (whole, mut state) = (app.registry.whole(), app.state(&call.caller));
+    let Some(query) = resolve(&whole, call)? else { return Ok(not_found()) };
+    let (service, token) = (&query.value.service, &query.value.token);
+    if !token.is_empty() && app.counts_tokens() {
+        state = app.state(&app.registry.caller(&app.about.guard.now().access, Some(digest(token)))?);
+    }
     let ask = Ask {
         near: call.query.get("near").unwrap_or_default(),
         agent: &app.about.node,
@@ -131,10 +139,13 @@ fn execute(app: &App, call: &Call) -> Answer {
 
 fn explain(app: &App, call: &Call) -> Answer {
     let consistency = consistency(call)?;
-    let state = app.store.state();
+    let state = app.state(&call.caller);
     let Some(query) = resolve(&state, call)? else { return Ok(not_found()) };
     let query = Stamped { created: query.created, modified: query.modified, value: query.value.into_owned() };
-    Ok(described(json(&QueryExplanation { query: shown(&query), meta: meta(consistency) }), consistency))
+    Ok(described(
+        json(&QueryExplanation { query: shown(&query, sees_secrets(call)), meta: meta(consistency) }),
+        consistency,
+    ))
 }
 
 /// A row of an execution: there, checks of hosts have no tags at all.
@@ -244,14 +255,19 @@ fn dns(query: &core::PreparedQuery) -> QueryDns {
     QueryDns { ttl: query.dns_ttl.as_ref().map(|ttl| ttl.spelled.clone()).unwrap_or_default() }
 }
 
+/// Whether who asks is shown the tokens of queries.
+fn sees_secrets(call: &Call) -> bool {
+    call.caller.may(Resource::Acl, "", Level::Write)
+}
+
 /// A query as the API shows it.
-fn shown(query: &Stamped<core::PreparedQuery>) -> PreparedQuery {
+fn shown(query: &Stamped<core::PreparedQuery>, secrets: bool) -> PreparedQuery {
     let template = query.template.clone();
     PreparedQuery {
         id: query.id.to_string(),
         name: query.name.clone(),
         session: query.session.clone(),
-        token: query.token.clone(),
+        token: if secrets || query.token.is_empty() { query.token.clone() } else { core::HIDDEN_TOKEN.into() },
         template: QueryTemplate {
             kind: template.kind,
             regexp: template.regexp,

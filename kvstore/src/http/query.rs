@@ -7,7 +7,7 @@ use kvstore_client::GoDuration;
 use super::error::ApiError;
 
 /// The parameters of a request, in order; a name without `=` has an empty value.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Query {
     pairs: Vec<(String, String)>,
 }

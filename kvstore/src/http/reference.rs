@@ -6,8 +6,8 @@ use super::{ROUTES, Route, acl, mesh, operator, prepared_query, strict::EXTENSIO
 
 /// Every endpoint, by what it belongs to, and what Consul does not have.
 pub(crate) fn page() -> String {
-    let both: Vec<&Route> = ROUTES.iter().chain(prepared_query::ROUTES).collect();
-    let stand_ins: Vec<&Route> = operator::ROUTES.iter().chain(acl::ROUTES).chain(mesh::ROUTES).collect();
+    let both: Vec<&Route> = ROUTES.iter().chain(prepared_query::ROUTES).chain(acl::ROUTES).collect();
+    let stand_ins: Vec<&Route> = operator::ROUTES.iter().chain(mesh::ROUTES).collect();
     let extensions = EXTENSIONS.iter().map(|(here, strict)| [(*here).to_owned(), (*strict).to_owned()]);
     format!(
         "{}\nStand-ins for what is not inside, so that Consul's clients and tools get an answer they know:\n\n{}\n\

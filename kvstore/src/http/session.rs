@@ -57,7 +57,7 @@ pub(super) async fn create(app: &App, call: Call) -> Answer {
     let request = if call.body.is_empty() { Request::default() } else { decode_known(&call.body)? };
     let session = session(request, &app.about.node, app.about.session_ttl_min)?;
     let id = session.id.clone();
-    app.store.submit(Command::CreateSession { session: Box::new(session) }).await?;
+    app.submit(&call.caller, Command::CreateSession { session: Box::new(session) }).await?;
     Ok(to_json(&json!({"ID": id})))
 }
 
@@ -121,7 +121,7 @@ fn id(call: &Call) -> Result<&str, ApiError> {
 
 pub(super) async fn destroy(app: &App, call: Call) -> Answer {
     if let Ok(session) = SessionId::new(id(&call)?) {
-        app.store.submit(Command::DestroySession { session }).await?;
+        app.submit(&call.caller, Command::DestroySession { session }).await?;
     }
     Ok(to_json(&true))
 }
@@ -129,8 +129,8 @@ pub(super) async fn destroy(app: &App, call: Call) -> Answer {
 pub(super) async fn renew(app: &App, call: Call) -> Answer {
     let unknown = |id: &str| ApiError::NotFound(format!("Session id '{id}' not found"));
     let session = SessionId::new(id(&call)?).map_err(|_| unknown(&call.rest))?;
-    app.store.submit(Command::RenewSession { session: session.clone() }).await?;
-    let state = app.store.state();
+    app.submit(&call.caller, Command::RenewSession { session: session.clone() }).await?;
+    let state = app.state(&call.caller);
     let row = state.session(&session).ok_or_else(|| unknown(&call.rest))?;
     Ok(to_json(&[shown(&state, row)]))
 }

@@ -1,6 +1,6 @@
 //! Answers that are at hand: rendered once, shared by all who ask the same of the same rows.
 //!
-//! An answer is known by everything that shapes it: the endpoint, what follows in its path, and its parameters but for
+//! An answer is known by everything that shapes it: the endpoint, what follows in its path, who may see it, and its parameters but for
 //! those that only say when to answer. It holds as long as the index of what it shows stays; an index never comes back
 //! (see [`kvstore_core::State::index_of`]), so bytes of other rows are never given out. What of it is kept is bounded in
 //! bytes: what was not asked for lately goes first.
@@ -16,6 +16,7 @@ use std::{
 use bytes::Bytes;
 use kvstore_core::{
     Index,
+    acl::Authority,
     generations::{Generations, Size},
 };
 
@@ -28,7 +29,7 @@ const MAX_GENERATION_BYTES: usize = 8 << 20;
 const OVERHEAD_BYTES: usize = 256;
 
 /// Parameters that say when to answer, or what to say about it beside it.
-const NOT_SHAPING: &[&str] = &["index", "wait", "stale", "consistent", "cached", "max_stale", "pretty"];
+const NOT_SHAPING: &[&str] = &["index", "wait", "stale", "consistent", "cached", "max_stale", "pretty", "token"];
 
 /// Everything that shapes an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -36,12 +37,14 @@ pub(super) struct Shape {
     route: usize,
     rest: String,
     pairs: Vec<(String, String)>,
+    /// Whose view it shows; none: everything.
+    authority: Option<Authority>,
 }
 
 impl Shape {
-    /// A request to the route of that number.
-    pub(super) fn of(route: usize, rest: String, query: Query) -> Self {
-        Self { route, rest, pairs: query.into_pairs_without(NOT_SHAPING) }
+    /// A request to the route of that number by who has that authority.
+    pub(super) fn of(route: usize, rest: String, query: Query, authority: Option<Authority>) -> Self {
+        Self { route, rest, pairs: query.into_pairs_without(NOT_SHAPING), authority }
     }
 }
 
@@ -177,7 +180,7 @@ mod tests {
     use super::*;
 
     fn shape(rest: &str, query: &str) -> Shape {
-        Shape::of(7, rest.into(), Query::parse(Some(query)).unwrap())
+        Shape::of(7, rest.into(), Query::parse(Some(query)).unwrap(), None)
     }
 
     /// The answer in the state of an index, where what it shows has changed last at that index too.
@@ -215,13 +218,13 @@ mod tests {
             shape("web", "passing=false"),
             shape("web", "tag=a&tag=b"),
             shape("web", "tag=a%26tag=b"),
-            shape("web", "token=x"),
-            Shape::of(8, "web".into(), Query::default()),
+            Shape::of(8, "web".into(), Query::default(), None),
+            Shape::of(7, "web".into(), Query::default(), Some(Authority::reader())),
         ];
         for (n, shape) in shapes.iter().enumerate() {
             assert_eq!(get(&answers, shape, 1, &n.to_string()), n.to_string(), "{shape:?}");
         }
-        let waiting = shape("web", "index=7&passing&wait=3s&stale&cached&pretty");
+        let waiting = shape("web", "index=7&passing&wait=3s&stale&cached&pretty&token=x");
         assert_eq!(get(&answers, &waiting, 1, "x"), "2", "when to answer does not shape the answer");
     }
 

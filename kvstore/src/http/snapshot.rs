@@ -38,7 +38,8 @@ pub(super) fn save(app: &App, call: &Call) -> Answer {
     let Ok(slot) = app.saves.clone().try_acquire_owned() else {
         return Err(ApiError::Busy("as many snapshots as allowed are being taken"));
     };
-    let (state, about) = (app.store.state(), app.about.clone());
+    // A part of it would be no snapshot; the rule of its route is that the caller may change who may what.
+    let (state, about) = (app.registry.whole(), app.about.clone());
     let (index, request) = (state.index(), call.id.clone());
     let (sender, receiver) = mpsc::channel(MAX_WAITING);
     let out = Pieces { sender, runtime: Handle::current() };
@@ -92,7 +93,7 @@ pub(super) async fn restore(app: &App, call: Call, body: Received) -> Answer {
     let read = read.await.map_err(|error| ApiError::Rejected(format!("failed to read snapshot file: {error}")))?;
     let (meta, rows) = read.map_err(|damage| ApiError::Rejected(damage.to_string()))?;
     let (id, count) = (meta.id, rows.len());
-    let (_, index) = app.store.submit(Command::Restore { rows, index: Index(meta.index) }).await?;
+    let (_, index) = app.submit(&call.caller, Command::Restore { rows, index: Index(meta.index) }).await?;
     tracing::warn!(id, rows = count, %index, request = %call.id, "the state of a snapshot has taken the place of all there was");
     // The snapshot may be of a time, or of a registry, that did not have this node.
     if let Err(error) = app.reload.register_own_node().await {

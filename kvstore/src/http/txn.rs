@@ -75,16 +75,21 @@ pub(super) async fn run(app: &App, call: Call) -> Answer {
     let steps = operations.into_iter().map(step).collect::<Result<Vec<_>, _>>()?;
     let shape = shape(app);
     if steps.iter().all(TxnStep::reads) {
-        let state = app.store.state();
+        let state = app.state(&call.caller);
         let outcome = decide(&state, &Command::Txn { steps }).map(|decision| decision.outcome);
         return Ok(read_only(&shape, &state, &outcome));
     }
-    match app.store.submit(Command::Txn { steps }).await {
-        Ok((outcome, _)) => Ok(to_json(&answer(&shape, &app.store.state(), &Ok(outcome)))),
-        Err(WriteError::Refused(refusal @ Refusal::Txn(_))) => {
-            Ok(conflict(&answer(&shape, &app.store.state(), &Err(refusal))))
+    match app.submit(&call.caller, Command::Txn { steps }).await {
+        Ok((mut outcome, _)) => {
+            if let (Outcome::Txn(results), Some(authority)) = (&mut outcome, call.caller.authority()) {
+                authority.retain_readable(results);
+            }
+            Ok(to_json(&answer(&shape, &app.state(&call.caller), &Ok(outcome))))
         }
-        Err(error) => Err(error.into()),
+        Err(ApiError::Write(WriteError::Refused(refusal @ Refusal::Txn(_)))) => {
+            Ok(conflict(&answer(&shape, &app.state(&call.caller), &Err(refusal))))
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use kvstore::http::{Access, Token};
+use kvstore::http::{Access, digest};
 use kvstore_client::{Client, ClientConfig, KvPut, Wait, types};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -105,7 +105,7 @@ async fn a_page_of_another_site_cannot_write() {
 #[tokio::test]
 async fn tokens_can_be_exchanged_while_it_runs() {
     let mut settings = settings("n");
-    let only = |secret: &str| Access { readers: vec![Token::new("reader")], writers: vec![Token::new(secret)] };
+    let only = |secret: &str| Access { readers: vec![digest("reader")], writers: vec![digest(secret)], acl: None };
     settings.guard.access = only("old");
     let (agent, reread) = Agent::with_reread(settings).await;
     let put = |token: &'static str| {

@@ -1,5 +1,6 @@
 //! An agent in this process, and what speaks to it from outside: one binary, as each that links the agent is large.
 
+mod acl;
 mod agent_api;
 mod checks;
 mod common;

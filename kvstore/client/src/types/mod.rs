@@ -3,6 +3,7 @@
 //! Field names and their order are Consul's. Reading is lenient (`null` lists, absent fields, unknown fields), since a
 //! genuine Consul of any version may be at the other end; writing gives exactly what Consul would.
 
+mod acl;
 mod agent;
 mod catalog;
 mod event;
@@ -12,6 +13,7 @@ mod member;
 mod query;
 mod session;
 
+pub use acl::{AclLink, AclPolicy, AclToken};
 pub use agent::{AgentCheck, AgentService, CheckRegistration, CheckUpdate, ServiceRegistration};
 pub use catalog::{
     CatalogDeregistration, CatalogNode, CatalogRegistration, CatalogService, CatalogServices, CheckDefinition, Node,

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Draft, Refusal};
 use crate::{
     Index,
+    acl::{Rules, RulesError},
     credentials::{ANONYMOUS, Bootstrap, Credentials, GLOBAL_MANAGEMENT, Policy, Token},
     names::{PolicyId, TokenId},
     row::{Row, RowKey, RowRange},
@@ -78,6 +79,9 @@ pub enum AclRefusal {
         "Invalid Policy: invalid Name. Only alphanumeric characters, '-' and '_' are allowed, from 1 to {MAX_NAME_BYTES}"
     )]
     Name,
+    /// No rules.
+    #[error("Invalid Policy: the rules cannot be read: {0}")]
+    Rules(#[from] RulesError),
 }
 
 fn global_management() -> PolicyId {
@@ -218,6 +222,7 @@ impl Draft<'_> {
         if self.credentials().policy_named(&policy.name).is_some_and(|other| other.id != policy.id) {
             return Err(AclRefusal::NameTaken(policy.name.clone()).into());
         }
+        Rules::parse(&policy.rules).map_err(AclRefusal::Rules)?;
         self.put(Row::Policy(policy.clone()));
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::{names::QueryId, row::Meta};
 pub const NAME_PREFIX_MATCH: &str = "name_prefix_match";
 
 /// What Consul shows in place of a token that the reader may not see; never a token.
-const HIDDEN_TOKEN: &str = "<hidden>";
+pub const HIDDEN_TOKEN: &str = "<hidden>";
 
 /// Limits of a metadata filter, as of metadata.
 const MAX_META_PAIRS: usize = 64;

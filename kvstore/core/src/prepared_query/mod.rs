@@ -12,7 +12,8 @@ mod template;
 
 pub use crate::names::QueryId;
 pub use definition::{
-    Failover, FailoverTarget, InvalidQuery, NAME_PREFIX_MATCH, PreparedQuery, QueryTtl, ServiceQuery, TemplateOptions,
+    Failover, FailoverTarget, HIDDEN_TOKEN, InvalidQuery, NAME_PREFIX_MATCH, PreparedQuery, QueryTtl, ServiceQuery,
+    TemplateOptions,
 };
 pub use execute::{Ask, execute};
 pub(crate) use table::Table;

@@ -8,7 +8,7 @@ use super::{
     },
     *,
 };
-use crate::http::Token;
+use crate::http::digest;
 
 fn facts() -> Facts {
     Facts {
@@ -145,12 +145,14 @@ fn flags_win_over_files() {
 #[test]
 fn everything_wrong_is_said_at_once_and_what_cannot_be_done_is_no_surprise_later() {
     assert_eq!(
-        faults("datacenter: 'd c'\nacl: {enabled: true}\nports: {http: 8501, htp: 1}\nreplica_of: x\nengine: raft\n"),
+        faults(
+            "datacenter: 'd c'\nacl: {default_policy: maybe}\nports: {http: 8501, htp: 1}\nreplica_of: x\nengine: raft\n"
+        ),
         [
             "f:1  datacenter: \"d c\" is no name for a datacenter; use letters, digits, - and _",
             "f:5  engine: there is no engine \"raft\"; use embedded, memory or etcd://HOST:PORT,...",
             "f:3  ports.htp: unknown key; did you mean \"http\"?",
-            "f:2  acl.enabled: access control is not supported by this version, and ignoring it would open everything",
+            "f:2  acl.default_policy: \"maybe\" is no policy; use allow or deny",
             "f:4  replica_of: not supported by this version",
         ]
     );
@@ -355,6 +357,8 @@ fn who_opens_plain_http_to_others_is_told() {
         ("client_addr: 10.0.0.1", true),
         ("{client_addr: 10.0.0.1, http_config: {allow_write_http_from: [10.0.0.0/8]}}", false),
         ("{client_addr: 10.0.0.1, access: {write_tokens: [0123456789abcdef]}}", false),
+        ("{client_addr: 10.0.0.1, acl: {enabled: true}}", true),
+        ("{client_addr: 10.0.0.1, acl: {enabled: true, default_policy: deny}}", false),
         ("{https_addr: ['0.0.0.0:8501'], cert_file: /c, key_file: /k}", false),
     ] {
         assert_eq!(told(text), expected, "{text}");
@@ -366,7 +370,7 @@ fn tokens_are_read_and_never_said_again() {
     let access = agent("access: {read_tokens: [aaaaaaaaaaaaaaaa, bbbbbbbbbbbbbbbb], write_tokens: cccccccccccccccc}")
         .guard
         .access;
-    let tokens = |all: &[&str]| all.iter().map(|secret| Token::new(secret)).collect::<Vec<_>>();
+    let tokens = |all: &[&str]| all.iter().map(|secret| digest(secret)).collect::<Vec<_>>();
     assert_eq!(access.readers, tokens(&["aaaaaaaaaaaaaaaa", "bbbbbbbbbbbbbbbb"]));
     assert_eq!(access.writers, tokens(&["cccccccccccccccc"]));
     for (text, fault) in [
@@ -377,6 +381,28 @@ fn tokens_are_read_and_never_said_again() {
         let found = faults(text);
         assert!(matches!(&found[..], [only] if only.contains(fault)), "{text}: {found:?}");
         assert!(["too-short", "blank in", "aaaa"].iter().all(|secret| !found[0].contains(secret)), "{found:?}");
+    }
+}
+
+#[test]
+fn access_control_has_consuls_keys() {
+    let secret = "11111111-2222-3333-4444-555555555555";
+    let text = format!(
+        "acl: {{enabled: true, default_policy: deny, down_policy: extend-cache,\n tokens: {{initial_management: {secret}, \
+         default: aaaaaaaaaaaaaaaa, dns: bbbbbbbbbbbbbbbb, agent: cccccccccccccccc}}}}"
+    );
+    let read = agent(&text);
+    let tokens = AgentTokens { default: Some(digest(&"a".repeat(16))), dns: Some(digest(&"b".repeat(16))) };
+    assert_eq!(read.guard.access.acl, Some(Acl { default_policy: DefaultPolicy::Deny, tokens }));
+    assert_eq!(read.acl_management, Some(digest(secret)));
+    assert_eq!(read.warnings, ["without effect in this version: acl.tokens.agent, acl.down_policy"]);
+    assert_eq!(agent("acl: {tokens: {default: aaaaaaaaaaaaaaaa}}").guard.access.acl, None);
+    let old = agent(&format!("acl: {{enabled: true, tokens: {{master: {secret}}}}}"));
+    assert_eq!(old.acl_management, Some(digest(secret)));
+    assert_eq!(old.guard.access.acl.unwrap().default_policy, DefaultPolicy::Allow);
+    for wrong in ["tokens: {default: 1234567890123456}", "tokens: {dns: short-one}"] {
+        let found = faults(&format!("acl: {{{wrong}}}"));
+        assert!(matches!(&found[..], [only] if !only.contains("short-one") && !only.contains("1234")), "{found:?}");
     }
 }
 

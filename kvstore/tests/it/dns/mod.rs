@@ -34,12 +34,12 @@ fn question(name: &str, qtype: RecordType) -> Message {
 }
 
 /// The reply to the agent about `name` over UDP.
-async fn ask(agent: &Agent, name: &str, qtype: RecordType) -> Message {
+pub(crate) async fn ask(agent: &Agent, name: &str, qtype: RecordType) -> Message {
     over_udp(agent.dns(), &question(name, qtype)).await
 }
 
 /// What the answers say, sorted; nothing but the code if there are none.
-fn shown(reply: &Message) -> String {
+pub(crate) fn shown(reply: &Message) -> String {
     let mut all: Vec<String> = reply.answers.iter().map(|record| record.data.to_string()).collect();
     all.sort();
     if all.is_empty() { format!("{:?}", reply.metadata.response_code) } else { all.join(", ") }

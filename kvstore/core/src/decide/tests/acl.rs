@@ -133,6 +133,9 @@ fn policies_have_names_of_their_own_and_go_from_the_tokens_that_have_them() {
     for name in ["", "a b", "\u{e4}", &"x".repeat(129)] {
         create(policy(3, name, ""), &AclRefusal::Name.to_string());
     }
+    let refused = decide(&state, &Command::CreatePolicy { policy: policy(3, "q", "key \"a\" {\n  policy = 7 }") });
+    let refused = refused.unwrap_err().to_string();
+    assert!(refused.starts_with("Invalid Policy: the rules cannot be read: line 2, column 12: "), "{refused}");
     let update = |policy, expected: &str| case(&state, &Command::UpdatePolicy { policy }, expected);
     update(policy(1, "q", ""), &row("+", "p", 1));
     update(policy(3, "q", ""), "policy does not exist: ACL not found");
@@ -145,6 +148,7 @@ fn policies_have_names_of_their_own_and_go_from_the_tokens_that_have_them() {
 fn the_policy_that_permits_everything_is_always_there_and_the_same() {
     let (state, id) = (state(), PolicyId::new(GLOBAL_MANAGEMENT).unwrap());
     let builtin = state.credentials().policy(&id).unwrap().value.clone();
+    crate::acl::Rules::parse(&builtin.rules).unwrap();
     let changed = |rules: &str, description: &str| {
         let (description, rules) = (description.to_owned(), rules.to_owned());
         Command::UpdatePolicy { policy: Box::new(Policy { description, rules, ..builtin.clone() }) }
