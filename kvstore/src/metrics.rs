@@ -54,7 +54,8 @@ pub(crate) struct StoreMetrics {
     commit: Histogram,
     applied: Counter,
     refused: Counter,
-    failed: Counter,
+    /// Commands that could not be made durable.
+    pub(crate) failed: Counter,
 }
 
 impl Default for StoreMetrics {
@@ -84,11 +85,6 @@ impl StoreMetrics {
     /// A command was refused by the rules.
     pub(crate) fn refused(&self) {
         self.refused.inc();
-    }
-
-    /// A command could not be made durable.
-    pub(crate) fn failed(&self) {
-        self.failed.inc();
     }
 }
 

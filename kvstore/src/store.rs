@@ -357,7 +357,7 @@ impl Worker {
                 let message = with_causes(&error);
                 tracing::error!(error = message, "writes are refused until the store can be written again");
                 for Decided { pending, .. } in decided {
-                    self.shared.metrics.failed();
+                    self.shared.metrics.failed.inc();
                     reply(pending, Err(WriteError::Unavailable(message.clone())));
                 }
                 Vec::new()

@@ -91,10 +91,31 @@ fn sample(line: &str) -> Option<Sample<'_>> {
     }
     let (series, value) = line.rsplit_once(' ')?;
     let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-    // Labels here are methods, paths and words: none has a comma or a quote in it.
-    let pairs = labels.trim_end_matches('}').split(',').filter_map(|pair| pair.split_once('='));
-    let labels = pairs.map(|(key, value)| (key.to_owned(), value.trim_matches('"').into())).collect();
-    Some(Sample { name, labels, value: value.parse().ok()? })
+    Some(Sample { name, labels: labels_of(labels), value: value.parse().ok()? })
+}
+
+/// Of `key="value",key="value"}`. A value is whatever a service is called.
+fn labels_of(mut text: &str) -> Map<String, Value> {
+    let mut labels = Map::new();
+    while let Some((key, rest)) = text.split_once("=\"") {
+        let (value, rest) = unquoted(rest);
+        labels.insert(key.trim_start_matches(',').to_owned(), value.into());
+        text = rest;
+    }
+    labels
+}
+
+/// What stands before the quote that ends it, its escapes undone, and what follows.
+fn unquoted(text: &str) -> (String, &str) {
+    let (mut value, mut chars) = (String::new(), text.char_indices());
+    while let Some((at, char)) = chars.next() {
+        match char {
+            '"' => return (value, &text[at + 1..]),
+            '\\' => value.extend(chars.next().map(|(_, char)| if char == 'n' { '\n' } else { char })),
+            char => value.push(char),
+        }
+    }
+    (value, "")
 }
 
 #[cfg(test)]
@@ -124,6 +145,13 @@ a_t_bucket{le=\"+Inf\",m=\"GET\"} 2
         assert!(text.contains("# HELP a_n_total Count.\n# TYPE a_n_total counter\na_n_total 7\n"), "{text}");
         assert!(text.contains("# TYPE a_t histogram\na_t_sum"), "{text}");
         assert!(!text.contains("EOF") && !text.contains("UNIT"));
+    }
+
+    #[test]
+    fn labels_are_whatever_a_service_is_called() {
+        let text = r#"a="x\"y, {z}",b="c:\\d=\n"} 1"#;
+        assert_eq!(Value::Object(labels_of(text)), json!({"a": "x\"y, {z}", "b": "c:\\d=\n"}));
+        assert_eq!(Value::Object(labels_of("")), json!({}));
     }
 
     #[test]

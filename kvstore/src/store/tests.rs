@@ -89,6 +89,7 @@ async fn a_failing_disk_refuses_writes_and_recovers() {
     let refused = store.submit(put("a", "1")).await;
     assert!(matches!(&refused, Err(WriteError::Unavailable(why)) if why.contains("no space left")), "{refused:?}");
     assert!(is_there("before") && !is_there("a"), "reads go on with what was written");
+    assert_eq!(store.metrics().failed.get(), 1);
     failing.store(false, Ordering::SeqCst);
     store.submit(put("a", "1")).await.unwrap();
     assert!(is_there("a"));

@@ -333,6 +333,7 @@ async fn the_agent_tells_what_it_measures_and_where_it_runs() {
     let index = get(&agent, "/v1/kv/a").await.header("x-consul-index").to_owned();
     get(&agent, &format!("/v1/kv/a?index={index}&wait=10ms")).await;
     put(&agent, "/v1/agent/check/pass/none", &Value::Null).await;
+    register(&agent, &json!({"Name": "a \"b\", c", "Check": {"TCP": "127.0.0.1:1", "Interval": "1ms"}})).await;
     let dns = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let question = b"\0\x01\x01\0\0\x01\0\0\0\0\0\0\x03web\x07service\x06consul\0\0\x01\0\x01";
     for packet in [&question[..], b"no question", question] {
@@ -343,6 +344,9 @@ async fn the_agent_tells_what_it_measures_and_where_it_runs() {
         reply.expect("an answer in time").unwrap();
     }
 
+    let is_run = |counter: &Value| counter["Name"] == "kvstore.check.runs" && counter["Labels"]["result"] == "critical";
+    let any_is_run = |shown: &Value| shown["Counters"].as_array().is_some_and(|all| all.iter().any(is_run));
+    crate::checks::eventually(&agent, "/v1/agent/metrics", any_is_run).await;
     let text = get(&agent, "/v1/agent/metrics?format=prometheus").await;
     assert_eq!(text.header("content-type"), "text/plain; version=0.0.4; charset=utf-8");
     for line in [
@@ -354,8 +358,12 @@ async fn the_agent_tells_what_it_measures_and_where_it_runs() {
         "kvstore_dns_questions_udp_total 3",
         "kvstore_dns_ignored_total 1",
         "kvstore_checks{status=\"warning\"} 1",
-        "consul_state_services 2.0",
-        "consul_state_service_instances 2.0",
+        "kvstore_service_passing{service=\"web\"} 0",
+        "kvstore_service_passing{service=\"consul\"} 1",
+        r#"kvstore_service_passing{service="a \"b\", c"} 0"#,
+        "kvstore_store_failed_total 0",
+        "consul_state_services 3.0",
+        "consul_state_service_instances 3.0",
     ] {
         assert!(text.text().lines().any(|l| l == line), "{line} in\n{}", text.text());
     }
@@ -370,6 +378,8 @@ async fn the_agent_tells_what_it_measures_and_where_it_runs() {
         let gauges = shown["Gauges"].as_array().unwrap().iter();
         gauges.filter(|gauge| gauge["Name"] == name).map(|gauge| gauge["Value"].as_f64().unwrap()).next().unwrap()
     };
+    let gauges = shown["Gauges"].as_array().unwrap();
+    assert!(gauges.iter().any(|gauge| gauge["Labels"]["service"] == "a \"b\", c"), "{gauges:?}");
     assert!(gauge("consul.runtime.alloc_bytes") > 100_000.0);
     assert!(gauge("consul.runtime.num_goroutines") >= 1.0 && gauge("kvstore.uptime_seconds") > 0.0);
     #[allow(clippy::cast_precision_loss)]

@@ -27,7 +27,7 @@ async fn get(agent: &Agent, path: &str) -> Value {
 }
 
 /// What `path` answers once `found` likes it.
-async fn eventually(agent: &Agent, path: &str, found: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn eventually(agent: &Agent, path: &str, found: impl Fn(&Value) -> bool) -> Value {
     let look = async {
         loop {
             let value = get(agent, path).await;
