@@ -3,7 +3,7 @@
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode, str::FromStr};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
-use kvstore_client::{GoDuration, monitoring, names, reference, with_causes};
+use kvstore_client::{GoDuration, monitoring, reference, with_causes};
 use nix::sys::signal::Signal;
 use registrar::{
     config::{Config, LogFormat, Settings},
@@ -112,7 +112,6 @@ enum Format {
 struct Failure(u8, String);
 
 fn main() -> ExitCode {
-    names::look_up_without_modules();
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {

@@ -3,7 +3,7 @@
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser as _;
-use kvstore_client::{monitoring, names, with_causes};
+use kvstore_client::{monitoring, with_causes};
 use nix::sys::signal::Signal;
 use templater::{
     Ended, Order,
@@ -20,7 +20,6 @@ use tracing::{error, info, warn};
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    names::look_up_without_modules();
     let cli = Cli::parse();
     match cli.command {
         None => follow(cli.run),

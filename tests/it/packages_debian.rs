@@ -118,24 +118,23 @@ async fn status(debian: &Debian, unit: &str, key: &str) -> String {
 
 /// What a static program does before all else: it knows hosts by files and DNS, and loads no module, whatever is configured.
 async fn looks_names_up(debian: &Debian, dir: &Path) {
-    let module = workspace().join("kvstore/client/src/names.rs");
-    let main = format!(
-        "#[path = \"{}\"] mod names;\n\
-         fn main() {{\n\
-             if std::env::args().nth(1).is_some() {{ names::look_up_without_modules(); }}\n\
-             std::net::ToSocketAddrs::to_socket_addrs(&(\"localhost\", 80)).expect(\"it is in /etc/hosts\");\n\
-         }}\n",
-        module.display()
-    );
+    let own = |name: &str| dir.join(name).display().to_string();
+    let object = format!("-Clink-arg={}", own("static.o"));
+    let source = workspace().join("examples/static.c");
+    let cc = Launch::new("cc").args(["-c", "-o", &own("static.o")]).args([&source]);
+    cc.run(LIMIT).await.ok().unwrap_or_else(|e| panic!("cc: {e}"));
+    let main =
+        "fn main() { std::net::ToSocketAddrs::to_socket_addrs(&(\"localhost\", 80)).expect(\"it is in /etc/hosts\"); }";
     fs::write(dir.join("looks.rs"), main).expect("our own directory");
-    let to = debian.path("root/looks");
-    let rustc =
-        Launch::new("rustc").dir(dir).args(["--edition=2024", "-Ctarget-feature=+crt-static", "-o"]).args([&to]);
-    rustc.args(["looks.rs"]).run(LIMIT).await.ok().unwrap_or_else(|e| panic!("rustc: {e}"));
+    for (name, with) in [("plain", &[][..]), ("ours", &[object.as_str()])] {
+        let rustc = Launch::new("rustc").args(["--edition=2024", "-Ctarget-feature=+crt-static"]).args(with);
+        let rustc = rustc.args(["-o", &debian.path("root").join(name).display().to_string(), &own("looks.rs")]);
+        rustc.run(LIMIT).await.ok().unwrap_or_else(|e| panic!("rustc: {e}"));
+    }
     fs::write(debian.path("etc/hosts"), "127.0.0.1 localhost\n").expect("our own Debian");
     fs::write(debian.path("etc/nsswitch.conf"), "hosts: nowhere\n").expect("our own Debian");
-    assert!(debian.run(&["/root/looks"]).await.ok().is_err(), "this glibc does not go by its configuration");
-    debian.out(&["/root/looks", "without modules"]).await;
+    assert!(debian.run(&["/root/plain"]).await.ok().is_err(), "this glibc does not go by its configuration");
+    debian.out(&["/root/ours"]).await;
     fs::remove_file(debian.path("etc/nsswitch.conf")).expect("our own Debian");
 }
 

@@ -12,7 +12,6 @@ mod duration;
 mod error;
 pub mod fresh;
 pub mod monitoring;
-pub mod names;
 pub mod pem;
 pub mod reference;
 pub mod tls;

@@ -1,8 +1,8 @@
 //! Packets in batches: one call of the system receives many, and one sends the replies.
 //!
 //! `recvmmsg(2)` and `sendmmsg(2)` want arrays of structures that point at each other. They are made for each call from
-//! buffers that live as long as the batch, and nothing that points anywhere is kept beyond the call. Beside
-//! kvstore-client's `names` this is the one module with `unsafe` code.
+//! buffers that live as long as the batch, and nothing that points anywhere is kept beyond the call. This is the one
+//! module with `unsafe` code.
 #![allow(unsafe_code)]
 
 use std::{
