@@ -75,6 +75,8 @@ pub struct Agent {
     pub server_port: u16,
     /// What a request may be.
     pub limits: Limits,
+    /// The snapshots that are taken without being asked for, if any are.
+    pub snapshots: Option<Snapshots>,
     /// How often a check's new output alone, without a new status, is written.
     pub check_output_interval: Duration,
     /// The shortest TTL of a session.
@@ -248,6 +250,17 @@ impl Default for Limits {
     fn default() -> Self {
         Self { kv_value_bytes: 512 << 10, body_bytes: 512 << 10, snapshot_bytes: 512 << 20 }
     }
+}
+
+/// Snapshots that the agent takes by itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshots {
+    /// Where they are put.
+    pub directory: PathBuf,
+    /// From one to the next.
+    pub every: Duration,
+    /// How many of them are kept.
+    pub keep: usize,
 }
 
 /// What is logged, and how.

@@ -14,7 +14,7 @@ use std::{
 };
 
 use kvstore_core::dns::{Reaction, Transport};
-use prometheus_client::metrics::{counter::Counter, family::Family, histogram::Histogram};
+use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram};
 use prometheus_client::registry::{self, Registry};
 
 pub(crate) use table::page;
@@ -45,6 +45,35 @@ pub(crate) struct Metrics {
     pub(crate) dns: DnsMetrics,
     /// Probes of this agent.
     pub(crate) checks: CheckMetrics,
+    /// Snapshots that the agent takes by itself.
+    pub(crate) snapshots: SnapshotMetrics,
+}
+
+/// What is counted of snapshots that the agent takes by itself.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SnapshotMetrics {
+    taken: Counter,
+    failed: Counter,
+    newest: Gauge,
+}
+
+impl SnapshotMetrics {
+    /// One is there, as of that second since 1970.
+    pub(crate) fn taken(&self, second: i64) {
+        self.taken.inc();
+        self.newest.set(second);
+    }
+
+    /// One could not be taken.
+    pub(crate) fn failed(&self) {
+        self.failed.inc();
+    }
+
+    /// How many were taken, and how many could not be.
+    #[cfg(test)]
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        (self.taken.get(), self.failed.get())
+    }
 }
 
 /// What the writer measures.
@@ -227,8 +256,8 @@ impl Metrics {
     pub(crate) fn new<'a>(store: &Store, endpoints: impl Iterator<Item = (&'a str, &'a str)>) -> Self {
         let requests = Requests::new(endpoints);
         let dotted = table::METRICS.iter().map(|metric| (underscored(metric.name), metric.name)).collect();
-        let (dns, checks) = <(DnsMetrics, CheckMetrics)>::default();
-        let mut metrics = Self { registry: Registry::default(), dotted, requests, dns, checks };
+        let (dns, checks, snapshots) = <(DnsMetrics, CheckMetrics, SnapshotMetrics)>::default();
+        let mut metrics = Self { registry: Registry::default(), dotted, requests, dns, checks, snapshots };
         let measured = store.metrics().clone();
         metrics.add("kvstore.store.batch", measured.batch);
         metrics.add("kvstore.store.commit_seconds", measured.commit);
@@ -252,6 +281,10 @@ impl Metrics {
         metrics.add("kvstore.dns.ignored", dns.ignored);
         metrics.add("kvstore.dns.limited", dns.limited);
         metrics.add("kvstore.dns.crowded_out", dns.crowded_out);
+        let snapshots = metrics.snapshots.clone();
+        metrics.add("kvstore.snapshots.taken", snapshots.taken);
+        metrics.add("kvstore.snapshots.failed", snapshots.failed);
+        metrics.add("kvstore.snapshots.newest", snapshots.newest);
         metrics.registry.register_collector(Box::new(live::Live::new(store.clone())));
         metrics
     }

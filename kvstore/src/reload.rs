@@ -170,6 +170,7 @@ fn after_restart(old: &config::Agent, new: &config::Agent) -> Vec<&'static str> 
         ("routable", old.routable != new.routable),
         ("engine", old.engine != new.engine),
         ("ports.server", old.server_port != new.server_port),
+        ("snapshots", old.snapshots != new.snapshots),
         ("limits", old.limits != new.limits),
         ("session_ttl_min", old.session_ttl_min != new.session_ttl_min),
         ("check_update_interval", old.check_output_interval != new.check_output_interval),

@@ -25,6 +25,7 @@ use crate::{
     engine::{Embedded, Engine, EngineError, Memory},
     http::{self, About, App, Listener, LiveGuard},
     reload::{Reload, Reread},
+    snapshot::Regular,
     store::{Store, WriteError, Writer},
 };
 
@@ -199,6 +200,10 @@ async fn start_on(
             tracing::error!(error = with_causes(&error), "this node's health checks are not run");
         }
     });
+    if let Some(settings) = config.snapshots.clone() {
+        let regular = Regular::new(settings, store.clone(), config, app.snapshot_metrics().clone());
+        parts.spawn(regular.run(jiff::Timestamp::now, shutdown.clone()));
+    }
     tracing::info!(node = config.node_name, datacenter = config.datacenter, index = %store.state().index(), "ready");
     Ok((addresses, dns, parts))
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use kvstore_client::with_causes;
+use kvstore_client::{GoDuration, with_causes};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -38,6 +38,7 @@ A configuration file is YAML or JSON; Consul's own JSON keys are taken:
   dns_addr: ['0.0.0.0:53']
   recursors: [auto, 'corp.example=10.0.0.2']
   dns_config: {response_rate_limit: 50, max_udp_bytes: 1232}   # where strangers can ask
+  snapshots: {directory: /var/backups/registry, every: 1h, keep: 24}
 
 Flags win over the environment, that over files, later files over earlier ones.
 Data are kept in /var/lib/flotilla/kvstore by root, else in $XDG_STATE_HOME/flotilla/kvstore (~/.local/state/...).
@@ -122,6 +123,15 @@ pub(super) struct Args {
     /// Tokens, one a line, of which a request must show one to write; they read, too. Without it everybody may write.
     #[arg(long, value_name = "FILE", env = "KVSTORE_WRITE_TOKEN_FILE")]
     write_token_file: Option<PathBuf>,
+    /// Take snapshots by itself and put them there, a directory of this agent's own.
+    #[arg(long, value_name = "DIR", env = "KVSTORE_SNAPSHOT_DIR")]
+    snapshot_dir: Option<PathBuf>,
+    /// The time from one snapshot to the next (default 1h).
+    #[arg(long, value_name = "DURATION", env = "KVSTORE_SNAPSHOT_EVERY")]
+    snapshot_every: Option<GoDuration>,
+    /// How many snapshots to keep (default 24).
+    #[arg(long, value_name = "COUNT", env = "KVSTORE_SNAPSHOT_KEEP")]
+    snapshot_keep: Option<usize>,
     /// Where DNS is served, UDP and TCP (default 127.0.0.1:8600). May be repeated.
     #[arg(
         long,
@@ -289,6 +299,9 @@ impl Args {
             },
             read_token_file: self.read_token_file,
             write_token_file: self.write_token_file,
+            snapshot_dir: self.snapshot_dir,
+            snapshot_every: self.snapshot_every,
+            snapshot_keep: self.snapshot_keep,
             dns_addr: self.dns_addr,
             recursors: self.recursor,
             aliases: self.aliases.into_iter().collect(),

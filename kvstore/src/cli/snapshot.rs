@@ -34,6 +34,8 @@ Examples:
   kvstore snapshot inspect backup.snap
   kvstore snapshot restore backup.snap
 
+An agent takes snapshots by itself with `kvstore agent --snapshot-dir DIR --snapshot-every 1h --snapshot-keep 24`.
+
 Exit codes: 0 done; 1 no answer, or the file is damaged; 2 the command is wrong.")]
 pub(super) struct Args {
     #[command(subcommand)]

@@ -55,6 +55,9 @@ pub(crate) struct Layer {
     pub(crate) kv_value_bytes: Option<usize>,
     pub(crate) body_bytes: Option<usize>,
     pub(crate) snapshot_bytes: Option<usize>,
+    pub(crate) snapshot_dir: Option<PathBuf>,
+    pub(crate) snapshot_every: Option<GoDuration>,
+    pub(crate) snapshot_keep: Option<usize>,
     pub(crate) check_output_interval: Option<GoDuration>,
     pub(crate) session_ttl_min: Option<GoDuration>,
     pub(crate) script_checks: Option<bool>,
@@ -149,8 +152,8 @@ impl Layer {
             (self.addresses_http, self.addresses_https, self.addresses_dns) = (None, None, None);
         }
         replace!(node_name node_id datacenter domain alt_domain data_dir engine bind advertise client http_port https_port
-            dns_port server_port addresses_http addresses_https addresses_dns dns kv_value_bytes body_bytes snapshot_bytes check_output_interval
-            session_ttl_min script_checks local_script_checks check_output_bytes discard_check_output verify_incoming
+            dns_port server_port addresses_http addresses_https addresses_dns dns kv_value_bytes body_bytes
+            snapshot_bytes snapshot_dir snapshot_every snapshot_keep check_output_interval session_ttl_min script_checks local_script_checks check_output_bytes discard_check_output verify_incoming
             verify_incoming_https tls_for_checks read_token_file write_token_file strict_consul dev log_level log_format);
         if !over.http_addr.is_empty() {
             self.http_addr = over.http_addr;
@@ -348,6 +351,11 @@ pub(super) fn read(mut top: Section<'_>, layer: &mut Layer) {
     top.section("addresses", |addresses| read_addresses(addresses, layer));
     top.section("dns_config", |dns| read_dns(dns, layer));
     top.section("limits", |limits| read_limits(limits, layer));
+    top.section("snapshots", |snapshots| {
+        snapshots.take("directory", &mut layer.snapshot_dir);
+        snapshots.take("every", &mut layer.snapshot_every);
+        snapshots.take("keep", &mut layer.snapshot_keep);
+    });
     top.section("http_config", |http| read_http(http, layer));
     top.section("access", |access| read_access(access, layer));
     top.section("tls", |tls| read_tls(tls, layer));

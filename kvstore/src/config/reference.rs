@@ -59,6 +59,12 @@ const KEYS: &[(&str, &str)] = &[
     ("limits.kv_max_value_size", "most bytes of a key's value, 512 KiB"),
     ("limits.txn_max_req_len", "most bytes of a transaction"),
     ("limits.snapshot_max_size", "most bytes of a snapshot to be restored"),
+    (
+        "snapshots.directory",
+        "where the agent puts snapshots that it takes by itself, a directory of its own; it takes none",
+    ),
+    ("snapshots.every", "the time from one snapshot to the next, 1h"),
+    ("snapshots.keep", "how many of them to keep, 24"),
     ("session_ttl_min", "the shortest TTL of a session, 10s"),
     (
         "service, services",

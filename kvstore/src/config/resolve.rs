@@ -9,7 +9,7 @@ use kvstore_client::tls::Identity;
 use kvstore_core::{acl::DefaultPolicy, names::NodeKey};
 
 use super::{
-    Agent, Engine, EngineName, Fault, HttpAddr, Layer, Limits, Log, Recursor,
+    Agent, Engine, EngineName, Fault, HttpAddr, Layer, Limits, Log, Recursor, Snapshots,
     definitions::Placed,
     host::Facts,
     keys::{AclKeys, AddressOrPath, TlsFiles},
@@ -32,6 +32,10 @@ const SESSION_TTL_MIN: Duration = Duration::from_secs(10);
 
 /// A watcher of a check's output sees it at most this much later.
 const CHECK_OUTPUT_INTERVAL: Duration = Duration::from_secs(30);
+
+/// A day of snapshots, one an hour.
+const SNAPSHOTS_EVERY: Duration = Duration::from_hours(1);
+const SNAPSHOTS_KEPT: usize = 24;
 
 /// The whole of it; `None` if something needed can be found nowhere. What is wrong is added to `faults`.
 pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) -> Option<Agent> {
@@ -65,6 +69,7 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
     }
     let programs = programs(&layer);
     let definitions = definitions(&mut layer, node_name.as_deref(), programs, faults, &mut warnings);
+    let snapshots = snapshots(&layer, faults);
     let limits = Limits::default();
     let outputs = Outputs::default();
     let check_outputs = Outputs {
@@ -94,6 +99,7 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
             body_bytes: layer.body_bytes.unwrap_or(limits.body_bytes),
             snapshot_bytes: layer.snapshot_bytes.unwrap_or(limits.snapshot_bytes),
         },
+        snapshots,
         session_ttl_min: layer.session_ttl_min.map_or(SESSION_TTL_MIN, |d| d.0),
         check_output_interval: layer.check_output_interval.map_or(CHECK_OUTPUT_INTERVAL, |d| d.0),
         programs,
@@ -108,6 +114,26 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
         notes,
         warnings,
     })
+}
+
+fn snapshots(layer: &Layer, faults: &mut Vec<Fault>) -> Option<Snapshots> {
+    let every = layer.snapshot_every.map_or(SNAPSHOTS_EVERY, |every| every.0);
+    let keep = layer.snapshot_keep.unwrap_or(SNAPSHOTS_KEPT);
+    let mut fault = |key: &str, why: &str| faults.push(said(key, why));
+    let Some(directory) = layer.snapshot_dir.clone() else {
+        if layer.snapshot_every.is_some() || layer.snapshot_keep.is_some() {
+            fault("snapshots.directory", "snapshots are to be taken, but nowhere; name it, or give --snapshot-dir");
+        }
+        return None;
+    };
+    // The names of the files tell seconds.
+    if every < Duration::from_secs(1) {
+        fault("snapshots.every", "it must be a second at least");
+    }
+    if keep == 0 {
+        fault("snapshots.keep", "it must be 1 at least: the newest one is always kept");
+    }
+    Some(Snapshots { directory, every, keep })
 }
 
 /// A fault of the whole that no single line is to blame for.

@@ -107,7 +107,7 @@ use crate::{
     coordinates::Coordinates,
     events::Events,
     logging::Logs,
-    metrics::{CheckMetrics, DnsMetrics, Metrics},
+    metrics::{CheckMetrics, DnsMetrics, Metrics, SnapshotMetrics},
     open_files,
     reload::Reload,
     store::Store,
@@ -175,6 +175,11 @@ impl App {
     /// Where the agent counts its probes.
     pub(crate) fn check_metrics(&self) -> &CheckMetrics {
         &self.metrics.checks
+    }
+
+    /// Where snapshots taken on schedule are counted.
+    pub(crate) fn snapshot_metrics(&self) -> &SnapshotMetrics {
+        &self.metrics.snapshots
     }
 
     /// Where DNS counts its questions, to be shown with the rest.

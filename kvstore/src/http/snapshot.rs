@@ -45,7 +45,7 @@ pub(super) fn save(app: &App, call: &Call) -> Answer {
     let out = Pieces { sender, runtime: Handle::current() };
     tokio::task::spawn_blocking(move || {
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let id = format!("1-{}-{}", index.0, since_1970.as_millis());
+        let id = snapshot::id(index, since_1970);
         let address = format!("{}:{}", about.advertise, about.server_port);
         let (node_name, time) = (&about.node_name, since_1970.as_secs());
         let archive = Archive { state: &state, id: &id, node_name, address: &address, time };

@@ -54,6 +54,13 @@ pub(super) const METRICS: &[Metric] = &[
     counter("kvstore.dns.ignored", "", "Packets that got no reply"),
     counter("kvstore.dns.limited", "", "Questions beyond the response rate limit"),
     counter("kvstore.dns.crowded_out", "", "Connections to DNS that were closed to make room for others"),
+    counter("kvstore.snapshots.taken", "", "Snapshots taken on schedule, and verified"),
+    counter("kvstore.snapshots.failed", "", "Snapshots that could not be taken on schedule"),
+    gauge(
+        "kvstore.snapshots.newest",
+        "",
+        "When this process took its newest snapshot on schedule, in seconds since 1970; 0: not yet",
+    ),
     gauge("consul.runtime.alloc_bytes", "", "Memory of its own that the process has"),
     gauge("consul.runtime.sys_bytes", "", "Memory that the process has, files mapped included"),
     gauge("consul.runtime.num_goroutines", "", "Tasks: connections, probes, timers"),

@@ -13,13 +13,19 @@
 //! unpack to is bounded. Events and coordinates are of the moment and not in it.
 
 mod read;
+mod regular;
+mod schedule;
 #[cfg(test)]
 mod tests;
 mod write;
 
 pub use read::{Damage, read};
+pub(crate) use regular::Regular;
 pub use write::Archive;
 
+use std::time::Duration;
+
+use kvstore_core::Index;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -30,6 +36,11 @@ const SUMS: &str = "SHA256SUMS";
 
 /// The format of `state.bin` that is written, and the newest that is read.
 const FORMAT: u32 = 1;
+
+/// The id of a snapshot of the state at `index`, unlike that of any other.
+pub(crate) fn id(index: Index, since_1970: Duration) -> String {
+    format!("1-{}-{}", index.0, since_1970.as_millis())
+}
 
 /// `meta.json`, in the words of the Raft library that Consul uses.
 #[derive(Clone, Debug, Serialize, Deserialize)]

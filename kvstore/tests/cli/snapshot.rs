@@ -35,6 +35,34 @@ fn a_snapshot_is_saved_inspected_and_restored() {
 }
 
 #[test]
+fn an_agent_takes_snapshots_by_itself_that_can_be_restored() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = || {
+        let mut files: Vec<_> = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        files.retain(|path| path.extension().is_some_and(|kind| kind == "snap"));
+        files.sort();
+        files
+    };
+    let place = dir.path().to_str().unwrap();
+    let often = ["--snapshot-dir", place, "--snapshot-every=1s", "--snapshot-keep=2"];
+    let local = ["--dev", "--http-addr=127.0.0.1:0", "--dns-addr=127.0.0.1:0"];
+    let agent = Agent::start(&[&local[..], &often[..]].concat());
+    agent.ok(&["kv", "put", "a", "kept"]);
+    let metrics = || agent.send("GET", "/v1/agent/metrics?format=prometheus").1;
+    eventually("four are taken", || {
+        let metrics = metrics();
+        let taken = metrics.lines().find_map(|line| line.strip_prefix("kvstore_snapshots_taken"));
+        taken.and_then(|line| line.split(' ').next_back()?.parse::<u32>().ok()) >= Some(4)
+    });
+    let (code, log) = agent.stop();
+    assert_eq!(code, Some(0), "{log}");
+    assert_eq!(files().len(), 2, "{:?}", files());
+    let other = Agent::dev();
+    other.ok(&["snapshot", "restore", files()[1].to_str().unwrap()]);
+    assert_eq!(other.ok(&["kv", "get", "a"]), "kept");
+}
+
+#[test]
 fn a_damaged_file_is_refused_before_anything_is_sent() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("all.snap");

@@ -128,6 +128,22 @@ fn addresses_come_from_the_most_particular_word() {
 }
 
 #[test]
+fn snapshots_need_a_place_a_second_and_one_to_keep() {
+    assert_eq!(agent("").snapshots, None);
+    let hourly = agent("snapshots: {directory: /backup}").snapshots.unwrap();
+    assert_eq!((hourly.every, hourly.keep), (Duration::from_hours(1), 24));
+    for (text, fault) in [
+        ("snapshots: {every: 5m}", "configuration  snapshots.directory: snapshots are to be taken, but nowhere"),
+        ("snapshots: {directory: /backup, every: 100ms}", "configuration  snapshots.every: it must be a second"),
+        ("snapshots: {directory: /backup, keep: 0}", "configuration  snapshots.keep: it must be 1 at least"),
+        ("snapshots: {directory: /backup, keeps: 3}", "snapshots.keeps: unknown key; did you mean \"keep\"?"),
+    ] {
+        let found = faults(text);
+        assert!(found.len() == 1 && found[0].contains(fault), "{text}: {found:?}");
+    }
+}
+
+#[test]
 fn flags_win_over_files() {
     let mut faults = Vec::new();
     let mut layer = read("{node_name: a, http_addr: '127.0.0.1:1', node_meta: {x: y}, engine: memory}", &mut faults);
