@@ -24,11 +24,13 @@ mod lists;
 mod query;
 mod server;
 mod token;
+mod txn;
 
 pub use download::Download;
 pub use lists::Select;
 pub use query::ExecuteQuery;
 pub use server::TlsConfig;
+pub use txn::{KvWrite, MAX_KEYS};
 
 use crate::{
     Error, GoDuration, choose_crypto,

@@ -20,7 +20,9 @@ mod watch;
 
 pub use access::{Access, AccessError};
 pub use causes::{causes, with_causes};
-pub use client::{Client, ClientConfig, Consistency, Download, ExecuteQuery, KvPut, Read, Select, TlsConfig, Wait};
+pub use client::{
+    Client, ClientConfig, Consistency, Download, ExecuteQuery, KvPut, KvWrite, MAX_KEYS, Read, Select, TlsConfig, Wait,
+};
 pub use duration::{GoDuration, ParseDurationError};
 pub use error::Error;
 pub use tls::choose_crypto;

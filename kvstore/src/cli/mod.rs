@@ -16,6 +16,7 @@ mod kv;
 mod kv_transfer;
 mod lock;
 mod members;
+mod migrate;
 mod operate;
 mod query;
 mod registry;
@@ -80,6 +81,7 @@ enum Command {
     Watch(watch::Args),
     Event(event::Args),
     Snapshot(snapshot::Args),
+    Migrate(migrate::Args),
     Maint(operate::MaintArgs),
     Members(members::Args),
     Join(members::JoinArgs),
@@ -152,6 +154,7 @@ fn run(command: Command) -> Result<Vec<u8>, Failure> {
         Command::Watch(args) => wait_for(watch::run(args)),
         Command::Event(args) => wait_for(event::run(args)),
         Command::Snapshot(args) => wait_for(snapshot::run(args)),
+        Command::Migrate(args) => wait_for(migrate::run(args)),
         Command::Maint(args) => wait_for(operate::maint(args)),
         Command::Members(args) => wait_for(members::run(args)),
         Command::Join(args) => wait_for(members::join(args)),

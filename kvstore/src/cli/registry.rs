@@ -1,6 +1,6 @@
 //! Which registry a command talks to, and as whom.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use kvstore_client::{Access, Client, ClientConfig, Consistency};
 
@@ -26,6 +26,17 @@ pub(super) struct RegistryArgs {
 }
 
 impl RegistryArgs {
+    /// The same for the registry at `address`.
+    pub(super) fn at(self, address: String) -> Self {
+        Self { http_addr: address, ..self }
+    }
+
+    /// For another registry, which gets a token of its own.
+    pub(super) fn another(self, address: String, token_file: Option<PathBuf>) -> Self {
+        let access = Access { token: None, token_file, ..self.access };
+        Self { http_addr: address, access, ..self }
+    }
+
     /// A client for it; nothing is sent yet.
     pub(super) fn client(self) -> Result<Client, Failure> {
         self.client_within(ClientConfig::default().timeout)

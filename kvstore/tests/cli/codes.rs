@@ -21,7 +21,7 @@ const fn alone(line: &'static str, code: i32) -> Case {
     Case { line, code: Some(code), asks: false }
 }
 
-/// DIR and SESSION are filled in.
+/// DIR, SESSION and AGENT are filled in.
 const CASES: &[Case] = &[
     Case { line: "agent --dev", code: None, asks: false },
     asks("kv put a 1", 0),
@@ -73,6 +73,7 @@ const CASES: &[Case] = &[
     alone("snapshot inspect DIR/snap", 0),
     alone("snapshot inspect DIR/absent", 1),
     asks("snapshot restore DIR/snap", 0),
+    asks("migrate --from AGENT", 0),
     asks("maint", 0),
     asks("maint --enable --service absent", 1),
     asks("members", 0),
@@ -120,6 +121,7 @@ fn every_command_ends_with_the_codes_of_its_help() {
     let mut tried = Vec::new();
     for case in CASES {
         let line = case.line.replace("DIR", path).replace("SESSION", session.trim());
+        let line = line.replace("AGENT", &agent.address);
         let words: Vec<_> = line.split(' ').collect();
         let length = (1..=words.len()).find(|n| leaves.contains(&words[..*n].join("-")));
         println!("{line}");

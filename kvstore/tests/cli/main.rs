@@ -9,6 +9,7 @@ mod dns;
 mod flood;
 mod harness;
 mod lock;
+mod migrate;
 mod operate;
 mod query;
 mod recursors;
