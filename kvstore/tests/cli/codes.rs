@@ -91,6 +91,8 @@ const CASES: &[Case] = &[
     alone("validate DIR/good.yaml", 0),
     alone("validate DIR/bad.yaml", 1),
     alone("completions bash", 0),
+    alone("reference metrics", 0),
+    alone("reference nothing", 2),
     alone("man DIR/pages", 0),
     alone("man /proc/nowhere", 1),
     alone("version", 0),
