@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use kvstore_client::{Client, KvPut};
 use serde::{Deserialize, Serialize};
 
-use super::{failure::Failure, kv::read_value};
+use super::{failure::Failure, kv::read_value, progress};
 
 /// Prints keys with their values as JSON, for `import`.
 #[derive(Debug, clap::Args)]
@@ -41,7 +41,9 @@ struct Exported {
 }
 
 pub(super) async fn export(client: &Client, args: ExportArgs) -> Result<Vec<u8>, Failure> {
+    let reading = progress::waiting("reading keys");
     let entries = client.kv_list(&args.prefix, None).await?.value;
+    drop(reading);
     let exported =
         entries.into_iter().map(|e| Exported { key: e.key, flags: e.flags, value: STANDARD.encode(&e.value) });
     let mut out = Vec::new();
@@ -56,11 +58,13 @@ pub(super) async fn import(client: &Client, args: ImportArgs) -> Result<Vec<u8>,
     let entries = parse(&read_value(&args.data)?)?;
     let mut out = Vec::new();
     let total = entries.len();
+    let done = progress::counting("keys", total);
     for (n, (key, flags, value)) in entries.into_iter().enumerate() {
         let key = args.prefix.clone() + &key;
         let written = client.kv_put(&key, value, KvPut { flags, ..KvPut::default() }).await;
         written.map_err(|e| Failure::new(format!("imported {n} of {total} keys; {key:?} failed")).because(&e))?;
         out.extend(format!("Imported: {key}\n").into_bytes());
+        done.inc(1);
     }
     Ok(out)
 }

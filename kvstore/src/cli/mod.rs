@@ -18,6 +18,7 @@ mod lock;
 mod members;
 mod migrate;
 mod operate;
+mod progress;
 mod query;
 mod registry;
 mod release;

@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::{
     failure::Failure,
     format::FormatArgs,
+    progress,
     registry::RegistryArgs,
     table::{columns, row},
 };
@@ -129,8 +130,10 @@ fn cannot_write(file: &Path, error: &io::Error) -> Failure {
 async fn write(download: &mut Download, path: &Path) -> Result<(), Failure> {
     let open = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path);
     let mut file = open.map_err(|e| cannot_write(path, &e))?;
+    let read = progress::bytes("reading the snapshot");
     while let Some(piece) = download.next().await? {
         file.write_all(&piece).map_err(|e| cannot_write(path, &e))?;
+        read.inc(piece.len() as u64);
     }
     file.sync_all().map_err(|e| cannot_write(path, &e))
 }
@@ -149,7 +152,9 @@ fn damaged(file: &Path, damage: &Damage) -> Failure {
 async fn restore(client: &Client, file: &Path) -> Result<Vec<u8>, Failure> {
     let content = Content::of(file)?;
     let archive = fs::read(file).map_err(|e| Failure::new(format!("cannot read {}", file.display())).because(&e))?;
+    let restoring = progress::waiting("restoring");
     client.snapshot_restore(archive).await?;
+    drop(restoring);
     Ok(format!("Restored snapshot of index {}\n", content.meta.index).into())
 }
 

@@ -64,3 +64,24 @@ fn services_are_registered_and_listed() {
     let bad = dir.path().join("bad.yaml").display().to_string();
     refused(&agent.run(&["services", "register", &bad]), 2, &["bad.yaml:2  service.nam: unknown key"]);
 }
+
+#[test]
+fn long_work_shows_how_far_it_is_to_a_terminal_only() {
+    let agent = Agent::dev();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let keys: Vec<_> = (0..50).map(|n| serde_json::json!({"key": format!("k{n}"), "value": "MQ=="})).collect();
+    std::fs::write(&file, serde_json::to_vec(&keys).unwrap()).unwrap();
+    let from = format!("@{}", file.path().display());
+    let output = agent.run(&["kv", "import", &from]);
+    assert_eq!((output.status.code(), text(&output.stderr).as_str()), (Some(0), ""));
+
+    // `script`, which every Debian has, gives it a terminal.
+    let line = format!("'{}' kv import '{from}'", env!("CARGO_BIN_EXE_kvstore"));
+    let mut script = clean("script", &["--quiet", "--return", "--command", &line, "/dev/null"]);
+    let output = script.env("CONSUL_HTTP_ADDR", &agent.address).env("TERM", "xterm").output().unwrap();
+    let shown = text(&output.stdout);
+    assert!(output.status.success() && shown.contains("Imported: k49"), "{shown}");
+    assert!(shown.contains("keys [") && shown.contains(" of 50"), "{shown}");
+    let (_, after) = shown.rsplit_once(" of 50").unwrap();
+    assert!(after.contains("\x1b[2K"), "it is wiped off in the end: {shown:?}");
+}

@@ -26,7 +26,8 @@ pub(crate) fn with_open_files(limit: u64, args: &[&str]) -> Command {
     clean("sh", &[&["-c", &limited, env!("CARGO_BIN_EXE_kvstore")], args].concat())
 }
 
-fn clean(program: &str, args: &[&str]) -> Command {
+/// A program without anything of the caller's environment that would reach ours.
+pub(crate) fn clean(program: &str, args: &[&str]) -> Command {
     let mut command = Command::new(program);
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CONSUL_") || name.starts_with("KVSTORE_")) {
         command.env_remove(name);

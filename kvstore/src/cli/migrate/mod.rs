@@ -2,7 +2,7 @@
 
 mod plan;
 
-use std::{collections::HashSet, io::IsTerminal, path::PathBuf};
+use std::{collections::HashSet, path::PathBuf};
 
 use kvstore_client::{
     Client, KvPut, KvWrite, MAX_KEYS,
@@ -12,6 +12,7 @@ use kvstore_client::{
 use super::{
     failure::Failure,
     format::FormatArgs,
+    progress,
     registry::RegistryArgs,
     table::{columns, row},
 };
@@ -96,7 +97,6 @@ pub(super) async fn run(args: Args) -> Result<Vec<u8>, Failure> {
     migration.catalog().await?;
     migration.queries().await?;
     migration.others().await?;
-    tell("");
     let report = migration.report;
     let shown = format.show(&report, table);
     if report.is_whole() {
@@ -104,13 +104,6 @@ pub(super) async fn run(args: Args) -> Result<Vec<u8>, Failure> {
     }
     super::print(&shown)?;
     Err(Failure::new("something was left that was not carried; the report has it").exiting(LEFT))
-}
-
-/// Says how far it is, on one line, to who watches.
-fn tell(progress: &str) {
-    if std::io::stderr().is_terminal() {
-        eprint!("\r\x1b[K{progress}");
-    }
 }
 
 struct Migration {
@@ -128,8 +121,8 @@ impl Migration {
         let names = self.from.kv_keys("", None).await?.value;
         let there: HashSet<String> = self.to.kv_keys("", None).await?.value.into_iter().collect();
         let mut locks = 0;
-        for (part, some) in names.chunks(MAX_KEYS).enumerate() {
-            tell(&format!("keys: {} of {}", part * MAX_KEYS, names.len()));
+        let done = progress::counting("keys", names.len());
+        for some in names.chunks(MAX_KEYS) {
             let found = read(&self.from, some).await?;
             locks += found.iter().filter(|entry| !entry.session.is_empty()).count();
             let known: Vec<_> = found.iter().map(|entry| entry.key.clone()).filter(|key| there.contains(key)).collect();
@@ -140,6 +133,7 @@ impl Migration {
                     write(&self.to, batch).await?;
                 }
             }
+            done.inc(some.len() as u64);
         }
         if locks > 0 {
             self.report.by_design.push(format!("{locks} keys were locked; their holders lock them anew"));
@@ -151,8 +145,7 @@ impl Migration {
     async fn catalog(&mut self) -> Result<(), Failure> {
         let nodes = self.from.catalog_nodes(None).await?.value;
         let mut of_agents = 0;
-        for (number, node) in nodes.iter().enumerate() {
-            tell(&format!("nodes: {number} of {}", nodes.len()));
+        for node in progress::counting("nodes", nodes.len()).wrap_iter(nodes.iter()) {
             let checks = self.from.health_node(&node.node, None).await?.value;
             if has_agent(&checks) && !self.all_services {
                 of_agents += 1;
@@ -217,10 +210,9 @@ impl Migration {
 
     /// Prepared queries, which are known by their names.
     async fn queries(&mut self) -> Result<(), Failure> {
-        tell("prepared queries");
         let found = self.from.query_list(None).await?.value;
         let there = self.to.query_list(None).await?.value;
-        for query in found {
+        for query in progress::counting("queries", found.len()).wrap_iter(found.into_iter()) {
             if !query.session.is_empty() {
                 self.report.leave("queries", named(&query), "it ends with a session, and sessions are not carried");
                 continue;
@@ -247,8 +239,7 @@ impl Migration {
 
     /// What has nowhere to go is counted.
     async fn others(&mut self) -> Result<(), Failure> {
-        for (kind, path, why) in NOT_CARRIED {
-            tell(kind);
+        for (kind, path, why) in progress::counting("other lists", NOT_CARRIED.len()).wrap_iter(NOT_CARRIED.iter()) {
             match self.from.number_of(path).await {
                 Ok(0) => {}
                 Ok(count) => self.report.leave_all(kind, count, why),
