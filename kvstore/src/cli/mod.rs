@@ -3,6 +3,7 @@
 //! Exit codes: 0 done, 1 failed, 2 the command or the configuration is wrong. Each command's help tells its own, or its
 //! group's, or these.
 
+mod acl;
 mod agent;
 mod catalog;
 mod child;
@@ -78,6 +79,7 @@ enum Command {
     Lock(lock::Args),
     Session(session::Args),
     Query(query::Args),
+    Acl(acl::Args),
     Release(release::Args),
     Watch(watch::Args),
     Event(event::Args),
@@ -151,6 +153,7 @@ fn run(command: Command) -> Result<Vec<u8>, Failure> {
         Command::Lock(args) => wait_for(lock::run(args)),
         Command::Session(args) => wait_for(session::run(args)),
         Command::Query(args) => wait_for(query::run(args)),
+        Command::Acl(args) => wait_for(acl::run(args)),
         Command::Release(args) => wait_for(release::run(args)),
         Command::Watch(args) => wait_for(watch::run(args)),
         Command::Event(args) => wait_for(event::run(args)),

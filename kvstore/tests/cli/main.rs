@@ -1,5 +1,6 @@
 //! The program as people and scripts meet it: help, flags, files, exit codes, and a whole agent behind it.
 
+mod acl;
 mod agent;
 mod basics;
 mod codes;
