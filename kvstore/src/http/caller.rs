@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use kvstore_core::{
-    Command, Index, Outcome, State, WatchKey,
+    Command, Index, Outcome, Refusal, State, TxnError, WatchKey,
     acl::{Authority, Denied, Level, Resource},
     credentials::Digest,
     names::TokenId,
@@ -43,7 +43,19 @@ impl Caller {
     /// [`ApiError::Denied`] if it has less than `level` on that.
     pub(super) fn require(&self, resource: Resource, name: &str, level: Level) -> Result<(), ApiError> {
         let Some(authority) = &self.authority else { return Ok(()) };
-        authority.require(resource, name, level).map_err(|denied| self.denied(denied))
+        authority.require(resource, name, level).map_err(|denied| self.named(denied).into())
+    }
+
+    /// # Errors
+    /// [`ApiError`] if it may not do `command`; of a transaction, as Consul has it, a conflict that names every such step.
+    fn permitted(&self, state: &State, command: &Command) -> Result<(), ApiError> {
+        let Some(authority) = &self.authority else { return Ok(()) };
+        let Command::Txn { steps } = command else {
+            return authority.permits(state, command).map_err(|denied| self.named(denied).into());
+        };
+        let denied = authority.denied_steps(state, steps).into_iter();
+        let errors: Vec<_> = denied.map(|(step, why)| TxnError { step, what: self.named(why).to_string() }).collect();
+        if errors.is_empty() { Ok(()) } else { Err(WriteError::Refused(Refusal::Txn(errors)).into()) }
     }
 
     /// Whether it has at least `level` on that.
@@ -66,11 +78,12 @@ impl Caller {
         self.shown
     }
 
-    fn denied(&self, denied: Denied) -> ApiError {
-        ApiError::Denied(match &self.token {
+    /// With the token that lacks it.
+    fn named(&self, denied: Denied) -> Denied {
+        match &self.token {
             Some(token) => denied.to(token.as_str()),
             None => denied,
-        })
+        }
     }
 }
 
@@ -184,9 +197,7 @@ impl Registry {
     /// # Errors
     /// [`ApiError`]; nothing was changed.
     pub(super) async fn submit(&self, caller: &Caller, command: Command) -> Result<(Outcome, Index), ApiError> {
-        if let Some(authority) = &caller.authority {
-            authority.permits(&self.store.state(), &command).map_err(|denied| caller.denied(denied))?;
-        }
+        caller.permitted(&self.store.state(), &command)?;
         Ok(self.store.submit(command).await?)
     }
 }

@@ -33,7 +33,9 @@ impl Authority {
             | Command::KvDelete { key, .. }
             | Command::ExpireKey { key } => asking.key(key, Write),
             Command::KvDeleteTree { prefix } => asking.tree(prefix),
-            Command::Txn { steps } => steps.iter().try_for_each(|step| asking.step(step)),
+            Command::Txn { steps } => {
+                self.denied_steps(state, steps).into_iter().next().map_or(Ok(()), |(_, denied)| Err(denied))
+            }
             Command::CreateSession { session } => self.require(Resource::Session, session.node.as_str(), Write),
             Command::RenewSession { session }
             | Command::DestroySession { session }
@@ -75,6 +77,13 @@ impl Authority {
             | Command::ReapCritical { node, check, .. }
             | Command::ProbeResult { node, check, .. } => asking.check_there(node, check, Write),
         }
+    }
+
+    /// What it may not do of a transaction, each with the step's place from 0.
+    pub fn denied_steps(&self, state: &State, steps: &[TxnStep]) -> Vec<(usize, Denied)> {
+        let mut asking = Asking { authority: self, state, planned: vec![] };
+        let denied = steps.iter().enumerate().map(|(at, step)| asking.step(step).map_err(|denied| (at, denied)));
+        denied.filter_map(Result::err).collect()
     }
 
     /// Takes out of what a transaction gives the keys that may not be read.

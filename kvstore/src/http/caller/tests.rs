@@ -174,3 +174,22 @@ fn who_may_nothing_changes_nothing_by_any_route() {
     // Were it too few, the requests would be of no use.
     assert!(changing.len() > 15, "{changing:?}");
 }
+
+#[test]
+fn a_transaction_that_is_not_permitted_names_every_such_step() {
+    let harness = guarded(ROWS);
+    let steps = r#"[{"KV": {"Verb": "set", "Key": "a"}}, {"KV": {"Verb": "get-tree", "Key": ""}},
+        {"KV": {"Verb": "delete", "Key": "b"}}]"#;
+    let reply = harness.ask("PUT", &format!("/v1/txn?token={POWERLESS}"), steps).unwrap();
+    assert_eq!(reply.status, 409);
+    let told: serde_json::Value = serde_json::from_slice(&reply.body).unwrap();
+    assert!(told["Results"].is_null());
+    let errors = told["Errors"].as_array().unwrap().iter();
+    let errors: Vec<_> = errors.map(|error| (error["OpIndex"].as_u64(), error["What"].as_str().unwrap())).collect();
+    let lacks = |(at, what): &(Option<u64>, &str), place, key: &str| {
+        *at == Some(place)
+            && what.starts_with("Permission denied: ")
+            && what.ends_with(&format!("'key:write' on {key:?}"))
+    };
+    assert!(matches!(&errors[..], [one, two] if lacks(one, 0, "a") && lacks(two, 2, "b")), "{errors:?}");
+}

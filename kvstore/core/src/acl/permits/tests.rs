@@ -100,6 +100,14 @@ fn keys_need_key_write() {
 }
 
 #[test]
+fn every_step_of_a_transaction_that_is_denied_is_told() {
+    let steps = [step(KvVerb::Set, "a"), step(KvVerb::Get, "a"), step(KvVerb::Get, "b")];
+    let denied = authority("key a read").denied_steps(&state(), &steps);
+    let denied: Vec<_> = denied.iter().map(|(at, denied)| (*at, denied.name.as_str(), denied.level)).collect();
+    assert_eq!(denied, [(0, "a", Level::Write), (2, "b", Level::Read)]);
+}
+
+#[test]
 fn a_tree_of_keys_needs_write_to_all_that_could_be_in_it() {
     for command in [Command::KvDeleteTree { prefix: "a/".into() }, txn([TxnStep::KvDeleteTree("a/".into())])] {
         needs(&command, &["key a/* write"]);
