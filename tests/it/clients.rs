@@ -18,6 +18,9 @@ use kvstore_client::{
 /// What each client does, in this order; each of the programs knows every step.
 const STEPS: &[&str] = &["kv", "agent", "catalog", "watch", "event", "filter", "session", "lock", "txn", "query"];
 
+/// Whoever shows no token may do nothing, and nobody has one yet.
+pub(crate) const ACL: &str = "acl: {enabled: true, default_policy: deny}";
+
 /// With a cold compiler on a busy machine.
 const LIMIT: Duration = Duration::from_mins(2);
 /// A change is told at once, on a machine that is not busy.
@@ -35,7 +38,9 @@ pub(crate) fn node_needs() -> [Need; 2] {
 
 /// `github.com/hashicorp/consul/api`.
 pub(crate) async fn go() {
-    tell(go_program(Client::Go, "go")).await;
+    let client = || go_program(Client::Go, "go");
+    tell(client(), &Registry::in_memory().await, STEPS).await;
+    tell(client(), &Registry::configured(ACL).await, &["acl"]).await;
 }
 
 /// Compiled anew where it changed, from packages that are there.
@@ -49,25 +54,27 @@ fn go_program(client: Client, folder: &str) -> Launch {
 /// `py-consul`.
 pub(crate) async fn python() {
     let python = Client::Python.packages().join("bin/python");
-    tell(Launch::new(python).args([source("python").join("client.py")])).await;
+    let client = || Launch::new(&python).args([source("python").join("client.py")]);
+    tell(client(), &Registry::in_memory().await, STEPS).await;
+    tell(client(), &Registry::configured(ACL).await, &["acl"]).await;
 }
 
 /// npm's `consul`.
 pub(crate) async fn node() {
     let modules = Client::Node.packages().join("node_modules");
-    tell(Launch::new("node").args([source("node").join("client.js")]).env("NODE_PATH", modules)).await;
+    let client = Launch::new("node").args([source("node").join("client.js")]).env("NODE_PATH", modules);
+    tell(client, &Registry::in_memory().await, STEPS).await;
 }
 
 fn source(folder: &str) -> PathBuf {
     workspace().join("tests/clients").join(folder)
 }
 
-async fn tell(client: Launch) {
-    let registry = Registry::in_memory().await;
-    let ran = client.args([&host_and_port(&registry)]).args(STEPS).run(LIMIT).await;
+async fn tell(client: Launch, registry: &Registry, steps: &[&str]) {
+    let ran = client.args([&host_and_port(registry)]).args(steps).run(LIMIT).await;
     let said = ran.ok().unwrap_or_else(|e| panic!("the client is not content:\n{e}"));
     let did: Vec<_> = said.lines().map(|line| line.trim_start_matches("ok ")).collect();
-    assert_eq!(did, STEPS, "steps that it did");
+    assert_eq!(did, steps, "steps that it did");
 }
 
 fn host_and_port(registry: &Registry) -> String {

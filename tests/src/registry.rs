@@ -46,6 +46,17 @@ impl Registry {
         Self::start(None, None, args).await
     }
 
+    /// Starts one that keeps nothing, with this in its configuration file.
+    ///
+    /// # Panics
+    /// If there is no place for the file.
+    pub async fn configured(yaml: &str) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        let file = dir.path().join("kvstore.yaml");
+        std::fs::write(&file, yaml).expect("it can be written");
+        Self::start(None, Some(dir), &["--strict-consul", "--config", &file.display().to_string()]).await
+    }
+
     /// Starts one that keeps its data.
     ///
     /// # Panics

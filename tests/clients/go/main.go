@@ -15,12 +15,12 @@ import (
 var steps = map[string]func(*consul.Client){
 	"kv": kv, "agent": agent, "catalog": catalog, "watch": watch, "event": event,
 	"session": session, "lock": lock, "txn": txn, "filter": filter, "query": query,
+	"acl": acl,
 }
 
 func main() {
-	config := consul.DefaultConfig()
-	config.Address = os.Args[1]
-	client := must(consul.NewClient(config))
+	address = os.Args[1]
+	client := with("")
 	for _, name := range os.Args[2:] {
 		current = name
 		steps[name](client)
@@ -28,7 +28,8 @@ func main() {
 	}
 }
 
-var current string
+// Where the registry is, and the step that is under way.
+var address, current string
 
 func fail(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, "%s: %s\n", current, fmt.Sprintf(format, args...))

@@ -4,6 +4,7 @@ Prints a line for each step that went as it should; ends at the first that did n
 """
 
 import base64
+import json
 import sys
 import threading
 import time
@@ -176,6 +177,39 @@ def query(c):
     same("found", len(c.query.execute("py-q")["Nodes"]), 1)
     same("deleted", c.query.delete(made["ID"]), True)
     c.agent.service.deregister("py-5")
+
+
+def denied(what, ask):
+    try:
+        ask()
+    except consul.ACLPermissionDenied:
+        return
+    raise AssertionError(f"{what} is not denied")
+
+
+def acl(c):
+    boss = c.acl.bootstrap()["SecretID"]
+    denied("a second bootstrap", c.acl.bootstrap)
+    rules = {"key_prefix": {"app/": {"policy": "write"}}}
+    policy = c.acl.policy.create("py-app", description="of app", rules=rules, token=boss)
+    same("rules", json.loads(c.acl.policy.read(policy["ID"], token=boss)["Rules"]), rules)
+    same("policies", "py-app" in [one["Name"] for one in c.acl.policy.list(token=boss)], True)
+    secret = "5c1f4f3e-61a5-4f36-8f5a-6a3f0f7d9a01"
+    token = c.acl.token.create(token=boss, secret_id=secret, policies_name=["py-app"], description="py")
+    same("secret", token["SecretID"], secret)
+    accessor = token["AccessorID"]
+    same("policies", c.acl.token.read(accessor, token=boss)["Policies"], [{"ID": policy["ID"], "Name": "py-app"}])
+    same("put", c.kv.put("app/a", "1", token=secret), True)
+    same("key", c.kv.get("app/a", token=secret)[1]["Value"], b"1")
+    denied("another key", lambda: c.kv.get("other", token=secret))
+    denied("a write for nobody", lambda: c.kv.put("app/a", "2"))
+    denied("a service", lambda: c.agent.service.register("py-db", token=secret))
+    clone = c.acl.token.clone(accessor, token=boss, description="a clone")
+    same("tokens", len(c.acl.token.list(token=boss)), 4)
+    same("deleted", c.acl.token.delete(accessor, token=boss), True)
+    denied("a token that was deleted", lambda: c.kv.get("app/a", token=secret))
+    same("policy deleted", c.acl.policy.delete(policy["ID"], token=boss), True)
+    denied("what its policy gave", lambda: c.kv.get("app/a", token=clone["SecretID"]))
 
 
 def main():
