@@ -1,6 +1,7 @@
 //! What a browser shows of the registry, and what it can change there.
 
 mod everywhere;
+mod policies;
 mod views;
 
 use std::{path::Path, time::Duration};
@@ -71,7 +72,6 @@ pub(crate) async fn story() {
     page.access().await;
     page.changes().await;
     page.was_well().await;
-    page.policies().await;
     page.themes().await;
     page.other_sites().await;
     page.hidden().await;
@@ -79,6 +79,7 @@ pub(crate) async fn story() {
     page.phone().await;
     let Page { registry, browser } = page;
     everywhere::tokens(&browser).await;
+    let browser = policies::story(browser).await;
     everywhere::away(&browser, registry).await;
 }
 

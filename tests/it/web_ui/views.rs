@@ -215,61 +215,6 @@ impl Page {
         self.sees("main.innerText.includes('runs without ACLs') && !one('[role=alert]', '')").await;
     }
 
-    /// Tokens and policies, as Consul answers of them.
-    pub(super) async fn policies(&self) {
-        self.run(include_str!("policies.js")).await;
-        self.go("#/events", "Events").await;
-        self.go("#/access", "Access").await;
-        self.sees("one('section', 'Your token').innerText.includes('Bootstrap Token')").await;
-        self.sees("!button('Delete', one('.card', 'Anonymous Token'))").await;
-        self.click("New token", "main").await;
-        self.sees("question()").await;
-        self.browser.press(&format!("for the pipeline{ENTER}")).await;
-        self.sees("one('.check', 'deploy')").await;
-        self.run(
-            "one('.check', 'deploy').querySelector('input').click(); question().querySelector('.primary').click()",
-        )
-        .await;
-        // The secret is shown once, and is nowhere else.
-        self.sees("question()?.innerText.includes('the-new-secret')").await;
-        self.run("question().querySelector('.primary').click()").await;
-        self.sees("one('.card', 'for the pipeline')?.innerText.includes('deploy')").await;
-        self.sees("!document.documentElement.innerText.includes('the-new-secret')").await;
-        self.click("Delete", "one('.card', 'for the pipeline')").await;
-        self.agree("").await;
-        self.sees("!one('.card', 'for the pipeline')").await;
-
-        self.click("New policy", "main").await;
-        self.agree("readers").await;
-        self.sees("one('summary', 'readers')").await;
-        self.run("one('summary', 'readers').click()").await;
-        self.sees("all('textarea').length === 1").await;
-        self.run("all('textarea')[0].value = 'service \"web\" { policy = \"read\" }'").await;
-        self.click("Save", "one('details', 'readers')").await;
-        self.sees("one('.told', 'readers was saved')").await;
-        self.click("Delete", "one('details', 'readers')").await;
-        self.agree("").await;
-        self.sees("!one('summary', 'readers')").await;
-        // What comes with the registry stays as it is.
-        self.run("one('summary', 'global-management').click()").await;
-        self.sees("all('textarea').length === 1 && all('textarea')[0].readOnly").await;
-        let asked = self.run("return window.asked.filter((one) => !one.startsWith('GET'))").await;
-        let wanted = [
-            "PUT /v1/acl/token",
-            "DELETE /v1/acl/token/made",
-            "PUT /v1/acl/policy",
-            "PUT /v1/acl/policy/made-2",
-            "DELETE /v1/acl/policy/made-2",
-        ];
-        assert_eq!(asked, json!(wanted));
-
-        self.run("window.denied = true").await;
-        self.go("#/events", "Events").await;
-        self.go("#/access", "Access").await;
-        self.sees("one('[role=alert]', 'Permission denied. “Token” above takes one')").await;
-        self.sees("!button('New token')").await;
-    }
-
     /// All that the story has done so far, and only what is looked for.
     pub(super) async fn changes(&self) {
         self.go("#/changes", "Changes").await;
