@@ -12,7 +12,7 @@ use kvstore_core::{
     row::{Row, Stamped},
 };
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use std::{path::Path, time::Duration};
 use uuid::Uuid;
@@ -179,12 +179,12 @@ fn shown(credentials: &Credentials, token: &Stamped<Token>, secret: &str) -> Acl
         description: token.description.clone(),
         policies: token.policies.iter().map(|id| AclLink { id: id.to_string(), name: name(id) }).collect(),
         local: token.local,
-        expiration_ttl: None,
         expiration_time: (!token.ends.is_zero()).then(|| time(token.ends)),
         create_time: time(token.made),
         hash: Some(hash(&Row::Token(token.value.clone()))),
         create_index: token.created.0,
         modify_index: token.modified.0,
+        ..AclToken::default()
     }
 }
 
@@ -222,31 +222,13 @@ fn own_token(app: &App, call: &Call) -> Answer {
     answer_token(app, accessor, secret.unwrap_or(HIDDEN))
 }
 
-/// Of Consul's ways to give a token rights, all but policies.
-#[derive(Debug, Default, Deserialize)]
-#[serde(rename_all = "PascalCase", default)]
-struct OtherRights {
-    roles: Value,
-    service_identities: Value,
-    node_identities: Value,
-    templated_policies: Value,
-}
-
 /// The token that a body says, and the ids of its policies.
 fn wanted(app: &App, call: &Call) -> Result<(AclToken, Vec<PolicyId>), ApiError> {
     needs_acl(app)?;
-    let OtherRights { roles, service_identities, node_identities, templated_policies } = decode_known(&call.body)?;
-    for (name, value) in [
-        ("Roles", roles),
-        ("ServiceIdentities", service_identities),
-        ("NodeIdentities", node_identities),
-        ("TemplatedPolicies", templated_policies),
-    ] {
-        if value.as_array().is_some_and(|list| !list.is_empty()) {
-            return Err(ApiError::BadRequest(format!("{name} are not supported here; give the token policies")));
-        }
-    }
     let body: AclToken = decode_known(&call.body)?;
+    if let Some(name) = body.other_rights().next() {
+        return Err(ApiError::BadRequest(format!("{name} are not supported here; give the token policies")));
+    }
     let state = app.registry.whole();
     let mut policies = Vec::new();
     for link in &body.policies {

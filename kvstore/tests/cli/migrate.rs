@@ -3,6 +3,8 @@
 use std::{
     io::{BufRead, BufReader, Write},
     net::TcpListener,
+    path::Path,
+    process::Output,
 };
 
 use serde_json::{Value, json};
@@ -39,7 +41,10 @@ fn source() -> Agent {
 
 /// The exit code and the report.
 fn migrate(to: &Agent, from: &str, more: &[&str]) -> (Option<i32>, Value) {
-    let output = to.run(&[&["migrate", "--format=json", "--from", from], more].concat());
+    reported(&to.run(&[&["migrate", "--format=json", "--from", from], more].concat()))
+}
+
+fn reported(output: &Output) -> (Option<i32>, Value) {
     let report = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output.stderr)));
     (output.status.code(), report)
 }
@@ -113,8 +118,12 @@ fn what_is_there_stays_unless_it_may_be_replaced() {
     assert_eq!((code, tally(&report, "nodes")), (Some(3), [1, 0, 0, 1]), "{report}");
 }
 
-/// Answers as a Consul with these lists, and none of the rest, and gives its address.
-fn played(lists: &'static [(&'static str, &'static str)]) -> String {
+/// What a Consul has when there is nothing in it.
+const NOTHING: &[(&str, &str)] =
+    &[("/v1/kv/", "[]"), ("/v1/catalog/nodes", "[]"), ("/v1/query", "[]"), ("/v1/session/list", "[]")];
+
+/// Answers as a Consul with this and nothing else, and gives its address. What is no JSON is the status of a refusal.
+fn played(has: &'static [(&'static str, &'static str)]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
     std::thread::spawn(move || {
@@ -123,8 +132,9 @@ fn played(lists: &'static [(&'static str, &'static str)]) -> String {
             let mut head = String::new();
             while stream.read_line(&mut head).is_ok_and(|read| read > 2) {}
             let path = head.split([' ', '?']).nth(1).unwrap_or_default();
-            let (status, body) = match lists.iter().find(|(known, _)| *known == path) {
-                Some((_, body)) => ("200 OK", *body),
+            let (status, body) = match has.iter().chain(NOTHING).find(|(known, _)| *known == path) {
+                Some((_, body)) if body.starts_with(['[', '{']) => ("200 OK", *body),
+                Some((_, refusal)) => (*refusal, ""),
                 None => ("404 Not Found", ""),
             };
             let length = body.len();
@@ -140,23 +150,143 @@ fn played(lists: &'static [(&'static str, &'static str)]) -> String {
 #[test]
 fn what_has_nowhere_to_go_is_reported() {
     let to = Agent::dev();
-    let empty = [("/v1/kv/", "[]"), ("/v1/catalog/nodes", "[]"), ("/v1/query", "[]"), ("/v1/session/list", "[]")];
-    let from = played(Box::leak(Box::new(empty)));
-    assert_eq!(migrate(&to, &from, &[]).0, Some(0));
+    assert_eq!(migrate(&to, &played(&[]), &[]).0, Some(0));
     let from = played(&[
-        ("/v1/kv/", "[]"),
-        ("/v1/catalog/nodes", "[]"),
         ("/v1/query", r#"[{"ID": "1", "Name": "q", "Token": "<hidden>", "Service": {"Service": "web"}}]"#),
         ("/v1/session/list", r#"[{"ID": "s", "Node": "n"}]"#),
-        ("/v1/acl/policies", r#"[{"Name": "a"}, {"Name": "b"}]"#),
+        ("/v1/acl/policies", r#"[{"ID": "1", "Name": "a"}, {"ID": "2", "Name": "b"}]"#),
+        ("/v1/acl/roles", r#"[{"Name": "r"}]"#),
         ("/v1/connect/intentions", r#"[{"SourceName": "a"}]"#),
     ]);
     let (code, report) = migrate(&to, &from, &[]);
     assert_eq!(code, Some(3), "{report}");
-    for (kind, count) in [("acl policies", 2), ("intentions", 1), ("queries", 1)] {
+    for (kind, count) in [("acl policies", 2), ("acl roles", 1), ("intentions", 1), ("queries", 1)] {
         assert_eq!(tally(&report, kind), [count, 0, 0, count], "{report}");
     }
+    assert!(report["Left"].to_string().contains("access control is off here"), "{report}");
     assert_eq!(report["ByDesign"], json!(["1 sessions; their holders make them anew"]));
     refused(&to.run(&["migrate", "--from", "127.0.0.1:1"]), 1, &["127.0.0.1:1"]);
     refused(&to.run(&["migrate"]), 2, &["--from"]);
+}
+
+const ROOT: &str = "11111111-2222-4333-8444-555555555555";
+const SECRET: &str = "99999999-2222-4333-8444-555555555555";
+
+/// What is refused, or cannot be made as it was, stands beside what can.
+const GUARDED: &[(&str, &str)] = &[
+    (
+        "/v1/acl/policies",
+        r#"[{"ID": "00000000-0000-0000-0000-000000000001", "Name": "global-management"},
+            {"ID": "p1", "Name": "readers"}, {"ID": "p2", "Name": "elsewhere"}]"#,
+    ),
+    (
+        "/v1/acl/policy/p1",
+        r#"{"ID": "p1", "Name": "readers", "Rules": "key_prefix \"config/\" { policy = \"read\" }"}"#,
+    ),
+    ("/v1/acl/policy/p2", r#"{"ID": "p2", "Name": "elsewhere", "Rules": "", "Datacenters": ["dc2"]}"#),
+    (
+        "/v1/acl/tokens",
+        r#"[{"AccessorID": "00000000-0000-0000-0000-000000000002", "Policies": null},
+            {"AccessorID": "a0000000-0000-4000-8000-000000000001"}, {"AccessorID": "a0000000-0000-4000-8000-000000000002"},
+            {"AccessorID": "a0000000-0000-4000-8000-000000000003"}, {"AccessorID": "a0000000-0000-4000-8000-000000000004"}]"#,
+    ),
+    (
+        "/v1/acl/token/a0000000-0000-4000-8000-000000000001",
+        r#"{"AccessorID": "a0000000-0000-4000-8000-000000000001", "SecretID": "99999999-2222-4333-8444-555555555555",
+            "Description": "for web", "Policies": [{"ID": "p1", "Name": "readers"}], "Local": true}"#,
+    ),
+    (
+        "/v1/acl/token/a0000000-0000-4000-8000-000000000002",
+        r#"{"AccessorID": "a0000000-0000-4000-8000-000000000002", "SecretID": "99999999-2222-4333-8444-555555555556",
+            "Roles": [{"ID": "r", "Name": "r"}]}"#,
+    ),
+    (
+        "/v1/acl/token/a0000000-0000-4000-8000-000000000003",
+        r#"{"AccessorID": "a0000000-0000-4000-8000-000000000003", "SecretID": "<hidden>"}"#,
+    ),
+    (
+        "/v1/acl/token/a0000000-0000-4000-8000-000000000004",
+        r#"{"AccessorID": "a0000000-0000-4000-8000-000000000004", "SecretID": "99999999-2222-4333-8444-555555555557",
+            "Policies": [{"ID": "p2", "Name": "elsewhere"}]}"#,
+    ),
+];
+
+/// Later, readers may write.
+const CHANGED: &[(&str, &str)] = &[
+    ("/v1/acl/policies", r#"[{"ID": "p1", "Name": "readers"}]"#),
+    (
+        "/v1/acl/policy/p1",
+        r#"{"ID": "p1", "Name": "readers", "Rules": "key_prefix \"config/\" { policy = \"write\" }"}"#,
+    ),
+    ("/v1/acl/tokens", r#"[{"AccessorID": "a0000000-0000-4000-8000-000000000001"}]"#),
+    (
+        "/v1/acl/token/a0000000-0000-4000-8000-000000000001",
+        r#"{"AccessorID": "a0000000-0000-4000-8000-000000000001", "SecretID": "<hidden>", "Description": "for all",
+            "Policies": [{"ID": "p1", "Name": "readers"}], "Local": true}"#,
+    ),
+];
+
+/// An agent that denies what no policy allows.
+fn guarded(dir: &Path) -> Agent {
+    let tokens = json!({"initial_management": ROOT});
+    let config = json!({"acl": {"enabled": true, "default_policy": "deny", "tokens": tokens}});
+    let file = dir.join("acl.json");
+    std::fs::write(&file, config.to_string()).unwrap();
+    Agent::on(dir, &["--config", file.to_str().unwrap()])
+}
+
+#[test]
+fn policies_and_tokens_are_carried_with_their_secrets() {
+    let dir = tempfile::tempdir().unwrap();
+    let to = guarded(dir.path());
+    let run = |secret: &str, args: &[&str]| to.command(args).env("CONSUL_HTTP_TOKEN", secret).output().unwrap();
+    let carry = |from: &str, more: &[&str]| {
+        let output = run(ROOT, &[&["migrate", "--format=json", "--from", from], more].concat());
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert!(!said.contains("99999999") && !said.contains(ROOT), "{said}");
+        reported(&output)
+    };
+    assert!(run(ROOT, &["kv", "put", "config/a", "1"]).status.success());
+
+    let from = played(GUARDED);
+    let (_, dry) = carry(&from, &["--dry-run"]);
+    assert!(!run(SECRET, &["kv", "get", "config/a"]).status.success(), "nothing is done yet");
+    let (code, report) = carry(&from, &[]);
+    assert_eq!((code, &report), (Some(3), &dry), "what is done is what was said");
+    assert_eq!(tally(&report, "acl policies"), [2, 1, 0, 1], "{report}");
+    assert_eq!(tally(&report, "acl tokens"), [4, 1, 0, 3], "{report}");
+    for why in ["for some datacenters", "it has Roles", "secret is not shown", "\\\"elsewhere\\\" is not here"] {
+        assert!(report["Left"].to_string().contains(why), "{why}: {report}");
+    }
+    assert!(report["ByDesign"].to_string().contains("global-management"), "{report}");
+    assert!(run(SECRET, &["kv", "get", "config/a"]).status.success());
+    refused(&run(SECRET, &["kv", "put", "config/a", "2"]), 1, &["403"]);
+
+    let (_, report) = carry(&from, &[]);
+    assert_eq!(tally(&report, "acl policies"), [2, 0, 1, 1], "{report}");
+    assert_eq!(tally(&report, "acl tokens"), [4, 0, 1, 3], "{report}");
+
+    let from = played(CHANGED);
+    let (code, report) = carry(&from, &[]);
+    assert_eq!((code, tally(&report, "acl policies")), (Some(3), [1, 0, 0, 1]), "{report}");
+    assert_eq!(tally(&report, "acl tokens"), [1, 0, 0, 1], "it would not be able to do the same: {report}");
+    let (code, report) = carry(&from, &["--overwrite"]);
+    assert_eq!((code, tally(&report, "acl tokens")), (Some(0), [1, 1, 0, 0]), "{report}");
+    assert!(run(SECRET, &["kv", "put", "config/a", "2"]).status.success(), "its secret is as it was");
+
+    let refusing = played(GUARDED);
+    refused(&run(SECRET, &["migrate", "--from", &refusing]), 3, &["something was left"]);
+}
+
+#[test]
+fn a_consul_that_shows_no_tokens_is_reported() {
+    let to = Agent::dev();
+    let off = played(&[("/v1/acl/policies", "401 Unauthorized"), ("/v1/acl/tokens", "401 Unauthorized")]);
+    let (code, report) = migrate(&to, &off, &[]);
+    assert_eq!((code, report["Left"].as_array().unwrap().len()), (Some(0), 0), "{report}");
+    assert!(report["ByDesign"].to_string().contains("access control is off there"), "{report}");
+    let hidden = played(&[("/v1/acl/policies", "403 Forbidden"), ("/v1/acl/tokens", "403 Forbidden")]);
+    let (code, report) = migrate(&to, &hidden, &[]);
+    assert_eq!((code, report["Left"].as_array().unwrap().len()), (Some(3), 2), "{report}");
+    assert!(report["Left"].to_string().contains("may not read them"), "{report}");
 }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::null_as_default;
 use crate::GoDuration;
@@ -20,6 +21,15 @@ pub struct AclToken {
     pub description: String,
     #[serde(deserialize_with = "null_as_default")]
     pub policies: Vec<AclLink>,
+    /// These four give rights in Consul; here there are policies only.
+    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<Value>,
+    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    pub service_identities: Vec<Value>,
+    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    pub node_identities: Vec<Value>,
+    #[serde(deserialize_with = "null_as_default", skip_serializing_if = "Vec::is_empty")]
+    pub templated_policies: Vec<Value>,
     pub local: bool,
     #[serde(rename = "ExpirationTTL", skip_serializing_if = "Option::is_none")]
     pub expiration_ttl: Option<GoDuration>,
@@ -34,6 +44,19 @@ pub struct AclToken {
     pub hash: Option<String>,
     pub create_index: u64,
     pub modify_index: u64,
+}
+
+impl AclToken {
+    /// What gives it rights beside policies, as the API calls it.
+    pub fn other_rights(&self) -> impl Iterator<Item = &'static str> {
+        let lists = [
+            ("Roles", &self.roles),
+            ("ServiceIdentities", &self.service_identities),
+            ("NodeIdentities", &self.node_identities),
+            ("TemplatedPolicies", &self.templated_policies),
+        ];
+        lists.into_iter().filter(|(_, list)| !list.is_empty()).map(|(name, _)| name)
+    }
 }
 
 /// Without the secret.

@@ -1,5 +1,7 @@
 //! `kvstore migrate`: what a Consul has, into this registry. What to do is decided by `plan`.
 
+mod acl;
+mod credentials;
 mod plan;
 
 use std::{collections::HashSet, path::PathBuf};
@@ -29,9 +31,8 @@ const LEFT: u8 = 3;
 
 /// Lists that have nowhere to go here, by their paths below /v1.
 const NOT_CARRIED: &[(&str, &[&str], &str)] = &[
-    ("acl policies", &["acl", "policies"], "access rules are not carried; make them anew"),
-    ("acl roles", &["acl", "roles"], "access rules are not carried; make them anew"),
-    ("acl tokens", &["acl", "tokens"], "access rules are not carried; make them anew"),
+    ("acl roles", &["acl", "roles"], "there are no roles here; give tokens policies"),
+    ("acl auth methods", &["acl", "auth-methods"], "nobody logs in here; give out tokens"),
     ("intentions", &["connect", "intentions"], "there is no service mesh here"),
     ("proxy defaults", &["config", "proxy-defaults"], "there is no service mesh here"),
     ("service defaults", &["config", "service-defaults"], "there is no service mesh here"),
@@ -41,8 +42,8 @@ const NOT_CARRIED: &[(&str, &[&str], &str)] = &[
     ("peerings", &["peerings"], "there are no peers here"),
 ];
 
-/// Carries what a Consul has into this registry: keys, what the catalog was told of hosts without an agent, and prepared
-/// queries. What agents register comes by itself when they are pointed here.
+/// Carries what a Consul has into this registry: keys, what the catalog was told of hosts without an agent, prepared
+/// queries, and ACL policies and tokens with their secrets. What agents register comes by itself when they are pointed here.
 ///
 /// It can be run again at any time: what is there already is left alone, and where something else is there, that stays
 /// unless --overwrite says otherwise.
@@ -63,7 +64,7 @@ pub(super) struct Args {
     /// The Consul that has it.
     #[arg(long, value_name = "ADDRESS")]
     from: String,
-    /// File with the token for it, which may read everything.
+    /// File with the token for it, which may read everything; to see secrets of tokens it needs `acl = "write"`.
     #[arg(long, value_name = "FILE", env = "KVSTORE_FROM_TOKEN_FILE")]
     from_token_file: Option<PathBuf>,
     /// The registry that takes it, instead of --http-addr.
@@ -96,6 +97,7 @@ pub(super) async fn run(args: Args) -> Result<Vec<u8>, Failure> {
     migration.keys().await?;
     migration.catalog().await?;
     migration.queries().await?;
+    migration.access().await?;
     migration.others().await?;
     let report = migration.report;
     let shown = format.show(&report, table);
