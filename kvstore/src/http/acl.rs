@@ -11,7 +11,7 @@ use kvstore_core::{
     names::{PolicyId, TokenId},
     row::{Row, Stamped},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use std::{path::Path, time::Duration};
@@ -99,7 +99,7 @@ fn listing(app: &App, render: impl Fn(&State) -> Found + Send + Sync + 'static) 
 }
 
 /// The same of one of them, which must be there.
-fn one<T: serde::Serialize>(
+fn one<T: Serialize>(
     app: &App,
     find: impl Fn(&Credentials) -> Option<T> + Send + Sync + 'static,
 ) -> Result<Read, ApiError> {
@@ -210,8 +210,23 @@ fn tokens(app: &App, call: &Call) -> Result<Read, ApiError> {
 }
 
 fn token(app: &App, call: &Call) -> Result<Read, ApiError> {
-    let accessor = token_id(&call.rest)?;
-    one(app, move |credentials| credentials.token(&accessor).map(|token| shown(credentials, token, HIDDEN)))
+    let (accessor, with_rules) = (token_id(&call.rest)?, call.query.has("expanded"));
+    one(app, move |credentials| {
+        let token = credentials.token(&accessor)?;
+        let policies = token.policies.iter().filter_map(|id| credentials.policy(id));
+        let expanded = with_rules.then(|| policies.map(|policy| shown_policy(policy, true)).collect());
+        Some(Expanded { token: shown(credentials, token, HIDDEN), expanded_policies: expanded })
+    })
+}
+
+/// A token, and where that is asked for, its policies with their rules.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Expanded {
+    #[serde(flatten)]
+    token: AclToken,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expanded_policies: Option<Vec<AclPolicy>>,
 }
 
 /// The token that the caller shows, which it knows already.

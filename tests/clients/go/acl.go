@@ -97,6 +97,7 @@ func tokens(admin *consul.Client, policy string) (secret, accessor string) {
 	same("read", []any{read.Description, read.Policies, read.CreateTime, read.Hash}, []any{"go", has, made.CreateTime, made.Hash})
 	self := first(with(secret).ACL().TokenReadSelf(nil))
 	same("read by itself", []any{self.AccessorID, self.SecretID}, []any{accessor, secret})
+	same("its policy's rules", first(a.TokenReadExpanded(accessor, nil)).ExpandedPolicies[0].Rules, after)
 	read.Description = "go, changed"
 	updated := first(a.TokenUpdate(read, nil))
 	same("updated", []any{updated.Description, updated.Policies}, []any{"go, changed", has})
