@@ -29,7 +29,7 @@ use crate::{
     ledger::{Call, Ledger, Outcome},
     mapping::Policy,
     plan::{Action, Actual, Hold, META_CONTAINER, Mark, Owner},
-    registry::{Place, Registry, follow::View},
+    registry::{Place, Registry, follow::View, token_hint},
     status::Status,
     world::{Change, Deregister, Moment, World},
 };
@@ -283,7 +283,7 @@ impl Reconciler {
                 warn!("the registry takes no changes: {error}; asked again until it does");
             }
             Outcome::Refused(Some(error)) => {
-                let (id, hint) = (&call.id, hint(&error));
+                let (id, hint) = (&call.id, token_hint(&error));
                 let container = self.world.desired(id).map(|(_, container)| container.name.clone());
                 let container = container.unwrap_or_default();
                 warn!(container, id, "the registry refuses: {error}{hint}; asked again now and then");
@@ -381,13 +381,6 @@ fn say_address(policy: &Policy) {
         );
     } else {
         info!("published ports are registered at {address}");
-    }
-}
-
-fn hint(error: &Error) -> &'static str {
-    match error.status() {
-        Some(401 | 403) => "; give a token that may do this by --token or --token-file",
-        _ => "",
     }
 }
 

@@ -241,6 +241,14 @@ impl Registry {
     }
 }
 
+/// What to do about a refusal.
+pub(crate) fn token_hint(error: &Error) -> &'static str {
+    match error.status() {
+        Some(401 | 403) => "; give a token that may do this by --token or --token-file",
+        _ => "",
+    }
+}
+
 fn trial(id: &str, mark: &Mark, address: IpAddr) -> ServiceRegistration {
     let critical = CheckRegistration {
         check_id: format!("service:{id}"),

@@ -1,5 +1,6 @@
 //! The stories: each is a module, and tells what a user does with the whole product and what must come of it.
 
+mod access_control;
 mod bad_input;
 mod clients;
 mod connections;
@@ -51,6 +52,7 @@ fn main() -> ExitCode {
         Story::new("connections_registry_over_tls", stage::needs(), connections::registry_over_tls),
         Story::new("connections_registry_serves_tls", stage::needs(), connections::registry_serves_tls),
         Story::new("connections_token_file", stage::needs(), connections::token_file),
+        Story::new("access_control", stage::needs(), access_control::story),
         Story::new("connections_docker_over_tls", stage::needs(), connections::docker_over_tcp_and_tls),
         Story::new("connections_podman", connections::host_needs(&["podman"]), connections::podman),
         Story::new("connections_swarm", connections::host_needs(&[]), connections::swarm),

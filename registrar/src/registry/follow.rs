@@ -13,7 +13,7 @@ use tokio::{
 };
 use tracing::{debug, info, warn};
 
-use super::{Place, Registry, Trouble};
+use super::{Place, Registry, Trouble, token_hint};
 use crate::{
     address::HostAddress,
     plan::{Mark, Registered},
@@ -59,11 +59,12 @@ impl Registry {
             // The words of one loss differ (refused, then reset); it is still one, unless somebody has to act.
             let to_be_told = match &trouble {
                 Trouble::Call(Error::Tls { why, .. }) => Some(why),
-                Trouble::Rival { .. } => Some(&message),
+                Trouble::Rival { .. } | Trouble::Call(Error::Status { status: 401 | 403, .. }) => Some(&message),
                 _ => None,
             };
+            let hint = if let Trouble::Call(error) = &trouble { token_hint(error) } else { "" };
             if follower.lost.is_none() || to_be_told.is_some() && follower.lost.as_ref() != to_be_told {
-                warn!("{message}; nothing is lost, and the registry is asked again until it answers");
+                warn!("{message}{hint}; nothing is lost, and the registry is asked again until it answers");
                 follower.lost = Some(to_be_told.unwrap_or(&message).clone());
             }
             sleep(backoff.delay()).await;
