@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     hash::{DefaultHasher, Hash, Hasher},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use super::{
@@ -60,7 +60,9 @@ impl Authority {
 
     /// Read to all but tokens and policies.
     pub fn reader() -> Self {
-        Self::new(Grants::by_default(Level::Read, Level::Deny))
+        static READER: LazyLock<Authority> =
+            LazyLock::new(|| Authority::new(Grants::by_default(Level::Read, Level::Deny)));
+        READER.clone()
     }
 
     /// What the policies of one token give. Where they say different things of the same name, deny goes before write,
