@@ -319,8 +319,14 @@ async fn a_datagram_passes_unless_it_is_refused() {
     });
     assert_eq!(run(&udp(&address)).await, success, "an answer");
     answering.await.unwrap();
-    let (status, output) = run(&udp(&address)).await;
-    assert!(status == Status::Critical && output.contains("Connection refused"), "{output}");
+    // A machine under load may tell of the refusal later than the probe waits: then this once it is silence.
+    let mut found = run(&udp(&address)).await;
+    for _ in 0..20 {
+        if found.0 != Status::Critical {
+            found = run(&udp(&address)).await;
+        }
+    }
+    assert!(found.0 == Status::Critical && found.1.contains("Connection refused"), "{found:?}");
     assert_eq!(run(&udp("127.0.0.1")).await.0, Status::Critical);
 }
 
