@@ -154,10 +154,12 @@ fn slowness(path: &str) -> Option<Duration> {
 
 /// Sends the head at once and the body bit by bit.
 fn trickle(mut stream: &TcpStream, head: &str, body: &str, time: Duration) -> io::Result<()> {
-    const BITS: u32 = 20;
+    const MOST_BITS: usize = 20;
     stream.write_all(head.as_bytes())?;
-    for bit in body.as_bytes().chunks(body.len().div_ceil(BITS as usize).max(1)) {
-        thread::sleep(time / BITS);
+    let bits = body.as_bytes().chunks(body.len().div_ceil(MOST_BITS).max(1));
+    let pause = time / u32::try_from(bits.len()).unwrap_or(u32::MAX).max(1);
+    for bit in bits {
+        thread::sleep(pause);
         stream.write_all(bit)?;
     }
     Ok(())

@@ -176,7 +176,7 @@ pub(crate) async fn release() {
         }
     };
     only(&old.id).await;
-    let mut slow = Vec::new();
+    let (begun, mut slow) = (Instant::now(), Vec::new());
     for front in &fronts {
         let url = format!("{}slow/30000", front.site.url());
         slow.push(web::begin(&url).await.expect("the old version answers"));
@@ -189,6 +189,7 @@ pub(crate) async fn release() {
         let body = answer.await.expect("it does not panic").expect("it ends whole");
         assert_eq!(hello(&body).expect("hello-web answers").id, old.id);
     }
+    assert!(begun.elapsed() >= Duration::from_secs(30), "the answers took as long as was asked for");
 }
 
 /// One upstream for each service, each in a file that goes with its service.
