@@ -12,24 +12,16 @@ use kvstore_client::monitoring::{Metric, Monitored, family};
 
 /// All that is counted.
 pub const METRICS: &[Metric] = &[UP, CONTAINERS, INSTANCES, EVENTS, CALLS];
-const UP: Metric =
-    Metric { name: "registrar_up", kind: "gauge", labels: "side", help: "Whether Docker and the registry answer." };
-const CONTAINERS: Metric =
-    Metric { name: "registrar_containers", kind: "gauge", labels: "", help: "Containers that run on this host." };
-const INSTANCES: Metric = Metric {
-    name: "registrar_instances",
-    kind: "gauge",
-    labels: "state",
-    help: "Instances: wanted by containers, registered by anybody, and taken: wanted but held by others.",
-};
-const EVENTS: Metric =
-    Metric { name: "registrar_events_total", kind: "counter", labels: "", help: "Events of Docker that were heard." };
-const CALLS: Metric = Metric {
-    name: "registrar_calls_total",
-    kind: "counter",
-    labels: "action, result",
-    help: "Calls to the registry that change it.",
-};
+const UP: Metric = Metric::gauge("registrar_up", "side", "Whether Docker and the registry answer.");
+const CONTAINERS: Metric = Metric::gauge("registrar_containers", "", "Containers that run on this host.");
+const INSTANCES: Metric = Metric::gauge(
+    "registrar_instances",
+    "state",
+    "Instances: wanted by containers, registered by anybody, and taken: wanted but held by others.",
+);
+const EVENTS: Metric = Metric::counter("registrar_events_total", "", "Events of Docker that were heard.");
+const CALLS: Metric =
+    Metric::counter("registrar_calls_total", "action, result", "Calls to the registry that change it.");
 
 /// What is counted and known, written by those who know it.
 #[derive(Debug, Default)]

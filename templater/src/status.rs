@@ -11,32 +11,24 @@ use crate::{progress::Progress, target::reloads::Reloads, watch::Watches};
 
 /// All that is counted.
 pub(crate) const METRICS: &[Metric] = &[REGISTRY_UP, TEXTS, PASSES, RELOADS, LAST_GOOD];
-const REGISTRY_UP: Metric =
-    Metric { name: "templater_registry_up", kind: "gauge", labels: "", help: "Whether the registry answers." };
-const TEXTS: Metric = Metric {
-    name: "templater_texts",
-    kind: "gauge",
-    labels: "state",
-    help: "Texts, those of one job as one: wanted, live at least once, troubled: kept from their newest version.",
-};
-const PASSES: Metric = Metric {
-    name: "templater_passes_total",
-    kind: "counter",
-    labels: "file, result",
-    help: "Passes over the templates of a job, by what they came to.",
-};
-const RELOADS: Metric = Metric {
-    name: "templater_reloads_total",
-    kind: "counter",
-    labels: "result",
-    help: "Reloads of proxies and reload commands, done or failed.",
-};
-const LAST_GOOD: Metric = Metric {
-    name: "templater_last_good_timestamp_seconds",
-    kind: "gauge",
-    labels: "file",
-    help: "When the newest text was last found live, in seconds since 1970.",
-};
+const REGISTRY_UP: Metric = Metric::gauge("templater_registry_up", "", "Whether the registry answers.");
+const TEXTS: Metric = Metric::gauge(
+    "templater_texts",
+    "state",
+    "Texts, those of one job as one: wanted, live at least once, troubled: kept from their newest version.",
+);
+const PASSES: Metric = Metric::counter(
+    "templater_passes_total",
+    "file, result",
+    "Passes over the templates of a job, by what they came to.",
+);
+const RELOADS: Metric =
+    Metric::counter("templater_reloads_total", "result", "Reloads of proxies and reload commands, done or failed.");
+const LAST_GOOD: Metric = Metric::gauge(
+    "templater_last_good_timestamp_seconds",
+    "file",
+    "When the newest text was last found live, in seconds since 1970.",
+);
 
 /// What is known of the registry and of all jobs.
 #[derive(Default)]

@@ -45,6 +45,23 @@ pub struct Metric {
     pub help: &'static str,
 }
 
+impl Metric {
+    /// What goes up and down.
+    pub const fn gauge(name: &'static str, labels: &'static str, help: &'static str) -> Self {
+        Self { name, kind: "gauge", labels, help }
+    }
+
+    /// What only grows.
+    pub const fn counter(name: &'static str, labels: &'static str, help: &'static str) -> Self {
+        Self { name, kind: "counter", labels, help }
+    }
+
+    /// How often a value was in which range.
+    pub const fn histogram(name: &'static str, labels: &'static str, help: &'static str) -> Self {
+        Self { name, kind: "histogram", labels, help }
+    }
+}
+
 /// Adds `metric` with its values to `text`; labels stand as they are written, `{a="b"}`, or are empty.
 pub fn family<L: fmt::Display>(text: &mut String, metric: &Metric, values: impl IntoIterator<Item = (L, u64)>) {
     use fmt::Write;
