@@ -1,0 +1,111 @@
+//! The data plane: carries packets between hosts, by WireGuard and nothing else. Knows peers, not where they are written
+//! down; [`Dataplane`] has one battery of tests for all its kinds.
+
+use std::{collections::BTreeSet, fmt, net::SocketAddr, time::Duration};
+
+use ipnet::IpNet;
+
+use crate::keys::{PresharedKey, PrivateKey, PublicKey};
+
+/// Another host, as this one is to reach it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Who it is.
+    pub key: PublicKey,
+    /// What both mix into the handshake.
+    pub preshared: PresharedKey,
+    /// Where it was last known to be; WireGuard follows it when it moves. None: it will come to us.
+    pub endpoint: Option<SocketAddr>,
+    /// The addresses behind it: what may come from it, and what is sent to it. No prefix is given to two peers.
+    pub allowed: BTreeSet<IpNet>,
+    /// How often it hears from us when there is nothing to say, so that a NAT in between keeps the way open.
+    pub keepalive: Option<Duration>,
+}
+
+/// What a tunnel needs before it has peers.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The name of the interface; at most 15 bytes.
+    pub interface: String,
+    /// This host's key.
+    pub key: PrivateKey,
+    /// The UDP port on all addresses.
+    pub port: u16,
+    /// The largest packet that goes in, in bytes.
+    pub mtu: u16,
+}
+
+/// How it goes with a peer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PeerStatus {
+    /// Who it is.
+    pub key: PublicKey,
+    /// Where it was last heard from, or is tried.
+    pub endpoint: Option<SocketAddr>,
+    /// How long ago the last handshake succeeded.
+    pub handshake: Option<Duration>,
+    /// Bytes of packets that came from it.
+    pub received_bytes: u64,
+    /// Bytes of packets sent to it.
+    pub sent_bytes: u64,
+}
+
+/// What has been dropped since the start, by why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Datagrams that are no WireGuard, or not for this key.
+    pub malformed: u64,
+    /// Seen before.
+    pub replayed: u64,
+    /// From an address that is not behind the peer who sent it.
+    pub spoofed: u64,
+    /// To an address that is behind nobody, or behind a peer with no known place.
+    pub unroutable: u64,
+}
+
+/// The kinds of data plane.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plane {
+    /// The kernel's WireGuard; it goes on while this program is down.
+    Kernel,
+    /// WireGuard in this process, behind a TUN device.
+    User,
+}
+
+impl fmt::Display for Plane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kernel => "kernel",
+            Self::User => "user",
+        })
+    }
+}
+
+/// Why there is no data plane, or it does not take what it is told. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+#[error("{interface}: {why}")]
+pub struct DeviceError {
+    /// Which interface.
+    pub interface: String,
+    /// What is wrong, and what to do.
+    pub why: String,
+}
+
+/// A tunnel that is up. Dropping a [`Plane::User`] one ends it and removes its interface; a [`Plane::Kernel`] one stays.
+pub trait Dataplane: Send + Sync {
+    /// Its kind.
+    fn plane(&self) -> Plane;
+
+    /// Makes these its peers. Sessions with those that stay go on without a lost packet; an endpoint is taken over only
+    /// where it differs from the one given before, so that what WireGuard learned by itself is kept.
+    ///
+    /// # Errors
+    /// [`DeviceError`]
+    fn set_peers(&self, peers: &[Peer]) -> Result<(), DeviceError>;
+
+    /// How it goes with each of them.
+    fn peers(&self) -> Vec<PeerStatus>;
+
+    /// What it has dropped.
+    fn dropped(&self) -> Dropped;
+}
