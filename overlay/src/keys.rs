@@ -2,10 +2,8 @@
 //! Secret keys are shown by nothing and wiped when they go.
 
 use std::{
-    fmt,
-    fs::{self, Permissions},
-    io::{self, Write},
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    fmt, fs, io,
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     str::FromStr,
 };
@@ -14,6 +12,8 @@ use base64::{Engine, prelude::BASE64_STANDARD};
 use rand::{TryRng, rngs::SysRng};
 use x25519_dalek::StaticSecret;
 use zeroize::{Zeroize, Zeroizing};
+
+use crate::files::write_whole;
 
 /// A host's secret key.
 #[derive(Clone)]
@@ -89,16 +89,9 @@ impl PrivateKey {
         }
     }
 
-    /// The whole file or none, for its owner only, on the disk on return.
     fn write(&self, path: &Path) -> io::Result<()> {
-        let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        file.as_file().set_permissions(Permissions::from_mode(0o600))?;
         let text = Zeroizing::new(BASE64_STANDARD.encode(self.0.as_bytes()) + "\n");
-        file.write_all(text.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(path)?;
-        fs::File::open(folder)?.sync_all()
+        write_whole(path, text.as_bytes())
     }
 
     /// What others know this host by.
@@ -178,6 +171,8 @@ fn decode(text: &str) -> Option<Zeroizing<[u8; 32]>> {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs::Permissions, os::unix::fs::PermissionsExt};
+
     use super::*;
 
     #[test]

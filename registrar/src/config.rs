@@ -1,6 +1,5 @@
 //! Flags > environment > file -> [`Config`]; all faults are told at once. Nothing is opened but the files named.
 
-mod file;
 mod settings;
 
 use std::{
@@ -12,7 +11,7 @@ use std::{
 };
 
 use clap::ValueEnum;
-use kvstore_client::{Access, Client, ClientConfig, GoDuration, with_causes};
+use kvstore_client::{Access, Client, ClientConfig, GoDuration, read_settings, with_causes};
 
 pub use settings::Settings;
 
@@ -100,7 +99,7 @@ impl Config {
     /// [`Faults`], all of them.
     pub fn new(flags: Settings, file: Option<(&str, &str)>) -> Result<Self, Faults> {
         let mut faults = Vec::new();
-        let file = file.map(|(name, text)| file::read_file(name, text, &mut faults)).unwrap_or_default();
+        let file = file.map(|(name, text)| read_settings(name, text, &mut faults)).unwrap_or_default();
         let config = check(flags.over(file), &mut faults);
         if faults.is_empty() { Ok(config) } else { Err(Faults(faults)) }
     }

@@ -14,6 +14,7 @@ pub mod fresh;
 pub mod monitoring;
 pub mod pem;
 pub mod reference;
+mod settings;
 pub mod tls;
 pub mod types;
 mod watch;
@@ -25,5 +26,6 @@ pub use client::{
 };
 pub use duration::{GoDuration, ParseDurationError};
 pub use error::Error;
+pub use settings::read_settings;
 pub use tls::choose_crypto;
 pub use watch::{Backoff, Watch};

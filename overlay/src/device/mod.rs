@@ -4,6 +4,7 @@
 use std::{collections::BTreeSet, fmt, net::SocketAddr, time::Duration};
 
 use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
 
 use crate::keys::{PresharedKey, PrivateKey, PublicKey};
 
@@ -64,7 +65,8 @@ pub struct Dropped {
 }
 
 /// The kinds of data plane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Plane {
     /// The kernel's WireGuard; it goes on while this program is down.
     Kernel,

@@ -1,30 +1,30 @@
-//! A YAML or JSON file -> [`Settings`]; every fault with its line.
+//! A program's YAML or JSON file; every fault with its line.
 
-use super::Settings;
+use serde::de::DeserializeOwned;
 
-/// Key by key, so that one fault does not hide another.
-pub(super) fn read_file(name: &str, text: &str, faults: &mut Vec<String>) -> Settings {
+/// What `text`, the file called `name`, sets. Key by key, so that one fault does not hide another.
+pub fn read_settings<S: DeserializeOwned + Default>(name: &str, text: &str, faults: &mut Vec<String>) -> S {
     let all: serde_yaml::Value = match serde_yaml::from_str(text) {
         Ok(all) => all,
         Err(error) => {
             let line = error.location().map_or(String::new(), |at| format!(":{}", at.line()));
             faults.push(format!("{name}{line}: this is no YAML or JSON: {error}"));
-            return Settings::default();
+            return S::default();
         }
     };
     let keys = match all {
         serde_yaml::Value::Mapping(keys) => keys,
-        serde_yaml::Value::Null => return Settings::default(),
+        serde_yaml::Value::Null => return S::default(),
         _ => {
             faults.push(format!("{name}: it is no list of keys and values"));
-            return Settings::default();
+            return S::default();
         }
     };
     let mut good = serde_yaml::Mapping::new();
     for (key, value) in keys {
         let key = key.as_str().unwrap_or_default().to_owned();
         let one = serde_yaml::Mapping::from_iter([(key.clone().into(), value.clone())]);
-        match serde_yaml::from_value::<Settings>(one.into()) {
+        match serde_yaml::from_value::<S>(one.into()) {
             Ok(_) => drop(good.insert(key.into(), value)),
             Err(error) => {
                 let error = error.to_string();
@@ -36,7 +36,7 @@ pub(super) fn read_file(name: &str, text: &str, faults: &mut Vec<String>) -> Set
     // What is left to go wrong is one key in two spellings.
     serde_yaml::from_value(good.into()).unwrap_or_else(|error| {
         faults.push(format!("{name}: {error}"));
-        Settings::default()
+        S::default()
     })
 }
 

@@ -1,0 +1,140 @@
+//! The daemon's socket, `/run/overlay.sock`: JSON over HTTP, for the commands and for those who want to look. Whoever
+//! may open the socket is root or of its group, and may do everything.
+
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{Path as Segment, State},
+    http::{StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse, Response},
+    routing::{delete, get, post},
+};
+use serde::{Serialize, de::DeserializeOwned};
+use tokio::net::{UnixListener, UnixStream};
+use tokio_util::sync::CancellationToken;
+
+use crate::mesh::{Mesh, NewNetwork, Refusal, Request};
+
+/// Where it is unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/overlay.sock";
+
+/// Why there is no socket.
+#[derive(Debug, thiserror::Error)]
+pub enum SocketError {
+    /// Another daemon answers there.
+    #[error("an overlay runs already: it answers at {}; stop it first, or give another --socket", .0.display())]
+    Taken(PathBuf),
+    /// The system does not let us.
+    #[error("cannot listen at {}", path.display())]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Listens at `path`. A socket that a former daemon left there is replaced.
+///
+/// # Errors
+/// [`SocketError`]
+pub async fn bind(path: &Path) -> Result<UnixListener, SocketError> {
+    if UnixStream::connect(path).await.is_ok() {
+        return Err(SocketError::Taken(path.to_owned()));
+    }
+    let failed = |source| SocketError::Io { path: path.to_owned(), source };
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
+        _ => {}
+    }
+    let listener = UnixListener::bind(path).map_err(failed)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(failed)?;
+    Ok(listener)
+}
+
+/// Answers at `listener` until `shutdown`.
+pub async fn serve(listener: UnixListener, router: Router, shutdown: CancellationToken) {
+    let served = axum::serve(listener, router).with_graceful_shutdown(shutdown.cancelled_owned());
+    if let Err(error) = served.await {
+        tracing::error!("the socket is not served any more: {error}");
+    }
+}
+
+/// The daemon's part of what is answered; others add theirs by [`Router::merge`].
+pub fn router(mesh: Mesh) -> Router {
+    Router::new()
+        .route("/v1/held", get(held))
+        .route("/v1/status", get(status))
+        .route("/v1/networks", post(create_network))
+        .route("/v1/networks/{name}", delete(remove_network))
+        .with_state(mesh)
+}
+
+async fn held(State(mesh): State<Mesh>) -> Response {
+    json(&*mesh.held())
+}
+
+async fn status(State(mesh): State<Mesh>) -> Result<Response, Refusal> {
+    Ok(json(&mesh.ask(Request::Status).await?))
+}
+
+async fn create_network(State(mesh): State<Mesh>, body: Bytes) -> Result<Response, Refusal> {
+    let new: NewNetwork = parse(&body)?;
+    Ok(json(&mesh.ask(Request::CreateNetwork(new)).await?))
+}
+
+async fn remove_network(State(mesh): State<Mesh>, Segment(name): Segment<String>) -> Result<Response, Refusal> {
+    let name = name.parse().map_err(|e: crate::network::Invalid| Refusal::Wrong(e.to_string()))?;
+    Ok(json(&mesh.ask(Request::RemoveNetwork(name)).await?))
+}
+
+/// The body of a request.
+///
+/// # Errors
+/// For what is no such JSON.
+pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body).map_err(|e| Refusal::Wrong(format!("the request cannot be read: {e}")))
+}
+
+/// The body of an answer.
+pub fn json(value: &impl Serialize) -> Response {
+    let text = serde_json::to_vec(value).expect("plain data");
+    ([(CONTENT_TYPE, "application/json")], text).into_response()
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let code = match self {
+            Self::Wrong(_) => StatusCode::BAD_REQUEST,
+            Self::Unknown(_) => StatusCode::NOT_FOUND,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Away(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        (code, json(&serde_json::json!({ "error": self.to_string() }))).into_response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_left_over_socket_is_replaced_and_a_live_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s");
+        drop(bind(&path).await.unwrap());
+        assert!(path.exists(), "as after a crash");
+        let alive = bind(&path).await.unwrap();
+        assert!(matches!(bind(&path).await, Err(SocketError::Taken(_))));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o660);
+        drop(alive);
+        assert!(matches!(bind(&dir.path().join("no/such")).await, Err(SocketError::Io { .. })));
+    }
+}

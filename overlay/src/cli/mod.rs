@@ -1,0 +1,37 @@
+//! The commands: one file each for those that talk to the daemon.
+
+mod client;
+pub(crate) mod network;
+pub(crate) mod table;
+
+use std::fmt;
+
+pub(crate) use client::Daemon;
+
+/// What went wrong, and the exit code that says so: 2 for usage, 1 for failure.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) code: u8,
+    what: String,
+}
+
+impl Failure {
+    pub(crate) fn new(what: impl Into<String>) -> Self {
+        Self { code: 1, what: what.into() }
+    }
+
+    pub(crate) fn usage(what: impl Into<String>) -> Self {
+        Self { code: 2, what: what.into() }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.what)
+    }
+}
+
+/// JSON as it is shown to whoever asked for it.
+pub(crate) fn print_json(value: &serde_json::Value) {
+    println!("{value:#}");
+}

@@ -1,0 +1,140 @@
+//! What the daemon and those who work beside it in the process share: what this host holds, how full it is, and how to
+//! ask for a change. The daemon alone changes anything.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use ipnet::Ipv4Net;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::{
+    network::{Hosts, Network, NetworkId, NetworkName},
+    state::{Held, Usage},
+};
+
+/// Requests that wait for the daemon; more have to wait before they are sent.
+const QUEUE: usize = 64;
+
+/// A handle to the daemon; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Mesh {
+    held: watch::Receiver<Arc<Held>>,
+    usage: Arc<Mutex<BTreeMap<NetworkId, Usage>>>,
+    requests: mpsc::Sender<Asked>,
+}
+
+/// The daemon's ends of it.
+#[derive(Debug)]
+pub struct Ends {
+    /// Where it tells what is held.
+    pub held: watch::Sender<Arc<Held>>,
+    /// How full the blocks are, as it was told.
+    pub usage: Arc<Mutex<BTreeMap<NetworkId, Usage>>>,
+    /// What it is asked for.
+    pub requests: mpsc::Receiver<Asked>,
+}
+
+/// A request, and where its answer goes.
+#[derive(Debug)]
+pub struct Asked {
+    /// What is to be done.
+    pub request: Request,
+    /// Nobody may wait for it any more.
+    pub reply: oneshot::Sender<Result<serde_json::Value, Refusal>>,
+}
+
+/// What can be asked for.
+#[derive(Debug)]
+pub enum Request {
+    /// A new network.
+    CreateNetwork(NewNetwork),
+    /// That there be no such network any more.
+    RemoveNetwork(NetworkName),
+    /// How everything stands.
+    Status,
+}
+
+/// A network to be made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewNetwork {
+    /// What it is to be called.
+    pub name: NetworkName,
+    /// Its addresses; some that nobody here uses, if it does not matter.
+    #[serde(default)]
+    pub subnet: Option<Ipv4Net>,
+    /// The length of the prefix of its blocks.
+    #[serde(default)]
+    pub block_bits: Option<u8>,
+    /// For this host alone.
+    #[serde(default)]
+    pub local: bool,
+    /// Whose containers may be in it.
+    #[serde(default)]
+    pub hosts: Hosts,
+}
+
+/// Why a request was not carried out; nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// It cannot be meant.
+    #[error("{0}")]
+    Wrong(String),
+    /// There is no such thing.
+    #[error("{0}")]
+    Unknown(String),
+    /// It stands against something that is there.
+    #[error("{0}")]
+    Conflict(String),
+    /// Not now: something that it needs is away.
+    #[error("{0}")]
+    Away(String),
+}
+
+impl Mesh {
+    /// A handle, and the daemon's ends of it.
+    pub fn new(first: Held) -> (Self, Ends) {
+        let (tell, held) = watch::channel(Arc::new(first));
+        let (send, requests) = mpsc::channel(QUEUE);
+        let usage = Arc::default();
+        (Self { held, usage: Arc::clone(&usage), requests: send }, Ends { held: tell, usage, requests })
+    }
+
+    /// What this host holds just now.
+    pub fn held(&self) -> Arc<Held> {
+        self.held.borrow().clone()
+    }
+
+    /// To be woken when that changes.
+    pub fn changes(&self) -> watch::Receiver<Arc<Held>> {
+        self.held.clone()
+    }
+
+    /// Tells how full the blocks of a network are; the daemon claims another in time.
+    pub fn tell_usage(&self, network: NetworkId, usage: Usage) {
+        self.usage.lock().unwrap_or_else(PoisonError::into_inner).insert(network, usage);
+    }
+
+    /// Has the daemon do something.
+    ///
+    /// # Errors
+    /// [`Refusal`]
+    pub async fn ask(&self, request: Request) -> Result<serde_json::Value, Refusal> {
+        let ending = |()| Refusal::Away("the overlay is about to end".into());
+        let (reply, answer) = oneshot::channel();
+        self.requests.send(Asked { request, reply }).await.map_err(|_| ending(()))?;
+        answer.await.map_err(|_| ending(())).and_then(|answer| answer)
+    }
+
+    /// Makes a network.
+    ///
+    /// # Errors
+    /// [`Refusal`]
+    pub async fn create_network(&self, new: NewNetwork) -> Result<Network, Refusal> {
+        let made = self.ask(Request::CreateNetwork(new)).await?;
+        Ok(serde_json::from_value(made).expect("the daemon answers with a network"))
+    }
+}

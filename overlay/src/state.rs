@@ -1,0 +1,178 @@
+//! What this host holds, for those who give addresses and links out of it; and what it keeps on its disk so that it goes
+//! on without the registry.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    files::write_whole,
+    network::{Block, Network, NetworkId, NetworkName, NodeId},
+};
+
+/// Where state is kept unless told otherwise.
+pub const DEFAULT_DIR: &str = "/var/lib/overlay";
+/// The form of the file; a later one is not touched.
+const FORMAT: u32 = 1;
+const FILE: &str = "state.json";
+
+/// What this host holds. A new one is published whenever anything of it changes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Held {
+    /// This host.
+    pub node: NodeId,
+    /// What it is called.
+    pub host: String,
+    /// Its networks, local ones too, by name.
+    pub networks: Vec<HeldNetwork>,
+}
+
+/// A network, and this host's part of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HeldNetwork {
+    /// Which.
+    pub network: Network,
+    /// What this host gives addresses from; empty until the registry has let it have one.
+    pub blocks: Vec<Block>,
+    /// The largest packet that reaches all others, in bytes.
+    pub mtu: u16,
+}
+
+impl Held {
+    /// The network of this name.
+    pub fn named(&self, name: &NetworkName) -> Option<&HeldNetwork> {
+        self.networks.iter().find(|held| held.network.name == *name)
+    }
+
+    /// The network of this id.
+    pub fn network(&self, id: NetworkId) -> Option<&HeldNetwork> {
+        self.networks.iter().find(|held| held.network.id == id)
+    }
+}
+
+/// How full a network's blocks on this host are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Usage {
+    /// Addresses that are given out.
+    pub used: u64,
+    /// Addresses that could be.
+    pub capacity: u64,
+}
+
+/// What is kept on the disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Saved {
+    format: u32,
+    /// Networks that do not leave this host.
+    pub local: Vec<Network>,
+    /// The newest record of each key of the registry that was believed, as it was signed.
+    pub records: BTreeMap<String, String>,
+    /// When hosts were last seen alive, in seconds since 1970.
+    pub alive: BTreeMap<NodeId, u64>,
+    /// Registries that other members use.
+    pub registries: Vec<String>,
+    /// The tunnel was stopped by hand, and stays so over a restart.
+    pub stopped: bool,
+}
+
+/// Why there is no state.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// It cannot be read or written.
+    #[error("cannot keep the overlay's state in {}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// It is there, but says something else.
+    #[error("{} is no state of an overlay ({why}); if it cannot be mended, remove it: this host then claims new addresses", path.display())]
+    Malformed {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A later version wrote it.
+    #[error("{} is of a later version (format {format}, this one knows {FORMAT}); it is left as it is: use that version, or another --state-dir", path.display())]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
+    },
+}
+
+impl Saved {
+    /// What `dir` holds; nothing, if there is nothing yet.
+    ///
+    /// # Errors
+    /// [`StateError`]
+    pub fn load(dir: &Path) -> Result<Self, StateError> {
+        let path = dir.join(FILE);
+        let text = match fs::read(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Self { format: FORMAT, ..Self::default() }),
+            Err(source) => return Err(StateError::Io { path, source }),
+        };
+        let malformed = |e: serde_json::Error| StateError::Malformed { path: path.clone(), why: e.to_string() };
+        // The format first: a later one may have fields of another kind.
+        let Format { format } = serde_json::from_slice(&text).map_err(malformed)?;
+        if format > FORMAT {
+            return Err(StateError::Newer { path, format });
+        }
+        serde_json::from_slice(&text).map_err(malformed)
+    }
+
+    /// Keeps it in `dir`; it is on the disk on return.
+    ///
+    /// # Errors
+    /// [`StateError::Io`]
+    pub fn store(&self, dir: &Path) -> Result<(), StateError> {
+        let path = dir.join(FILE);
+        let text = serde_json::to_vec(self).expect("plain data");
+        write_whole(&path, &text).map_err(|source| StateError::Io { path, source })
+    }
+}
+
+#[derive(Deserialize)]
+struct Format {
+    format: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_kept_is_there_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut saved = Saved::load(dir.path()).unwrap();
+        saved.stopped = true;
+        saved.records.insert("nodes/a".into(), "{}".into());
+        saved.alive.insert(NodeId([1; 16]), 7);
+        saved.store(dir.path()).unwrap();
+        assert_eq!(Saved::load(dir.path()).unwrap(), saved);
+    }
+
+    #[test]
+    fn what_is_not_ours_or_of_a_later_version_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        for (text, newer) in
+            [("{", false), ("[]", false), ("{\"format\":1,\"local\":7}", false), ("{\"format\":2,\"local\":7}", true)]
+        {
+            fs::write(&path, text).unwrap();
+            let error = Saved::load(dir.path()).unwrap_err();
+            assert_eq!(matches!(error, StateError::Newer { format: 2, .. }), newer, "{text}: {error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+    }
+}
