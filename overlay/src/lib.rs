@@ -11,6 +11,7 @@ pub mod device;
 pub mod files;
 pub mod identity;
 pub mod keys;
+pub mod link;
 pub mod mesh;
 pub mod network;
 pub mod state;
