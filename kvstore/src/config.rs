@@ -151,7 +151,16 @@ pub enum Engine {
 impl Engine {
     /// Whether other kvstores write to it too.
     pub(crate) fn is_shared(&self) -> bool {
-        !matches!(self, Self::Memory | Self::Embedded { .. })
+        self.lease().is_some()
+    }
+
+    /// The silence after which the other kvstores take an agent for dead; none where there are no others.
+    pub(crate) fn lease(&self) -> Option<Duration> {
+        match self {
+            Self::Memory | Self::Embedded { .. } => None,
+            #[cfg(feature = "etcd")]
+            Self::Etcd { address, .. } => Some(address.lease),
+        }
     }
 
     /// Where something is kept on this host, if anything is.

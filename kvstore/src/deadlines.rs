@@ -3,23 +3,30 @@
 //!
 //! The writer sets and renews deadlines as it carries out commands, so their order is that of the changes; a timer
 //! proposes what is due, and the writer drops a proposal whose deadline has moved meanwhile.
+//!
+//! Where others write too, the engine keeps the deadlines of rows and tells when one has passed. What is counted here then
+//! is what it does not keep: rows that nobody has renewed since they came by a restore or by hand.
 
 use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{Mutex, MutexGuard, PoisonError},
+    collections::{BTreeSet, HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use kvstore_core::{
-    Command, Outcome, State,
+    Changes, Command, Op, Outcome, Put, State,
     credentials::Token,
+    health::Status,
     names::{CheckId, Key, NodeKey, SessionId, TokenId},
-    row::{Check, KvEntry, ProbeKind, RowKey, Session},
+    row::{Check, KvEntry, Row, RowKey, Session},
 };
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
-use crate::acl;
+use crate::{acl, engine::Entry};
 
 /// The timer looks up at least this often, so that a standstill of the whole process is noticed.
 const TICK: Duration = Duration::from_millis(500);
@@ -27,8 +34,9 @@ const TICK: Duration = Duration::from_millis(500);
 /// A standstill longer than this was not the clients' fault: every deadline moves by it.
 const STALL: Duration = Duration::from_secs(1);
 
-/// A session lives on for this part of its TTL after it, so that a renewal in time is not late by the way it took.
-const SESSION_GRACE: u32 = 10;
+/// All kvstores hear at once that a row has lapsed; each waits for a part of this before it proposes the end, and mostly
+/// one is enough.
+const SCATTER: Duration = Duration::from_millis(200);
 
 /// What has a deadline.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,6 +65,29 @@ impl Timed {
         })
     }
 
+    /// What of a row has a deadline; nothing if its kind has none.
+    fn of_row(row: &RowKey) -> Option<Self> {
+        Some(match row {
+            RowKey::Check(node, id) => Self::Check(node.clone(), id.clone()),
+            RowKey::Session(id) => Self::Session(id.clone()),
+            RowKey::Kv(key) => Self::Key(key.clone()),
+            RowKey::Token(id) => Self::Token(id.clone()),
+            _ => return None,
+        })
+    }
+
+    /// Whether there is anything that its end would change.
+    fn has_end(&self, state: &State) -> bool {
+        match self {
+            Self::Check(node, id) => {
+                state.check(node, id).is_some_and(|check| check.ttl().is_some() && check.status != Status::Critical)
+            }
+            Self::Session(id) => state.session(id).is_some_and(|session| session.lifetime().is_some()),
+            Self::Key(key) => state.key(key).is_some_and(|entry| entry.lifetime().is_some()),
+            Self::Token(_) | Self::LockDelay(_) => true,
+        }
+    }
+
     /// Whose end the command is.
     fn of_end(command: &Command) -> Option<Self> {
         Some(match command {
@@ -73,12 +104,16 @@ impl Timed {
 #[derive(Debug, Default)]
 pub(crate) struct Deadlines {
     table: Mutex<Table>,
+    /// Told when something is due earlier than all else.
+    earlier: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Table {
     when: HashMap<Timed, Instant>,
     order: BTreeSet<(Instant, Timed)>,
+    /// Whose deadlines the engine keeps: they are not here.
+    kept: HashSet<Timed>,
 }
 
 impl Table {
@@ -105,14 +140,6 @@ impl Table {
     }
 }
 
-/// How long the check may be silent; `None` if it has no TTL.
-fn ttl_of(check: &Check) -> Option<Duration> {
-    match check.probe.as_deref()?.kind {
-        ProbeKind::Ttl { ttl } => Some(ttl),
-        _ => None,
-    }
-}
-
 impl Deadlines {
     /// Everything in a freshly loaded state gets its full time: nobody could renew it while we were away.
     pub(crate) fn load(&self, state: &State, now: Instant) {
@@ -131,21 +158,20 @@ impl Deadlines {
     }
 
     fn start_check(&self, check: &Check, now: Instant) {
-        if let Some(ttl) = ttl_of(check) {
-            self.lock().set(Timed::Check(check.node.clone(), check.id.clone()), now + ttl);
+        if let Some(ttl) = check.ttl() {
+            self.set(Timed::Check(check.node.clone(), check.id.clone()), now + ttl);
         }
     }
 
     fn start_session(&self, session: &Session, now: Instant) {
-        if !session.ttl.is_zero() {
-            let until = now + session.ttl + session.ttl / SESSION_GRACE;
-            self.lock().set(Timed::Session(session.id.clone()), until);
+        if let Some(lifetime) = session.lifetime() {
+            self.set(Timed::Session(session.id.clone()), now + lifetime);
         }
     }
 
     fn start_key(&self, entry: &KvEntry, now: Instant) {
-        if !entry.ttl.is_zero() {
-            self.lock().set(Timed::Key(entry.key.clone()), now + entry.ttl);
+        if let Some(lifetime) = entry.lifetime() {
+            self.set(Timed::Key(entry.key.clone()), now + lifetime);
         }
     }
 
@@ -153,7 +179,31 @@ impl Deadlines {
     fn start_token(&self, token: &Token, now: Instant) {
         if !token.ends.is_zero() {
             let left = token.ends.saturating_sub(acl::now());
-            self.lock().set(Timed::Token(token.accessor.clone()), now + left);
+            self.set(Timed::Token(token.accessor.clone()), now + left);
+        }
+    }
+
+    /// Begins the time of a row, as `state` has it.
+    fn start(&self, timed: &Timed, state: &State, now: Instant) {
+        match timed {
+            Timed::Check(node, id) => drop(state.check(node, id).map(|check| self.start_check(check, now))),
+            Timed::Session(id) => drop(state.session(id).map(|session| self.start_session(session, now))),
+            Timed::Key(key) => drop(state.key(key).map(|entry| self.start_key(entry, now))),
+            Timed::Token(_) | Timed::LockDelay(_) => {}
+        }
+    }
+
+    /// Of no effect where the engine keeps it.
+    fn set(&self, timed: Timed, at: Instant) {
+        let mut table = self.lock();
+        if table.kept.contains(&timed) {
+            return;
+        }
+        let first = table.order.first().is_none_or(|(first, _)| at < *first);
+        table.set(timed, at);
+        drop(table);
+        if first {
+            self.earlier.notify_one();
         }
     }
 
@@ -182,9 +232,11 @@ impl Deadlines {
                     self.start_session(row, now);
                 }
             }
-            Command::KvPut { key, ttl, .. } if !ttl.is_zero() => self.lock().set(Timed::Key(key.clone()), now + *ttl),
+            Command::KvPut { key, ttl, .. } if !ttl.is_zero() => self.set(Timed::Key(key.clone()), now + *ttl),
             Command::Restore { .. } => {
-                *self.lock() = Table::default();
+                let mut table = self.lock();
+                *table = Table { kept: std::mem::take(&mut table.kept), ..Table::default() };
+                drop(table);
                 self.load(state, now);
             }
             command => {
@@ -195,32 +247,52 @@ impl Deadlines {
         }
     }
 
-    /// Another kvstore has renewed the row: its deadline begins anew.
-    pub(crate) fn renewed(&self, row: &RowKey, state: &State, now: Instant) {
-        match row {
-            RowKey::Check(node, id) => {
-                if let Some(check) = state.check(node, id) {
-                    self.start_check(check, now);
-                }
-            }
-            RowKey::Session(id) => {
-                if let Some(session) = state.session(id) {
-                    self.start_session(session, now);
-                }
-            }
-            RowKey::Kv(key) => {
-                if let Some(entry) = state.key(key) {
-                    self.start_key(entry, now);
-                }
-            }
-            _ => {}
+    /// All was read anew: which deadlines are kept is told next.
+    pub(crate) fn load_anew(&self, state: &State, now: Instant) {
+        self.lock().kept.clear();
+        self.load(state, now);
+    }
+
+    /// Follows what the engine tells; `state` has it.
+    pub(crate) fn follow(&self, entry: &Entry, state: &State, now: Instant) {
+        match entry {
+            // What is put gets its full time, unless the engine says next that it keeps that.
+            Entry::Commit(commit) => put_rows(&commit.changes).for_each(|timed| self.start(&timed, state, now)),
+            Entry::Renewed(row) => self.kept(row),
+            Entry::Lapsed { row, unseen } => self.lapsed(row, *unseen, state, now),
+            Entry::Anew(_) => {}
+        }
+    }
+
+    fn kept(&self, row: &RowKey) {
+        if let Some(timed) = Timed::of_row(row) {
+            let mut table = self.lock();
+            table.remove(&timed);
+            table.kept.insert(timed);
+        }
+    }
+
+    fn lapsed(&self, row: &RowKey, unseen: bool, state: &State, now: Instant) {
+        let Some(timed) = Timed::of_row(row) else { return };
+        self.lock().kept.remove(&timed);
+        if unseen {
+            self.start(&timed, state, now);
+        } else if timed.has_end(state) {
+            self.set(timed, now + SCATTER.mul_f64(rand::random()));
+        }
+    }
+
+    /// What could not be ended, since others go on changing it, gets its time once more.
+    pub(crate) fn postpone(&self, end: &Command, state: &State, now: Instant) {
+        if let Some(timed) = Timed::of_end(end) {
+            self.start(&timed, state, now);
         }
     }
 
     /// Lets nobody lock the keys, each for its time.
     pub(crate) fn delay_locks(&self, freed: &[(Key, Duration)], now: Instant) {
         for (key, delay) in freed {
-            self.lock().set(Timed::LockDelay(key.clone()), now + *delay);
+            self.set(Timed::LockDelay(key.clone()), now + *delay);
         }
     }
 
@@ -235,7 +307,12 @@ impl Deadlines {
     }
 
     /// Proposes what becomes due until `shutdown`. `propose` says whether it took the command.
-    pub(crate) async fn run(&self, propose: impl Fn(Command) -> bool, shutdown: CancellationToken) {
+    pub(crate) async fn run(
+        &self,
+        state: impl Fn() -> Arc<State>,
+        propose: impl Fn(Command) -> bool,
+        shutdown: CancellationToken,
+    ) {
         loop {
             let now = Instant::now();
             let next = self.lock().order.first().map(|(at, _)| *at);
@@ -243,6 +320,7 @@ impl Deadlines {
             let wake = next.filter(|at| *at > now).map_or(now + TICK, |at| at.min(now + TICK));
             tokio::select! {
                 () = sleep_until(wake) => {}
+                () = self.earlier.notified() => {}
                 () = shutdown.cancelled() => return,
             }
             let now = Instant::now();
@@ -251,15 +329,20 @@ impl Deadlines {
                 tracing::warn!(?late, "the process stood still; every TTL is extended by that");
                 self.lock().extend_all(late);
             }
-            let due = self.lock().due(now);
-            for timed in due {
-                let Some(command) = timed.end() else {
-                    self.lock().remove(&timed);
-                    continue;
-                };
-                if !propose(command) {
-                    break;
+            self.propose_due(&state(), &propose, now);
+        }
+    }
+
+    fn propose_due(&self, state: &State, propose: impl Fn(Command) -> bool, now: Instant) {
+        let due = self.lock().due(now);
+        for timed in due {
+            match timed.end().filter(|_| timed.has_end(state)) {
+                Some(end) => {
+                    if !propose(end) {
+                        return;
+                    }
                 }
+                None => self.lock().remove(&timed),
             }
         }
     }
@@ -269,14 +352,23 @@ impl Deadlines {
     }
 }
 
+/// What of the rows that `changes` puts has a deadline, if it has one.
+fn put_rows(changes: &Changes) -> impl Iterator<Item = Timed> {
+    let rows = changes.ops.iter().filter_map(|op| match op {
+        Op::Put(Put { row: row @ (Row::Check(_) | Row::Session(_) | Row::Kv(_)), .. }) => Some(row.key()),
+        _ => None,
+    });
+    rows.filter_map(|key| Timed::of_row(&key))
+}
+
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
 
     use kvstore_core::{
         Index,
         health::Status,
-        row::{Behavior, Node, Owner, Probe},
+        row::{Behavior, Node, Owner, Probe, ProbeKind},
     };
 
     use super::*;
@@ -348,7 +440,7 @@ mod tests {
     }
 
     /// Runs the timer for `seconds` and gives the checks it proposed to expire.
-    async fn run(deadlines: &Deadlines, seconds: u64) -> Vec<String> {
+    async fn run(deadlines: &Deadlines, state: &State, seconds: u64) -> Vec<String> {
         let due = Mutex::new(Vec::new());
         let propose = |command: Command| {
             assert!(!deadlines.is_early(&command, Instant::now()));
@@ -361,7 +453,7 @@ mod tests {
             deadlines.after(&command, &Outcome::Done, &State::empty(Index(1)), Instant::now());
             true
         };
-        let forever = deadlines.run(propose, CancellationToken::new());
+        let forever = deadlines.run(|| Arc::new(state.clone()), propose, CancellationToken::new());
         let _ = tokio::time::timeout(Duration::from_secs(seconds), forever).await;
         due.into_inner().unwrap()
     }
@@ -371,12 +463,12 @@ mod tests {
         let (deadlines, mut state) = (Deadlines::default(), State::empty(Index(1)));
         carry_out(&deadlines, &mut state, &register("a", 10));
         carry_out(&deadlines, &mut state, &register("b", 10));
-        assert!(run(&deadlines, 8).await.is_empty());
+        assert!(run(&deadlines, &state, 8).await.is_empty());
         carry_out(&deadlines, &mut state, &report("a"));
-        assert_eq!(run(&deadlines, 4).await, ["b"]);
+        assert_eq!(run(&deadlines, &state, 4).await, ["b"]);
         carry_out(&deadlines, &mut state, &register("a", 10));
-        assert!(run(&deadlines, 9).await.is_empty(), "registering again renews");
-        assert_eq!(run(&deadlines, 60).await, ["a"]);
+        assert!(run(&deadlines, &state, 9).await.is_empty(), "registering again renews");
+        assert_eq!(run(&deadlines, &state, 60).await, ["a"]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -385,13 +477,14 @@ mod tests {
         carry_out(&Deadlines::default(), &mut state, &register("a", 10));
         let deadlines = Deadlines::default();
         deadlines.load(&state, Instant::now());
-        assert!(run(&deadlines, 9).await.is_empty());
-        let mut forever = Box::pin(deadlines.run(|_| panic!("nothing is due"), CancellationToken::new()));
+        assert!(run(&deadlines, &state, 9).await.is_empty());
+        let mut forever =
+            Box::pin(deadlines.run(|| Arc::new(state.clone()), |_| panic!("nothing is due"), CancellationToken::new()));
         assert!(futures_util::poll!(forever.as_mut()).is_pending());
         tokio::time::advance(Duration::from_mins(1)).await;
         assert!(futures_util::poll!(forever.as_mut()).is_pending());
         drop(forever);
-        assert_eq!(run(&deadlines, 2).await, ["a"], "a second was left, and is again");
+        assert_eq!(run(&deadlines, &state, 2).await, ["a"], "a second was left, and is again");
     }
 
     #[tokio::test(start_paused = true)]
@@ -400,17 +493,65 @@ mod tests {
         for command in [register("a", 10), session("s", 20), session("for-ever", 0), put("k", 20), put("stays", 0)] {
             carry_out(&deadlines, &mut state, &command);
         }
-        assert_eq!(run(&deadlines, 15).await, ["a"]);
+        assert_eq!(run(&deadlines, &state, 15).await, ["a"]);
         carry_out(&deadlines, &mut state, &put("k", 20));
         carry_out(&deadlines, &mut state, &Command::RenewSession { session: SessionId::new("s").unwrap() });
-        assert!(run(&deadlines, 18).await.is_empty());
-        assert_eq!(run(&deadlines, 3).await, ["key k"]);
-        assert_eq!(run(&deadlines, 2).await, ["session s"], "a tenth of its TTL after it");
+        assert!(run(&deadlines, &state, 18).await.is_empty());
+        assert_eq!(run(&deadlines, &state, 3).await, ["key k"]);
+        assert_eq!(run(&deadlines, &state, 2).await, ["session s"], "a tenth of its TTL after it");
 
         let loaded = Deadlines::default();
         loaded.load(&state, Instant::now());
-        assert!(run(&loaded, 9).await.is_empty(), "all have their full time again");
-        assert_eq!(run(&loaded, 60).await, ["a", "key k", "session s"]);
+        assert!(run(&loaded, &state, 9).await.is_empty(), "all have their full time again");
+        assert_eq!(run(&loaded, &state, 60).await, ["a", "key k", "session s"]);
+    }
+
+    /// Where the engine keeps deadlines, nothing is due before it says so, and then at once.
+    #[tokio::test(start_paused = true)]
+    async fn what_the_engine_keeps_is_not_counted_here() {
+        let (deadlines, mut state) = (Deadlines::default(), State::empty(Index(1)));
+        for command in [register("a", 10), session("s", 20), put("k", 20)] {
+            carry_out(&deadlines, &mut state, &command);
+        }
+        let rows = ["n/n/c/a", "s/s", "k/k"].map(|key| RowKey::decode(key).unwrap());
+        let follow = |entry: Entry| deadlines.follow(&entry, &state, Instant::now());
+        for row in rows.clone() {
+            follow(Entry::Renewed(row));
+        }
+        deadlines.after(&report("a"), &Outcome::Done, &state, Instant::now());
+        deadlines.load(&state, Instant::now());
+        assert!(run(&deadlines, &state, 100).await.is_empty());
+
+        let lapsed = |row: &RowKey, unseen| Entry::Lapsed { row: row.clone(), unseen };
+        follow(lapsed(&rows[0], false));
+        assert_eq!(run(&deadlines, &state, 1).await, ["a"]);
+        follow(lapsed(&rows[1], true));
+        assert!(run(&deadlines, &state, 21).await.is_empty(), "it begins anew where nobody could renew it");
+        follow(Entry::Renewed(rows[1].clone()));
+        assert!(run(&deadlines, &state, 100).await.is_empty(), "and is kept again once it is renewed");
+        follow(lapsed(&rows[1], true));
+        assert_eq!(run(&deadlines, &state, 23).await, ["session s"]);
+        let empty = State::empty(Index(1));
+        deadlines.follow(&lapsed(&rows[2], false), &empty, Instant::now());
+        assert!(run(&deadlines, &state, 100).await.is_empty(), "what is gone anyway does not end");
+        deadlines.load_anew(&state, Instant::now());
+        assert_eq!(
+            run(&deadlines, &state, 100).await,
+            ["a", "key k", "session s"],
+            "nothing is kept until that is told"
+        );
+    }
+
+    /// A row that came without having been renewed, by hand or from a snapshot, is given its time.
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_keeps_is_counted_from_its_coming() {
+        let (deadlines, mut state) = (Deadlines::default(), State::empty(Index(1)));
+        let changes = kvstore_core::decide(&state, &put("k", 20)).unwrap().changes;
+        state.apply(Index(2), &changes);
+        let commit = Entry::Commit(crate::engine::Commit { index: Index(2), changes });
+        deadlines.follow(&commit, &state, Instant::now());
+        assert!(run(&deadlines, &state, 19).await.is_empty());
+        assert_eq!(run(&deadlines, &state, 2).await, ["key k"]);
     }
 
     #[tokio::test(start_paused = true)]
@@ -428,9 +569,9 @@ mod tests {
         }
         assert!(!deadlines.is_lock_delayed(&key("k"), Instant::now()));
         carry_out(&deadlines, &mut state, &Command::DestroySession { session: SessionId::new("s").unwrap() });
-        assert!(run(&deadlines, 14).await.is_empty());
+        assert!(run(&deadlines, &state, 14).await.is_empty());
         assert!(deadlines.is_lock_delayed(&key("k"), Instant::now()));
-        assert!(run(&deadlines, 3).await.is_empty());
+        assert!(run(&deadlines, &state, 3).await.is_empty());
         assert!(!deadlines.is_lock_delayed(&key("k"), Instant::now()));
         assert!(!deadlines.lock().when.contains_key(&Timed::LockDelay(key("k"))), "forgotten once it has ended");
     }

@@ -8,13 +8,16 @@ use std::{
 
 use kvstore_client::with_causes;
 use kvstore_core::{
-    Command, Index, Target,
+    Command, Index, Target, WatchKey,
     health::Status,
     names::{CheckId, InstanceId, NodeKey},
     row::{Check, Instance, Meta, Node, Owner, Probe, ProbeKind, Weights},
 };
 use serde_json::Value;
-use tokio::task::JoinSet;
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -31,8 +34,11 @@ use crate::{
 
 pub use crate::logging::Logs;
 
-/// An agent of which nobody has heard for so long is dead to those that share its engine. It is to be heard thrice in this.
-const ALIVE_FOR: Duration = Duration::from_secs(15);
+/// So many times in its lease an agent shows that it lives.
+const BEATS: u32 = 3;
+
+/// An agent that could not show that it lives tries again after this.
+const BEAT_AGAIN: Duration = Duration::from_millis(500);
 
 /// What the agent gets from the program around it, if it has one.
 #[derive(Clone, Default)]
@@ -182,8 +188,8 @@ async fn start_on(
         reload.reaches(live.clone());
         parts.spawn(live.watch_recursors(shutdown.clone()));
     }
-    if store.has_peers() {
-        parts.spawn(show_life(reload.clone(), shutdown.clone()));
+    if let Some(lease) = config.engine.lease() {
+        parts.spawn(show_life(store.clone(), reload.clone(), node.clone(), lease / BEATS, shutdown.clone()));
     }
     let (timer, stop) = (store.clone(), shutdown.clone());
     parts.spawn(async move { timer.keep_deadlines(stop).await });
@@ -228,18 +234,33 @@ pub(crate) async fn register_own_node(config: &config::Agent, store: &Store) -> 
     Ok(())
 }
 
-/// Puts this node into the catalog over and over, so that it stays alive to the others.
-async fn show_life(reload: Reload, shutdown: CancellationToken) {
-    let mut beats = tokio::time::interval(ALIVE_FOR / 3);
-    beats.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+/// Puts this node into the catalog over and over, so that it stays alive to the others; at once where they took it for
+/// dead while it stood still.
+async fn show_life(store: Store, reload: Reload, node: NodeKey, every: Duration, shutdown: CancellationToken) {
+    let alive = alive_check(&node).id;
+    let mut changes = store.enlist(&[WatchKey::NodeChecks(node.clone())]);
+    let mut is_heard = true;
     loop {
-        tokio::select! {
-            _ = beats.tick() => {}
-            () = shutdown.cancelled() => return,
+        let next = Instant::now() + if is_heard { every } else { BEAT_AGAIN };
+        loop {
+            tokio::select! {
+                () = sleep_until(next) => break,
+                () = changes.touched() => {}
+                () = shutdown.cancelled() => return,
+            }
+            if is_heard && store.state().check(&node, &alive).is_none_or(|check| check.status != Status::Passing) {
+                break;
+            }
         }
-        if let Err(error) = reload.register_own_node().await {
-            tracing::warn!(error = with_causes(&error), "the other hosts do not hear that this node lives");
+        let shown = reload.register_own_node().await;
+        match &shown {
+            Err(error) if is_heard => {
+                tracing::warn!(error = with_causes(error), "the other hosts do not hear that this node lives");
+            }
+            Ok(()) if !is_heard => tracing::info!("the other hosts hear again that this node lives"),
+            _ => {}
         }
+        is_heard = shown.is_ok();
     }
 }
 
@@ -306,8 +327,8 @@ fn own_node(config: &config::Agent, key: &NodeKey) -> Command {
     };
     let instance = registry_instance(key, config.server_port);
     let mut check = alive_check(key);
-    if config.engine.is_shared() {
-        let kind = ProbeKind::Ttl { ttl: ALIVE_FOR };
+    if let Some(ttl) = config.engine.lease() {
+        let kind = ProbeKind::Ttl { ttl };
         check.probe = Some(Arc::new(Probe::new(kind, Duration::ZERO, Duration::ZERO)));
     }
     Command::Register { node, keep_node: false, instance: Some(Box::new(instance)), checks: vec![check] }

@@ -14,7 +14,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 use kvstore_client::with_causes;
-use kvstore_core::{Changes, Command, Index, Outcome, Refusal, State, Touched, WatchKey, decide, names::Key};
+use kvstore_core::{Changes, Command, Decision, Index, Outcome, Refusal, State, Touched, WatchKey, decide, names::Key};
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -205,11 +205,6 @@ impl Store {
         answer.await.unwrap_or(Err(WriteError::Stopping))
     }
 
-    /// Whether other kvstores write too.
-    pub(crate) fn has_peers(&self) -> bool {
-        self.shared.has_peers
-    }
-
     /// For how long nothing that others write has been heard of; none while it is.
     pub(crate) fn silence(&self) -> Option<Duration> {
         (self.shared.silence.0)()
@@ -225,7 +220,7 @@ impl Store {
     /// Proposes the end of checks' TTLs, sessions and keys as they become due, until `shutdown`.
     pub async fn keep_deadlines(&self, shutdown: CancellationToken) {
         let propose = |command| self.queue.try_send(Job::Command { command, reply: None }).is_ok();
-        self.shared.deadlines.run(propose, shutdown).await;
+        self.shared.deadlines.run(|| self.state(), propose, shutdown).await;
     }
 }
 
@@ -266,7 +261,7 @@ impl Draft {
     fn is_what_came(&self, results: &[Result<Index, Rejected>], log: &[Entry]) -> bool {
         let came = log.iter().filter_map(|entry| match entry {
             Entry::Commit(commit) => Some(Some(commit.index)),
-            Entry::Renewed(_) => None,
+            Entry::Renewed(_) | Entry::Lapsed { .. } => None,
             Entry::Anew(_) => Some(None),
         });
         let ours = results.iter().map(|result| result.as_ref().ok().copied());
@@ -282,6 +277,8 @@ struct Decided {
     freed: Vec<(Key, Duration)>,
     /// The index of its proposal, as decided; none if it has nothing to propose.
     proposed: Option<Index>,
+    /// What is to be renewed where it changes nothing else.
+    renews: Option<Changes>,
 }
 
 impl Decided {
@@ -347,10 +344,11 @@ impl Worker {
         let results = if proposals.is_empty() { Ok(Vec::new()) } else { self.engine.commit(proposals) };
         let took = started.elapsed();
         self.publish(draft, results.as_deref().unwrap_or_default());
+        let renewed = self.renew(&mut decided);
         match results {
             Ok(results) => {
                 self.shared.metrics.committed(decided.len(), proposed, took);
-                self.answer(decided, results)
+                self.answer(decided, results, renewed)
             }
             Err(error) => {
                 self.was_away = self.shared.has_peers;
@@ -363,6 +361,19 @@ impl Worker {
                 Vec::new()
             }
         }
+    }
+
+    /// Renews what is only to be renewed; one result each.
+    fn renew(&mut self, decided: &mut [Decided]) -> Vec<Result<(), Rejected>> {
+        let renewals: Vec<_> =
+            decided.iter_mut().filter_map(|decided| decided.renews.as_mut().map(std::mem::take)).collect();
+        if renewals.is_empty() {
+            return Vec::new();
+        }
+        let count = renewals.len();
+        let renewed = self.engine.renew(renewals);
+        self.publish_news();
+        renewed.unwrap_or_else(|error| vec![Err(Rejected::Lost(with_causes(&error))); count])
     }
 
     /// After a time in which nobody could renew anything, every deadline begins anew.
@@ -387,20 +398,21 @@ impl Worker {
                 continue;
             }
             pending.command.delay_locks(|key| freed_here.contains(key) || deadlines.is_lock_delayed(key, now));
-            let (result, freed, proposed) = match decide(&draft.state, &pending.command) {
-                Ok(decision) => {
-                    let renews = self.shared.has_peers && !decision.changes.joins.is_empty();
-                    let proposed = (renews || !decision.changes.is_empty()).then(|| {
-                        let index = draft.apply(&decision.changes);
-                        proposals.push(Proposal { changes: decision.changes, lazy: pending.command.is_lazy() });
-                        index
-                    });
-                    (Ok(decision.outcome), decision.freed, proposed)
+            let (mut proposed, mut renews) = (None, None);
+            let (result, freed) = match decide(&draft.state, &pending.command) {
+                Ok(Decision { changes, outcome, freed }) => {
+                    if !changes.is_empty() {
+                        proposed = Some(draft.apply(&changes));
+                        proposals.push(Proposal { changes, lazy: pending.command.is_lazy() });
+                    } else if self.shared.has_peers && !changes.renews.is_empty() {
+                        renews = Some(changes);
+                    }
+                    (Ok(outcome), freed)
                 }
-                Err(refusal) => (Err(refusal.into()), Vec::new(), None),
+                Err(refusal) => (Err(refusal.into()), Vec::new()),
             };
             freed_here.extend(freed.iter().map(|(key, _)| key.clone()));
-            decided.push(Decided { pending, result, freed, proposed });
+            decided.push(Decided { pending, result, freed, proposed, renews });
         }
         (decided, proposals, draft)
     }
@@ -418,35 +430,32 @@ impl Worker {
         if log.is_empty() {
             return false;
         }
+        let (deadlines, now) = (&self.shared.deadlines, Instant::now());
         if draft.is_what_came(results, &log) {
-            let now = Instant::now();
-            for entry in &log {
-                if let Entry::Renewed(row) = entry {
-                    self.shared.deadlines.renewed(row, &draft.state, now);
-                }
-            }
+            // What was carried out sets its deadlines itself.
+            let others = log.iter().filter(|entry| !matches!(entry, Entry::Commit(_)));
+            others.for_each(|entry| deadlines.follow(entry, &draft.state, now));
             self.shared.current.store(Arc::new(draft.state));
             self.shared.waiters.wake(&draft.touched);
             return true;
         }
-        let (deadlines, now) = (&self.shared.deadlines, Instant::now());
         let mut came = Draft::of(&self.shared.current.load());
         let mut anew = false;
         for entry in log {
             match entry {
-                Entry::Commit(commit) => {
-                    deadlines.delay_locks(&came.state.freed_by(&commit.changes), now);
-                    came.touched.extend(came.state.apply(commit.index, &commit.changes));
-                }
-                Entry::Renewed(row) => deadlines.renewed(&row, &came.state, now),
                 Entry::Anew(Loaded { index, rows }) => {
                     came.state = State::load(index, rows);
+                    deadlines.load_anew(&came.state, now);
                     anew = true;
                 }
+                entry => {
+                    if let Entry::Commit(commit) = &entry {
+                        deadlines.delay_locks(&came.state.freed_by(&commit.changes), now);
+                        came.touched.extend(came.state.apply(commit.index, &commit.changes));
+                    }
+                    deadlines.follow(&entry, &came.state, now);
+                }
             }
-        }
-        if anew {
-            deadlines.load(&came.state, now);
         }
         self.shared.current.store(Arc::new(came.state));
         if anew {
@@ -459,13 +468,21 @@ impl Worker {
 
     /// What comes after the first proposal that was not committed just as it was decided is decided anew, unless it was
     /// committed nevertheless: it may have been decided on what has not happened.
-    fn answer(&mut self, decided: Vec<Decided>, results: Vec<Result<Index, Rejected>>) -> Vec<Pending> {
+    fn answer(
+        &mut self,
+        decided: Vec<Decided>,
+        results: Vec<Result<Index, Rejected>>,
+        renewed: Vec<Result<(), Rejected>>,
+    ) -> Vec<Pending> {
         let state = self.shared.current.load();
         let now = Instant::now();
         let (mut again, mut otherwise) = (Vec::new(), false);
-        let mut results = results.into_iter();
-        for Decided { mut pending, result, freed, proposed } in decided {
-            let committed = proposed.map(|_| results.next().unwrap_or(Err(Rejected::Conflict)));
+        let (mut results, mut renewed) = (results.into_iter(), renewed.into_iter());
+        for Decided { mut pending, result, freed, proposed, renews } in decided {
+            let committed = match renews {
+                Some(_) => renewed.next().and_then(Result::err).map(Err),
+                None => proposed.map(|_| results.next().unwrap_or(Err(Rejected::Conflict))),
+            };
             match (result, committed) {
                 (_, None | Some(Err(Rejected::Conflict))) if otherwise => again.push(pending),
                 (_, Some(Err(rejected))) => {
@@ -473,7 +490,10 @@ impl Worker {
                     pending.attempts += 1;
                     match rejected {
                         Rejected::Conflict if pending.attempts <= MAX_ATTEMPTS => again.push(pending),
-                        Rejected::Conflict => reply(pending, Err(Refusal::Conflict.into())),
+                        Rejected::Conflict => {
+                            self.shared.deadlines.postpone(&pending.command, &state, now);
+                            reply(pending, Err(Refusal::Conflict.into()));
+                        }
                         Rejected::TooLarge(why) => reply(pending, Err(WriteError::TooLarge(why))),
                         Rejected::Lost(why) => {
                             self.was_away = true;

@@ -39,6 +39,17 @@ pub enum Expect {
     Unchanged(RowRange, Index),
     /// Nothing that was put after this index joined the row; see [`Changes::joins`].
     Unjoined(RowKey, Index),
+    /// The deadline of the row has passed, and nobody has had it begin anew; see [`Changes::renews`].
+    Lapsed(RowKey),
+}
+
+/// A deadline that begins anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renewal {
+    /// What ends at it.
+    pub row: RowKey,
+    /// How far off it is from now.
+    pub within: Duration,
 }
 
 /// One step of a change.
@@ -61,8 +72,10 @@ pub struct Changes {
     /// The steps, in order, all or none; a later one may concern the row of an earlier one.
     pub ops: Vec<Op>,
     /// Rows whose end concerns what is put, though it does not stand below them: the session of a lock, the host of a
-    /// session; and rows whose deadline begins anew. Who ends such a row relies on knowing all that has joined it.
+    /// session. Who ends such a row relies on knowing all that has joined it.
     pub joins: Vec<RowKey>,
+    /// Deadlines that begin anew. They are no rows, so this alone is no change.
+    pub renews: Vec<Renewal>,
     /// Their index is above this one too: it was given out in another life of the registry.
     pub above: Index,
 }
@@ -204,7 +217,8 @@ impl Draft<'_> {
             Command::ExpireKey { key } => self.expire_key(key),
             Command::CreateSession { session } => self.create_session(session)?,
             Command::RenewSession { session } => self.renew_session(session)?,
-            Command::DestroySession { session } | Command::ExpireSession { session } => self.end_session(session),
+            Command::DestroySession { session } => self.end_session(session),
+            Command::ExpireSession { session } => self.expire_session(session),
             Command::CreateQuery { query } => self.create_query(query)?,
             Command::UpdateQuery { query } => self.update_query(query)?,
             Command::DeleteQuery { query } => self.delete_query(query)?,

@@ -340,6 +340,16 @@ pub struct Check {
     pub from_file: bool,
 }
 
+impl Check {
+    /// For how long nobody need report; none if it has no TTL.
+    pub fn ttl(&self) -> Option<Duration> {
+        match self.probe.as_deref()?.kind {
+            ProbeKind::Ttl { ttl } => Some(ttl),
+            _ => None,
+        }
+    }
+}
+
 /// A key of the KV store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KvEntry {
@@ -360,6 +370,13 @@ pub struct KvEntry {
     /// It goes when it was not put again for this long; zero: never.
     #[serde(default, with = "millis", skip_serializing_if = "Duration::is_zero")]
     pub ttl: Duration,
+}
+
+impl KvEntry {
+    /// How long after it was put it goes; none if it stays.
+    pub fn lifetime(&self) -> Option<Duration> {
+        Some(self.ttl).filter(|ttl| !ttl.is_zero())
+    }
 }
 
 /// What becomes of the keys that a session holds when it ends.
@@ -413,7 +430,15 @@ pub struct Session {
     pub service_checks: Option<Vec<ServiceCheck>>,
 }
 
+/// A session lives on for this part of its TTL after it, so that a renewal in time is not late by the way it took.
+const SESSION_GRACE: u32 = 10;
+
 impl Session {
+    /// How long after a renewal it ends; none if it needs none.
+    pub fn lifetime(&self) -> Option<Duration> {
+        (!self.ttl.is_zero()).then(|| self.ttl + self.ttl / SESSION_GRACE)
+    }
+
     /// Every check it depends on.
     pub fn checks(&self) -> impl Iterator<Item = &CheckId> {
         self.node_checks.iter().chain(self.service_checks.iter().flatten().map(|check| &check.id))

@@ -58,8 +58,15 @@ pub struct Loaded {
 pub enum Entry {
     /// This changed.
     Commit(Commit),
-    /// The deadline of this row begins anew.
+    /// The engine keeps the deadline of this row from here on, and tells when it has passed.
     Renewed(RowKey),
+    /// Nobody has renewed this row in time.
+    Lapsed {
+        /// Which.
+        row: RowKey,
+        /// Whether that may be because nobody could: the engine was away or stood still. Its time begins anew then.
+        unseen: bool,
+    },
     /// Changes were missed; this is what there is now.
     Anew(Loaded),
 }
@@ -126,10 +133,19 @@ pub trait Engine: Send {
     /// [`EngineError::Write`]: none of the batch was committed.
     fn commit(&mut self, batch: Vec<Proposal>) -> Result<Vec<Result<Index, Rejected>>, EngineError>;
 
-    /// Whether others write too. Then they are told of renewals that change nothing else: proposals without a step, which
-    /// take an index nevertheless.
+    /// Whether others write too. Then the engine keeps the deadlines of rows, since a renewal through one of them is to
+    /// count for all.
     fn has_peers(&self) -> bool {
         false
+    }
+
+    /// Has deadlines begin anew where nothing else changes ([`Changes::renews`]); one result each. Takes no index, unless
+    /// the engine did not keep the deadline yet. Asked only where there are peers.
+    ///
+    /// # Errors
+    /// [`EngineError::Write`]: nothing was renewed.
+    fn renew(&mut self, renewals: Vec<Changes>) -> Result<Vec<Result<(), Rejected>>, EngineError> {
+        Ok(vec![Ok(()); renewals.len()])
     }
 
     /// Tells, on any thread, for how long what is committed elsewhere has not been heard of; none while it is.

@@ -102,7 +102,7 @@ fn index(entry: &Entry) -> Option<Index> {
     match entry {
         Entry::Commit(commit) => Some(commit.index),
         Entry::Anew(loaded) => Some(loaded.index),
-        Entry::Renewed(_) => None,
+        Entry::Renewed(_) | Entry::Lapsed { .. } => None,
     }
 }
 
@@ -110,7 +110,7 @@ fn apply(state: &mut State, entry: Entry) {
     match entry {
         Entry::Commit(commit) => drop(state.apply(commit.index, &commit.changes)),
         Entry::Anew(Loaded { index, rows }) => *state = State::load(index, rows),
-        Entry::Renewed(_) => {}
+        Entry::Renewed(_) | Entry::Lapsed { .. } => {}
     }
 }
 

@@ -15,8 +15,11 @@ use server::Server;
 
 const IDS: [&str; 2] = ["11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"];
 
+/// Seconds.
+const LEASE: u64 = 3;
+
 fn of(server: &Server, node: &str, id: &str) -> config::Agent {
-    let address = format!("etcd://127.0.0.1:{}", server.port).parse().unwrap();
+    let address = format!("etcd://127.0.0.1:{}?lease={LEASE}s", server.port).parse().unwrap();
     let engine = config::Engine::Etcd { address: Box::new(address), data_dir: std::env::temp_dir() };
     config::Agent { engine, node_id: id.into(), ..settings(node) }
 }
@@ -30,6 +33,11 @@ async fn alive(agent: &Agent, node: &str) -> String {
     let checks = json(format!("{}/v1/health/node/{node}?consistent", agent.base)).await;
     let alive = checks.as_array().unwrap().iter().find(|check| check["CheckID"] == "serfHealth");
     alive.expect("an agent's node shows whether it lives")["Status"].as_str().unwrap().into()
+}
+
+async fn get_index(agent: &Agent, path: &str) -> String {
+    let answer = reqwest::get(format!("{}{path}", agent.base)).await.unwrap();
+    answer.headers()["x-consul-index"].to_str().unwrap().into()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,11 +63,21 @@ async fn all_agents_show_one_catalog_and_who_of_them_lives() {
     let one = Agent::with(of(&server, "one", IDS[0])).await;
     assert_eq!(json(format!("{}/v1/agent/services", one.base)).await["web-1"]["Port"], 80, "it has its services again");
 
+    // Life alone changes nothing that anybody could see.
+    let index = async || get_index(&other, "/v1/health/state/any").await;
+    let before = index().await;
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(2 * LEASE) {
+        assert_eq!(alive(&other, "one").await, "passing");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(index().await, before);
+
     one.stop().await;
     let start = Instant::now();
     while alive(&other, "one").await != "critical" {
-        assert!(start.elapsed() < Duration::from_mins(2), "it is not missed");
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(start.elapsed() < Duration::from_secs(LEASE + 1), "it is not missed in time");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let web = json(format!("{}/v1/health/service/web?passing", other.base)).await;
     assert_eq!(web, serde_json::json!([]));

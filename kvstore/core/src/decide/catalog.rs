@@ -7,7 +7,7 @@ use crate::{
     Target,
     health::Status,
     names::{CheckId, InstanceId, NodeKey},
-    row::{Check, Instance, Node, Owner, Probe, ProbeKind, Row, RowKey, RowRange, Stamped},
+    row::{Check, Instance, Node, Owner, Probe, Row, RowKey, RowRange, Stamped},
 };
 
 /// The check by which an agent shows that it lives.
@@ -52,8 +52,8 @@ impl Draft<'_> {
 
     /// Puts a check that was heard of: if it has a TTL, that begins anew.
     fn put_heard(&mut self, check: Check) {
-        if is_ttl(&check) {
-            self.join(RowKey::Check(check.node.clone(), check.id.clone()));
+        if let Some(ttl) = check.ttl() {
+            self.renew(RowKey::Check(check.node.clone(), check.id.clone()), ttl);
         }
         self.put(Row::Check(check));
     }
@@ -212,7 +212,7 @@ impl Draft<'_> {
         output: &str,
     ) -> Result<(), Refusal> {
         let old = self.own_check(node, check)?;
-        if !is_ttl(&old) {
+        if old.ttl().is_none() {
             return Err(Refusal::NotTtl(check.clone()));
         }
         self.put_heard(Check { status, output: output.into(), ..old.value.clone() });
@@ -247,11 +247,15 @@ impl Draft<'_> {
     pub(super) fn expire_ttl(&mut self, node: &NodeKey, id: &CheckId) {
         // Another kind of check may have taken its place meanwhile.
         if let Some(old) = self.check(node, id)
-            && is_ttl(&old)
+            && old.ttl().is_some()
             && old.status != Status::Critical
         {
-            self.rely_on_joined(RowKey::Check(node.clone(), id.clone()));
-            let output = format!("TTL expired (last output before timeout follows): {}", old.output);
+            self.rely_on_lapsed(RowKey::Check(node.clone(), id.clone()));
+            let output = if id.as_str() == SERF_HEALTH {
+                "Agent not live or unreachable".into()
+            } else {
+                format!("TTL expired (last output before timeout follows): {}", old.output)
+            };
             self.put(Row::Check(Check { status: Status::Critical, output, ..old.value.clone() }));
         }
     }
@@ -270,8 +274,4 @@ fn last_of_each(checks: &[Check]) -> impl Iterator<Item = &Check> {
     let mut last: Vec<_> = checks.iter().rev().filter(|check| seen.insert(&check.id)).collect();
     last.reverse();
     last.into_iter()
-}
-
-fn is_ttl(check: &Check) -> bool {
-    check.probe.as_deref().is_some_and(|probe| matches!(probe.kind, ProbeKind::Ttl { .. }))
 }

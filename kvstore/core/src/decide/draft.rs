@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Changes, Decision, Expect, Op, Outcome, Put};
+use super::{Changes, Decision, Expect, Op, Outcome, Put, Renewal};
 use crate::{
     Index, State,
     health::Status,
@@ -81,6 +81,16 @@ impl<'a> Draft<'a> {
     /// Relies on knowing all that has joined the row.
     pub(super) fn rely_on_joined(&mut self, key: RowKey) {
         self.changes.expects.push(Expect::Unjoined(key, self.base.index()));
+    }
+
+    /// Relies on nobody having renewed the row.
+    pub(super) fn rely_on_lapsed(&mut self, key: RowKey) {
+        self.changes.expects.push(Expect::Lapsed(key));
+    }
+
+    /// Has the row's deadline begin anew.
+    pub(super) fn renew(&mut self, row: RowKey, within: Duration) {
+        self.changes.renews.push(Renewal { row, within });
     }
 
     /// What is put joins the row.

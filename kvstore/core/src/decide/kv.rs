@@ -17,7 +17,7 @@ impl Draft<'_> {
             return Outcome::NotMatched;
         }
         if !ttl.is_zero() {
-            self.join(RowKey::Kv(key.clone()));
+            self.renew(RowKey::Kv(key.clone()), ttl);
         }
         // A plain write leaves the lock as it is.
         let (lock_index, session) = old.map_or((0, None), |old| (old.lock_index, old.session.clone()));
@@ -73,7 +73,7 @@ impl Draft<'_> {
 
     /// A key that was written without a TTL meanwhile stays.
     pub(super) fn expire_key(&mut self, key: &Key) {
-        self.rely_on_joined(RowKey::Kv(key.clone()));
+        self.rely_on_lapsed(RowKey::Kv(key.clone()));
         if self.kv(key).is_some_and(|entry| !entry.ttl.is_zero()) {
             self.delete(&RowKey::Kv(key.clone()));
         }

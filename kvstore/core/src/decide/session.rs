@@ -23,17 +23,25 @@ impl Draft<'_> {
         }
         self.put(Row::Session(session.clone()));
         self.join(RowKey::Node(session.node.clone()));
-        if !session.ttl.is_zero() {
-            self.join(RowKey::Session(session.id.clone()));
-        }
+        self.renew_deadline_of(session);
         Ok(())
     }
 
     pub(super) fn renew_session(&mut self, id: &SessionId) -> Result<(), Refusal> {
-        if !self.session(id).ok_or_else(|| Refusal::UnknownSession(id.clone()))?.ttl.is_zero() {
-            self.join(RowKey::Session(id.clone()));
-        }
+        let session = self.session(id).ok_or_else(|| Refusal::UnknownSession(id.clone()))?;
+        self.renew_deadline_of(&session);
         Ok(())
+    }
+
+    fn renew_deadline_of(&mut self, session: &Session) {
+        if let Some(lifetime) = session.lifetime() {
+            self.renew(RowKey::Session(session.id.clone()), lifetime);
+        }
+    }
+
+    pub(super) fn expire_session(&mut self, id: &SessionId) {
+        self.rely_on_lapsed(RowKey::Session(id.clone()));
+        self.end_session(id);
     }
 
     /// Gives back every lock that the session holds, by its own rule, and takes it away with the prepared queries that are

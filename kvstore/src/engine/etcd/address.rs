@@ -1,9 +1,17 @@
 //! `etcd://HOST:PORT,HOST:PORT?prefix=/flotilla`: where etcd is, what in it is ours, and how one gets in. Pure.
 
-use std::{fmt, path::PathBuf, str::FromStr};
+use std::{fmt, path::PathBuf, str::FromStr, time::Duration};
+
+use kvstore_client::GoDuration;
 
 /// Where keys are unless said otherwise.
 const PREFIX: &str = "/flotilla";
+
+/// The longest silence of an agent, unless said otherwise.
+const LEASE: Duration = Duration::from_secs(10);
+
+/// How long that may be: etcd counts seconds, and takes no fewer than 2.
+const LEASES: std::ops::RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_mins(10);
 
 /// As `--engine` names it. No secret is in it: a password is in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +26,8 @@ pub struct Address {
     pub identity: Option<Identity>,
     /// Who we are to etcd.
     pub user: Option<User>,
+    /// An agent that was silent for so long is dead to the others.
+    pub lease: Duration,
 }
 
 /// Files of a certificate and its private key.
@@ -71,6 +81,7 @@ impl FromStr for Address {
             user: both(said.user, said.password_file, "user", "password_file")?
                 .map(|(name, password_file)| User { name, password_file: password_file.into() }),
             ca_file: said.ca_file.map(PathBuf::from),
+            lease: said.lease.as_deref().map_or(Ok(LEASE), lease)?,
         })
         .and_then(|address: Self| match &address.identity {
             Some(_) if !address.is_tls() => Err("cert_file is used with TLS only; name etcd's ca_file too".into()),
@@ -88,6 +99,7 @@ struct Said {
     key_file: Option<String>,
     user: Option<String>,
     password_file: Option<String>,
+    lease: Option<String>,
 }
 
 impl Said {
@@ -99,9 +111,10 @@ impl Said {
             "key_file" => &mut self.key_file,
             "user" => &mut self.user,
             "password_file" => &mut self.password_file,
+            "lease" => &mut self.lease,
             _ => {
                 return Err(format!(
-                    "etcd has no parameter {name:?}; use prefix, ca_file, cert_file, key_file, user or password_file"
+                    "etcd has no parameter {name:?}; use prefix, ca_file, cert_file, key_file, user, password_file or lease"
                 ));
             }
         };
@@ -139,6 +152,13 @@ fn member(text: &str) -> Result<String, String> {
     if fits { Ok(text.to_owned()) } else { Err(format!("{text:?} is not HOST:PORT of an etcd")) }
 }
 
+fn lease(text: &str) -> Result<Duration, String> {
+    match text.parse() {
+        Ok(GoDuration(lease)) if LEASES.contains(&lease) && lease.subsec_nanos() == 0 => Ok(lease),
+        _ => Err(format!("the lease {text:?} is not whole seconds from 2s to 10m")),
+    }
+}
+
 fn prefix(text: &str) -> Result<String, String> {
     let fits = text.starts_with('/') && !text.ends_with('/') && !text.chars().any(char::is_control);
     if fits {
@@ -157,10 +177,11 @@ mod tests {
         let plain: Address = "etcd://10.0.0.1:2379,etcd-2:2379,[::1]:2379".parse().unwrap();
         assert_eq!(plain.members, ["10.0.0.1:2379", "etcd-2:2379", "[::1]:2379"]);
         assert_eq!((plain.prefix.as_str(), plain.is_tls(), &plain.user), ("/flotilla", false, &None));
-        let full: Address = "etcd://h:1?prefix=/a/b%20c&ca_file=/ca.pem&cert_file=c&key_file=k&user=me&password_file=p"
-            .parse()
-            .unwrap();
-        assert_eq!((full.prefix.as_str(), full.is_tls()), ("/a/b c", true));
+        assert_eq!(plain.lease, Duration::from_secs(10));
+        let full =
+            "etcd://h:1?prefix=/a/b%20c&ca_file=/ca.pem&cert_file=c&key_file=k&user=me&password_file=p&lease=1m30s";
+        let full: Address = full.parse().unwrap();
+        assert_eq!((full.prefix.as_str(), full.is_tls(), full.lease), ("/a/b c", true, Duration::from_secs(90)));
         assert_eq!(full.identity, Some(Identity { cert_file: "c".into(), key_file: "k".into() }));
         assert_eq!(full.user, Some(User { name: "me".into(), password_file: "p".into() }));
     }
@@ -183,6 +204,9 @@ mod tests {
             ("etcd://h:1?ca_file=a&cert_file=c", "cert_file and key_file belong together"),
             ("etcd://h:1?cert_file=c&key_file=k", "name etcd's ca_file"),
             ("etcd://h:1?ca_file=", "ca_file is empty"),
+            ("etcd://h:1?lease=1s", "not whole seconds from 2s to 10m"),
+            ("etcd://h:1?lease=2500ms", "not whole seconds from 2s to 10m"),
+            ("etcd://h:1?lease=10", "not whole seconds from 2s to 10m"),
         ] {
             let said = text.parse::<Address>().expect_err(text);
             assert!(said.contains(why), "{text}: {said}");

@@ -4,24 +4,26 @@
 use std::{collections::BTreeMap, convert::Infallible, sync::Arc, time::Duration};
 
 use etcd_client::{
-    Compare, CompareOp, Event, EventType, GetOptions, KeyValue, KvClient, ResponseHeader, Txn, TxnOp, WatchOptions,
+    Compare, CompareOp, Event, GetOptions, KeyValue, KvClient, ResponseHeader, Txn, TxnOp, WatchOptions, WatchResponse,
+    WatchStream,
 };
-use kvstore_client::with_causes;
 use kvstore_core::{
-    Changes, Index, Op, Put,
-    row::{Row, RowKey, Stamped},
+    Index,
+    row::{Row, Stamped},
 };
 use tokio::{
     sync::{mpsc, oneshot},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{
-    super::{Commit, Entry, Loaded},
+    super::Loaded,
     Shared,
-    keys::{Place, after},
+    keys::{Place, Span, after},
+    lease::Lease,
     link::{Link, why, within},
     meta::Base,
+    news::{News, decoded},
 };
 
 /// Rows asked for at once; each has at most what etcd takes in a request.
@@ -35,6 +37,15 @@ const MAX_ENTRIES: usize = 1 << 16;
 
 /// From one attempt to the next.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// What lapses within this after a connection began may have done so because etcd, or we, stood still before.
+const UNSEEN: Duration = Duration::from_secs(3);
+
+/// It is looked up at least this often, so that a standstill of the whole process is noticed.
+const TICK: Duration = Duration::from_millis(500);
+
+/// A standstill longer than this is as if the connection had been broken.
+const STALL: Duration = Duration::from_secs(1);
 
 /// What keeps up.
 pub(super) struct Follower {
@@ -110,6 +121,7 @@ impl Follower {
             begun.await.map_err(|_| "its watch does not begin".to_owned())?.map_err(|error| why(&error))?;
         while self.doubts.try_recv().is_ok() {}
         self.shared.is_there(link, known.base, known.store_revision);
+        let seen_from = Instant::now() + UNSEEN;
         let _ = self.first.take().map(|first| first.send(Ok(())));
         loop {
             let response = next.ok_or("it ended the watch")?;
@@ -117,10 +129,25 @@ impl Follower {
                 self.anew |= response.compact_revision() > 0;
                 return Err(format!("it ended the watch: {}", response.cancel_reason()));
             }
-            self.take(response.events())?;
-            tokio::select! {
-                message = stream.message() => next = message.map_err(|error| why(&error))?,
+            self.take(response.events(), Instant::now() < seen_from)?;
+            next = self.next(&mut stream).await?;
+        }
+    }
+
+    /// The next message; none at the end.
+    async fn next(&mut self, stream: &mut WatchStream) -> Result<Option<WatchResponse>, String> {
+        loop {
+            let waits_since = Instant::now();
+            let message = tokio::select! {
+                message = stream.message() => Some(message),
                 Some(why) = self.doubts.recv() => return Err(why),
+                () = sleep(TICK) => None,
+            };
+            if waits_since.elapsed() > TICK + STALL {
+                return Err("this process stood still".into());
+            }
+            if let Some(message) = message {
+                return message.map_err(|error| why(&error));
             }
         }
     }
@@ -165,10 +192,11 @@ impl Follower {
             }
         }
         let (rows, unreadable) = self.read_rows(&mut kv, &store).await?;
+        let alive = self.read_alive(&mut kv, &store).await?;
         let index = store.base.index(store.revision);
         self.known = Some(Known { base: store.base, store_revision: store.own_revision, revision: store.revision });
         self.anew = false;
-        self.shared.is_anew(Loaded { index, rows }, unreadable, store.revision);
+        self.shared.is_anew(Loaded { index, rows }, unreadable, alive, store.revision);
         Ok(())
     }
 
@@ -216,64 +244,42 @@ impl Follower {
         kv: &mut KvClient,
         store: &StoreRow,
     ) -> Result<(Vec<Stamped<Row>>, BTreeMap<String, i64>), String> {
-        let span = self.shared.keys.rows();
-        let (mut rows, mut unreadable, mut from) = (Vec::new(), BTreeMap::new(), span.from);
-        loop {
-            let options = GetOptions::new().with_range(span.to.clone()).with_limit(PAGE).with_revision(store.revision);
-            let page = within(kv.get(from.clone(), Some(options))).await?;
-            for row in page.kvs() {
-                let Place::Row(key) = self.shared.keys.place(row.key()) else { continue };
-                match decoded(key, row, store.base) {
-                    Some(row) => rows.push(row),
-                    None => drop(unreadable.insert(key.to_owned(), row.mod_revision())),
-                }
+        let (mut rows, mut unreadable) = (Vec::new(), BTreeMap::new());
+        let take = |row: &KeyValue| {
+            let Place::Row(key) = self.shared.keys.place(row.key()) else { return };
+            match decoded(key, row, store.base) {
+                Some(row) => rows.push(row),
+                None => drop(unreadable.insert(key.to_owned(), row.mod_revision())),
             }
-            match page.kvs().last() {
-                Some(last) if page.more() => from = after(last.key()),
-                _ => return Ok((rows, unreadable)),
-            }
-        }
+        };
+        read_all(kv, self.shared.keys.rows(), store.revision, take).await?;
+        Ok((rows, unreadable))
     }
 
-    /// Tells what happened, one commit for each revision that changed rows.
-    fn take(&mut self, events: &[Event]) -> Result<(), String> {
+    /// All rows whose deadlines are kept, at the same revision.
+    async fn read_alive(&self, kv: &mut KvClient, store: &StoreRow) -> Result<BTreeMap<String, Lease>, String> {
+        let mut alive = BTreeMap::new();
+        let take = |sign: &KeyValue| {
+            if let Place::Alive(key) = self.shared.keys.place(sign.key()) {
+                alive.insert(key.to_owned(), Lease::of(sign));
+            }
+        };
+        read_all(kv, self.shared.keys.all_alive(), store.revision, take).await?;
+        Ok(alive)
+    }
+
+    /// Tells what happened.
+    fn take(&mut self, events: &[Event], unseen: bool) -> Result<(), String> {
         if events.is_empty() {
             return Ok(());
         }
         let Some(known) = &mut self.known else { return Err("nothing was read".into()) };
-        let mut entries = Vec::new();
-        let mut news = BTreeMap::new();
-        for revision in events.chunk_by(|one, next| revision_of(one) == revision_of(next)) {
-            let (mut deletes, mut puts, mut renewed) = (Vec::new(), Vec::new(), Vec::new());
-            for (event, kv) in revision.iter().filter_map(|event| Some((event, event.kv()?))) {
-                known.revision = kv.mod_revision();
-                let gone = event.event_type() == EventType::Delete;
-                match self.shared.keys.place(kv.key()) {
-                    Place::Store => {
-                        self.anew = true;
-                        return Err("its row `store` was changed, so all is read anew".into());
-                    }
-                    Place::Row(key) => {
-                        let row = if gone { None } else { decoded(key, kv, known.base) };
-                        news.insert(key.to_owned(), (!gone && row.is_none()).then_some(known.revision));
-                        match row {
-                            Some(Stamped { created, value, .. }) => {
-                                puts.push(Op::Put(Put { row: value, created: Some(created) }));
-                            }
-                            None => deletes.extend(RowKey::decode(key).map(Op::Delete)),
-                        }
-                    }
-                    Place::Guard(key) if !gone => renewed.extend(RowKey::decode(key).map(Entry::Renewed)),
-                    Place::Guard(_) | Place::Other => {}
-                }
-            }
-            // What is on a host goes before the host, and comes after it.
-            let ops: Vec<_> = deletes.into_iter().rev().chain(puts).collect();
-            let index = known.base.index(known.revision);
-            entries.push(Entry::Commit(Commit { index, changes: Changes { ops, ..Changes::default() } }));
-            entries.extend(renewed);
-        }
-        if self.shared.has_come(entries, news, known.revision) > MAX_ENTRIES {
+        let Ok(news) = News::of(events, &self.shared.keys, known.base, unseen) else {
+            self.anew = true;
+            return Err("its row `store` was changed, so all is read anew".into());
+        };
+        known.revision = news.revision.max(known.revision);
+        if self.shared.has_come(news) > MAX_ENTRIES {
             self.anew = true;
             return Err("its changes are not taken, so all is read anew".into());
         }
@@ -281,12 +287,20 @@ impl Follower {
     }
 }
 
-fn revision_of(event: &Event) -> Option<i64> {
-    event.kv().map(KeyValue::mod_revision)
-}
-
-/// The row under `key`; none, and a line in the log, if it is none.
-fn decoded(key: &str, kv: &KeyValue, base: Base) -> Option<Stamped<Row>> {
-    let row = Row::decode_unstamped(key, kv.value(), base.index(kv.mod_revision()));
-    row.inspect_err(|error| tracing::error!(error = with_causes(error), "a row in etcd is no row and is left out")).ok()
+/// Gives `take` each key of `span` as it was at `revision`.
+async fn read_all(
+    kv: &mut KvClient,
+    Span { mut from, to }: Span,
+    revision: i64,
+    mut take: impl FnMut(&KeyValue),
+) -> Result<(), String> {
+    loop {
+        let options = GetOptions::new().with_range(to.clone()).with_limit(PAGE).with_revision(revision);
+        let page = within(kv.get(from, Some(options))).await?;
+        page.kvs().iter().for_each(&mut take);
+        match page.kvs().last() {
+            Some(last) if page.more() => from = after(last.key()),
+            _ => return Ok(()),
+        }
+    }
 }

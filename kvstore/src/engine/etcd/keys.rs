@@ -4,7 +4,9 @@
 //! PREFIX/store       {"format":1,"base":1700000000000}     what one must understand to take part, and where indexes begin
 //! PREFIX/last                                             put by every change; its revision is that of the newest
 //! PREFIX/rows/k/web  {"key":"web","value":"hello"}         a row, under the key that every engine gives it
-//! PREFIX/guards/s/ID                                      put by what joins or renews the row `s/ID`, gone with it
+//! PREFIX/guards/s/ID                                      put by what joins the row `s/ID`, gone with it
+//! PREFIX/alive/s/ID       11                              there, under a lease of so many seconds, as long as somebody
+//!                                                         renews the row `s/ID`
 //! ```
 //!
 //! A row's index is the base plus the revision at which etcd last put it, so the value says at most when it was created.
@@ -31,9 +33,9 @@ pub(super) struct Span {
 pub(super) enum Place<'a> {
     Store,
     Row(&'a str),
-    /// Of a row.
-    Guard(&'a str),
-    /// The mark, or nothing of ours.
+    /// The sign of life of a row.
+    Alive(&'a str),
+    /// The mark, a guard, or nothing of ours.
     Other,
 }
 
@@ -58,6 +60,10 @@ impl Keys {
         format!("{}/guards/{key}", self.prefix)
     }
 
+    pub(super) fn alive(&self, key: &str) -> String {
+        format!("{}/alive/{key}", self.prefix)
+    }
+
     /// Everything of ours.
     pub(super) fn all(&self) -> Span {
         Span::below(&format!("{}/", self.prefix))
@@ -65,6 +71,11 @@ impl Keys {
 
     pub(super) fn rows(&self) -> Span {
         Span::below(&self.row(""))
+    }
+
+    /// Every sign of life.
+    pub(super) fn all_alive(&self) -> Span {
+        Span::below(&self.alive(""))
     }
 
     /// Where the rows of `range` are.
@@ -77,13 +88,18 @@ impl Keys {
         spans(&self.guard(&range.prefix()), range)
     }
 
+    /// Where the signs of life of the rows of `range` are.
+    pub(super) fn alive_in(&self, range: &RowRange) -> Vec<Span> {
+        spans(&self.alive(&range.prefix()), range)
+    }
+
     pub(super) fn place<'a>(&self, key: &'a [u8]) -> Place<'a> {
         let Ok(key) = std::str::from_utf8(key) else { return Place::Other };
         match key.strip_prefix(&self.prefix).and_then(|rest| rest.strip_prefix('/')) {
             Some("store") => Place::Store,
             Some(rest) => match rest.split_once('/') {
                 Some(("rows", row)) => Place::Row(row),
-                Some(("guards", row)) => Place::Guard(row),
+                Some(("alive", row)) => Place::Alive(row),
                 _ => Place::Other,
             },
             None => Place::Other,
@@ -190,7 +206,8 @@ mod tests {
             ("/f/store", Place::Store),
             ("/f/rows/k/a/b", Place::Row("k/a/b")),
             ("/f/last", Place::Other),
-            ("/f/guards/s/1", Place::Guard("s/1")),
+            ("/f/guards/s/1", Place::Other),
+            ("/f/alive/n/a/c/x", Place::Alive("n/a/c/x")),
             ("/flotilla/store", Place::Other),
             ("/f", Place::Other),
         ] {

@@ -57,6 +57,10 @@ impl Link {
         self.client.kv_client().max_decoding_message_size(MAX_MESSAGE_BYTES)
     }
 
+    pub(super) fn lease(&self) -> etcd_client::LeaseClient {
+        self.client.lease_client()
+    }
+
     pub(super) fn watch(&self) -> etcd_client::WatchClient {
         self.client.watch_client().max_decoding_message_size(MAX_MESSAGE_BYTES)
     }

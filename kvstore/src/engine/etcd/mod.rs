@@ -10,8 +10,10 @@
 mod address;
 mod follow;
 mod keys;
+mod lease;
 mod link;
 mod meta;
+mod news;
 mod transaction;
 
 use std::{
@@ -21,7 +23,8 @@ use std::{
 };
 
 use etcd_client::{KeyValue, ResponseHeader, TxnOpResponse};
-use kvstore_core::{Changes, Index};
+use futures_util::future::join_all;
+use kvstore_core::{Changes, Index, row::RowKey};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::{mpsc, oneshot, watch},
@@ -33,8 +36,10 @@ pub use address::Address;
 use super::{Engine, EngineError, Entry, Loaded, Proposal, Rejected, Silence};
 use follow::Follower;
 use keys::Keys;
+use lease::Lease;
 use link::{Link, within};
 use meta::Base;
+use news::News;
 use transaction::{Basis, transaction};
 
 /// What etcd has taken comes back by its watch within this, or the watch is broken.
@@ -76,6 +81,8 @@ struct View {
     entries: Vec<Entry>,
     /// Rows that cannot be read, with their revisions.
     unreadable: BTreeMap<String, i64>,
+    /// Rows whose deadlines are kept.
+    alive: BTreeMap<String, Lease>,
     news: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -163,6 +170,12 @@ impl Engine for Etcd {
         true
     }
 
+    fn renew(&mut self, renewals: Vec<Changes>) -> Result<Vec<Result<(), Rejected>>, EngineError> {
+        let connected = self.connected()?;
+        let (shared, start) = (self.shared.clone(), self.told);
+        Ok(self.wait(async move { shared.renew(&connected, start, renewals).await }))
+    }
+
     fn silence(&self) -> Silence {
         let shared = self.shared.clone();
         Arc::new(move || shared.view().away.as_ref().map(|(since, _)| since.elapsed()))
@@ -179,7 +192,7 @@ impl Engine for Etcd {
         let index = |entry: &Entry| match entry {
             Entry::Commit(commit) => Some(commit.index),
             Entry::Anew(loaded) => Some(loaded.index),
-            Entry::Renewed(_) => None,
+            Entry::Renewed(_) | Entry::Lapsed { .. } => None,
         };
         self.told = entries.iter().rev().find_map(index).unwrap_or(self.told);
         entries
@@ -221,12 +234,16 @@ impl Shared {
     async fn commit(&self, connected: &Connected, start: Index, batch: Vec<Proposal>) -> Vec<Result<Index, Rejected>> {
         let mut results = Vec::with_capacity(batch.len());
         let (mut decided, mut exact, mut newest) = (start, true, 0);
-        for Proposal { changes, .. } in batch {
+        let leases = join_all(batch.iter().map(|proposal| self.leases(connected, &proposal.changes.renews))).await;
+        for (Proposal { changes, .. }, leases) in batch.into_iter().zip(leases) {
             decided = changes.index_after(decided);
             let result = match results.last() {
                 // Who did not answer the one before is not asked again.
                 Some(Err(Rejected::Lost(why))) => Err(Rejected::Lost(why.clone())),
-                _ => self.commit_one(connected, (start, exact), &changes, &mut newest).await,
+                _ => match leases {
+                    Ok(leases) => self.commit_one(connected, (start, exact), (&changes, &leases), &mut newest).await,
+                    Err(rejected) => Err(rejected),
+                },
             };
             exact &= result == Ok(decided);
             results.push(result);
@@ -239,20 +256,38 @@ impl Shared {
         results
     }
 
+    /// Has deadlines begin anew; only one that is not kept yet is written. Waits until the view has all of that.
+    async fn renew(&self, connected: &Connected, start: Index, renewals: Vec<Changes>) -> Vec<Result<(), Rejected>> {
+        let leases = join_all(renewals.iter().map(|changes| self.leases(connected, &changes.renews))).await;
+        let (mut results, mut newest) = (Vec::with_capacity(renewals.len()), 0);
+        for (changes, leases) in renewals.iter().zip(leases) {
+            results.push(match leases {
+                Ok(leases) if leases.is_empty() => Ok(()),
+                Ok(leases) => {
+                    self.commit_one(connected, (start, false), (changes, &leases), &mut newest).await.map(drop)
+                }
+                Err(rejected) => Err(rejected),
+            });
+        }
+        // Where that is not heard of, the next renewal puts it once more.
+        let _ = self.reach(newest).await;
+        results
+    }
+
     /// `start` and `exact` are those of its [`Basis`]; `newest` becomes the revision that the view must have before who is
     /// answered looks.
     async fn commit_one(
         &self,
         connected: &Connected,
         (start, exact): (Index, bool),
-        changes: &Changes,
+        (changes, leases): (&Changes, &[(String, Lease)]),
         newest: &mut i64,
     ) -> Result<Index, Rejected> {
         let (txn, base) = {
             let view = self.view();
             let Connected { base, store_revision, .. } = *connected;
-            let unreadable = &view.unreadable;
-            transaction(changes, &Basis { keys: &self.keys, base, store_revision, unreadable, start, exact })?
+            let (keys, View { unreadable, alive, .. }) = (&self.keys, &*view);
+            transaction(changes, leases, &Basis { keys, base, store_revision, unreadable, alive, start, exact })?
         };
         let asked = within(connected.link.kv().txn(txn)).await;
         let answer = asked.map_err(|why| {
@@ -318,27 +353,31 @@ impl Shared {
         self.revision.send_modify(|_| {});
     }
 
-    fn is_anew(&self, loaded: Loaded, unreadable: BTreeMap<String, i64>, revision: i64) {
+    fn is_anew(
+        &self,
+        loaded: Loaded,
+        unreadable: BTreeMap<String, i64>,
+        alive: BTreeMap<String, Lease>,
+        revision: i64,
+    ) {
         let mut view = self.view();
         // What has not been taken is in it.
         view.entries = vec![Entry::Anew(loaded)];
+        view.entries.extend(alive.keys().filter_map(|key| RowKey::decode(key)).map(Entry::Renewed));
         view.unreadable = unreadable;
+        view.alive = alive;
         view.tell();
         drop(view);
         self.revision.send_replace(revision);
     }
 
-    /// `unreadable` has each row that changed, with its revision if it cannot be read. Gives how many entries wait.
-    fn has_come(&self, entries: Vec<Entry>, unreadable: BTreeMap<String, Option<i64>>, revision: i64) -> usize {
+    /// Gives how many entries wait.
+    fn has_come(&self, News { entries, unreadable, alive, revision }: News) -> usize {
         let mut view = self.view();
         let waited = !view.entries.is_empty();
         view.entries.extend(entries);
-        for (key, revision) in unreadable {
-            match revision {
-                Some(revision) => drop(view.unreadable.insert(key, revision)),
-                None => drop(view.unreadable.remove(&key)),
-            }
-        }
+        take_in(&mut view.unreadable, unreadable);
+        take_in(&mut view.alive, alive);
         if !waited && !view.entries.is_empty() {
             view.tell();
         }
@@ -346,6 +385,15 @@ impl Shared {
         drop(view);
         self.revision.send_replace(revision);
         waiting
+    }
+}
+
+fn take_in<V>(all: &mut BTreeMap<String, V>, changed: BTreeMap<String, Option<V>>) {
+    for (key, value) in changed {
+        match value {
+            Some(value) => drop(all.insert(key, value)),
+            None => drop(all.remove(&key)),
+        }
     }
 }
 

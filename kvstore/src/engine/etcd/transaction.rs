@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use etcd_client::{Compare, CompareOp, DeleteOptions, Txn, TxnOp};
-use kvstore_core::{Changes, Expect, Index, Op};
+use etcd_client::{Compare, CompareOp, DeleteOptions, PutOptions, Txn, TxnOp};
+use kvstore_core::{Changes, Expect, Index, Op, row::RowKey};
 
 use super::{
     super::{Rejected, delta::Delta},
     keys::{Keys, Span},
+    lease::Lease,
     meta::Base,
 };
 
@@ -26,26 +27,35 @@ pub(super) struct Basis<'a> {
     pub(super) store_revision: i64,
     /// Rows that are there and cannot be read: to us they are absent.
     pub(super) unreadable: &'a BTreeMap<String, i64>,
+    /// Rows whose deadlines are kept, as far as we know.
+    pub(super) alive: &'a BTreeMap<String, Lease>,
     /// The index of the state on which the batch was decided.
     pub(super) start: Index,
     /// Whether all before it in the batch have the index with which they were decided.
     pub(super) exact: bool,
 }
 
-/// The transaction that makes `changes`, if all that they relied on holds; its index follows from the base beside it. If
-/// it does not hold, the answer has the row `last`.
+/// A key's new value, and the lease that takes it away again, 0 for none.
+type NewValue = (Vec<u8>, i64);
+
+/// The transaction that makes `changes`, and puts the signs of life of the rows in `leases`, if all that they relied on
+/// holds; its index follows from the base beside it. If it does not hold, the answer has the row `last`.
 ///
 /// # Errors
 /// [`Rejected`] if that is known beforehand.
-pub(super) fn transaction(changes: &Changes, basis: &Basis<'_>) -> Result<(Txn, Base), Rejected> {
+pub(super) fn transaction(
+    changes: &Changes,
+    leases: &[(String, Lease)],
+    basis: &Basis<'_>,
+) -> Result<(Txn, Base), Rejected> {
     let compares = compares(changes, basis)?;
-    let mut puts = puts(changes, basis.keys);
+    let mut puts = puts(changes, leases, basis.keys);
     let mut base = basis.base;
     if changes.above > basis.start {
         base = Base::going_on(changes.above, base.revision(basis.start));
-        puts.insert(basis.keys.store(), base.encode());
+        puts.insert(basis.keys.store(), (base.encode(), 0));
     }
-    let deletes = deletes(changes, basis.keys, &puts);
+    let deletes = deletes(changes, basis, &puts);
     let operations = puts.len() + deletes.len();
     if operations > MAX_OPERATIONS || compares.len() > MAX_OPERATIONS {
         return Err(Rejected::TooLarge(format!(
@@ -53,15 +63,17 @@ pub(super) fn transaction(changes: &Changes, basis: &Basis<'_>) -> Result<(Txn, 
             compares.len()
         )));
     }
-    let bytes: usize = puts.iter().map(|(key, value)| key.len() + value.len()).sum();
+    let bytes: usize = puts.iter().map(|(key, (value, _))| key.len() + value.len()).sum();
     if bytes > MAX_BYTES {
         return Err(Rejected::TooLarge(format!(
             "this writes {bytes} bytes at once; etcd takes {MAX_BYTES} in one transaction"
         )));
     }
     let delete = |span: Span| TxnOp::delete(span.from, Some(DeleteOptions::new().with_range(span.to)));
-    let operations = deletes.into_iter().map(delete);
-    let operations = operations.chain(puts.into_iter().map(|(key, value)| TxnOp::put(key, value, None)));
+    let put = |(key, (value, lease)): (String, NewValue)| {
+        TxnOp::put(key, value, (lease != 0).then(|| PutOptions::new().with_lease(lease)))
+    };
+    let operations = deletes.into_iter().map(delete).chain(puts.into_iter().map(put));
     let last = TxnOp::get(basis.keys.last(), None);
     Ok((Txn::new().when(compares).and_then(operations.collect::<Vec<_>>()).or_else([last]), base))
 }
@@ -91,6 +103,7 @@ fn compares(changes: &Changes, basis: &Basis<'_>) -> Result<Vec<Compare>, Reject
                 ranges.extend(keys.rows_in(range).into_iter().map(|span| (span, revision)));
             }
             Expect::Unjoined(key, index) => ranges.push((Span::of(&keys.guard(&key.encode())), revision(*index)?)),
+            Expect::Lapsed(key) => drop(rows.insert(keys.alive(&key.encode()), 0)),
         }
     }
     ranges.dedup();
@@ -99,30 +112,37 @@ fn compares(changes: &Changes, basis: &Basis<'_>) -> Result<Vec<Compare>, Reject
 }
 
 /// Keys with their new values.
-fn puts(changes: &Changes, keys: &Keys) -> BTreeMap<String, Vec<u8>> {
+fn puts(changes: &Changes, leases: &[(String, Lease)], keys: &Keys) -> BTreeMap<String, NewValue> {
     let mut delta = Delta::default();
     delta.add_unstamped(changes);
-    let mut puts: BTreeMap<_, _> = delta.puts().map(|(key, value)| (keys.row(key), value.to_vec())).collect();
-    puts.extend(changes.joins.iter().map(|row| (keys.guard(&row.encode()), Vec::new())));
-    puts.insert(keys.last(), Vec::new());
-    puts
+    let rows = delta.puts().map(|(key, value)| (keys.row(key), (value.to_vec(), 0)));
+    let guards = changes.joins.iter().map(|row| (keys.guard(&row.encode()), (Vec::new(), 0)));
+    let alive = leases.iter().map(|(row, lease)| (keys.alive(row), (lease.value(), lease.id)));
+    rows.chain(guards).chain(alive).chain([(keys.last(), (Vec::new(), 0))]).collect()
 }
 
 /// Spans to be emptied, none of which has a key that is put.
-fn deletes(changes: &Changes, keys: &Keys, puts: &BTreeMap<String, Vec<u8>>) -> Vec<Span> {
+fn deletes(changes: &Changes, basis: &Basis<'_>, puts: &BTreeMap<String, NewValue>) -> Vec<Span> {
+    let Basis { keys, alive, .. } = basis;
     let mut spans = Vec::new();
     for op in &changes.ops {
         match op {
             Op::Put(_) => {}
+            // What stands beside a row goes with it. A sign of life that we have not heard of goes by itself.
             Op::Delete(key) => {
                 let encoded = key.encode();
                 spans.push(Span::of(&keys.row(&encoded)));
-                // A guard goes with what it guards.
-                spans.push(Span::of(&keys.guard(&encoded)));
+                if matches!(key, RowKey::Node(_) | RowKey::Session(_)) {
+                    spans.push(Span::of(&keys.guard(&encoded)));
+                }
+                if alive.contains_key(&encoded) {
+                    spans.push(Span::of(&keys.alive(&encoded)));
+                }
             }
             Op::DeleteRange(range) => {
                 spans.extend(keys.rows_in(range));
                 spans.extend(keys.guards_in(range));
+                spans.extend(keys.alive_in(range));
             }
         }
     }
@@ -142,7 +162,8 @@ mod tests {
     const BASE: Base = Base(Index(1000));
 
     fn basis<'a>(keys: &'a Keys, unreadable: &'a BTreeMap<String, i64>, exact: bool) -> Basis<'a> {
-        Basis { keys, base: BASE, store_revision: 2, unreadable, start: Index(1010), exact }
+        static NONE: BTreeMap<String, Lease> = BTreeMap::new();
+        Basis { alive: &NONE, keys, base: BASE, store_revision: 2, unreadable, start: Index(1010), exact }
     }
 
     fn changes(ops: Vec<Op>, expects: Vec<Expect>) -> Changes {
@@ -165,7 +186,7 @@ mod tests {
                 Expect::Unchanged(RowRange::All, Index(index)),
                 Expect::Unjoined(row.clone(), Index(index)),
             ] {
-                let planned = transaction(&changes(vec![], vec![expect]), &basis(&keys, &none, exact));
+                let planned = transaction(&changes(vec![], vec![expect]), &[], &basis(&keys, &none, exact));
                 assert_eq!(planned.is_ok(), holds, "{index} {exact}");
             }
         }
@@ -174,32 +195,44 @@ mod tests {
     #[test]
     fn more_than_etcd_takes_is_refused_in_clear_words() {
         let (keys, none) = (Keys::new("/f"), BTreeMap::new());
-        let refused = |changes: &Changes| match transaction(changes, &basis(&keys, &none, true)) {
+        let refused = |changes: &Changes| match transaction(changes, &[], &basis(&keys, &none, true)) {
             Err(Rejected::TooLarge(why)) => why,
             other => panic!("{:?}", other.map(drop)),
         };
         let ops = (0..127).flat_map(|n| put(&n.to_string(), b"").ops);
         let mut many = changes(ops.collect(), vec![]);
-        assert!(transaction(&many, &basis(&keys, &none, true)).is_ok(), "127 rows and the mark");
+        assert!(transaction(&many, &[], &basis(&keys, &none, true)).is_ok(), "127 rows and the mark");
         many.ops.extend(put("one more", b"").ops);
         assert!(refused(&many).starts_with("this changes 129 rows at once"), "{}", refused(&many));
         assert!(refused(&put("a", &vec![b'x'; 2 << 20])).contains("etcd takes 1540096 in one transaction"));
-        assert!(transaction(&put("a", &vec![b'x'; 1 << 20]), &basis(&keys, &none, true)).is_ok());
+        assert!(transaction(&put("a", &vec![b'x'; 1 << 20]), &[], &basis(&keys, &none, true)).is_ok());
     }
 
     #[test]
-    fn guards_are_put_by_who_joins_and_go_with_the_row() {
-        let keys = Keys::new("/f");
+    fn what_stands_beside_a_row_is_put_with_it_and_goes_with_it() {
+        let (keys, none) = (Keys::new("/f"), BTreeMap::new());
         let session = RowKey::Session(SessionId::new("s").unwrap());
         let joining = Changes { joins: vec![session.clone()], ..put("a", b"") };
-        let put = puts(&joining, &keys);
-        assert_eq!(put.keys().collect::<Vec<_>>(), ["/f/guards/s/s", "/f/last", "/f/rows/k/a"]);
+        let lease = Lease { id: 7, seconds: 11 };
+        let put = puts(&joining, &[("s/s".into(), lease)], &keys);
+        assert_eq!(put.keys().collect::<Vec<_>>(), ["/f/alive/s/s", "/f/guards/s/s", "/f/last", "/f/rows/k/a"]);
+        assert_eq!(put["/f/alive/s/s"], (b"11".to_vec(), 7));
         let node = RowRange::Node(NodeKey::new("n").unwrap());
-        let ending = changes(vec![Op::Delete(session), Op::DeleteRange(node)], vec![]);
-        let spans = deletes(&ending, &keys, &BTreeMap::new());
-        for gone in ["rows/s/s", "guards/s/s", "rows/n/n", "rows/n/n/i/x", "guards/n/n"] {
+        let ending = changes(vec![Op::Delete(session.clone()), Op::DeleteRange(node)], vec![]);
+        let alive = BTreeMap::from([("s/s".into(), lease)]);
+        let basis = Basis { alive: &alive, ..basis(&keys, &none, true) };
+        let spans = deletes(&ending, &basis, &BTreeMap::new());
+        for gone in
+            ["rows/s/s", "guards/s/s", "alive/s/s", "rows/n/n", "rows/n/n/i/x", "guards/n/n", "alive/n/n/c/serfHealth"]
+        {
             assert!(spans.iter().any(|span| span.contains(format!("/f/{gone}").as_bytes())), "{gone}");
         }
+        let key = changes(vec![Op::Delete(RowKey::Kv(Key::new("a").unwrap()))], vec![]);
+        assert_eq!(deletes(&key, &basis, &BTreeMap::new()).len(), 1, "a key has nothing beside it");
+        let ended = changes(vec![], vec![Expect::Lapsed(session)]);
+        let compared = format!("{:?}", compares(&ended, &basis).unwrap());
+        let absent = format!("{:?}", Compare::mod_revision("/f/alive/s/s", CompareOp::Equal, 0));
+        assert!(compared.contains(&absent), "{compared}");
     }
 
     #[test]
@@ -207,7 +240,7 @@ mod tests {
         let (keys, none) = (Keys::new("/f"), BTreeMap::new());
         for (above, base) in [(0, 1000), (1010, 1000), (1011, 1001), (5000, 4990)] {
             let restore = Changes { above: Index(above), ..put("a", b"") };
-            let (_, raised) = transaction(&restore, &basis(&keys, &none, true)).unwrap();
+            let (_, raised) = transaction(&restore, &[], &basis(&keys, &none, true)).unwrap();
             assert_eq!(raised, Base(Index(base)), "{above}");
             assert_eq!(raised.index(11), restore.index_after(Index(1010)), "as it is decided");
         }

@@ -338,36 +338,119 @@ fn with_ttl(id: &str, ttl: Duration) -> Command {
     Command::CreateSession { session: Box::new(Session { ttl, ..*session }) }
 }
 
-/// Each kvstore counts for itself when a session ends; a renewal that it has not heard of keeps it from ending it.
+/// The rows that the log says nobody has renewed, and whether that was seen.
+fn lapsed(writer: &mut Writer) -> Vec<(RowKey, bool)> {
+    let mut lapsed = Vec::new();
+    for entry in writer.engine.log() {
+        if let Entry::Lapsed { row, unseen } = &entry {
+            lapsed.push((row.clone(), !unseen));
+        }
+        apply(&mut writer.state, entry);
+    }
+    lapsed
+}
+
+/// Etcd counts when a session ends. A renewal through any kvstore keeps it, and takes no index; its end is one.
 #[test]
-fn a_renewal_elsewhere_keeps_a_session() {
+fn a_renewal_through_another_kvstore_keeps_a_session() {
     let Some(server) = Server::start() else { return };
     let (mut a, mut b) = (server.writer(), server.writer());
     let id = SessionId::new("s").unwrap();
-    for command in [register(&mut StdRng::seed_from_u64(1), "n0", "i0"), with_ttl("s", Duration::from_secs(10))] {
+    for command in [register(&mut StdRng::seed_from_u64(1), "n0", "i0"), with_ttl("s", Duration::from_secs(2))] {
         a.commit(&[command]).unwrap();
     }
     b.catch_up();
     let changes = |state: &State, command: &Command| decide(state, command).unwrap().changes;
-    let renewal = Proposal { changes: changes(&b.state, &Command::RenewSession { session: id.clone() }), lazy: false };
-    assert!(renewal.changes.is_empty(), "no row changes");
-    let renewed = b.engine.commit(vec![renewal]).unwrap().remove(0).unwrap();
     let expire = Command::ExpireSession { session: id.clone() };
-    let late = Proposal { changes: changes(&a.state, &expire), lazy: false };
-    assert_eq!(a.engine.commit(vec![late]).unwrap(), [Err(Rejected::Conflict)]);
-    a.engine.catch_up().unwrap();
-    let log = a.engine.log();
-    assert!(
-        matches!(&log[..], [Entry::Commit(commit), Entry::Renewed(RowKey::Session(of))]
-        if commit.index == renewed && commit.changes.is_empty() && *of == id),
-        "{log:?}"
-    );
-    // With nothing renewed meanwhile it ends.
-    for entry in log {
-        apply(&mut a.state, entry);
+    let start = Instant::now();
+    while start.elapsed() < Duration::from_secs(5) {
+        let renewal = changes(&b.state, &Command::RenewSession { session: id.clone() });
+        assert!(renewal.is_empty(), "no row changes");
+        assert_eq!(b.engine.renew(vec![renewal]).unwrap(), [Ok(())]);
+        let too_early = Proposal { changes: changes(&a.state, &expire), lazy: false };
+        assert_eq!(a.engine.commit(vec![too_early]).unwrap(), [Err(Rejected::Conflict)]);
+        std::thread::sleep(Duration::from_millis(300));
     }
-    a.commit(&[expire]).unwrap();
+    let index = a.state.index();
+    assert_eq!((lapsed(&mut a), lapsed(&mut b)), (vec![], vec![]));
+    assert_eq!((a.state.index(), b.state.index()), (index, index), "a renewal takes no index");
+
+    let gone = [(RowKey::Session(id.clone()), true)];
+    let silent = Instant::now();
+    for writer in [&mut a, &mut b] {
+        until("the end of the lease", || lapsed(writer) == gone);
+    }
+    let lasted = silent.elapsed();
+    assert!(lasted < Duration::from_secs(4), "its lifetime is 2.2 s, so its lease 3 s: {lasted:?}");
+    let proposal = |writer: &Writer| Proposal { changes: changes(&writer.state, &expire), lazy: false };
+    let (of_a, of_b) = (proposal(&a), proposal(&b));
+    assert!(b.engine.commit(vec![of_b]).unwrap()[0].is_ok());
+    assert_eq!(a.engine.commit(vec![of_a]).unwrap(), [Err(Rejected::Conflict)], "it ends once");
+    a.catch_up();
     assert!(a.state.session(&id).is_none());
+}
+
+/// A row that nobody keeps alive, since it came by hand, is kept from the first renewal on.
+#[test]
+fn a_renewal_of_what_nobody_keeps_begins_to_keep_it() {
+    let Some(server) = Server::start() else { return };
+    let mut writer = server.writer();
+    writer.commit(&[put_key("other")]).unwrap();
+    server.ctl(&["put", "/flotilla/rows/k/a", r#"{"key":"a","value":"x","ttl":2000}"#]);
+    let renews = Command::KvPut {
+        key: Key::new("a").unwrap(),
+        value: "x".into(),
+        flags: 0,
+        cas: None,
+        ttl: Duration::from_secs(2),
+    };
+    until("the row", || {
+        lapsed(&mut writer);
+        writer.state.keys("").count() == 2
+    });
+    let changes = decide(&writer.state, &renews).unwrap().changes;
+    assert!(changes.is_empty());
+    assert_eq!(writer.engine.renew(vec![changes]).unwrap(), [Ok(())]);
+    assert_eq!(server.ctl(&["get", "/flotilla/alive/k/a"]), "/flotilla/alive/k/a\n2\n");
+    let key = RowKey::Kv(Key::new("a").unwrap());
+    until("the end of the lease", || lapsed(&mut writer).iter().any(|(row, _)| *row == key));
+}
+
+/// Whoever could not renew anything meanwhile is not to blame.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_ends_because_etcd_stood_still() {
+    let Some(server) = Server::start() else { return };
+    let (store, writer) = store(server.engine("/flotilla"));
+    let shutdown = tokio_util::sync::CancellationToken::new();
+    let timer = tokio::spawn({
+        let (store, shutdown) = (store.clone(), shutdown.clone());
+        async move { store.keep_deadlines(shutdown).await }
+    });
+    for command in [register(&mut StdRng::seed_from_u64(1), "n0", "i0"), with_ttl("s", Duration::from_secs(2))] {
+        store.submit(command).await.unwrap();
+    }
+    let id = SessionId::new("s").unwrap();
+    let renew_for = async |seconds| {
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs(seconds) {
+            let renewed = store.submit(Command::RenewSession { session: id.clone() }).await;
+            assert!(matches!(renewed, Ok(_) | Err(WriteError::Unavailable(_))), "{renewed:?}");
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
+    };
+    server.freeze();
+    renew_for(6).await;
+    server.thaw();
+    renew_for(5).await;
+    assert!(store.submit(Command::RenewSession { session: id.clone() }).await.is_ok());
+    let start = Instant::now();
+    while store.state().session(&id).is_some() {
+        assert!(start.elapsed() < Duration::from_secs(20), "it does not end");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    shutdown.cancel();
+    timer.await.unwrap();
+    tokio::task::spawn_blocking(|| writer.stop()).await.unwrap();
 }
 
 /// A session does not outlive the kvstore through which it was made.

@@ -49,14 +49,13 @@ fn what_joins_a_session_or_a_host_is_noticed_by_who_ends_it() {
     assert_eq!(changes(&create(session("t"))).joins, std::slice::from_ref(&n));
     let critical = register(node("n", ""), None, vec![Check { status: Critical, ..check("n", "c", "i") }]);
     let ttl = Session { ttl: Duration::from_secs(10), ..session("t") };
-    assert!(changes(&create(ttl.clone())).joins.contains(&RowKey::Session(session_id("t"))), "its time begins");
-    let renewed =
-        decide(&given([host("n"), create(ttl)]), &Command::RenewSession { session: session_id("t") }).unwrap();
-    assert_eq!(
-        (renewed.changes.ops.len(), renewed.changes.joins.len()),
-        (0, 1),
-        "a renewal is told, and changes nothing"
-    );
+    let begins = [Renewal { row: RowKey::Session(session_id("t")), within: Duration::from_secs(11) }];
+    assert_eq!(changes(&create(ttl.clone())).renews, begins, "a tenth of its TTL after it it ends");
+    let held = given([host("n"), create(ttl)]);
+    let renewed = decide(&held, &Command::RenewSession { session: session_id("t") }).unwrap().changes;
+    assert!(renewed.is_empty() && renewed.joins.is_empty() && renewed.renews == begins, "{renewed:?}");
+    let expired = decide(&held, &Command::ExpireSession { session: session_id("t") }).unwrap().changes;
+    assert!(expired.expects.contains(&Expect::Lapsed(RowKey::Session(session_id("t")))), "{expired:?}");
     for (command, of) in [
         (Command::DestroySession { session: session_id("s") }, s),
         (deregister("n"), n.clone()),

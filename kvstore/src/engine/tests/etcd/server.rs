@@ -6,6 +6,11 @@ use std::{
     process::{Child, Command as Program, Stdio},
 };
 
+use nix::{
+    sys::signal::{Signal, kill},
+    unistd::Pid,
+};
+
 /// A real etcd in a directory of its own.
 pub(crate) struct Server {
     dir: tempfile::TempDir,
@@ -42,6 +47,19 @@ impl Server {
         let (child, port) = serve(self.dir.path(), 0);
         self.child = child;
         port
+    }
+
+    /// It answers nobody and counts nothing, until [`Server::thaw`].
+    pub(crate) fn freeze(&self) {
+        self.signal(Signal::SIGSTOP);
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal(Signal::SIGCONT);
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
     }
 
     /// What is under `key`, as its administrator sees it, and may change it.
