@@ -27,9 +27,12 @@ NEEDS=(
     etcdctl=etcd-client
     haproxy=haproxy
     ip=iproute2
+    iperf3=iperf3
     iptables=iptables
     knotd=knot
     musl-gcc=musl-tools
+    nebula=nebula
+    nft=nftables
     nginx=nginx
     node=nodejs
     npm=npm
@@ -38,7 +41,10 @@ NEEDS=(
     prometheus=prometheus
     protoc=protobuf-compiler
     strip=binutils
+    tincd=tinc
     unbound=unbound
+    wg=wireguard-tools
+    wireguard-go=wireguard-go
     wrk=wrk
 )
 
@@ -89,7 +95,7 @@ install_quietly() {
     if [[ " $* " == *" podman "* ]]; then
         systemctl --quiet disable podman.socket podman.service podman-restart podman-auto-update.timer 2>/dev/null || true
     fi
-    for unit in nginx haproxy etcd unbound knot caddy prometheus; do
+    for unit in nginx haproxy etcd unbound knot caddy prometheus tinc; do
         if [[ " $* " == *" $unit"[\ -]* ]]; then systemctl --quiet disable "$unit" 2>/dev/null || true; fi
     done
 }

@@ -18,6 +18,7 @@ pub mod registry;
 pub mod resolver;
 pub mod servers;
 pub mod story;
+pub mod switch;
 pub mod tls;
 pub mod wait;
 pub mod web;

@@ -19,6 +19,8 @@ pub enum Need {
     Root,
     /// A program of the machine, by its name; `tests/setup.sh` installs it.
     Program(&'static str),
+    /// The device `/dev/net/tun`.
+    Tun,
     /// The packages of one of the programs in `tests/clients`; `tests/setup.sh` gets them.
     Client(Client),
 }
@@ -69,6 +71,7 @@ impl Need {
         match self {
             Self::Root => nix::unistd::geteuid().is_root(),
             Self::Program(name) => find(OsStr::new(name)).is_file(),
+            Self::Tun => Path::new("/dev/net/tun").exists(),
             Self::Client(client) => client.is_installed(),
         }
     }
@@ -79,6 +82,7 @@ impl fmt::Display for Need {
         match self {
             Self::Root => f.write_str("root"),
             Self::Program(name) => f.write_str(name),
+            Self::Tun => f.write_str("tun"),
             Self::Client(client) => write!(f, "packages-of-tests/clients/{}", client.folder_and_list().0),
         }
     }

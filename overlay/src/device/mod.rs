@@ -1,6 +1,8 @@
 //! The data plane: carries packets between hosts, by WireGuard and nothing else. Knows peers, not where they are written
 //! down; [`Dataplane`] has one battery of tests for all its kinds.
 
+mod user;
+
 use std::{collections::BTreeSet, fmt, net::SocketAddr, time::Duration};
 
 use ipnet::IpNet;
@@ -62,6 +64,10 @@ pub struct Dropped {
     pub spoofed: u64,
     /// To an address that is behind nobody, or behind a peer with no known place.
     pub unroutable: u64,
+    /// Packets of this host that are no IP, or not what the kernel said of them.
+    pub unfit: u64,
+    /// Datagrams and packets that the system did not take: its queue was full, or there was no way.
+    pub unsent: u64,
 }
 
 /// The kinds of data plane.
@@ -91,6 +97,21 @@ pub struct DeviceError {
     pub interface: String,
     /// What is wrong, and what to do.
     pub why: String,
+}
+
+impl Settings {
+    fn error(&self, why: &str) -> DeviceError {
+        DeviceError { interface: self.interface.clone(), why: why.into() }
+    }
+}
+
+/// Makes the interface, up but without addresses and routes, and starts the tunnel, without peers. What comes and goes by
+/// it is WireGuard, never clear text.
+///
+/// # Errors
+/// [`DeviceError`], which says what this machine lacks; nothing is left behind then.
+pub fn open(settings: &Settings) -> Result<Box<dyn Dataplane>, DeviceError> {
+    Ok(Box::new(user::User::open(settings)?))
 }
 
 /// A tunnel that is up. Dropping a [`Plane::User`] one ends it and removes its interface; a [`Plane::Kernel`] one stays.

@@ -1,0 +1,107 @@
+//! Hosts on one switch: network namespaces, joined by a bridge in one of its own, for what is told of packets. Nothing of
+//! them is in the network of the machine.
+
+use std::{
+    fs::File,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    process::{self, Command},
+    sync::atomic::{AtomicUsize, Ordering},
+    thread,
+};
+
+use nix::sched::{CloneFlags, setns};
+
+use crate::program::find;
+
+/// Some hosts that see each other, counted from 1; dropping it takes them down, so what runs there goes first.
+pub struct Switch {
+    name: String,
+    hosts: u8,
+}
+
+impl Switch {
+    /// With so many hosts, each with a link `up0` to the others and [`Self::address`] on it.
+    ///
+    /// # Panics
+    /// If this is not root, or may not change the network.
+    pub fn new(hosts: u8) -> Self {
+        static COUNT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("switch-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let switch = Self { name, hosts };
+        let bridge = switch.namespace(0);
+        ip(&format!("netns add {bridge}"));
+        ip(&format!("-n {bridge} link add switch type bridge"));
+        ip(&format!("-n {bridge} link set switch up"));
+        for n in 1..=hosts {
+            let host = switch.namespace(n);
+            ip(&format!("netns add {host}"));
+            ip(&format!("-n {bridge} link add port{n} type veth peer name up0 netns {host}"));
+            ip(&format!("-n {bridge} link set port{n} master switch up"));
+            for address in [format!("{}/24", Self::address(n)), format!("{}/64 nodad", Self::address_v6(n))] {
+                ip(&format!("-n {host} address add {address} dev up0"));
+            }
+            for link in ["lo", "up0"] {
+                ip(&format!("-n {host} link set {link} up"));
+            }
+        }
+        switch
+    }
+
+    /// The `n`th host's namespace; the 0th is that of the switch.
+    pub fn namespace(&self, n: u8) -> String {
+        format!("{}-{n}", self.name)
+    }
+
+    /// The `n`th host's address for the others.
+    pub fn address(n: u8) -> IpAddr {
+        Ipv4Addr::new(10, 216, 0, n).into()
+    }
+
+    /// The same of IPv6.
+    pub fn address_v6(n: u8) -> IpAddr {
+        Ipv6Addr::new(0xfd00, 0x216, 0, 0, 0, 0, 0, n.into()).into()
+    }
+
+    /// Runs `ip` on the `n`th host.
+    ///
+    /// # Panics
+    /// If it fails.
+    pub fn ip(&self, n: u8, command: &str) {
+        ip(&format!("-n {} {command}", self.namespace(n)));
+    }
+
+    /// A program on the `n`th host, not started yet.
+    pub fn command(&self, n: u8, program: &str) -> Command {
+        let mut command = Command::new(find("ip".as_ref()));
+        command.args(["netns", "exec", &self.namespace(n)]).arg(find(program.as_ref()));
+        command
+    }
+
+    /// What `run` returns in a thread that is on the `n`th host; sockets that it makes stay there.
+    ///
+    /// # Panics
+    /// If `run` does, or the host is not there.
+    pub fn on<T: Send>(&self, n: u8, run: impl FnOnce() -> T + Send) -> T {
+        let namespace = File::open(format!("/run/netns/{}", self.namespace(n))).expect("it was made");
+        thread::scope(|threads| {
+            let thread = threads.spawn(|| {
+                setns(namespace, CloneFlags::CLONE_NEWNET).expect("root may enter it");
+                run()
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+}
+
+fn ip(command: &str) {
+    let output = Command::new(find("ip".as_ref())).args(command.split(' ')).output().expect("ip can be run");
+    assert!(output.status.success(), "ip {command}: {}", String::from_utf8_lossy(&output.stderr));
+}
+
+impl Drop for Switch {
+    fn drop(&mut self) {
+        for n in 0..=self.hosts {
+            let _ = Command::new(find("ip".as_ref())).args(["netns", "delete", &self.namespace(n)]).output();
+        }
+    }
+}
