@@ -3,7 +3,9 @@
 //! Files that belong together are put together: all of them go live, or none. None is live for good unless its checker
 //! took it. A reload that is owed stays owed over errors, crashes and restarts until it is made.
 
+mod check;
 mod journal;
+mod load;
 mod set;
 mod spec;
 mod staging;
@@ -13,9 +15,8 @@ use std::{
     collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
-    pin::Pin,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Instant,
 };
 
 use kvstore_client::with_causes;
@@ -23,22 +24,20 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    command::{self, Invocation},
     report::with_details,
     state::{State, StateError},
     target::{
         Kind,
         container::Docker,
-        readers::{Readers, ReloadError, Staged, Verdict},
+        readers::Readers,
         reloads::{Queue, Reloads},
-        runtime,
     },
     temp::{TempFile, is_mount_point, remove_leftovers, restore, swap},
 };
 use journal::Before;
-use set::{Change, before, blocking, diff, failed, names, names_of, put_back, read_all, stage_all, stage_in, undo};
+use load::Running;
+use set::{Change, before, blocking, diff, failed, names, put_back, read_all, stage_all, stage_in, undo};
 pub use spec::{FileSpec, OutputSpec, ReloadSpec, TargetSpec};
-use staging::{StagingDir, common_directory};
 
 /// A text, and where it belongs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,13 +132,6 @@ pub struct Output {
     /// By destination, symlinks resolved.
     states: BTreeMap<PathBuf, State>,
     warned: Warned,
-}
-
-/// What a target is known to run.
-#[derive(PartialEq, Eq)]
-struct Running {
-    readers: String,
-    text: String,
 }
 
 /// What was said once and is not said again.
@@ -302,72 +294,6 @@ impl Output {
         })
     }
 
-    /// Whether the check command can look at the live files only.
-    fn checks_live(&self) -> bool {
-        self.spec.check_cmd.as_ref().is_some_and(|check| !check.mentions("{src}") && !check.mentions("{stage}"))
-    }
-
-    /// Whether the check command looks at a copy of the whole directory.
-    fn stages(&self) -> bool {
-        self.spec.check_cmd.as_ref().is_some_and(|check| check.mentions("{stage}"))
-    }
-
-    async fn check(
-        &mut self,
-        set: &[Change],
-        staged: &[(usize, TempFile)],
-        readers: Option<&Readers>,
-    ) -> Result<(), PutError> {
-        let files = names_of(set);
-        let refused = |by: String, cause: String| PutError::Refused { by, files, cause };
-        if staged.is_empty() && !self.checks_live() && !self.stages() {
-            return Ok(()); // files only go; nothing new is there to be looked at
-        }
-        if self.spec.check_cmd.is_some() {
-            return self.run_check(set, staged).await.map_err(|cause| refused("check_cmd".into(), cause));
-        }
-        let Some(readers) = readers else { return Ok(()) };
-        let asked = staged.iter().map(|(at, temp)| Staged {
-            path: temp.path(),
-            text: &set[*at].text,
-            destination: set[*at].destination(),
-        });
-        match readers.check(&asked.collect::<Vec<_>>(), &self.docker, self.spec.command_timeout).await {
-            Verdict::Accepted => Ok(()),
-            Verdict::Refused(cause) => Err(refused(readers.kind().to_string(), cause)),
-            Verdict::Unchecked(why) => {
-                if !std::mem::replace(&mut self.warned.unchecked, true) {
-                    warn!("the file cannot be checked: {why}");
-                }
-                Ok(())
-            }
-        }
-    }
-
-    /// What is wrong, if the check command does not succeed.
-    async fn run_check(&self, set: &[Change], staged: &[(usize, TempFile)]) -> Result<(), String> {
-        let Some(check) = &self.spec.check_cmd else { return Ok(()) };
-        let staging = if self.stages() {
-            let text = |change: &Change| (!change.gone).then(|| change.text.clone());
-            let files: Vec<_> = set.iter().map(|c| (c.destination().to_owned(), text(c))).collect();
-            let common = || common_directory(set.iter().map(Change::destination));
-            let directory = self.spec.stage_dir.clone().unwrap_or_else(common);
-            let made = blocking(move || StagingDir::make(&directory, &files)).await;
-            Some(made.map_err(|e| format!("the copy for {{stage}} cannot be made: {e}"))?)
-        } else {
-            None
-        };
-        // Both name one file: a command for several that names {src} or {dst} is no configuration.
-        let live = set[0].destination();
-        let src = staged.first().map_or(live, |(_, temp)| temp.path());
-        let stage = staging.as_ref().map_or(live, StagingDir::path);
-        let invocation = check.expand(&[("{src}", src), ("{dst}", live), ("{stage}", stage)]);
-        match command::run(&invocation, self.spec.command_timeout).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(format!("{}\n{}", with_causes(&error), error.output())),
-        }
-    }
-
     /// Notes that reloads are owed from now on, and keeps what was there before us.
     fn before_swap(&mut self, set: &[Change]) -> Result<(), PutError> {
         for change in set.iter().filter(|change| change.differs()) {
@@ -419,50 +345,6 @@ impl Output {
         Ok(())
     }
 
-    /// Has the live files loaded, or puts the last good ones back; gives what was done, in words.
-    async fn load(&mut self, set: &[Change], readers: Option<&Readers>) -> Result<String, PutError> {
-        self.told = true;
-        let told = match self.command(set, readers).await {
-            Some(told) => Ok(told),
-            None => self.reload(set, readers).await,
-        };
-        self.running = None;
-        let error = match told {
-            Ok(told) => {
-                if let ([change], Some(readers)) = (set, readers) {
-                    self.running = Some(Running { readers: readers.names(), text: change.text.clone() });
-                }
-                let there = set.iter().filter(|change| !change.gone);
-                self.loaded(there.map(|change| (change.destination(), change.text.as_bytes())));
-                for change in set.iter().filter(|change| change.gone) {
-                    if let Some(state) = self.states.remove(change.destination()) {
-                        state.forget();
-                    }
-                }
-                return Ok(told);
-            }
-            Err(error) => error,
-        };
-        let files = names_of(set);
-        let versions = |change: &Change| versions::newest(self.states[change.destination()].path());
-        let good: Option<Vec<Vec<u8>>> = set.iter().map(versions).collect();
-        let good = good.filter(|good| set.iter().zip(good).any(|(change, good)| change.text.as_bytes() != good));
-        let (true, Some(good)) = (self.spec.rollback.unwrap_or(error.rejected), good) else {
-            return Err(PutError::Reload { files, cause: error.cause });
-        };
-        let in_place = readers.is_some_and(Readers::need_the_same_inode);
-        for (change, good) in set.iter().zip(&good) {
-            let before = Before { destination: change.destination().to_owned(), content: Some(good.clone()) };
-            put_back(&before, in_place)?;
-        }
-        let mut cause = error.cause;
-        match self.reload(set, readers).await {
-            Ok(_) => self.loaded(set.iter().zip(&good).map(|(change, good)| (change.destination(), &good[..]))),
-            Err(error) => cause = format!("{cause}\nthe version before was not loaded either: {}", error.cause),
-        }
-        Err(PutError::RolledBack { files, cause })
-    }
-
     /// Whether somebody was told of the last text that went live.
     pub fn has_told(&self) -> bool {
         self.told
@@ -476,97 +358,6 @@ impl Output {
     /// When the target may be reloaded next; `None` if that is at any time.
     pub fn ready(&self) -> Option<Instant> {
         self.queue.as_ref()?.ready(self.spec.min_reload_interval).map(Into::into)
-    }
-
-    /// Tells a running HAProxy what has changed, if it can be told; gives what was done, in words.
-    async fn command(&self, set: &[Change], readers: Option<&Readers>) -> Option<String> {
-        let ([change], None, Some(readers), Some(running)) = (set, &self.spec.reload, readers, &self.running) else {
-            return None;
-        };
-        if change.gone
-            || running.readers != readers.names()
-            || change.before.as_deref() != Some(running.text.as_bytes())
-        {
-            return None;
-        }
-        let configured = self.spec.runtime_socket.as_ref();
-        let socket = readers.runtime_socket(change.destination(), &change.text, configured)?;
-        let commands = runtime::commands(&running.text, &change.text)?;
-        match runtime::apply(&socket, &commands).await {
-            Ok(()) => {
-                let servers = runtime::servers(&commands);
-                Some(format!("HAProxy was told of {servers} servers, without a reload ({})", readers.names()))
-            }
-            Err(error) => {
-                info!("HAProxy is reloaded, for it does not take commands: {error}");
-                None
-            }
-        }
-    }
-
-    async fn reload(&mut self, set: &[Change], readers: Option<&Readers>) -> Result<String, ReloadError> {
-        let live = set[0].destination();
-        let (target, reload): (String, Step<'_>) = match (&self.spec.reload, readers) {
-            (Some(ReloadSpec::Command(command)), _) => {
-                let invocation = command.expand(&[("{src}", live), ("{dst}", live)]);
-                let target = invocation.to_string();
-                (
-                    target,
-                    Box::pin(run_reload(invocation, self.spec.command_timeout, "the reload command has run".into())),
-                )
-            }
-            (Some(ReloadSpec::Unit(unit)), _) => {
-                let words = ["systemctl", "reload", unit].map(str::to_owned).to_vec();
-                let invocation = Invocation { words, directory: None };
-                let told = format!("systemd has reloaded {unit}");
-                (format!("unit {unit}"), Box::pin(run_reload(invocation, self.spec.command_timeout, told)))
-            }
-            (Some(ReloadSpec::Signal(signal)), _) => (signal.whom.to_string(), Box::pin(signal.send(&self.docker))),
-            (None, Some(readers)) if readers.is_empty() => return Ok(self.nobody(readers)),
-            (None, Some(readers)) => {
-                let target = format!("{} {}", readers.kind(), readers.names());
-                (
-                    target,
-                    Box::pin(async {
-                        readers.reload(&self.docker).await?;
-                        Ok(format!("{} has reloaded it ({})", readers.kind(), readers.names()))
-                    }),
-                )
-            }
-            (None, None) => {
-                self.told = false;
-                return Ok("nobody is to be told".to_owned());
-            }
-        };
-        let (queue, hurry) = (self.reloads.of(&target), self.hurry.clone());
-        let result = queue.ask(self.spec.min_reload_interval, &hurry, reload).await;
-        self.queue = Some(queue);
-        result
-    }
-
-    /// That there is nobody to reload, in words.
-    fn nobody(&mut self, readers: &Readers) -> String {
-        self.told = false;
-        if let Some(blind) = readers.blind()
-            && !std::mem::replace(&mut self.warned.blind, true)
-        {
-            warn!("what runs in containers cannot be looked at: {blind}");
-        }
-        match &self.spec.container {
-            Some(name) => format!("container {name} does not run; nothing to reload"),
-            None => format!("no running {} uses this file; nothing to reload", readers.kind()),
-        }
-    }
-
-    /// Remembers that `files` are loaded.
-    fn loaded<'a>(&mut self, files: impl Iterator<Item = (&'a Path, &'a [u8])>) {
-        for (destination, content) in files {
-            let state = self.states.get_mut(destination).expect("prepare() comes first");
-            keep_version(state, content, self.spec.keep_versions);
-            if let Err(error) = state.reloaded(content) {
-                warn!("{}; the next start reloads once more than needed", with_causes(&error));
-            }
-        }
     }
 }
 
@@ -594,16 +385,6 @@ fn repair(journal: &Path) -> Result<(), PutError> {
     journal::remove(journal).map_err(|e| failed("remove it", e))?;
     warn!("a swap was cut short, so the files before it are back: {}", names(befores.iter().map(|b| &*b.destination)));
     Ok(())
-}
-
-/// A reload that waits for its turn.
-type Step<'a> = Pin<Box<dyn Future<Output = Result<String, ReloadError>> + Send + 'a>>;
-
-async fn run_reload(invocation: Invocation, limit: Duration, told: String) -> Result<String, ReloadError> {
-    match command::run(&invocation, limit).await {
-        Ok(_) => Ok(told),
-        Err(e) => Err(ReloadError { cause: format!("{}\n{}", with_causes(&e), e.output()), rejected: false }),
-    }
 }
 
 fn resolved(file: &FileSpec) -> FileSpec {
