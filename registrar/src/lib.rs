@@ -28,7 +28,10 @@ pub mod world;
 
 use std::{net::SocketAddr, sync::Arc};
 
-use kvstore_client::monitoring::{self, NotWell};
+use kvstore_client::{
+    monitoring::{self, NotWell},
+    systemd::Systemd,
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -104,9 +107,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         }
         None => None,
     };
+    let told = Systemd::from_environment().map(|s| tokio::spawn(s.serve_until(shutdown.clone().cancelled_owned())));
     reconcile::run(&config, registry, state, status, shutdown).await;
     if let Some(serving) = serving {
         let _ = serving.await;
+    }
+    if let Some(told) = told {
+        let _ = told.await;
     }
     Ok(())
 }

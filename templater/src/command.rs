@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use kvstore_client::systemd;
 use nix::{
     sys::signal::{Signal, kill, killpg},
     unistd::Pid,
@@ -16,8 +17,6 @@ use tokio::{
     process::{Child, Command},
     time::timeout,
 };
-
-use crate::systemd;
 
 /// Of a command's output, this much from its start is kept.
 const MAX_OUTPUT_BYTES: usize = 64 << 10;

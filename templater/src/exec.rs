@@ -8,6 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use kvstore_client::systemd;
 use nix::sys::signal::Signal;
 use tokio::{
     process::{Child, Command},
@@ -21,7 +22,6 @@ use crate::{
     command::{CommandLine, Group},
     progress::Standing,
     runner::at,
-    systemd,
 };
 
 /// The program, and how to deal with it.

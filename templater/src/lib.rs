@@ -35,7 +35,7 @@ pub mod watch;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use kvstore_client::{Client, ClientConfig, monitoring};
+use kvstore_client::{Client, ClientConfig, monitoring, systemd::Systemd};
 use nix::sys::signal::Signal;
 use tokio::{net::TcpListener, sync::mpsc, task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
@@ -49,7 +49,6 @@ use progress::Progress;
 use runner::{Shared, Worker};
 use source::SourceWatcher;
 use status::Status;
-use systemd::Systemd;
 use target::{container::Docker, reloads::Reloads};
 use watch::Watches;
 
@@ -159,7 +158,8 @@ async fn daemon(config: Config, mut orders: mpsc::Receiver<Order>, stop: Cancell
     let serving =
         listener.map(|at| tokio::spawn(stop.clone().run_until_cancelled_owned(monitoring::serve(at, status))));
     let _pid_file = pid_file.map(PidFile::write).transpose()?;
-    let told = Systemd::from_environment().map(|s| tokio::spawn(s.follow(progress.subscribe(), stop.clone())));
+    let told =
+        Systemd::from_environment().map(|s| tokio::spawn(systemd::follow(s, progress.subscribe(), stop.clone())));
     let (signals, forwarded) = mpsc::channel(16);
     let mut program = exec.map(|spec| tokio::spawn(supervise(spec, progress.subscribe(), forwarded, stop.clone())));
     let mut ended = Ended::Well;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use kvstore_client::{GoDuration, with_causes};
+use kvstore_client::{GoDuration, systemd::Systemd, with_causes};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -368,9 +368,13 @@ pub(super) fn run(args: Args) -> Result<(), Failure> {
         // Taken before the start, because untaken it ends the process.
         let hangup = signal(SignalKind::hangup()).map_err(untaken)?;
         let surroundings = Surroundings { logs, reread: Some(reread) };
-        let running = server::start_in(surroundings, config, shutdown).await?;
+        let running = server::start_in(surroundings, config, shutdown.clone()).await?;
+        let told = Systemd::from_environment().map(|s| tokio::spawn(s.serve_until(shutdown.cancelled_owned())));
         tokio::spawn(reload_by_signal(hangup, running.reload.clone()));
         running.wait().await;
+        if let Some(told) = told {
+            let _ = told.await;
+        }
         Ok(())
     })
 }

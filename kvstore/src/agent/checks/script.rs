@@ -2,7 +2,7 @@
 
 use std::{io::pipe, os::fd::OwnedFd, process::Stdio, time::Duration};
 
-use kvstore_client::GoDuration;
+use kvstore_client::{GoDuration, systemd};
 use kvstore_core::health::Status;
 use nix::{
     sys::signal::{Signal, killpg},
@@ -86,7 +86,11 @@ impl Drop for Group {
 fn start(args: &[String]) -> std::io::Result<(Group, Receiver)> {
     let (reader, writer) = pipe()?;
     let program = args.first().map_or("", String::as_str);
-    let child = Command::new(program)
+    let mut command = Command::new(program);
+    for name in systemd::VARIABLES {
+        command.env_remove(name);
+    }
+    let child = command
         .args(args.get(1..).unwrap_or_default())
         .stdin(Stdio::null())
         .stdout(writer.try_clone()?)
