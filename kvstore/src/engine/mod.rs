@@ -123,11 +123,12 @@ pub trait Engine: Send {
         drop(news);
     }
 
-    /// Commits each proposal that still holds, in order, each as a whole; durable on return unless all are lazy.
+    /// Commits each proposal that still holds, each as a whole; durable on return unless all are lazy.
     ///
     /// Gives one result per proposal. The proposals of one batch were decided one after the other, each on the state
-    /// that those before it leave; an engine with a single writer gives each [`Changes::index_after`] the one before.
-    /// With several writers an index may be later, and what relied on an earlier one of the batch is then void.
+    /// that those before it leave; an engine with a single writer commits them in order and gives each
+    /// [`Changes::index_after`] the one before. With several writers an index may be later, those that do not rely on
+    /// each other may come in another order, and what relied on an index of the batch that was not given is void.
     ///
     /// # Errors
     /// [`EngineError::Write`]: none of the batch was committed.

@@ -24,7 +24,7 @@ use std::{
 
 use etcd_client::{KeyValue, ResponseHeader, TxnOpResponse};
 use futures_util::future::join_all;
-use kvstore_core::{Changes, Index, row::RowKey};
+use kvstore_core::{Changes, Expect, Index, row::RowKey};
 use tokio::{
     runtime::{Builder, Runtime},
     sync::{mpsc, oneshot, watch},
@@ -230,23 +230,23 @@ impl Shared {
         }
     }
 
-    /// Commits one after the other, and waits until the view has all of them.
+    /// Commits what relies on nothing of the batch at once, and what does after that; waits until the view has all.
     async fn commit(&self, connected: &Connected, start: Index, batch: Vec<Proposal>) -> Vec<Result<Index, Rejected>> {
         let mut results = Vec::with_capacity(batch.len());
         let (mut decided, mut exact, mut newest) = (start, true, 0);
-        let leases = join_all(batch.iter().map(|proposal| self.leases(connected, &proposal.changes.renews))).await;
-        for (Proposal { changes, .. }, leases) in batch.into_iter().zip(leases) {
-            decided = changes.index_after(decided);
-            let result = match results.last() {
-                // Who did not answer the one before is not asked again.
-                Some(Err(Rejected::Lost(why))) => Err(Rejected::Lost(why.clone())),
-                _ => match leases {
-                    Ok(leases) => self.commit_one(connected, (start, exact), (&changes, &leases), &mut newest).await,
-                    Err(rejected) => Err(rejected),
-                },
-            };
-            exact &= result == Ok(decided);
-            results.push(result);
+        for wave in batch.chunk_by(|_, next| !relies_on_later(&next.changes, start)) {
+            let made = wave.iter().map(|proposal| self.commit_one(connected, (start, exact), &proposal.changes));
+            for (Proposal { changes, .. }, (result, revision)) in wave.iter().zip(join_all(made).await) {
+                decided = changes.index_after(decided);
+                exact &= result == Ok(decided);
+                newest = revision.max(newest);
+                results.push(result);
+            }
+            // Who did not answer is not asked again.
+            if let Some(lost) = results.iter().find(|result| matches!(result, Err(Rejected::Lost(_)))).cloned() {
+                results.resize(batch.len(), lost);
+                break;
+            }
         }
         if let Err(why) = self.reach(newest).await {
             for result in results.iter_mut().filter(|result| result.is_ok()) {
@@ -258,46 +258,64 @@ impl Shared {
 
     /// Has deadlines begin anew; only one that is not kept yet is written. Waits until the view has all of that.
     async fn renew(&self, connected: &Connected, start: Index, renewals: Vec<Changes>) -> Vec<Result<(), Rejected>> {
-        let leases = join_all(renewals.iter().map(|changes| self.leases(connected, &changes.renews))).await;
-        let (mut results, mut newest) = (Vec::with_capacity(renewals.len()), 0);
-        for (changes, leases) in renewals.iter().zip(leases) {
-            results.push(match leases {
-                Ok(leases) if leases.is_empty() => Ok(()),
+        let renewed = renewals.iter().map(|changes| async move {
+            match self.leases(connected, &changes.renews).await {
+                Ok(leases) if leases.is_empty() => (Ok(()), 0),
                 Ok(leases) => {
-                    self.commit_one(connected, (start, false), (changes, &leases), &mut newest).await.map(drop)
+                    let (result, revision) = self.transact(connected, (start, false), changes, &leases).await;
+                    (result.map(drop), revision)
                 }
-                Err(rejected) => Err(rejected),
-            });
-        }
+                Err(rejected) => (Err(rejected), 0),
+            }
+        });
+        let (results, revisions): (Vec<_>, Vec<_>) = join_all(renewed).await.into_iter().unzip();
         // Where that is not heard of, the next renewal puts it once more.
-        let _ = self.reach(newest).await;
+        let _ = self.reach(revisions.into_iter().max().unwrap_or(0)).await;
         results
     }
 
-    /// `start` and `exact` are those of its [`Basis`]; `newest` becomes the revision that the view must have before who is
-    /// answered looks.
+    /// See [`Shared::transact`].
     async fn commit_one(
         &self,
         connected: &Connected,
+        since: (Index, bool),
+        changes: &Changes,
+    ) -> (Result<Index, Rejected>, i64) {
+        match self.leases(connected, &changes.renews).await {
+            Ok(leases) => self.transact(connected, since, changes, &leases).await,
+            Err(rejected) => (Err(rejected), 0),
+        }
+    }
+
+    /// `start` and `exact` are those of its [`Basis`]; gives also the revision that the view must have before who is
+    /// answered looks.
+    async fn transact(
+        &self,
+        connected: &Connected,
         (start, exact): (Index, bool),
-        (changes, leases): (&Changes, &[(String, Lease)]),
-        newest: &mut i64,
-    ) -> Result<Index, Rejected> {
-        let (txn, base) = {
+        changes: &Changes,
+        leases: &[(String, Lease)],
+    ) -> (Result<Index, Rejected>, i64) {
+        let made = {
             let view = self.view();
             let Connected { base, store_revision, .. } = *connected;
             let (keys, View { unreadable, alive, .. }) = (&self.keys, &*view);
-            transaction(changes, leases, &Basis { keys, base, store_revision, unreadable, alive, start, exact })?
+            transaction(changes, leases, &Basis { keys, base, store_revision, unreadable, alive, start, exact })
         };
-        let asked = within(connected.link.kv().txn(txn)).await;
-        let answer = asked.map_err(|why| {
-            self.is_doubted(&why);
-            Rejected::Lost(format!("etcd does not take it ({why}); try again"))
-        })?;
+        let (txn, base) = match made {
+            Ok(made) => made,
+            Err(rejected) => return (Err(rejected), 0),
+        };
+        let answer = match within(connected.link.kv().txn(txn)).await {
+            Ok(answer) => answer,
+            Err(why) => {
+                self.is_doubted(&why);
+                return (Err(Rejected::Lost(format!("etcd does not take it ({why}); try again"))), 0);
+            }
+        };
         if answer.succeeded() {
             let revision = answer.header().map_or(0, ResponseHeader::revision);
-            *newest = revision.max(*newest);
-            return Ok(base.index(revision));
+            return (Ok(base.index(revision)), revision);
         }
         let mark = answer.op_responses().into_iter().find_map(|response| match response {
             TxnOpResponse::Get(got) => got.kvs().first().map(KeyValue::mod_revision),
@@ -307,8 +325,7 @@ impl Shared {
         if mark <= *self.revision.borrow() {
             let _ = timeout(BY_HAND, self.revision.subscribe().changed()).await;
         }
-        *newest = mark.max(*newest);
-        Err(Rejected::Conflict)
+        (Err(Rejected::Conflict), mark)
     }
 
     /// Waits until the view has what any kvstore had changed before.
@@ -386,6 +403,15 @@ impl Shared {
         self.revision.send_replace(revision);
         waiting
     }
+}
+
+/// Whether the changes rely on what is later than `start`, and so on what comes before them in their batch.
+fn relies_on_later(changes: &Changes, start: Index) -> bool {
+    let on_later = |expect: &Expect| match expect {
+        Expect::Row(_, index) | Expect::Unchanged(_, index) | Expect::Unjoined(_, index) => *index > start,
+        Expect::Absent(_) | Expect::Lapsed(_) => false,
+    };
+    changes.above > start || changes.expects.iter().any(on_later)
 }
 
 fn take_in<V>(all: &mut BTreeMap<String, V>, changed: BTreeMap<String, Option<V>>) {
