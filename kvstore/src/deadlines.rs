@@ -34,6 +34,9 @@ const TICK: Duration = Duration::from_millis(500);
 /// A standstill longer than this was not the clients' fault: every deadline moves by it.
 const STALL: Duration = Duration::from_secs(1);
 
+/// A session that is ending and does not get further for so long is ended further by whoever sees it.
+const ENDING: Duration = Duration::from_secs(2);
+
 /// All kvstores hear at once that a row has lapsed; each waits for a part of this before it proposes the end, and mostly
 /// one is enough.
 const SCATTER: Duration = Duration::from_millis(200);
@@ -82,7 +85,9 @@ impl Timed {
             Self::Check(node, id) => {
                 state.check(node, id).is_some_and(|check| check.ttl().is_some() && check.status != Status::Critical)
             }
-            Self::Session(id) => state.session(id).is_some_and(|session| session.lifetime().is_some()),
+            Self::Session(id) => {
+                state.session(id).is_some_and(|session| session.ending || session.lifetime().is_some())
+            }
             Self::Key(key) => state.key(key).is_some_and(|entry| entry.lifetime().is_some()),
             Self::Token(_) | Self::LockDelay(_) => true,
         }
@@ -164,7 +169,9 @@ impl Deadlines {
     }
 
     fn start_session(&self, session: &Session, now: Instant) {
-        if let Some(lifetime) = session.lifetime() {
+        if session.ending {
+            self.end_soon(std::slice::from_ref(&session.id), now);
+        } else if let Some(lifetime) = session.lifetime() {
             self.set(Timed::Session(session.id.clone()), now + lifetime);
         }
     }
@@ -190,6 +197,15 @@ impl Deadlines {
             Timed::Session(id) => drop(state.session(id).map(|session| self.start_session(session, now))),
             Timed::Key(key) => drop(state.key(key).map(|entry| self.start_key(entry, now))),
             Timed::Token(_) | Timed::LockDelay(_) => {}
+        }
+    }
+
+    /// Sees to the end of sessions that are ending, if nobody else does.
+    pub(crate) fn end_soon(&self, sessions: &[SessionId], now: Instant) {
+        for session in sessions {
+            let timed = Timed::Session(session.clone());
+            self.lock().kept.remove(&timed);
+            self.set(timed, now + ENDING.mul_f64(rand::random_range(1.0..2.0)));
         }
     }
 
@@ -435,6 +451,7 @@ mod tests {
             ttl: Duration::from_secs(ttl),
             node_checks: vec![],
             service_checks: None,
+            ending: false,
         };
         Command::CreateSession { session: session.into() }
     }

@@ -14,7 +14,10 @@ use std::{
 
 use arc_swap::ArcSwap;
 use kvstore_client::with_causes;
-use kvstore_core::{Changes, Command, Decision, Index, Outcome, Refusal, State, Touched, WatchKey, decide, names::Key};
+use kvstore_core::{
+    Changes, Command, Decision, Index, Outcome, Refusal, State, Touched, WatchKey, decide, decide_in_steps,
+    names::{Key, SessionId},
+};
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
@@ -235,6 +238,47 @@ struct Pending {
     command: Command,
     reply: Option<oneshot::Sender<Written>>,
     attempts: usize,
+    /// Whether it is too large to be carried out at once.
+    in_steps: bool,
+    /// Once the first step is made.
+    rest: Option<Rest>,
+}
+
+/// What is to be done before a command that is carried out in steps is answered.
+struct Rest {
+    outcome: Outcome,
+    /// Sessions that have not given all back yet.
+    sessions: Vec<SessionId>,
+}
+
+impl Pending {
+    fn new(command: Command, reply: Option<oneshot::Sender<Written>>) -> Self {
+        Self { command, reply, attempts: 0, in_steps: false, rest: None }
+    }
+
+    fn decide(&self, state: &State) -> Result<Decision, Refusal> {
+        let decide = if self.in_steps { decide_in_steps } else { decide };
+        decide(state, &self.command)
+    }
+
+    /// What comes after a step that left sessions `ending`.
+    fn after_step(mut self, outcome: Outcome, ending: Vec<SessionId>) -> Progress {
+        let mut rest = self.rest.take().unwrap_or(Rest { outcome, sessions: Vec::new() });
+        rest.sessions.extend(ending);
+        let Some(session) = rest.sessions.pop() else { return Progress::Done(self, rest.outcome) };
+        self.command = Command::DestroySession { session };
+        self.attempts = 0;
+        self.rest = Some(rest);
+        Progress::Next(self)
+    }
+}
+
+/// How far a command is after a step.
+enum Progress {
+    /// It has another.
+    Next(Pending),
+    /// It is to be answered with this outcome.
+    Done(Pending, Outcome),
 }
 
 /// The state with a whole batch, as decided; it is shown if the engine orders the batch just so.
@@ -277,6 +321,8 @@ struct Decided {
     freed: Vec<(Key, Duration)>,
     /// The index of its proposal, as decided; none if it has nothing to propose.
     proposed: Option<Index>,
+    /// Sessions that have not given all back once it is made.
+    ending: Vec<SessionId>,
     /// What is to be renewed where it changes nothing else.
     renews: Option<Changes>,
 }
@@ -296,7 +342,7 @@ impl Worker {
             let mut stop = false;
             for job in std::iter::once(job).chain(jobs.try_iter()) {
                 match job {
-                    Job::Command { command, reply } => batch.push(Pending { command, reply, attempts: 0 }),
+                    Job::Command { command, reply } => batch.push(Pending::new(command, reply)),
                     Job::CatchUp(reply) => behind.push(reply),
                     Job::News => {}
                     Job::Stop => stop = true,
@@ -399,20 +445,20 @@ impl Worker {
             }
             pending.command.delay_locks(|key| freed_here.contains(key) || deadlines.is_lock_delayed(key, now));
             let (mut proposed, mut renews) = (None, None);
-            let (result, freed) = match decide(&draft.state, &pending.command) {
-                Ok(Decision { changes, outcome, freed }) => {
+            let (result, freed, ending) = match pending.decide(&draft.state) {
+                Ok(Decision { changes, outcome, freed, ending }) => {
                     if !changes.is_empty() {
                         proposed = Some(draft.apply(&changes));
                         proposals.push(Proposal { changes, lazy: pending.command.is_lazy() });
                     } else if self.shared.has_peers && !changes.renews.is_empty() {
                         renews = Some(changes);
                     }
-                    (Ok(outcome), freed)
+                    (Ok(outcome), freed, ending)
                 }
-                Err(refusal) => (Err(refusal.into()), Vec::new()),
+                Err(refusal) => (Err(refusal.into()), Vec::new(), Vec::new()),
             };
             freed_here.extend(freed.iter().map(|(key, _)| key.clone()));
-            decided.push(Decided { pending, result, freed, proposed, renews });
+            decided.push(Decided { pending, result, freed, proposed, ending, renews });
         }
         (decided, proposals, draft)
     }
@@ -478,7 +524,7 @@ impl Worker {
         let now = Instant::now();
         let (mut again, mut otherwise) = (Vec::new(), false);
         let (mut results, mut renewed) = (results.into_iter(), renewed.into_iter());
-        for Decided { mut pending, result, freed, proposed, renews } in decided {
+        for Decided { mut pending, result, freed, proposed, ending, renews } in decided {
             let committed = match renews {
                 Some(_) => renewed.next().and_then(Result::err).map(Err),
                 None => proposed.map(|_| results.next().unwrap_or(Err(Rejected::Conflict))),
@@ -493,6 +539,10 @@ impl Worker {
                         Rejected::Conflict => {
                             self.shared.deadlines.postpone(&pending.command, &state, now);
                             reply(pending, Err(Refusal::Conflict.into()));
+                        }
+                        Rejected::TooLarge(_) if !pending.in_steps => {
+                            pending.in_steps = true;
+                            again.push(pending);
                         }
                         Rejected::TooLarge(why) => reply(pending, Err(WriteError::TooLarge(why))),
                         Rejected::Lost(why) => {
@@ -515,7 +565,13 @@ impl Worker {
                     }
                     self.shared.deadlines.after(&pending.command, &outcome, &state, now);
                     self.shared.deadlines.delay_locks(&freed, now);
-                    reply(pending, Ok((outcome, index.unwrap_or(state.index()))));
+                    self.shared.deadlines.end_soon(&ending, now);
+                    match pending.after_step(outcome, ending) {
+                        Progress::Next(pending) => again.push(pending),
+                        Progress::Done(pending, outcome) => {
+                            reply(pending, Ok((outcome, index.unwrap_or(state.index()))))
+                        }
+                    }
                 }
             }
         }

@@ -125,6 +125,8 @@ pub struct Decision {
     pub outcome: Outcome,
     /// Keys whose lock is torn from a session that ends, each with the time for which nobody may lock it.
     pub freed: Vec<(Key, Duration)>,
+    /// Sessions that end in steps, and have not given all back once this is made: destroy them again, until this is empty.
+    pub ending: Vec<SessionId>,
 }
 
 /// Why a command is refused; nothing changed.
@@ -197,7 +199,20 @@ pub enum Refusal {
 /// # Errors
 /// The [`Refusal`], in which case the command changes nothing.
 pub fn decide(state: &State, command: &Command) -> Result<Decision, Refusal> {
-    let mut draft = Draft::new(state);
+    decide_by(Draft::new(state), command)
+}
+
+/// The same in small changes, for an engine that does not take at once all that hangs on a session: one that ends is
+/// marked as ending, and [`Decision::ending`] says that its locks are still to be given back. It is there until then, so
+/// nobody ever sees a lock without its holder.
+///
+/// # Errors
+/// As [`decide()`].
+pub fn decide_in_steps(state: &State, command: &Command) -> Result<Decision, Refusal> {
+    decide_by(Draft::in_steps(state), command)
+}
+
+fn decide_by(mut draft: Draft<'_>, command: &Command) -> Result<Decision, Refusal> {
     let outcome = draft.decide(command)?;
     Ok(draft.decision(outcome))
 }

@@ -41,7 +41,9 @@ pub mod version;
 mod watch;
 
 pub use command::{Command, Target};
-pub use decide::{AclRefusal, Changes, Decision, Expect, Op, Outcome, Put, QueryRefusal, Refusal, Renewal, decide};
+pub use decide::{
+    AclRefusal, Changes, Decision, Expect, Op, Outcome, Put, QueryRefusal, Refusal, Renewal, decide, decide_in_steps,
+};
 pub use state::{InstanceView, Sizes, State};
 pub use txn::{KvVerb, RowVerb, TxnError, TxnResult, TxnStep};
 pub use watch::{Touched, WatchKey};

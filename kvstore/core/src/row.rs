@@ -428,6 +428,10 @@ pub struct Session {
     /// The same for checks of instances; none: not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub service_checks: Option<Vec<ServiceCheck>>,
+    /// It has ended, and gives its locks back in several changes, after the last of which it is gone. Nobody can lock
+    /// anything for it any more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ending: bool,
 }
 
 /// A session lives on for this part of its TTL after it, so that a renewal in time is not late by the way it took.

@@ -5,7 +5,7 @@ use std::{net::IpAddr, ops::Bound, sync::Arc, time::Duration};
 use imbl::{OrdMap, OrdSet};
 
 use crate::{
-    Changes, Index, Op, WatchKey,
+    Changes, Index, Op, Put, WatchKey,
     credentials::Credentials,
     health::Status,
     names::{CheckId, InstanceId, Key, NodeKey, ServiceKey, SessionId},
@@ -314,12 +314,20 @@ impl State {
 
     /// The keys whose locks `changes` tear from sessions that end, each with the time for which nobody may lock it.
     pub fn freed_by(&self, changes: &Changes) -> Vec<(Key, Duration)> {
-        let ended = changes.ops.iter().filter_map(|op| match op {
-            Op::Delete(RowKey::Session(id)) => self.session(id),
-            _ => None,
+        let is_ending = |id: &SessionId| self.session(id).is_some_and(|session| session.ending);
+        let torn = changes.ops.iter().flat_map(|op| match op {
+            Op::Delete(RowKey::Session(id)) if !is_ending(id) => self.held_by(id).cloned().collect(),
+            Op::Put(Put { row: Row::Kv(KvEntry { key, session: None, .. }), .. }) | Op::Delete(RowKey::Kv(key)) => {
+                let held = self.key(key).and_then(|entry| entry.session.as_ref()).is_some_and(is_ending);
+                if held { vec![key.clone()] } else { vec![] }
+            }
+            _ => vec![],
         });
-        let delayed = ended.filter(|session| !session.lock_delay.is_zero());
-        delayed.flat_map(|session| self.held_by(&session.id).map(|key| (key.clone(), session.lock_delay))).collect()
+        let delayed = torn.filter_map(|key| {
+            let delay = self.session(self.key(&key)?.session.as_ref()?)?.lock_delay;
+            (!delay.is_zero()).then_some((key, delay))
+        });
+        delayed.collect()
     }
 
     /// A prepared query.

@@ -183,6 +183,7 @@ pub(crate) fn session(id: &str) -> Session {
         ttl: Duration::ZERO,
         node_checks: vec![],
         service_checks: None,
+        ending: false,
     }
 }
 

@@ -79,6 +79,7 @@ fn session(request: Request, own_node: &NodeKey, ttl_min: Duration) -> Result<Se
         ttl_text: request.ttl,
         node_checks: request.node_checks.or(request.checks).unwrap_or_else(alive),
         service_checks: request.service_checks.map(|checks| checks.into_iter().map(service_check).collect()),
+        ending: false,
     })
 }
 

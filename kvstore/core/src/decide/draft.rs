@@ -20,15 +20,30 @@ pub(super) struct Draft<'a> {
     made: usize,
     changes: Changes,
     freed: Vec<(Key, Duration)>,
+    /// Whether sessions end in steps.
+    pub(super) in_steps: bool,
+    ending: Vec<SessionId>,
 }
 
 impl<'a> Draft<'a> {
     pub(super) fn new(base: &'a State) -> Self {
-        Self { base, working: None, made: 0, changes: Changes::default(), freed: Vec::new() }
+        Self {
+            base,
+            working: None,
+            made: 0,
+            changes: Changes::default(),
+            freed: Vec::new(),
+            in_steps: false,
+            ending: Vec::new(),
+        }
+    }
+
+    pub(super) fn in_steps(base: &'a State) -> Self {
+        Self { in_steps: true, ..Self::new(base) }
     }
 
     pub(super) fn decision(self, outcome: Outcome) -> Decision {
-        Decision { changes: self.changes, outcome, freed: self.freed }
+        Decision { changes: self.changes, outcome, freed: self.freed, ending: self.ending }
     }
 
     /// The state with every step so far.
@@ -165,6 +180,11 @@ impl<'a> Draft<'a> {
                 self.end_sessions_on(node);
             }
         }
+    }
+
+    /// Notes that the session has not given all back yet.
+    pub(super) fn ends_further(&mut self, id: &SessionId) {
+        self.ending.push(id.clone());
     }
 
     /// Notes that nobody may lock the key for a while.

@@ -34,7 +34,7 @@ impl Draft<'_> {
         session: &SessionId,
         delayed: bool,
     ) -> Result<Outcome, Refusal> {
-        if self.session(session).is_none() {
+        if self.session(session).is_none_or(|session| session.ending) {
             return Err(Refusal::InvalidSession(session.clone()));
         }
         let old = self.kv(key);

@@ -54,11 +54,15 @@ impl Draft<'_> {
     }
 
     /// Takes away the queries that go with a session.
-    pub(super) fn end_queries_of(&mut self, session: &SessionId) {
-        let ids: Vec<_> = self.state().queries.of_session(session.as_str()).cloned().collect();
+    /// Takes at most so many of them away; whether there are more.
+    pub(super) fn end_queries_of(&mut self, session: &SessionId, most: usize) -> bool {
+        let mut ids: Vec<_> = self.state().queries.of_session(session.as_str()).cloned().collect();
+        let more = ids.len() > most;
+        ids.truncate(most);
         for id in ids {
             self.delete(&RowKey::Query(id));
         }
+        more
     }
 
     fn need_query(&mut self, id: &QueryId) -> Result<(), QueryRefusal> {

@@ -225,6 +225,7 @@ fn new_session(rng: &mut StdRng, id: SessionId) -> Session {
         service_checks: rng
             .random_bool(0.3)
             .then(|| vec![ServiceCheck { id: check_id(rng), namespace: String::new() }]),
+        ending: false,
     }
 }
 

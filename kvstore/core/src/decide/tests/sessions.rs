@@ -144,3 +144,75 @@ fn a_key_with_a_ttl_goes_and_one_without_stays() {
     case(&state, &short(5), "");
     case(&state, &short(0), "+k/short");
 }
+
+/// Carries `command` out in steps; gives how many there were. `look` sees the state after each.
+fn in_steps(state: &mut State, command: &Command, look: impl Fn(&State)) -> usize {
+    let (mut left, mut steps) = (vec![command.clone()], 0);
+    while let Some(command) = left.pop() {
+        let decision = decide_in_steps(state, &command).unwrap();
+        assert!(decision.changes.ops.len() <= STEP, "{command:?} changes {}", decision.changes.ops.len());
+        assert!(decision.changes.expects.len() <= STEP, "{command:?} relies on {}", decision.changes.expects.len());
+        let torn = state.freed_by(&decision.changes);
+        assert_eq!(torn, decision.freed, "others know which locks are torn");
+        state.apply(state.index().next(), &decision.changes);
+        look(state);
+        left.extend(decision.ending.into_iter().map(|session| Command::DestroySession { session }));
+        steps += 1;
+    }
+    steps
+}
+
+/// More than etcd takes in one transaction is too much for a step.
+const STEP: usize = 100;
+
+#[test]
+fn a_session_with_many_locks_ends_in_steps() {
+    for behavior in [Behavior::Release, Behavior::Delete] {
+        let mut state = held(Session { behavior, node_checks: vec![check_id("c")], ..session("s") });
+        for n in 1..1000 {
+            carry_out(&mut state, &lock(&n.to_string(), "s"));
+        }
+        let seen = |state: &State| {
+            let s = state.session(&session_id("s"));
+            assert_eq!(s.is_some(), state.held_by(&session_id("s")).next().is_some(), "a lock has its holder");
+            if s.is_some() {
+                case(state, &lock("new", "s"), "raft apply failed: invalid session \"s\"");
+                let renewal = Command::RenewSession { session: session_id("s") };
+                case(state, &renewal, "Session id 's' not found");
+            }
+        };
+        for command in [Command::DestroySession { session: session_id("s") }, deregister("n/c/c"), deregister("n")] {
+            let mut state = state.clone();
+            let steps = in_steps(&mut state, &command, seen);
+            assert_eq!(steps, 1 + 25, "{command:?}");
+            assert_eq!(state.keys("").count(), if behavior == Behavior::Release { 1000 } else { 0 });
+        }
+    }
+}
+
+#[test]
+fn a_step_is_small_in_bytes_too() {
+    let mut state = held(session("s"));
+    for n in 0..10 {
+        let (key, value) = (key(&n.to_string()), vec![b'x'; 500 << 10].into());
+        let lock = Command::KvLock { key, value, flags: 0, session: session_id("s"), delayed: false };
+        carry_out(&mut state, &lock);
+    }
+    let steps = in_steps(&mut state, &Command::DestroySession { session: session_id("s") }, |_| {});
+    assert_eq!(steps, 1 + 10, "one large value in each, and the small one with the last");
+    assert!(state.session(&session_id("s")).is_none());
+}
+
+/// What renews a session that is ending, or lapses on it, changes nothing about its end.
+#[test]
+fn a_session_that_is_ending_ends_without_having_lapsed() {
+    let mut state = held(Session { ttl: Duration::from_secs(10), ..session("s") });
+    let expire = Command::ExpireSession { session: session_id("s") };
+    let lapsed = Expect::Lapsed(RowKey::Session(session_id("s")));
+    let marked = decide_in_steps(&state, &expire).unwrap().changes;
+    assert!(marked.expects.contains(&lapsed));
+    state.apply(state.index().next(), &marked);
+    assert!(!decide_in_steps(&state, &expire).unwrap().changes.expects.contains(&lapsed));
+    carry_out(&mut state, &expire);
+    assert!(state.session(&session_id("s")).is_none() && state.key(&key("k")).unwrap().session.is_none());
+}
