@@ -16,7 +16,7 @@ podman_in() {
     local dir=$1
     shift
     export CONTAINERS_CONF=$dir/containers.conf
-    exec nsenter "--net=/run/netns/$(cat "$dir/namespace")" podman --root "$dir/data" --runroot "$dir/run" \
+    exec nsenter "--net=$(cat "$dir/namespace")" podman --root "$dir/data" --runroot "$dir/run" \
         --storage-driver vfs --cgroup-manager cgroupfs "$@"
 }
 

@@ -11,7 +11,7 @@ use std::{
 use flotilla_tests::{
     docker::{Container, Dockerd, HELLO_WEB},
     eventually,
-    host::Host,
+    host::DockerHost,
     needs::Need,
     ports::free_port,
     program::{Launch, Program, Ran},
@@ -258,7 +258,7 @@ pub(crate) async fn docker_over_tcp_and_tls() {
 
 /// Podman's socket in Docker's place: containers come, drain and go; the service is killed and comes back.
 pub(crate) async fn podman() {
-    let host = Host::new(0);
+    let host = DockerHost::new(0);
     let podman = Dockerd::podman_in(&host.namespace);
     let registry = Registry::in_memory().await;
     let mut registrar = Registrar::start(&registry, &podman, &["--ip", &host.address]);
@@ -281,7 +281,7 @@ pub(crate) async fn podman() {
 }
 
 /// Waits until exactly these are passing, at ports of the host where each of them answers.
-async fn found(registry: &Registry, host: &Host, wanted: &[&Container<'_>]) {
+async fn found(registry: &Registry, host: &DockerHost, wanted: &[&Container<'_>]) {
     found_at(registry, &host.address, wanted).await;
 }
 
@@ -301,7 +301,7 @@ async fn found_at(registry: &Registry, address: &str, wanted: &[&Container<'_>])
 
 /// The tasks of a swarm of two nodes, under the service's name and at the addresses by which they reach each other.
 pub(crate) async fn swarm() {
-    let hosts = [Host::new(0), Host::new(1)];
+    let hosts = [DockerHost::new(0), DockerHost::new(1)];
     let addresses = hosts[0].link(&hosts[1]);
     let [manager, worker] = hosts.each_ref().map(|host| Dockerd::start_in(&host.namespace, &host.bridge));
     manager.docker(&["swarm", "init", "--advertise-addr", &addresses[0]]).await;

@@ -7,6 +7,7 @@ mod connections;
 mod dns_clients;
 mod examples;
 mod forwarding;
+mod hosts;
 mod hub;
 mod images;
 mod packages_debian;
@@ -23,6 +24,7 @@ mod web_ui;
 use std::process::ExitCode;
 
 use flotilla_tests::{
+    bed::Bed,
     needs::{Client, Need},
     story::{Story, run},
 };
@@ -76,6 +78,10 @@ fn main() -> ExitCode {
         Story::new("examples_monitoring", ["prometheus", "promtool"].map(Need::Program), examples::monitoring),
         Story::new("examples_caddy", examples::needs("caddy"), examples::caddy),
         Story::new("resolver_in_a_container", resolver_only::needs(&[]), resolver_only::in_a_container),
+        Story::new("hosts_bed", Bed::NEEDS, hosts::bed::story),
+        Story::new("hosts_host_dies", hosts::needs(&["haproxy"]), hosts::dies::story),
+        Story::new("hosts_etcd_gone", hosts::needs(&["dnsperf"]), hosts::etcd_gone::story),
+        Story::new("hosts_new_address", hosts::needs(&[]), hosts::moves::story),
         Story::new("hub", sidecar::needs(), hub::story),
         Story::new("images", images::needs(), images::story),
         Story::new("packages_debian", packages_debian::needs(), packages_debian::story),

@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 use flotilla_tests::{
     docker::{CALLER, Container, Dockerd, HELLO_WEB},
     eventually,
-    host::Host,
+    host::DockerHost,
     ports::free_port,
     program::Launch,
     registry::Registry,
@@ -57,7 +57,7 @@ pub(crate) async fn on_networks() {
 
 /// Two hosts that share a registry. On each dnsmasq passes on who asks, and is known by its host's address.
 pub(crate) async fn on_two_hosts() {
-    let hosts = [Host::new(0), Host::new(1)];
+    let hosts = [DockerHost::new(0), DockerHost::new(1)];
     let dns = hosts.each_ref().map(|host| SocketAddr::new(host.ours.parse().expect("an address"), free_port()));
     let [first, second] = dns.map(|dns| dns.to_string());
     let trusted = hosts.each_ref().map(|host| format!("{}/32", host.address)).join(",");
@@ -67,13 +67,13 @@ pub(crate) async fn on_two_hosts() {
     let mut resolvers = Vec::new();
     let mut registrars = Vec::new();
     for (n, host) in hosts.iter().enumerate() {
-        let here = port_53(Host::GATEWAY);
+        let here = port_53(DockerHost::GATEWAY);
         resolvers.push(Resolver::example_dnsmasq(here, dns[n], Some(&host.namespace)).await);
         let args = ["--node", ["first", "second"][n], "--ip", &host.address];
         registrars.push(Registrar::start(&registry, &dockerds[n], &args));
         make_site(&dockerds[n]).await;
     }
-    let asking = dockerds.each_ref().map(|dockerd| Asking { dockerd, network: "bridge", gateway: Host::GATEWAY });
+    let asking = dockerds.each_ref().map(|dockerd| Asking { dockerd, network: "bridge", gateway: DockerHost::GATEWAY });
     let mut running = Vec::new();
     for (asking, version) in asking.iter().zip(["v1", "v2"]) {
         running.push((run(asking, "web", version).await, run(asking, "api", version).await));

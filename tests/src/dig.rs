@@ -2,7 +2,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::program::Launch;
+use crate::{bed::Host, program::Launch};
+
+/// dig gives up before.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// What a question was answered with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,10 +29,23 @@ pub async fn dig(port: u16, name: &str, kind: &str, options: &[&str]) -> Result<
 /// # Errors
 /// If there was no answer.
 pub async fn dig_at(server: SocketAddr, name: &str, kind: &str, options: &[&str]) -> Result<Answer, String> {
+    let ran = question(server, name, kind).args(options).run(LIMIT).await;
+    parse(&ran.ok()?)
+}
+
+/// Asks from a host of a bed.
+///
+/// # Errors
+/// If there was no answer.
+pub async fn dig_from(host: &Host, server: SocketAddr, name: &str, kind: &str) -> Result<Answer, String> {
+    let ran = host.launch(question(server, name, kind)).run(LIMIT).await;
+    parse(&ran.ok()?)
+}
+
+fn question(server: SocketAddr, name: &str, kind: &str) -> Launch {
     let (server, port) = (format!("@{}", server.ip()), server.port().to_string());
     let usual = [&*server, "-p", &port, "+time=2", "+tries=1", "+noall", "+comments", "+answer", name, kind];
-    let ran = Launch::new("dig").args(usual).args(options).run(Duration::from_secs(10)).await;
-    parse(&ran.ok()?)
+    Launch::new("dig").args(usual)
 }
 
 fn parse(text: &str) -> Result<Answer, String> {

@@ -14,6 +14,7 @@ use std::{
 use nix::sys::signal::Signal;
 
 use crate::{
+    namespace::Namespace,
     program::{Launch, Ran},
     programs, workspace,
 };
@@ -40,7 +41,7 @@ pub struct Dockerd {
     /// What starts and removes it.
     script: &'static str,
     /// Where its network is, if not here.
-    namespace: Option<String>,
+    namespace: Option<PathBuf>,
 }
 
 const DOCKERD: &str = "tests/dockerd.sh";
@@ -66,10 +67,11 @@ impl Dockerd {
     ///
     /// # Panics
     /// If it cannot be started, or the image cannot be made.
-    pub fn podman_in(namespace: &str) -> Self {
+    pub fn podman_in(namespace: &Namespace) -> Self {
         let dir = Self::new_dir("podman");
         std::fs::create_dir_all(&dir).expect("/tmp can be written");
-        std::fs::write(dir.join("namespace"), namespace).expect("our own directory");
+        let network = namespace.path().display().to_string();
+        std::fs::write(dir.join("namespace"), network).expect("our own directory");
         let podman = Self { dir, script: PODMAN, namespace: None };
         podman.start_again();
         podman.make_images(&["hello-web"]);
@@ -96,11 +98,11 @@ impl Dockerd {
     ///
     /// # Panics
     /// If it cannot be started, or an image cannot be made.
-    pub fn start_in(namespace: &str, bridge: &str) -> Self {
+    pub fn start_in(namespace: &Namespace, bridge: &str) -> Self {
         let dir = Self::new_dir("dockerd");
         std::fs::create_dir_all(&dir).expect("/tmp can be written");
         std::fs::write(dir.join("bridge"), format!("{bridge}\n")).expect("our own directory");
-        Self::with_dir(dir, Some(namespace.to_owned()))
+        Self::with_dir(dir, Some(namespace.path()))
     }
 
     fn new_dir(kind: &str) -> PathBuf {
@@ -110,7 +112,7 @@ impl Dockerd {
         format!("/tmp/flotilla-{kind}.{}.{n}", process::id()).into()
     }
 
-    fn with_dir(dir: PathBuf, namespace: Option<String>) -> Self {
+    fn with_dir(dir: PathBuf, namespace: Option<PathBuf>) -> Self {
         let dockerd = Self { dir, script: DOCKERD, namespace };
         dockerd.start_again();
         dockerd.make_images(&["hello-web"]);
@@ -141,9 +143,9 @@ impl Dockerd {
         match &self.namespace {
             None => self.script(self.script, &start[1..]),
             Some(namespace) => {
-                let inside = format!("--net=/run/netns/{namespace}");
+                let inside = format!("--net={}", namespace.display());
                 let entered = run_script(Path::new("nsenter"), &[&[&*inside][..], &start].concat(), "");
-                entered.unwrap_or_else(|e| panic!("dockerd in {namespace}: {e}"));
+                entered.unwrap_or_else(|e| panic!("dockerd in {}: {e}", namespace.display()));
             }
         }
     }

@@ -3,13 +3,16 @@
 //! A harness that finds something wrong panics with what it saw; the story that called it has then failed. Programs
 //! print the end of their logs when that happens.
 
+pub mod bed;
 pub mod browser;
 pub mod compose;
 pub mod debian;
 pub mod dig;
+pub mod dnsperf;
 pub mod docker;
 pub mod fake_docker;
 pub mod host;
+pub mod namespace;
 pub mod needs;
 pub mod ports;
 pub mod program;

@@ -68,6 +68,28 @@ impl Launch {
         self
     }
 
+    /// The directory that it will run in.
+    pub(crate) fn dir_or_ours(&self) -> PathBuf {
+        self.command.get_current_dir().map_or_else(|| std::env::current_dir().unwrap_or_default(), Path::to_owned)
+    }
+
+    /// Runs it as the last arguments of another command, which becomes it.
+    #[must_use]
+    pub(crate) fn behind(self, words: &[&str]) -> Self {
+        let mut command = Command::new(find(words[0].as_ref()));
+        command.args(&words[1..]).arg(self.command.get_program()).args(self.command.get_args());
+        for (name, value) in self.command.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        if let Some(dir) = self.command.get_current_dir() {
+            command.current_dir(dir);
+        }
+        Self { name: self.name, command }
+    }
+
     /// Starts it.
     ///
     /// # Panics

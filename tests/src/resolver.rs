@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::{
     dig::dig_at,
     eventually,
+    namespace::Namespace,
     program::{Launch, Program},
     workspace,
 };
@@ -49,12 +50,12 @@ impl Resolver {
     }
 
     /// The example's dnsmasq in front of a registry that answers there; in another network namespace, if one is named.
-    pub async fn example_dnsmasq(address: SocketAddr, registry: SocketAddr, namespace: Option<&str>) -> Self {
+    pub async fn example_dnsmasq(address: SocketAddr, registry: SocketAddr, namespace: Option<&Namespace>) -> Self {
         let server = format!("{}#{}", registry.ip(), registry.port());
         Self::dnsmasq(address, &example("dnsmasq.conf", &[("127.0.0.1#8600", &server)]), namespace).await
     }
 
-    async fn dnsmasq(address: SocketAddr, config: &str, namespace: Option<&str>) -> Self {
+    async fn dnsmasq(address: SocketAddr, config: &str, namespace: Option<&Namespace>) -> Self {
         // What the machine's own resolver says must not reach a story.
         let alone = "bind-interfaces\nno-resolv\nno-hosts\npid-file=\nuser=root\n";
         let own = format!(
@@ -64,11 +65,11 @@ impl Resolver {
         );
         let dir = directory("dnsmasq.conf", &(own + config));
         let args = ["--keep-in-foreground", "--log-facility=-", "--conf-file=dnsmasq.conf"];
-        let launch = match namespace {
-            None => Launch::new("dnsmasq"),
-            Some(name) => Launch::new("nsenter").args([&*format!("--net=/run/netns/{name}"), "dnsmasq"]),
+        let launch = Launch::new("dnsmasq").args(args).dir(dir.path());
+        let program = match namespace {
+            None => launch.start(),
+            Some(namespace) => launch.inside(namespace).start(),
         };
-        let program = launch.args(args).dir(dir.path()).start();
         let mut resolver = Self { address, program, _dir: dir };
         if namespace.is_none() {
             resolver.ready("dnsmasq").await;

@@ -2,19 +2,12 @@
 
 use std::{path::Path, time::Duration};
 
-use flotilla_tests::program::Launch;
+use flotilla_tests::{dnsperf::Ran, program::Launch};
 
 use crate::figures::Times;
 
 const SECONDS: &str = "2";
 const LIMIT: Duration = Duration::from_mins(1);
-
-/// What one run came to.
-pub(super) struct Ran {
-    pub(super) rate: f64,
-    pub(super) replies: usize,
-    pub(super) lost: usize,
-}
 
 /// Asks the questions of a file, over and over, as fast as replies come.
 pub(super) async fn run(port: u16, questions: &Path) -> Ran {
@@ -40,21 +33,6 @@ pub(super) async fn paced(port: u16, questions: &Path, a_second: f64) -> (Ran, T
 fn launch(port: u16, questions: &Path) -> Launch {
     let server = ["-s", "127.0.0.1", "-p", &port.to_string(), "-c", "8", "-d"];
     Launch::new("dnsperf").args(server).args([questions])
-}
-
-impl Ran {
-    fn parse(text: &str) -> Self {
-        let told = |name: &str| {
-            let rest = text.lines().find_map(|line| line.trim().strip_prefix(name)).map(str::trim);
-            rest.unwrap_or_else(|| panic!("dnsperf said nothing of {name:?}: {text}"))
-        };
-        let codes = told("Response codes:");
-        assert!(codes.starts_with("NOERROR ") && !codes.contains(','), "not all were answered well: {codes}");
-        let number = |name| told(name).split_whitespace().next().unwrap_or_default();
-        let count = |name| number(name).parse().expect("a number");
-        let rate = number("Queries per second:").parse().expect("a number");
-        Self { rate, replies: count("Queries completed:"), lost: count("Queries lost:") }
-    }
 }
 
 /// Of lines such as `> NOERROR web.service.consul A 0.000124`.
