@@ -2,6 +2,7 @@
 //! or etcd fails, and how soon.
 
 pub(crate) mod bed;
+pub(crate) mod chaos;
 pub(crate) mod dies;
 pub(crate) mod etcd_gone;
 pub(crate) mod moves;

@@ -82,6 +82,7 @@ fn main() -> ExitCode {
         Story::new("hosts_host_dies", hosts::needs(&["haproxy"]), hosts::dies::story),
         Story::new("hosts_etcd_gone", hosts::needs(&["dnsperf"]), hosts::etcd_gone::story),
         Story::new("hosts_new_address", hosts::needs(&[]), hosts::moves::story),
+        Story::new("hosts_chaos", hosts::needs(&[]), hosts::chaos::story).within(hosts::chaos::limit()),
         Story::new("hub", sidecar::needs(), hub::story),
         Story::new("images", images::needs(), images::story),
         Story::new("packages_debian", packages_debian::needs(), packages_debian::story),

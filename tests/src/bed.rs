@@ -4,6 +4,7 @@
 mod agent;
 mod cable;
 mod etcd;
+pub mod faults;
 mod links;
 
 pub use agent::Agent;

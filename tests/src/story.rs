@@ -15,14 +15,15 @@ use crate::{
     needs::{Need, Verdict, verdict},
 };
 
-/// A story that takes longer hangs.
+/// A story that takes longer hangs, unless it says how long it takes.
 const LIMIT: Duration = Duration::from_mins(4);
 
 /// One story: what it needs, and how it goes.
 pub struct Story {
     name: &'static str,
     needs: Vec<Need>,
-    tell: Box<dyn FnOnce() + Send>,
+    limit: Duration,
+    tell: Box<dyn FnOnce(Duration) + Send>,
 }
 
 impl Story {
@@ -32,16 +33,22 @@ impl Story {
         needs: impl IntoIterator<Item = Need>,
         tell: impl FnOnce() -> F + Send + 'static,
     ) -> Self {
-        Self { name, needs: needs.into_iter().collect(), tell: Box::new(move || block_on(tell())) }
+        let tell = Box::new(move |limit| block_on(tell(), limit));
+        Self { name, needs: needs.into_iter().collect(), limit: LIMIT, tell }
+    }
+
+    /// The same, which may take so long.
+    pub fn within(self, limit: Duration) -> Self {
+        Self { limit, ..self }
     }
 }
 
-fn block_on(story: impl Future<Output = ()>) {
+fn block_on(story: impl Future<Output = ()>, limit: Duration) {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads can be made");
     runtime.block_on(async {
         // Dropped by the panic itself, so that the story's programs see it and show their logs.
         let mut story = pin!(story);
-        assert!(tokio::time::timeout(LIMIT, story.as_mut()).await.is_ok(), "the story did not end within {LIMIT:?}");
+        assert!(tokio::time::timeout(limit, story.as_mut()).await.is_ok(), "the story did not end within {limit:?}");
     });
 }
 
@@ -63,7 +70,7 @@ pub fn run(stories: Vec<Story>) -> ExitCode {
 type Times = Arc<Mutex<Vec<(&'static str, f64)>>>;
 
 fn trial(story: Story, strict: bool, times: &Times) -> Trial {
-    let Story { name, needs, tell } = story;
+    let Story { name, needs, limit, tell } = story;
     match verdict(&needs, strict) {
         Verdict::Run => {
             let times = Arc::clone(times);
@@ -71,7 +78,7 @@ fn trial(story: Story, strict: bool, times: &Times) -> Trial {
                 // Behind "test NAME ... ", so that what the story tells stands on lines of its own.
                 println!();
                 let start = Instant::now();
-                tell();
+                tell(limit);
                 let took = start.elapsed().as_secs_f64();
                 times.lock().unwrap_or_else(PoisonError::into_inner).push((name, took));
                 Ok(())
