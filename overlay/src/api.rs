@@ -72,6 +72,13 @@ pub fn router(mesh: Mesh) -> Router {
     Router::new()
         .route("/v1/held", get(held))
         .route("/v1/status", get(status))
+        .route("/v1/evict/{host}", post(evict))
+        .route("/v1/rotate", post(async |State(mesh): State<Mesh>| plain(&mesh, Request::Rotate).await))
+        .route("/v1/secret", get(async |State(mesh): State<Mesh>| plain(&mesh, Request::Secret).await))
+        .route("/v1/leave", post(async |State(mesh): State<Mesh>| plain(&mesh, Request::Leave).await))
+        .route("/v1/stop", post(async |State(mesh): State<Mesh>| plain(&mesh, Request::Stop).await))
+        .route("/v1/start", post(async |State(mesh): State<Mesh>| plain(&mesh, Request::Start).await))
+        .route("/v1/reset", post(async |State(mesh): State<Mesh>| plain(&mesh, Request::Reset).await))
         .route("/v1/networks", post(create_network))
         .route("/v1/networks/{name}", delete(remove_network))
         .with_state(mesh)
@@ -82,7 +89,15 @@ async fn held(State(mesh): State<Mesh>) -> Response {
 }
 
 async fn status(State(mesh): State<Mesh>) -> Result<Response, Refusal> {
-    Ok(json(&mesh.ask(Request::Status).await?))
+    plain(&mesh, Request::Status).await
+}
+
+async fn evict(State(mesh): State<Mesh>, Segment(host): Segment<String>) -> Result<Response, Refusal> {
+    plain(&mesh, Request::Evict(host)).await
+}
+
+async fn plain(mesh: &Mesh, request: Request) -> Result<Response, Refusal> {
+    Ok(json(&mesh.ask(request).await?))
 }
 
 async fn create_network(State(mesh): State<Mesh>, body: Bytes) -> Result<Response, Refusal> {

@@ -5,33 +5,59 @@
 //! holds; [`mesh`] is how others in the process see it and ask it, [`api`] how the commands do.
 
 pub mod api;
+pub mod blocks;
+pub mod candidates;
 pub mod config;
 mod daemon;
 pub mod device;
 pub mod files;
+pub mod firewall;
 pub mod identity;
 pub mod keys;
 pub mod link;
 pub mod mesh;
 pub mod network;
+pub mod overlap;
+pub mod paths;
+pub mod peers;
+pub mod probe;
+pub mod record;
+pub mod registry;
+pub mod routes;
+pub mod seal;
+pub mod secret;
 pub mod state;
+pub mod status;
+pub mod world;
 
 use std::{
     fs, io,
+    net::SocketAddr,
     os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use tokio_util::sync::CancellationToken;
+use kvstore_client::{
+    Client,
+    monitoring::{self, NotWell},
+};
+use tokio::{net::TcpListener, sync::watch};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::info;
 
 use config::Config;
-use daemon::Daemon;
+use daemon::{Daemon, Parts};
 use identity::Identity;
 use keys::{KeyError, PrivateKey};
 use mesh::Mesh;
+use secret::{Keyring, SecretError};
 use state::{Held, Saved, StateError};
+use status::Status;
+
+/// The file of the secrets that are known, in the directory of the state.
+const SECRETS: &str = "secrets";
 
 /// Why the overlay cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +77,27 @@ pub enum Error {
     /// No state.
     #[error(transparent)]
     State(#[from] StateError),
+    /// No secret.
+    #[error(transparent)]
+    Secret(#[from] SecretError),
+    /// A registry's address.
+    #[error(transparent)]
+    Registry(#[from] kvstore_client::Error),
+    /// No place for health and metrics.
+    #[error("cannot listen at {address}; give another --http-addr, or none")]
+    Listen {
+        /// As configured.
+        address: SocketAddr,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// No overlay here is asked about its health.
+    #[error("an overlay tells how it does only where it is given an --http-addr; give the same one here")]
+    NowhereToAsk,
+    /// The one that runs here is not well.
+    #[error(transparent)]
+    NotWell(#[from] NotWell),
     /// No socket.
     #[error(transparent)]
     Socket(#[from] api::SocketError),
@@ -65,16 +112,50 @@ pub async fn run(config: Config, socket: &Path, shutdown: CancellationToken) -> 
     // First: it is also what keeps a second daemon away from the state.
     let listener = api::bind(socket).await?;
     let identity = Identity::new(PrivateKey::load_or_make(&config.state_dir.join("key"))?);
+    let keyring = secrets(&config)?;
     let saved = Saved::load(&config.state_dir)?;
+    let client = Client::new(&config.registry_and(&saved.registries))?;
     let nothing = Held { node: identity.node(), host: config.name.clone(), networks: Vec::new() };
     let (mesh, ends) = Mesh::new(nothing);
     info!("this host is {} ({})", config.name, identity.node());
-    let daemon = Daemon::new(config, identity.node(), saved, ends);
-    let serving = tokio::spawn(api::serve(listener, api::router(mesh), shutdown.clone()));
-    daemon.run(shutdown).await;
-    let _ = serving.await;
+    let (status, tasks, node) = (Arc::new(Status::default()), TaskTracker::new(), identity.node());
+    if let Some(address) = config.http {
+        let failed = |source| Error::Listen { address, source };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        info!("health and metrics at http://{}", listener.local_addr().map_err(failed)?);
+        tasks.spawn(shutdown.clone().run_until_cancelled_owned(monitoring::serve(listener, status.clone())));
+    }
+    let (tell, seen) = watch::channel(registry::Seen::default());
+    let (clients, client) = watch::channel(client);
+    tasks.spawn(registry::follow(client.clone(), tell, shutdown.clone()));
+    tasks.spawn(registry::live(client, node, shutdown.clone()));
+    tasks.spawn(api::serve(listener, api::router(mesh), shutdown.clone()));
+    let daemon = Daemon::new(Parts { config, identity, keyring, clients, saved, ends, status });
+    daemon.run(seen, shutdown.clone()).await;
+    // Also if the daemon ended for another reason.
+    shutdown.cancel();
+    tasks.close();
+    tasks.wait().await;
     let _ = fs::remove_file(socket);
     Ok(())
+}
+
+/// Those that are kept, and that of the file that was given: whichever is the newest counts.
+fn secrets(config: &Config) -> Result<Keyring, SecretError> {
+    let kept = config.state_dir.join(SECRETS);
+    let ring = match (Keyring::load(&config.secret_file), kept.exists()) {
+        (Ok(given), false) => given,
+        (Ok(given), true) => {
+            let mut ring = Keyring::load(&kept)?;
+            ring.merge(given);
+            ring
+        }
+        // A member goes on without the file that it was told of once.
+        (Err(SecretError::File { .. }), true) => Keyring::load(&kept)?,
+        (Err(error), _) => return Err(error),
+    };
+    ring.store(&kept)?;
+    Ok(ring)
 }
 
 fn make_directory(path: &Path) -> Result<(), Error> {

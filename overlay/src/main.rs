@@ -2,14 +2,16 @@
 
 mod cli;
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand, error::ErrorKind};
-use kvstore_client::with_causes;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use kvstore_client::{GoDuration, monitoring, reference, with_causes};
 use nix::sys::signal::Signal;
 use overlay::{
     api::DEFAULT_SOCKET,
     config::{Config, LogFormat, Settings},
+    secret::Secret,
+    status::METRICS,
 };
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -20,10 +22,13 @@ use cli::{Daemon, Failure};
 
 const EXAMPLES: &str = "\
 Examples:
-  overlay up                                           this host's part of the mesh, with a registry on this host
-  overlay network create scratch --local --subnet 10.8.0.0/24
-                                                       a network of this host
-  overlay network ls                                   what there is
+  overlay secret new | install -m 600 /dev/stdin /etc/overlay/secret
+                                                       on the first host; copy the file to the others
+  overlay up --registry http://registry.example:8500   this host's part of the mesh
+  overlay up --join 192.0.2.7                          with the registry of a member
+  overlay wait && overlay network create app           a network on every host
+  overlay status                                       who is reached, and how
+  overlay evict host3                                  puts a host out for good
 Levels of logging: OVERLAY_LOG=debug";
 
 /// Gives containers on different hosts addresses that reach each other, encrypted.
@@ -55,8 +60,68 @@ enum Command {
         #[command(subcommand)]
         command: cli::network::Command,
     },
+    /// Shows how everything stands, or a part of it
+    Status {
+        /// Which part
+        part: Option<cli::status::Part>,
+    },
+    /// Waits until the tunnel is up and every network of this host has addresses
+    Wait {
+        /// For how long
+        #[arg(long, value_name = "DURATION", default_value = "30s")]
+        timeout: GoDuration,
+    },
+    /// Carries nothing between hosts until `overlay start`; containers of this host still reach each other
+    Stop,
+    /// Carries packets between hosts again, and joins again after `overlay leave`
+    Start,
+    /// Takes this host out of the mesh: the others forget it, and what it held is free
+    Leave,
+    /// Puts a host out for good: every other one drops it at once, and all get a new secret, which it does not have
+    Evict {
+        /// Its name, or the beginning of its id
+        host: String,
+    },
+    /// Gives all members a new secret
+    Rotate,
+    /// Leaves the mesh and removes from this host every interface, rule and route of the overlay
+    Reset,
+    /// Makes or shows the secret that hosts join with
+    Secret {
+        #[command(subcommand)]
+        command: Secrets,
+    },
+    /// Asks the overlay that runs here, at the same --http-addr, how it does; exits with 1 if not well
+    Health {
+        /// Where it answers
+        #[arg(long, env = "OVERLAY_HTTP_ADDR", value_name = "IP:PORT")]
+        http_addr: Option<SocketAddr>,
+    },
+    /// Prints what this version takes and tells, as Markdown
+    Reference {
+        /// Of what
+        page: Page,
+    },
     /// Prints the version
     Version,
+}
+
+#[derive(Subcommand)]
+enum Secrets {
+    /// Prints a new one, for the first host of a mesh
+    New,
+    /// Prints that of the mesh of this host, for the next host
+    Show,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Page {
+    /// The commands with their options
+    Commands,
+    /// The keys of the configuration file
+    Configuration,
+    /// What is counted and measured
+    Metrics,
 }
 
 fn main() -> ExitCode {
@@ -79,18 +144,95 @@ fn main() -> ExitCode {
 
 fn start(arguments: Arguments) -> Result<(), Failure> {
     let Arguments { socket, json, command } = arguments;
+    match command {
+        Command::Version => {
+            println!("overlay {}", env!("CARGO_PKG_VERSION"));
+            return Ok(());
+        }
+        Command::Reference { page } => {
+            print!("{}", reference(page));
+            return Ok(());
+        }
+        Command::Secret { command: Secrets::New } => {
+            let secret = Secret::generate(1).map_err(|e| Failure::new(format!("no randomness: {e}")))?;
+            println!("{}", *secret.text());
+            return Ok(());
+        }
+        _ => {}
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.map_err(|e| Failure::new(format!("cannot start: {e}")))?;
     runtime.block_on(async {
         match command {
             Command::Up { config, settings } => up(*settings, config, &socket).await,
-            Command::Network { command } => cli::network::run(command, &Daemon::at(socket)?, json).await,
-            Command::Version => {
-                println!("overlay {}", env!("CARGO_PKG_VERSION"));
-                Ok(())
-            }
+            Command::Health { http_addr } => health(http_addr).await,
+            command => ask(command, &Daemon::at(socket)?, json).await,
         }
     })
+}
+
+async fn ask(command: Command, daemon: &Daemon, json: bool) -> Result<(), Failure> {
+    let post = async |path: &str| daemon.post(path, &serde_json::json!({})).await;
+    let (answer, said) = match command {
+        Command::Network { command } => return cli::network::run(command, daemon, json).await,
+        Command::Status { part } => return cli::status::run(daemon, part, json).await,
+        Command::Wait { timeout } => return cli::status::wait(daemon, timeout.0).await,
+        Command::Stop => (post("/v1/stop").await?, "the tunnel is stopped".into()),
+        Command::Start => (post("/v1/start").await?, "the tunnel is started".into()),
+        Command::Leave => (post("/v1/leave").await?, "this host has left the mesh".into()),
+        Command::Reset => {
+            let answer = post("/v1/reset").await?;
+            let said = match answer["pending"].as_str() {
+                Some(why) => format!("nothing of the mesh is left here, but the others do not know yet: {why}"),
+                None => "this host has left the mesh, and nothing of it is left here".into(),
+            };
+            (answer, said)
+        }
+        Command::Rotate => {
+            let answer = post("/v1/rotate").await?;
+            let said =
+                format!("the mesh has a new secret, of epoch {}; `overlay secret show` prints it", answer["epoch"]);
+            (answer, said)
+        }
+        Command::Evict { host } => {
+            let answer = post(&format!("/v1/evict/{host}")).await?;
+            let said = match answer["pending"].as_str() {
+                Some(why) => format!("{host} is evicted, but not all is done yet ({why}); then: overlay rotate"),
+                None => format!("{host} is evicted; the secret is of epoch {} now", answer["epoch"]),
+            };
+            (answer, said)
+        }
+        Command::Secret { .. } => {
+            let answer = daemon.get("/v1/secret").await?;
+            let said = cli::text(&answer["secret"]);
+            (answer, said)
+        }
+        Command::Up { .. } | Command::Health { .. } | Command::Reference { .. } | Command::Version => {
+            unreachable!("these ask no daemon")
+        }
+    };
+    if json {
+        cli::print_json(&answer)
+    } else {
+        println!("{said}")
+    }
+    Ok(())
+}
+
+async fn health(address: Option<SocketAddr>) -> Result<(), Failure> {
+    let asked = match address {
+        Some(address) => monitoring::ask(address).await.map_err(overlay::Error::from),
+        None => Err(overlay::Error::NowhereToAsk),
+    };
+    asked.map_err(|error| Failure::new(with_causes(&error)))
+}
+
+fn reference(page: Page) -> String {
+    match page {
+        Page::Commands => reference::commands(&Arguments::command()),
+        Page::Configuration => reference::keys(&Settings::augment_args(clap::Command::new(""))),
+        Page::Metrics => monitoring::page(METRICS),
+    }
 }
 
 async fn up(settings: Settings, file: Option<PathBuf>, socket: &std::path::Path) -> Result<(), Failure> {
@@ -135,7 +277,7 @@ fn until_signal() -> Result<CancellationToken, Failure> {
 }
 
 fn log(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("OVERLAY_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_env("OVERLAY_LOG").unwrap_or_else(|_| EnvFilter::new("info,boringtun=error"));
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

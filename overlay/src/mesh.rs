@@ -55,6 +55,20 @@ pub enum Request {
     RemoveNetwork(NetworkName),
     /// How everything stands.
     Status,
+    /// That this host be put out for good: its name, or the beginning of its id.
+    Evict(String),
+    /// A new secret for all members.
+    Rotate,
+    /// The secret to join with.
+    Secret,
+    /// To take this host out of the mesh.
+    Leave,
+    /// To carry nothing between hosts until it is started.
+    Stop,
+    /// To carry it again.
+    Start,
+    /// To leave, and to remove from this host all that is ours.
+    Reset,
 }
 
 /// A network to be made.

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     files::write_whole,
     network::{Block, Network, NetworkId, NetworkName, NodeId},
+    record::Holding,
 };
 
 /// Where state is kept unless told otherwise.
@@ -74,8 +75,12 @@ pub struct Saved {
     pub records: BTreeMap<String, String>,
     /// When hosts were last seen alive, in seconds since 1970.
     pub alive: BTreeMap<NodeId, u64>,
+    /// The blocks that this host holds.
+    pub blocks: Vec<Holding>,
     /// Registries that other members use.
     pub registries: Vec<String>,
+    /// This host has left the mesh, until it is started again.
+    pub left: bool,
     /// The tunnel was stopped by hand, and stays so over a restart.
     pub stopped: bool,
 }

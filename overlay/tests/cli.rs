@@ -26,13 +26,21 @@ impl Drop for Running {
     }
 }
 
-/// Starts a daemon with its state in `dir`; returns when it answers.
+/// Starts a daemon with its state in `dir`, in a network of its own, where that may be made; returns when it answers.
 fn up(dir: &Path) -> Running {
-    let socket = dir.join("s");
-    let state = dir.join("state");
-    let arguments = ["up", "--name", "h1", "--state-dir", state.to_str().unwrap()];
-    let child = command(&socket, &arguments).stderr(Stdio::null()).spawn().unwrap();
-    let running = Running(child);
+    let (socket, state, secret) = (dir.join("s"), dir.join("state"), dir.join("secret"));
+    if !secret.exists() {
+        let made = command(&socket, &["secret", "new"]).output().unwrap().stdout;
+        std::fs::write(&secret, made).unwrap();
+        std::fs::set_permissions(&secret, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    }
+    let path = |path: &Path| path.to_str().unwrap().to_owned();
+    let arguments = ["up", "--name", "h1", "--state-dir", &path(&state), "--secret-file", &path(&secret)];
+    let daemon = command(&socket, &arguments);
+    let mut child = Command::new("unshare");
+    child.args(["--map-root-user", "--net", "--"]).arg(daemon.get_program()).args(daemon.get_args());
+    child.env_clear().stderr(Stdio::null());
+    let running = Running(child.spawn().unwrap());
     let started = Instant::now();
     while !command(&socket, &["network", "ls"]).output().unwrap().status.success() {
         assert!(started.elapsed() < Duration::from_secs(20), "the daemon does not answer");
@@ -55,6 +63,7 @@ fn version_help_and_usage() {
         (&["nosuch"][..], "nosuch"),
         (&["network", "create", "a/b"], "no name of a network"),
         (&["up", "--name", "a b"], "name: \"a b\""),
+        (&["up", "--mtu", "9"], "mtu: 9"),
         (&["up", "--config", "/nonexistent.yaml"], "/nonexistent.yaml"),
     ] {
         let output = run(bad);
@@ -81,7 +90,7 @@ fn a_local_network_is_there_again_after_a_crash() {
     assert!(text(&run(&create)).1.contains("there is a network scratch already"));
     assert!(text(&run(&["network", "rm", "other"])).1.contains("there is no network other"));
     // Another one is refused while this one runs.
-    let second = command(&socket, &["up", "--state-dir", dir.path().join("state").to_str().unwrap()]).output().unwrap();
+    let second = run(&["up", "--state-dir", dir.path().join("state").to_str().unwrap()]);
     assert!(text(&second).1.contains("an overlay runs already"), "{}", text(&second).1);
     let list = || serde_json::from_slice::<serde_json::Value>(&run(&["network", "ls", "--json"]).stdout).unwrap();
     let before = list();

@@ -17,6 +17,9 @@ const PAGES: &[(&str, &str, &str)] = &[
     ("templater", "configuration", "Configuration of templater"),
     ("templater", "metrics", "Metrics of templater"),
     ("templater", "templates", "Templates of templater"),
+    ("overlay", "commands", "Commands of overlay"),
+    ("overlay", "configuration", "Configuration of overlay up"),
+    ("overlay", "metrics", "Metrics of overlay"),
 ];
 
 #[test]

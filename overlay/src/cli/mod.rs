@@ -2,6 +2,7 @@
 
 mod client;
 pub(crate) mod network;
+pub(crate) mod status;
 pub(crate) mod table;
 
 use std::fmt;
@@ -29,6 +30,11 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)
     }
+}
+
+/// A text as it is, anything else as JSON.
+pub(crate) fn text(value: &serde_json::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 /// JSON as it is shown to whoever asked for it.

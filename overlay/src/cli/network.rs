@@ -8,7 +8,7 @@ use overlay::{
 };
 use serde_json::Value;
 
-use super::{Daemon, Failure, print_json, table::table};
+use super::{Daemon, Failure, print_json, table::table, text};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -71,7 +71,7 @@ fn show(value: &Value, json: bool, people: impl FnOnce(&Value) -> String) {
     }
 }
 
-fn list(held: &Value) -> String {
+pub(crate) fn list(held: &Value) -> String {
     let row = |held: &Value| {
         let network = &held["network"];
         let blocks = held["blocks"].as_array().into_iter().flatten().map(|block| text(&block["v4"]));
@@ -90,8 +90,4 @@ fn list(held: &Value) -> String {
     };
     let rows: Vec<_> = held["networks"].as_array().into_iter().flatten().map(row).collect();
     table(["NAME", "SUBNET", "IPV6", "FOR", "THIS HOST'S BLOCKS"], &rows)
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -1,0 +1,384 @@
+//! What is decided becomes interfaces, peers, rules and routes: only what differs from what was done before, and what keeps
+//! out before what lets in.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
+
+use ipnet::IpNet;
+use tokio::{sync::mpsc, task::JoinHandle};
+use tracing::{error, info, warn};
+
+use super::Daemon;
+use crate::{
+    config::Config,
+    device::{self, Dataplane, Dropped, Peer, PeerStatus, Plane},
+    firewall::{self, Rules},
+    identity::Identity,
+    network::Network,
+    overlap,
+    peers::tunnel_address,
+    probe::{self, Prober},
+    routes::{Kernel, Route},
+    state::Held,
+};
+
+/// What is to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Wanted {
+    peers: Vec<Peer>,
+    rules: Rules,
+    addresses: BTreeSet<IpAddr>,
+    routes: BTreeSet<Route>,
+}
+
+/// The tunnel with all that belongs to it.
+pub(super) struct Tunnel {
+    settings: (String, u16, u16),
+    plane: Option<Box<dyn Dataplane>>,
+    /// Why there is none, or something of it does not hold.
+    troubles: Vec<String>,
+    told: String,
+    kernel: Option<Kernel>,
+    index: Option<u32>,
+    prober: Option<(Arc<Prober>, JoinHandle<()>)>,
+    asked: tokio::time::Instant,
+    done: Wanted,
+    /// Nothing of what was done is known to hold.
+    stale: bool,
+    addresses: Vec<IpNet>,
+    used: Vec<IpNet>,
+}
+
+impl Tunnel {
+    pub(super) fn new(config: &Config) -> Self {
+        Self {
+            settings: (config.interface.clone(), config.port, config.mtu),
+            plane: None,
+            troubles: Vec::new(),
+            told: String::new(),
+            kernel: None,
+            index: None,
+            prober: None,
+            asked: tokio::time::Instant::now(),
+            done: Wanted::default(),
+            stale: true,
+            addresses: Vec::new(),
+            used: Vec::new(),
+        }
+    }
+
+    /// Makes the interface, unless it is `stopped`; what cannot be is tried again.
+    pub(super) async fn open(&mut self, identity: &Identity, stopped: bool, tell: &mpsc::Sender<Ipv6Addr>) {
+        self.troubles.clear();
+        if self.kernel.is_none() {
+            match Kernel::connect() {
+                Ok(kernel) => self.kernel = Some(kernel),
+                Err(error) => self.trouble(format!("no netlink: {error}")),
+            }
+        }
+        self.stale = true;
+        if !stopped && self.plane.is_none() {
+            self.open_plane(identity).await;
+        }
+        self.survey().await;
+        if self.plane.is_some() && self.prober.is_none() {
+            self.open_prober(identity, tell).await;
+        }
+        self.tell();
+    }
+
+    async fn open_plane(&mut self, identity: &Identity) {
+        let (interface, port, mtu) = self.settings.clone();
+        let Some(kernel) = &self.kernel else { return };
+        // Of a daemon that was killed; a tunnel in the process goes with it.
+        if self.plane.is_none() && kernel.index(&interface).await.is_some() {
+            info!("an interface {interface} was left over, and is made anew");
+            if let Err(error) = kernel.remove_link(&interface).await {
+                self.trouble(kvstore_client::with_causes(&error));
+            }
+        }
+        let settings = device::Settings { interface: interface.clone(), key: identity.key().clone(), port, mtu };
+        match device::open(&settings) {
+            Ok(plane) => {
+                info!("the tunnel {interface} is up, by WireGuard of the {}", plane.plane());
+                self.plane = Some(plane);
+                if let Some(kernel) = &self.kernel {
+                    self.index = kernel.index(&interface).await;
+                }
+            }
+            Err(error) => self.trouble(error.to_string()),
+        }
+    }
+
+    async fn open_prober(&mut self, identity: &Identity, tell: &mpsc::Sender<Ipv6Addr>) {
+        let own = tunnel_address(identity.node());
+        let (Some(kernel), Some(index)) = (&self.kernel, self.index) else { return };
+        let interface = &self.settings.0;
+        // Where IPv6 is off by default, it is on for the tunnel.
+        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{interface}/disable_ipv6"), "0");
+        let _ = std::fs::write(format!("/proc/sys/net/ipv6/conf/{interface}/accept_dad"), "0");
+        // What others send to containers here, or through here, is passed on.
+        let _ = std::fs::write(format!("/proc/sys/net/ipv4/conf/{interface}/forwarding"), "1");
+        let address = [IpAddr::V6(own)].into();
+        if let Err(error) = kernel.set_addresses(index, &address).await {
+            self.trouble(format!("{}; who is reached directly is not known", kvstore_client::with_causes(&error)));
+            return;
+        }
+        match Prober::open(own) {
+            Ok(prober) => {
+                let prober = Arc::new(prober);
+                let (ours, tell) = (prober.clone(), tell.clone());
+                let task = tokio::spawn(async move {
+                    while let Ok(address) = ours.answer().await {
+                        // Whoever answers faster than it is read is heard all the same.
+                        let _ = tell.try_send(address);
+                    }
+                });
+                if let Some((_, old)) = self.prober.replace((prober, task)) {
+                    old.abort();
+                }
+            }
+            Err(error) => self.trouble(format!("no echo requests ({error}); is CAP_NET_RAW given?")),
+        }
+    }
+
+    /// Whether the tunnel, or what asks through it, is not there though it should be.
+    pub(super) fn is_lost(&self, stopped: bool) -> bool {
+        !stopped && (self.plane.is_none() || self.prober.is_none())
+    }
+
+    pub(super) fn close(&mut self) {
+        self.plane = None;
+        self.index = None;
+        self.stale = true;
+        if let Some((_, task)) = self.prober.take() {
+            task.abort();
+        }
+    }
+
+    /// At the end of the daemon: rules and routes that lead nowhere stay, so that nothing leaves in clear.
+    pub(super) async fn end(&mut self) {
+        self.close();
+        if let Some(kernel) = &self.kernel {
+            let closed = self.done.routes.iter().filter(|route| !route.tunnel).copied().collect();
+            if let Err(error) = kernel.set_routes(None, &closed).await {
+                warn!("{}", kvstore_client::with_causes(&error));
+            }
+        }
+    }
+
+    /// Removes all that is ours.
+    pub(super) async fn remove(&mut self) -> Result<(), String> {
+        self.close();
+        let told = |error: &dyn std::error::Error| kvstore_client::with_causes(error);
+        if let Some(kernel) = &self.kernel {
+            kernel.set_routes(None, &BTreeSet::new()).await.map_err(|e| told(&e))?;
+            kernel.remove_link(&self.settings.0).await.map_err(|e| told(&e))?;
+        }
+        firewall::remove().await.map_err(|e| told(&e))?;
+        self.done = Wanted::default();
+        Ok(())
+    }
+
+    /// Looks at this host's addresses and routes.
+    pub(super) async fn survey(&mut self) {
+        let Some(kernel) = &self.kernel else { return };
+        let before = self.index;
+        self.index = kernel.index(&self.settings.0).await;
+        self.stale |= before != self.index;
+        if let Ok(addresses) = kernel.addresses(self.index).await {
+            self.addresses = addresses.into_iter().map(|(_, net)| net).collect();
+        }
+        if let Ok(used) = kernel.used().await {
+            self.used = used;
+        }
+    }
+
+    pub(super) async fn ask(&mut self, peers: &[Ipv6Addr]) {
+        let Some((prober, _)) = &self.prober else { return };
+        if self.asked.elapsed() < probe::EVERY {
+            return;
+        }
+        self.asked = tokio::time::Instant::now();
+        for peer in peers {
+            prober.ask(*peer).await;
+        }
+    }
+
+    /// Has `wanted` be.
+    pub(super) async fn apply(&mut self, wanted: &Wanted) {
+        if !self.stale && self.done == *wanted {
+            return;
+        }
+        self.troubles.clear();
+        // Rules before routes: nothing gets through that may not.
+        let held = self.apply_rules(wanted).await;
+        let stopped = self.plane.is_none();
+        if let Some(plane) = &self.plane
+            && (self.stale || self.done.peers != wanted.peers)
+            && let Err(error) = plane.set_peers(if held { &wanted.peers } else { &[] })
+        {
+            self.trouble(error.to_string());
+        }
+        let routes = self.apply_routes(wanted).await;
+        if held && routes {
+            self.done = wanted.clone();
+            self.stale = false;
+        }
+        if stopped {
+            self.done.peers.clear();
+        }
+        self.tell();
+    }
+
+    async fn apply_rules(&mut self, wanted: &Wanted) -> bool {
+        if !self.stale && self.done.rules == wanted.rules {
+            return true;
+        }
+        match wanted.rules.apply().await {
+            Ok(()) => {
+                self.done.rules = wanted.rules.clone();
+                true
+            }
+            Err(error) => {
+                self.trouble(format!("{}; no packet is let through", kvstore_client::with_causes(&error)));
+                false
+            }
+        }
+    }
+
+    async fn apply_routes(&mut self, wanted: &Wanted) -> bool {
+        let Some(kernel) = self.kernel.clone() else { return false };
+        let mut result = Ok(());
+        if let Some(index) = self.index.filter(|_| self.plane.is_some()) {
+            result = kernel.set_addresses(index, &wanted.addresses).await;
+        }
+        let index = self.index.filter(|_| self.plane.is_some());
+        let routes: BTreeSet<_> = wanted.routes.iter().filter(|r| index.is_some() || !r.tunnel).copied().collect();
+        let result = result.and(kernel.set_routes(index, &routes).await);
+        if let Err(error) = &result {
+            self.trouble(kvstore_client::with_causes(error));
+        }
+        result.is_ok()
+    }
+
+    fn trouble(&mut self, text: String) {
+        self.troubles.push(text);
+    }
+
+    /// Logs troubles that were not told before.
+    fn tell(&mut self) {
+        let text = self.troubles.join("; ");
+        if text != self.told {
+            if text.is_empty() {
+                info!("the tunnel is as it should be again");
+            } else {
+                error!("{text}");
+            }
+            self.told = text;
+        }
+    }
+
+    pub(super) fn plane(&self) -> Option<Plane> {
+        self.plane.as_ref().map(|plane| plane.plane())
+    }
+
+    pub(super) fn troubles(&self) -> &[String] {
+        &self.troubles
+    }
+
+    pub(super) fn stats(&self) -> Vec<PeerStatus> {
+        self.plane.as_ref().map(|plane| plane.peers()).unwrap_or_default()
+    }
+
+    pub(super) fn dropped(&self) -> Dropped {
+        self.plane.as_ref().map(|plane| plane.dropped()).unwrap_or_default()
+    }
+
+    /// This host's addresses with their subnets, but for those in the tunnel.
+    pub(super) fn addresses(&self) -> &[IpNet] {
+        &self.addresses
+    }
+
+    /// Subnets that this host has routes to; not our own.
+    pub(super) fn used(&self) -> &[IpNet] {
+        &self.used
+    }
+
+    /// Where others might find this host.
+    pub(super) fn own_places(&self) -> BTreeSet<IpAddr> {
+        let usable = |ip: &IpAddr| match ip {
+            IpAddr::V4(v4) => !v4.is_loopback() && !v4.is_link_local(),
+            IpAddr::V6(v6) => !v6.is_loopback() && !v6.is_unicast_link_local(),
+        };
+        let mesh = |ip: &IpAddr| self.done.rules.networks.iter().any(|network| within(network, *ip));
+        self.addresses.iter().map(IpNet::addr).filter(usable).filter(|ip| !mesh(ip)).collect()
+    }
+}
+
+fn within(network: &Network, ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => network.subnet.contains(&v4),
+        IpAddr::V6(v6) => network.subnet6.contains(&v6),
+    }
+}
+
+impl Daemon {
+    /// What follows from what this host holds and from the plan.
+    pub(super) fn wanted(&self, held: &Held) -> Wanted {
+        let peers: Vec<_> = self.plan.peers.iter().map(|(_, peer)| peer.clone()).collect();
+        let networks: Vec<_> = held.networks.iter().map(|held| held.network.clone()).collect();
+        let blocks: Vec<_> = held.networks.iter().flat_map(|held| held.blocks.iter().copied()).collect();
+        let shared = held.networks.iter().filter(|held| !held.network.local);
+        let mut addresses: BTreeSet<IpAddr> = [IpAddr::V6(tunnel_address(self.me()))].into();
+        let mut routes = BTreeSet::new();
+        for held in shared {
+            let first = held.blocks.first();
+            addresses.extend(held.blocks.iter().flat_map(|b| [IpAddr::V4(b.gateway()), IpAddr::V6(b.gateway6())]));
+            let (v4, v6) = (IpNet::V4(held.network.subnet), IpNet::V6(held.network.subnet6));
+            for (to, source) in [(v4, first.map(|b| b.gateway().into())), (v6, first.map(|b| b.gateway6().into()))] {
+                routes.insert(Route { to, tunnel: false, source: None, mtu: None });
+                if first.is_some() {
+                    routes.insert(Route { to, tunnel: true, source, mtu: None });
+                }
+            }
+        }
+        for peer in self.plan.peers.iter().flat_map(|(_, peer)| &peer.allowed) {
+            let lan = !networks.iter().any(|network| within(network, peer.addr()));
+            if lan {
+                let source = matches!(peer, IpNet::V6(_)).then(|| IpAddr::V6(tunnel_address(self.me())));
+                routes.insert(Route { to: *peer, tunnel: true, source, mtu: None });
+            }
+        }
+        let rules = Rules { interface: self.config.interface.clone(), networks, blocks, lan: BTreeSet::new() };
+        Wanted { peers, rules, addresses, routes }
+    }
+
+    /// Leaves out the networks that something else on this host uses.
+    pub(super) fn refuse_clashes(&mut self) {
+        let networks: Vec<Network> = self.world.networks().into_iter().cloned().collect();
+        self.refused.retain(|id, _| networks.iter().any(|network| network.id == *id));
+        for network in networks {
+            // What this host has addresses of is its own doing.
+            if self.saved.blocks.iter().any(|holding| holding.network == network.id) {
+                continue;
+            }
+            match overlap::clash(network.subnet, self.tunnel.used()) {
+                Some(other) if !self.refused.contains_key(&network.id) => {
+                    error!(
+                        "network {} ({}) is left out on this host, which has a route to {other} already; remove the one or \
+                         the other",
+                        network.name, network.subnet
+                    );
+                    self.refused
+                        .insert(network.id, format!("it overlaps with {other}, which this host has a route to"));
+                }
+                Some(_) => {}
+                None => drop(self.refused.remove(&network.id)),
+            }
+        }
+    }
+}

@@ -1,0 +1,264 @@
+//! Routes and addresses of the tunnel, by netlink. What is ours carries a protocol number of our own, so that it is found
+//! again after a crash, and nothing else is ever touched.
+
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+use futures_util::TryStreamExt;
+use ipnet::IpNet;
+use rtnetlink::{
+    Handle, LinkUnspec, RouteMessageBuilder,
+    packet_route::{
+        address::{AddressAttribute, AddressHeaderFlags},
+        link::LinkAttribute,
+        route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteType},
+    },
+};
+
+/// Who made a route; a number that nobody else has in `/etc/iproute2/rt_protos`.
+const OURS: u8 = 111;
+/// Of the routes that nothing leaves by, which stand behind all others.
+const LAST: u32 = 0xffff_fff0;
+
+/// A route that is to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// Where to.
+    pub to: IpNet,
+    /// By the tunnel; else it leads nowhere, so that nothing leaves in clear when the tunnel is away.
+    pub tunnel: bool,
+    /// The source of what this host itself sends there.
+    pub source: Option<IpAddr>,
+    /// The largest packet, if it is not that of the interface.
+    pub mtu: Option<u32>,
+}
+
+/// The kernel does not do what it is asked.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot {what}; is CAP_NET_ADMIN given?")]
+pub struct RouteError {
+    what: String,
+    #[source]
+    source: rtnetlink::Error,
+}
+
+/// The kernel.
+#[derive(Clone)]
+pub struct Kernel {
+    handle: Handle,
+}
+
+impl Kernel {
+    /// Speaks with it by a task of its own.
+    ///
+    /// # Errors
+    /// If the system has no netlink.
+    pub fn connect() -> std::io::Result<Self> {
+        let (connection, handle, _) = rtnetlink::new_connection()?;
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    /// The index of the interface called `name`.
+    pub async fn index(&self, name: &str) -> Option<u32> {
+        let mut links = self.handle.link().get().match_name(name.to_owned()).execute();
+        links.try_next().await.ok().flatten().map(|link| link.header.index)
+    }
+
+    /// Removes the interface called `name`, if there is one.
+    ///
+    /// # Errors
+    /// [`RouteError`]
+    pub async fn remove_link(&self, name: &str) -> Result<(), RouteError> {
+        let Some(index) = self.index(name).await else { return Ok(()) };
+        let done = self.handle.link().del(index).execute().await;
+        done.map_err(|source| RouteError { what: format!("remove the interface {name}"), source })
+    }
+
+    /// Sets how large a packet the interface takes.
+    ///
+    /// # Errors
+    /// [`RouteError`]
+    pub async fn set_mtu(&self, index: u32, mtu: u32) -> Result<(), RouteError> {
+        let done = self.handle.link().set(LinkUnspec::new_with_index(index).mtu(mtu).build()).execute().await;
+        done.map_err(|source| RouteError { what: format!("set the MTU {mtu}"), source })
+    }
+
+    /// Makes `wanted` the addresses of the interface, each for itself, without a subnet around it.
+    ///
+    /// # Errors
+    /// [`RouteError`], for the first that cannot be.
+    pub async fn set_addresses(&self, index: u32, wanted: &BTreeSet<IpAddr>) -> Result<(), RouteError> {
+        let failed =
+            |what: &str, ip: &dyn std::fmt::Display, source| RouteError { what: format!("{what} {ip}"), source };
+        let mut there = BTreeSet::new();
+        let mut found = self.handle.address().get().set_link_index_filter(index).execute();
+        while let Some(message) = found.try_next().await.map_err(|e| failed("list the addresses of", &index, e))? {
+            let ip = message.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Local(ip) | AddressAttribute::Address(ip) => Some(*ip),
+                _ => None,
+            });
+            let Some(ip) = ip else { continue };
+            let link_local = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
+            if wanted.contains(&ip) || link_local {
+                there.insert(ip);
+            } else {
+                self.handle.address().del(message).execute().await.map_err(|e| failed("remove the address", &ip, e))?;
+            }
+        }
+        for ip in wanted.difference(&there) {
+            let length = if ip.is_ipv4() { 32 } else { 128 };
+            let mut request = self.handle.address().add(index, *ip, length);
+            // Nobody else can have it, and it is to be a source at once.
+            request.message_mut().header.flags |= AddressHeaderFlags::Nodad;
+            request.execute().await.map_err(|e| failed("add the address", ip, e))?;
+        }
+        Ok(())
+    }
+
+    /// Makes `wanted` our routes; `tunnel` is the index of its interface, if it is up.
+    ///
+    /// # Errors
+    /// [`RouteError`], for the first that cannot be; all that can be are, and what leads nowhere comes first.
+    pub async fn set_routes(&self, tunnel: Option<u32>, wanted: &BTreeSet<Route>) -> Result<(), RouteError> {
+        let mut there = BTreeSet::new();
+        let mut first_error = Ok(());
+        for (message, route) in self.ours().await? {
+            if wanted.contains(&route) {
+                there.insert(route);
+            } else if let Err(source) = self.handle.route().del(message).execute().await {
+                first_error = Err(RouteError { what: format!("remove the route to {}", route.to), source });
+            }
+        }
+        let mut missing: Vec<_> = wanted.difference(&there).collect();
+        missing.sort_by_key(|route| route.tunnel);
+        for route in missing {
+            let Some(message) = message(route, tunnel) else { continue };
+            if let Err(source) = self.handle.route().add(message).execute().await {
+                first_error =
+                    first_error.and(Err(RouteError { what: format!("add the route to {}", route.to), source }));
+            }
+        }
+        first_error
+    }
+
+    /// All subnets that this host has a route to that is not ours.
+    ///
+    /// # Errors
+    /// [`RouteError`]
+    pub async fn used(&self) -> Result<Vec<IpNet>, RouteError> {
+        let all = self.all().await?;
+        let others = all.iter().filter(|message| message.header.protocol != RouteProtocol::Other(OURS));
+        Ok(others.filter(|m| m.header.table == 254).filter_map(destination).collect())
+    }
+
+    /// The addresses of this host with the subnets around them, but for those of the interface called `but`.
+    ///
+    /// # Errors
+    /// [`RouteError`]
+    pub async fn addresses(&self, but: Option<u32>) -> Result<Vec<(u32, IpNet)>, RouteError> {
+        let mut all = Vec::new();
+        let mut found = self.handle.address().get().execute();
+        let failed = |source| RouteError { what: "list this host's addresses".into(), source };
+        while let Some(message) = found.try_next().await.map_err(failed)? {
+            let index = message.header.index;
+            let ip = message.attributes.iter().find_map(|attribute| match attribute {
+                AddressAttribute::Address(ip) => Some(*ip),
+                _ => None,
+            });
+            if let Some(net) = ip.and_then(|ip| IpNet::new(ip, message.header.prefix_len).ok())
+                && Some(index) != but
+            {
+                all.push((index, net));
+            }
+        }
+        Ok(all)
+    }
+
+    /// The names of interfaces by their indexes.
+    ///
+    /// # Errors
+    /// [`RouteError`]
+    pub async fn names(&self) -> Result<Vec<(u32, String)>, RouteError> {
+        let mut links = self.handle.link().get().execute();
+        let mut names = Vec::new();
+        let failed = |source| RouteError { what: "list the interfaces".into(), source };
+        while let Some(link) = links.try_next().await.map_err(failed)? {
+            let name = link.attributes.into_iter().find_map(|attribute| match attribute {
+                LinkAttribute::IfName(name) => Some(name),
+                _ => None,
+            });
+            names.extend(name.map(|name| (link.header.index, name)));
+        }
+        Ok(names)
+    }
+
+    async fn all(&self) -> Result<Vec<RouteMessage>, RouteError> {
+        let failed = |source| RouteError { what: "list the routes".into(), source };
+        let mut all = Vec::new();
+        for family in [RouteMessageBuilder::<Ipv4Addr>::new().build(), RouteMessageBuilder::<Ipv6Addr>::new().build()] {
+            let mut found = self.handle.route().get(family).execute();
+            while let Some(message) = found.try_next().await.map_err(failed)? {
+                all.push(message);
+            }
+        }
+        Ok(all)
+    }
+
+    async fn ours(&self) -> Result<Vec<(RouteMessage, Route)>, RouteError> {
+        let all = self.all().await?.into_iter();
+        let ours = all.filter(|message| message.header.protocol == RouteProtocol::Other(OURS));
+        Ok(ours.filter_map(|message| route(&message).map(|route| (message, route))).collect())
+    }
+}
+
+fn message(route: &Route, tunnel: Option<u32>) -> Option<RouteMessage> {
+    let builder =
+        RouteMessageBuilder::<IpAddr>::new().destination_prefix(route.to.addr(), route.to.prefix_len()).ok()?;
+    let builder = builder.protocol(RouteProtocol::Other(OURS));
+    if !route.tunnel {
+        return Some(builder.kind(RouteType::Unreachable).priority(LAST).build());
+    }
+    let builder = builder.output_interface(tunnel?);
+    let mut message = match route.source {
+        Some(source) => builder.pref_source(source).ok()?.build(),
+        None => builder.build(),
+    };
+    if let Some(mtu) = route.mtu {
+        message.attributes.push(RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)]));
+    }
+    Some(message)
+}
+
+/// What a route of ours is.
+fn route(message: &RouteMessage) -> Option<Route> {
+    let address = |address: &RouteAddress| match address {
+        RouteAddress::Inet(ip) => Some(IpAddr::V4(*ip)),
+        RouteAddress::Inet6(ip) => Some(IpAddr::V6(*ip)),
+        _ => None,
+    };
+    let source = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::PrefSource(source) => address(source),
+        _ => None,
+    });
+    let mtu = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Metrics(metrics) => metrics.iter().find_map(|metric| match metric {
+            RouteMetric::Mtu(mtu) => Some(*mtu),
+            _ => None,
+        }),
+        _ => None,
+    });
+    let tunnel = message.header.kind != RouteType::Unreachable;
+    Some(Route { to: destination(message)?, tunnel, source, mtu })
+}
+
+fn destination(message: &RouteMessage) -> Option<IpNet> {
+    let to = message.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Destination(RouteAddress::Inet(ip)) => Some(IpAddr::V4(*ip)),
+        RouteAttribute::Destination(RouteAddress::Inet6(ip)) => Some(IpAddr::V6(*ip)),
+        _ => None,
+    });
+    IpNet::new(to?, message.header.destination_prefix_length).ok()
+}

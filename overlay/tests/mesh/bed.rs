@@ -1,0 +1,178 @@
+//! Hosts that run the overlay, with a registry on the first of them.
+
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use flotilla_tests::{program_path, switch::Switch};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Nothing takes longer here, however busy the machine is.
+const LIMIT: Duration = Duration::from_secs(60);
+
+pub(crate) struct Bed {
+    // Before the network that they run in.
+    daemons: Vec<Option<Running>>,
+    registry: Option<Running>,
+    pub(crate) switch: Switch,
+    dir: TempDir,
+}
+
+struct Running(Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+impl Bed {
+    /// With so many hosts, whose daemons run; they are not waited for.
+    pub(crate) fn new(hosts: u8) -> Self {
+        let mut bed = Self::idle(hosts);
+        (1..=hosts).for_each(|n| bed.start(n));
+        bed
+    }
+
+    /// Only the registry runs.
+    pub(crate) fn idle(hosts: u8) -> Self {
+        let daemons = (0..=hosts).map(|_| None).collect();
+        let mut bed = Self { daemons, registry: None, switch: Switch::new(hosts), dir: tempfile::tempdir().unwrap() };
+        bed.make_secret("secret");
+        bed.start_registry();
+        bed
+    }
+
+    pub(crate) fn make_secret(&self, name: &str) {
+        let made = Command::new(program_path("overlay")).args(["secret", "new"]).output().unwrap().stdout;
+        fs::write(self.path(name), made).unwrap();
+        fs::set_permissions(self.path(name), Permissions::from_mode(0o600)).unwrap();
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn url() -> String {
+        format!("http://{}:8500", Switch::address(1))
+    }
+
+    /// An empty one.
+    pub(crate) fn start_registry(&mut self) {
+        let mut command = self.switch.command(1, program_path("kvstore").to_str().unwrap());
+        let address = |port: u16| format!("{}:{port}", Switch::address(1));
+        command.args([
+            "agent",
+            "--dev",
+            "--node",
+            "registry",
+            "--http-addr",
+            &address(8500),
+            "--dns-addr",
+            &address(8600),
+        ]);
+        self.registry = Some(self.spawn(command, "registry.log"));
+    }
+
+    pub(crate) fn kill_registry(&mut self) {
+        self.registry = None;
+    }
+
+    pub(crate) fn start(&mut self, n: u8) {
+        self.start_with(n, "secret");
+    }
+
+    pub(crate) fn start_with(&mut self, n: u8, secret: &str) {
+        let mut command = self.switch.command(n, program_path("overlay").to_str().unwrap());
+        command.arg("--socket").arg(self.path(&format!("socket{n}")));
+        command.args(["up", "--name", &format!("h{n}"), "--registry", &Self::url()]);
+        command.arg("--secret-file").arg(self.path(secret)).arg("--state-dir").arg(self.path(&format!("state{n}")));
+        self.daemons[usize::from(n)] = Some(self.spawn(command, &format!("h{n}.log")));
+    }
+
+    pub(crate) fn kill(&mut self, n: u8) {
+        self.daemons[usize::from(n)] = None;
+    }
+
+    fn spawn(&self, mut command: Command, log: &str) -> Running {
+        let log = fs::File::options().create(true).append(true).open(self.path(log)).unwrap();
+        for name in ["CONSUL_HTTP_ADDR", "CONSUL_HTTP_TOKEN"] {
+            command.env_remove(name);
+        }
+        Running(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap())
+    }
+
+    pub(crate) fn log(&self, n: u8) -> String {
+        fs::read_to_string(self.path(&format!("h{n}.log"))).unwrap_or_default()
+    }
+
+    /// A command on the `n`th host; what it said, if it was carried out.
+    pub(crate) fn overlay(&self, n: u8, arguments: &[&str]) -> Result<String, String> {
+        let mut command = Command::new(program_path("overlay"));
+        let output = command.arg("--socket").arg(self.path(&format!("socket{n}"))).args(arguments).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    pub(crate) fn status(&self, n: u8) -> Value {
+        let said = self.overlay(n, &["status", "--json"]);
+        said.map_or(Value::Null, |text| serde_json::from_str(&text).unwrap())
+    }
+
+    /// The `n`th host's own address in the network.
+    pub(crate) fn address(&self, n: u8, network: &str) -> Option<String> {
+        let status = self.status(n);
+        let held = status["networks"].as_array()?.iter().find(|held| held["network"]["name"] == network)?.clone();
+        let block = held["blocks"][0]["v4"].as_str()?.to_owned();
+        let (first, _) = block.split_once(".0/")?;
+        Some(format!("{first}.1"))
+    }
+
+    /// Waits until `is` says so.
+    pub(crate) fn until(&self, what: &str, is: impl Fn(&Self) -> bool) -> Duration {
+        let started = Instant::now();
+        while !is(self) {
+            if started.elapsed() > LIMIT {
+                let logs: Vec<_> = (1..self.daemons.len()).map(|n| self.log(u8::try_from(n).unwrap())).collect();
+                panic!("never: {what}\n{}", logs.join("\n"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        started.elapsed()
+    }
+
+    /// Has a network on every host, and every pair reach each other in it.
+    pub(crate) fn network(&self, hosts: &[u8]) {
+        self.until("the first host is ready", |bed| bed.overlay(hosts[0], &["wait", "--timeout", "1s"]).is_ok());
+        self.overlay(hosts[0], &["network", "create", "app"]).unwrap();
+        self.until("all have addresses", |bed| hosts.iter().all(|n| bed.address(*n, "app").is_some()));
+        self.pairs(hosts);
+    }
+
+    pub(crate) fn pairs(&self, hosts: &[u8]) {
+        for (from, to) in hosts.iter().flat_map(|a| hosts.iter().map(move |b| (*a, *b))).filter(|(a, b)| a != b) {
+            self.until(&format!("h{from} reaches h{to}"), |bed| bed.reaches(from, to));
+        }
+    }
+
+    pub(crate) fn reaches(&self, from: u8, to: u8) -> bool {
+        let (Some(source), Some(address)) = (self.address(from, "app"), self.address(to, "app")) else { return false };
+        let mut ping = self.switch.command(from, "ping");
+        ping.args(["-c", "1", "-W", "1", "-I", &source, &address]);
+        ping.output().unwrap().status.success()
+    }
+
+    /// A ping every 10 ms from one host to another, until it is ended.
+    pub(crate) fn stream(&self, from: u8, to: u8) -> Child {
+        let address = self.address(to, "app").unwrap();
+        let mut ping = self.switch.command(from, "ping");
+        ping.args(["-i", "0.01", "-W", "1", "-q", &address]);
+        ping.stdout(Stdio::piped()).spawn().unwrap()
+    }
+}
