@@ -79,14 +79,14 @@ struct Authorities(Mutex<Known>);
 
 #[derive(Debug, Default)]
 struct Known {
-    /// Of tokens and policies.
-    at: Index,
+    /// Of tokens and policies: the life of the registry, and the index in it.
+    at: (u64, Index),
     holders: HashMap<Option<Digest>, Holder>,
 }
 
 impl Authorities {
     fn find(&self, state: &State, secret: Option<Digest>, default: DefaultPolicy) -> Option<Holder> {
-        let at = state.index_of(&WatchKey::Acl);
+        let at = (state.life(), state.index_of(&WatchKey::Acl));
         let mut known = lock(&self.0);
         if known.at != at || known.holders.len() >= MAX_AUTHORITIES {
             *known = Known { at, holders: HashMap::new() };
@@ -159,7 +159,8 @@ impl Views {
         // Asked for inside the lock, so that a view never goes back.
         let mut seen = lock(&slot.0);
         let whole = newest();
-        if let Some(state) = seen.state.as_ref().filter(|state| state.index() == whole.index()) {
+        let is_of = |state: &&Arc<State>| (state.life(), state.index()) == (whole.life(), whole.index());
+        if let Some(state) = seen.state.as_ref().filter(is_of) {
             return state.clone();
         }
         let state = Arc::new(seen.view.at(&whole));

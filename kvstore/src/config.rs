@@ -21,7 +21,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use kvstore_client::{types::ServiceRegistration, with_causes};
+use kvstore_client::{Client, ClientConfig, types::ServiceRegistration, with_causes};
 use kvstore_core::{credentials::Digest, names::NodeKey, version::Callers};
 
 use crate::{
@@ -69,6 +69,8 @@ pub struct Agent {
     pub dns_settings: DnsSettings,
     /// Where the state is kept.
     pub engine: Engine,
+    /// The registry that this is a replica of, and how that is reached; the engine keeps a copy then.
+    pub replica_of: Option<ClientConfig>,
     /// Free pairs of this host's row.
     pub node_meta: BTreeMap<String, String>,
     /// The port in `status/leader`; nothing listens there.
@@ -347,6 +349,9 @@ pub(crate) fn check(files: &[PathBuf], flags: Layer) -> Result<Agent, ConfigErro
     }
     if let Some(Err(error)) = agent.as_ref().and_then(|agent| agent.tls.as_ref()).map(ServerTls::load) {
         faults.push(Fault { place: "configuration".into(), key: "tls".into(), why: with_causes(&error) });
+    }
+    if let Some(Err(error)) = agent.as_ref().and_then(|agent| agent.replica_of.as_ref()).map(Client::new) {
+        faults.push(Fault { place: "configuration".into(), key: "replica_of".into(), why: with_causes(&error) });
     }
     match agent {
         Some(agent) if faults.is_empty() => Ok(agent),

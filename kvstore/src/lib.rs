@@ -18,6 +18,7 @@ mod logging;
 mod metrics;
 mod open_files;
 pub mod reload;
+mod replica;
 pub mod server;
 pub mod snapshot;
 pub mod store;

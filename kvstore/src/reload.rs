@@ -91,6 +91,9 @@ impl Reload {
     /// Puts this node back into a catalog that may have lost it.
     pub(crate) async fn register_own_node(&self) -> Result<(), WriteError> {
         let current = self.0.current.lock().await;
+        if current.replica_of.is_some() {
+            return Ok(());
+        }
         crate::server::register_own_node(&current, &self.0.store).await
     }
 
@@ -106,7 +109,7 @@ impl Reload {
         let live = with_live_settings(&current, &new);
         let dns = self.0.dns.get();
         let dns_settings = dns.map(|dns| dns.prepare(&live)).transpose()?;
-        if live.node_meta != current.node_meta {
+        if live.node_meta != current.node_meta && current.replica_of.is_none() {
             self.0.store.submit((self.0.own_node)(&live)).await?;
         }
         if let (Some(dns), Some(settings)) = (dns, dns_settings) {
@@ -169,6 +172,7 @@ fn after_restart(old: &config::Agent, new: &config::Agent) -> Vec<&'static str> 
         ("dns_addr", old.dns != new.dns),
         ("routable", old.routable != new.routable),
         ("engine", old.engine != new.engine),
+        ("replica_of", old.replica_of != new.replica_of),
         ("ports.server", old.server_port != new.server_port),
         ("snapshots", old.snapshots != new.snapshots),
         ("limits", old.limits != new.limits),

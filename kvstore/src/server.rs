@@ -27,7 +27,9 @@ use crate::{
     dns,
     engine::{Embedded, Engine, EngineError, Memory},
     http::{self, About, App, Listener, LiveGuard},
+    metrics::CheckMetrics,
     reload::{Reload, Reread},
+    replica::{Hub, Replica},
     snapshot::Regular,
     store::{Store, WriteError, Writer},
 };
@@ -64,6 +66,9 @@ pub enum ServerError {
         #[source]
         source: http::BindError,
     },
+    /// The hub cannot be one.
+    #[error(transparent)]
+    Hub(#[from] kvstore_client::Error),
     /// Its own node cannot be put into the catalog.
     #[error("cannot register this node as {node:?}")]
     Register {
@@ -115,10 +120,17 @@ pub async fn start_in(
     config: config::Agent,
     shutdown: CancellationToken,
 ) -> Result<Running, ServerError> {
-    let (store, writer) = Store::start(open_engine(&config)?)?;
+    let (engine, replica) = match &config.replica_of {
+        None => (open_engine(&config)?, None),
+        Some(hub) => {
+            let (inbox, replica) = Replica::open(Arc::new(Hub::new(hub)?), config.engine.data_dir())?;
+            (Box::new(inbox) as Box<dyn Engine>, Some(replica))
+        }
+    };
+    let (store, writer) = Store::start(engine)?;
     let Surroundings { logs, reread } = surroundings;
     let reload = Reload::new(config.clone(), reread, store.clone(), logs.clone(), own_row);
-    match start_on(&config, &store, &shutdown, logs, reload.clone()).await {
+    match start_on(&config, &store, replica, &shutdown, logs, reload.clone()).await {
         Ok((http, dns, parts)) => Ok(Running { http, dns, reload, parts, writer, shutdown }),
         Err(error) => {
             shutdown.cancel();
@@ -146,15 +158,22 @@ impl Running {
 async fn start_on(
     config: &config::Agent,
     store: &Store,
+    replica: Option<Replica>,
     shutdown: &CancellationToken,
     logs: Logs,
     reload: Reload,
 ) -> Result<(Vec<HttpAddr>, Vec<SocketAddr>, JoinSet<()>), ServerError> {
     let node = node_key(config);
-    let source = |source| ServerError::Register { node: config.node_name.clone(), source };
-    register_own_node(config, store).await.map_err(source)?;
-    for failed in config.definitions.apply(store, &node).await {
-        tracing::error!("not registered: {failed}");
+    let mut parts = JoinSet::new();
+    let hub = replica.as_ref().map(Replica::hub);
+    if let Some(replica) = replica {
+        replica.follow(config, store, shutdown, &mut parts).await;
+    } else {
+        let source = |source| ServerError::Register { node: config.node_name.clone(), source };
+        register_own_node(config, store).await.map_err(source)?;
+        for failed in config.definitions.apply(store, &node).await {
+            tracing::error!("not registered: {failed}");
+        }
     }
 
     let mut listeners = Vec::new();
@@ -166,8 +185,9 @@ async fn start_on(
 
     let about = about(config, node.clone(), reload.guard());
     let control = Arc::<AccessControl>::default();
-    let app = Arc::new(App::new(store.clone(), control.clone(), about, shutdown.clone(), logs, reload.clone()));
-    let mut parts = JoinSet::new();
+    let is_replica = hub.is_some();
+    let app = App::new(store.clone(), control.clone(), about, shutdown.clone(), logs, reload.clone());
+    let app = Arc::new(app.following(hub));
     for listener in listeners {
         tracing::info!(address = %listener.address, "http is listening");
         parts.spawn(http::serve(listener, app.clone()));
@@ -191,6 +211,27 @@ async fn start_on(
     if let Some(lease) = config.engine.lease() {
         parts.spawn(show_life(store.clone(), reload.clone(), node.clone(), lease / BEATS, shutdown.clone()));
     }
+    // What ends by itself, and whose checks are run, is the hub's business.
+    if !is_replica {
+        spawn_agent(config, store, node, app.check_metrics(), shutdown, &mut parts);
+    }
+    if let Some(settings) = config.snapshots.clone() {
+        let regular = Regular::new(settings, store.clone(), config, app.snapshot_metrics().clone());
+        parts.spawn(regular.run(jiff::Timestamp::now, shutdown.clone()));
+    }
+    tracing::info!(node = config.node_name, datacenter = config.datacenter, index = %store.state().index(), "ready");
+    Ok((addresses, dns, parts))
+}
+
+/// Has deadlines kept and this node's checks run.
+fn spawn_agent(
+    config: &config::Agent,
+    store: &Store,
+    node: NodeKey,
+    runs: &CheckMetrics,
+    shutdown: &CancellationToken,
+    parts: &mut JoinSet<()>,
+) {
     let (timer, stop) = (store.clone(), shutdown.clone());
     parts.spawn(async move { timer.keep_deadlines(stop).await });
     let settings = agent::Settings {
@@ -198,7 +239,7 @@ async fn start_on(
         programs: config.programs,
         outputs: config.check_outputs,
         trust: config.check_trust.clone(),
-        runs: app.check_metrics().clone(),
+        runs: runs.clone(),
     };
     let checks = agent::run_apart(store.clone(), node, settings, shutdown.clone());
     parts.spawn(async move {
@@ -206,12 +247,6 @@ async fn start_on(
             tracing::error!(error = with_causes(&error), "this node's health checks are not run");
         }
     });
-    if let Some(settings) = config.snapshots.clone() {
-        let regular = Regular::new(settings, store.clone(), config, app.snapshot_metrics().clone());
-        parts.spawn(regular.run(jiff::Timestamp::now, shutdown.clone()));
-    }
-    tracing::info!(node = config.node_name, datacenter = config.datacenter, index = %store.state().index(), "ready");
-    Ok((addresses, dns, parts))
 }
 
 /// Puts this node into the catalog, and what access control needs. With a single writer a row of that name with another id

@@ -25,6 +25,7 @@ use crate::{
     deadlines::Deadlines,
     engine::{Engine, EngineError, Entry, Loaded, Proposal, Rejected, Silence},
     metrics::StoreMetrics,
+    replica::Feed,
     waiters::{Enlisted, Waiters},
 };
 
@@ -73,6 +74,8 @@ struct Shared {
     waiters: Waiters,
     deadlines: Deadlines,
     metrics: StoreMetrics,
+    /// For replicas, and for who waits until an index is reached.
+    feed: Feed,
     /// Whether others write too.
     has_peers: bool,
     silence: Quiet,
@@ -126,10 +129,11 @@ impl Store {
         let state = State::load(loaded.index, loaded.rows);
         let deadlines = Deadlines::default();
         deadlines.load(&state, Instant::now());
+        let feed = Feed::new(state.index());
         let current = Arc::new(ArcSwap::from_pointee(state));
         let (waiters, metrics) = (Waiters::default(), StoreMetrics::default());
         let (has_peers, silence) = (engine.has_peers(), Quiet(engine.silence()));
-        let shared = Arc::new(Shared { current, waiters, deadlines, metrics, has_peers, silence });
+        let shared = Arc::new(Shared { current, waiters, deadlines, metrics, feed, has_peers, silence });
         let (queue, jobs) = sync_channel(MAX_QUEUE);
         let queue = Arc::new(queue);
         let news = Arc::downgrade(&queue);
@@ -170,6 +174,18 @@ impl Store {
     /// How many wait for a change.
     pub(crate) fn waiting(&self) -> usize {
         self.shared.waiters.count()
+    }
+
+    /// What replicas are told.
+    pub(crate) fn feed(&self) -> &Feed {
+        &self.shared.feed
+    }
+
+    /// Waits until the state has all up to `index`, which somebody else has told.
+    pub(crate) async fn reach(&self, index: Index) {
+        let mut published = self.shared.feed.published();
+        // The sender is part of the store.
+        let _ = published.wait_for(|_| self.shared.current.load().index() >= index).await;
     }
 
     /// Waits until the index of one of `keys` passes `index`; at once if it has.
@@ -477,11 +493,13 @@ impl Worker {
             return false;
         }
         let (deadlines, now) = (&self.shared.deadlines, Instant::now());
+        let news = self.shared.feed.read(&log);
         if draft.is_what_came(results, &log) {
             // What was carried out sets its deadlines itself.
             let others = log.iter().filter(|entry| !matches!(entry, Entry::Commit(_)));
             others.for_each(|entry| deadlines.follow(entry, &draft.state, now));
             self.shared.current.store(Arc::new(draft.state));
+            self.shared.feed.publish(news);
             self.shared.waiters.wake(&draft.touched);
             return true;
         }
@@ -490,7 +508,7 @@ impl Worker {
         for entry in log {
             match entry {
                 Entry::Anew(Loaded { index, rows }) => {
-                    came.state = State::load(index, rows);
+                    came.state = came.state.load_anew(index, rows);
                     deadlines.load_anew(&came.state, now);
                     anew = true;
                 }
@@ -504,6 +522,7 @@ impl Worker {
             }
         }
         self.shared.current.store(Arc::new(came.state));
+        self.shared.feed.publish(news);
         if anew {
             self.shared.waiters.wake_all();
         } else {

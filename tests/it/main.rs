@@ -12,6 +12,7 @@ mod hub;
 mod images;
 mod packages_debian;
 mod register_to_reload;
+mod replica;
 mod resolver_only;
 mod restart;
 mod sidecar;
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
         Story::new("hosts_new_address", hosts::needs(&[]), hosts::moves::story),
         Story::new("hosts_chaos", hosts::needs(&[]), hosts::chaos::story).within(hosts::chaos::limit()),
         Story::new("hub", sidecar::needs(), hub::story),
+        Story::new("replica", replica::needs(), replica::story),
         Story::new("images", images::needs(), images::story),
         Story::new("packages_debian", packages_debian::needs(), packages_debian::story),
         Story::new("web_ui", web_ui::needs(), web_ui::story),

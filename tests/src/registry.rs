@@ -66,6 +66,24 @@ impl Registry {
         Self::start(Some(dir.path().to_owned()), Some(dir), &["--strict-consul"]).await
     }
 
+    /// Starts one that keeps its data and has our extensions.
+    ///
+    /// # Panics
+    /// If there is no place for them.
+    pub async fn on_disk_beyond_consul() -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        Self::start(Some(dir.path().to_owned()), Some(dir), &[]).await
+    }
+
+    /// Starts a replica of `hub` that keeps its copy.
+    ///
+    /// # Panics
+    /// If there is no place for it.
+    pub async fn replica_of(hub: &Self) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        Self::start(Some(dir.path().to_owned()), Some(dir), &["--replica-of", &hub.url()]).await
+    }
+
     /// Starts one that keeps its data in a folder of the caller's.
     pub async fn on_disk_in(dir: &Path) -> Self {
         Self::start(Some(dir.to_owned()), None, &["--strict-consul"]).await

@@ -22,6 +22,7 @@ mod agent;
 mod download;
 mod lists;
 mod query;
+mod replication;
 mod server;
 mod token;
 mod txn;
@@ -29,6 +30,7 @@ mod txn;
 pub use download::Download;
 pub use lists::Select;
 pub use query::ExecuteQuery;
+pub use replication::{ChangesSince, Passed};
 pub use server::TlsConfig;
 pub use txn::{KvWrite, MAX_KEYS};
 

@@ -24,7 +24,8 @@ mod watch;
 pub use access::{Access, AccessError};
 pub use causes::{causes, with_causes};
 pub use client::{
-    Client, ClientConfig, Consistency, Download, ExecuteQuery, KvPut, KvWrite, MAX_KEYS, Read, Select, TlsConfig, Wait,
+    ChangesSince, Client, ClientConfig, Consistency, Download, ExecuteQuery, KvPut, KvWrite, MAX_KEYS, Passed, Read,
+    Select, TlsConfig, Wait,
 };
 pub use duration::{GoDuration, ParseDurationError};
 pub use error::Error;

@@ -21,6 +21,8 @@ const MAX_GRAVES: usize = 16_384;
 #[derive(Clone, Debug)]
 pub struct State {
     pub(crate) index: Index,
+    /// See [`State::life`].
+    life: u64,
     pub(crate) nodes: OrdMap<NodeKey, Arc<Stamped<Node>>>,
     pub(crate) instances: OrdMap<(NodeKey, InstanceId), Arc<Stamped<Instance>>>,
     pub(crate) checks: OrdMap<(NodeKey, CheckId), Arc<Stamped<Check>>>,
@@ -173,6 +175,7 @@ impl State {
     pub fn empty(index: Index) -> Self {
         Self {
             index,
+            life: 0,
             nodes: OrdMap::new(),
             instances: OrdMap::new(),
             checks: OrdMap::new(),
@@ -200,6 +203,18 @@ impl State {
             state.insert(row);
         }
         state
+    }
+
+    /// The state that consists of `rows` after something was missed that came before `index`. If that is no later than
+    /// the index here, it is another life of the registry, whose indexes mean other changes.
+    #[must_use]
+    pub fn load_anew(&self, index: Index, rows: impl IntoIterator<Item = Stamped<Row>>) -> Self {
+        Self { life: self.life + u64::from(index <= self.index), ..Self::load(index, rows) }
+    }
+
+    /// How often indexes began to mean other changes. What is kept under an index is right in its own life only.
+    pub fn life(&self) -> u64 {
+        self.whole.as_deref().unwrap_or(self).life
     }
 
     /// Remembers the last `keys` deletions of keys one by one, and older ones together as the newest of them: a reader

@@ -7,13 +7,13 @@ use std::{
 };
 
 use ipnet::IpNet;
-use kvstore_client::{GoDuration, systemd::Systemd, with_causes};
+use kvstore_client::{Access, GoDuration, systemd::Systemd, with_causes};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
 use crate::{
-    config::{self, EngineName, Fault, HttpAddr, Layer, LogFormat, Recursor, TlsFiles},
+    config::{self, EngineName, HttpAddr, Layer, LogFormat, Recursor, TlsFiles},
     logging, open_files,
     reload::{Reload, Reread},
     server::{self, Surroundings},
@@ -27,6 +27,8 @@ Examples:
       for a whole network; it keeps its data
   kvstore agent --https-addr 0.0.0.0:8501 --tls-cert server.pem --tls-key server-key.pem --tls-client-ca ca.pem
       over TLS too, for clients with a certificate; `kvstore tls create` makes all of these
+  kvstore agent --replica-of http://hub:8500 --dns-addr 127.0.0.1:53
+      on any other host: DNS and reads from a copy, which answers while the hub is away; writes are passed on
   kvstore agent --config /etc/kvstore.yaml
   kvstore agent -server -bootstrap-expect=1 -client=0.0.0.0 -data-dir=/consul/data -config-dir=/consul/config
       as Consul is started in Docker
@@ -145,9 +147,10 @@ pub(super) struct Args {
     /// share (docs/engines.md).
     #[arg(long, value_name = "ENGINE", env = "KVSTORE_ENGINE")]
     engine: Option<EngineName>,
-    /// The registry to be a replica of; not supported by this version.
-    #[arg(long, value_name = "URL", hide = true)]
-    replica_of: Option<String>,
+    /// The registry to be a replica of: it shows what is there, also while that is away, and passes writes on
+    /// (docs/replica.md). Several are used one in the other's stead.
+    #[arg(long, value_name = "URL", env = "KVSTORE_REPLICA_OF", value_delimiter = ',')]
+    replica_of: Vec<String>,
     /// Who answers for other domains: an address, or auto for those of resolv.conf; with a domain before it, for that
     /// domain alone. May be repeated; off unless given.
     #[arg(
@@ -197,7 +200,17 @@ pub(super) struct Args {
     #[arg(long, value_name = "LEVEL", env = "KVSTORE_LOG_LEVEL", value_parser = config::log_level)]
     log_level: Option<String>,
     #[command(flatten)]
+    hub: HubArgs,
+    #[command(flatten)]
     consul: ConsulArgs,
+}
+
+/// As whom a replica talks to its hub.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Hub of a replica")]
+struct HubArgs {
+    #[command(flatten)]
+    access: Access,
 }
 
 /// Options that people bring along from Consul.
@@ -268,11 +281,6 @@ struct Addresses(Vec<IpAddr>);
 impl Args {
     fn into_layer(self) -> (Vec<PathBuf>, Layer) {
         let (cluster_only, inactive) = self.consul.without_effect();
-        let faults = self.replica_of.iter().map(|_| Fault {
-            place: "--replica-of".into(),
-            key: String::new(),
-            why: "not supported by this version".into(),
-        });
         let json = (self.consul.log_json == Some(true)).then_some(LogFormat::Json);
         let layer = Layer {
             node_name: self.node,
@@ -282,6 +290,8 @@ impl Args {
             alt_domain: self.alt_domain,
             data_dir: self.data_dir,
             engine: self.engine,
+            replica_of: self.replica_of,
+            hub: self.hub.access,
             bind: self.bind,
             advertise: self.advertise,
             client: self.consul.client.map(|addresses| addresses.0),
@@ -316,7 +326,6 @@ impl Args {
             log_format: self.log_format.or(json),
             cluster_only,
             inactive,
-            faults: faults.collect(),
             ..Layer::default()
         };
         (self.configs, layer)

@@ -85,7 +85,7 @@ impl From<ServerError> for Failure {
             ServerError::Bind { .. } => {
                 failure.hint("see whether another agent runs there; --http-addr and --https-addr take another address")
             }
-            ServerError::Engine(_) | ServerError::Register { .. } => failure,
+            ServerError::Engine(_) | ServerError::Hub(_) | ServerError::Register { .. } => failure,
         }
     }
 }

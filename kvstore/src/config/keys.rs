@@ -8,7 +8,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use kvstore_client::GoDuration;
+use kvstore_client::{Access, GoDuration};
 use kvstore_core::{acl::DefaultPolicy, credentials::Digest};
 
 use super::{
@@ -30,6 +30,10 @@ pub(crate) struct Layer {
     pub(crate) alt_domain: Option<String>,
     pub(crate) data_dir: Option<PathBuf>,
     pub(crate) engine: Option<EngineName>,
+    /// The registry to be a replica of, at any of these addresses.
+    pub(crate) replica_of: Vec<String>,
+    /// As whom, and trusting whom.
+    pub(crate) hub: Access,
     pub(crate) bind: Option<IpAddr>,
     pub(crate) advertise: Option<IpAddr>,
     /// Addresses that HTTP and DNS are served on, with the ports below.
@@ -164,6 +168,10 @@ impl Layer {
         if !over.dns_addr.is_empty() {
             self.dns_addr = over.dns_addr;
         }
+        if !over.replica_of.is_empty() {
+            self.replica_of = over.replica_of;
+        }
+        self.hub = over.hub.over(std::mem::take(&mut self.hub));
         if !over.recursors.is_empty() {
             self.recursors = over.recursors;
         }
@@ -293,7 +301,7 @@ pub(super) const INACTIVE: &[&str] = &[
 ];
 
 /// Would change what the agent does, and this version cannot do it: better said at the start than found out later.
-const NOT_YET: &[&str] = &["replica_of", "acl_datacenter", "acl_default_policy"];
+const NOT_YET: &[&str] = &["acl_datacenter", "acl_default_policy"];
 
 /// Reads every key of a file into `layer`: single values replace earlier ones, lists are added to.
 pub(super) fn read(mut top: Section<'_>, layer: &mut Layer) {
@@ -305,6 +313,8 @@ pub(super) fn read(mut top: Section<'_>, layer: &mut Layer) {
     top.parse("alt_domain", &mut layer.alt_domain, domain);
     top.take("data_dir", &mut layer.data_dir);
     top.parse("engine", &mut layer.engine, str::parse);
+    top.parse_list("replica_of", &mut layer.replica_of, |text| Ok::<_, String>(text.to_owned()));
+    top.section("hub", |hub| read_hub(hub, layer));
     top.parse("bind", &mut layer.bind, ip_address);
     top.parse("bind_addr", &mut layer.bind, ip_address);
     top.parse("advertise", &mut layer.advertise, ip_address);
@@ -380,6 +390,19 @@ fn not_yet(section: &mut Section<'_>, key: &'static str) {
     if !found.is_empty() {
         section.fault(key, "not supported by this version");
     }
+}
+
+/// The options that all programs have for the registry they talk to.
+fn read_hub(hub: &mut Section<'_>, layer: &mut Layer) {
+    let access = &mut layer.hub;
+    hub.take("token", &mut access.token);
+    hub.take("token_file", &mut access.token_file);
+    hub.take("ssl_verify", &mut access.ssl_verify);
+    hub.take("ca_file", &mut access.ca_file);
+    hub.take("ca_path", &mut access.ca_path);
+    hub.take("client_cert", &mut access.client_cert);
+    hub.take("client_key", &mut access.client_key);
+    hub.take("tls_server_name", &mut access.tls_server_name);
 }
 
 fn read_ports(ports: &mut Section<'_>, layer: &mut Layer) {

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use kvstore_client::tls::Identity;
+use kvstore_client::{ClientConfig, tls::Identity};
 use kvstore_core::{acl::DefaultPolicy, names::NodeKey};
 
 use super::{
@@ -43,6 +43,7 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
     let (mut notes, mut warnings) = (Vec::new(), Vec::new());
     let node_name = node_name(&layer, facts, faults, &mut warnings);
     let engine = engine(&layer, facts, faults, &mut notes);
+    let replica_of = replica_of(&mut layer, faults, &mut warnings);
     let advertise = advertise(&layer, facts, faults, &mut notes, &mut warnings);
     let (http, dns) = (http(&layer, faults), dns(&layer, faults));
     let tls = server_tls(&layer, &http, faults);
@@ -92,6 +93,7 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
         trusted_resolvers: layer.trusted_resolvers,
         dns_settings: layer.dns.unwrap_or_default(),
         engine: engine?,
+        replica_of,
         node_meta: layer.node_meta,
         server_port: layer.server_port.unwrap_or(SERVER_PORT),
         limits: Limits {
@@ -164,7 +166,11 @@ fn engine(layer: &Layer, facts: &Facts, faults: &mut Vec<Fault>, notes: &mut Vec
         return None;
     };
     if layer.data_dir.is_none() {
-        let what = if name == EngineName::Embedded { "the state" } else { "this node's id" };
+        let what = match name {
+            _ if !layer.replica_of.is_empty() => "the replica's copy",
+            EngineName::Embedded => "the state",
+            _ => "this node's id",
+        };
         notes.push(format!("{what} is kept in {}, since no data directory was named", data_dir.display()));
     }
     #[cfg(feature = "etcd")]
@@ -172,6 +178,27 @@ fn engine(layer: &Layer, facts: &Facts, faults: &mut Vec<Fault>, notes: &mut Vec
         return Some(Engine::Etcd { address, data_dir });
     }
     Some(Engine::Embedded { data_dir })
+}
+
+/// Whom this is a replica of, and what such a one cannot have of its own.
+fn replica_of(layer: &mut Layer, faults: &mut Vec<Fault>, warnings: &mut Vec<String>) -> Option<ClientConfig> {
+    let addresses: Vec<_> = std::mem::take(&mut layer.replica_of);
+    if addresses.is_empty() {
+        return None;
+    }
+    if layer.engine.is_some() {
+        let why = "a replica has the state of its hub and keeps a copy in the data directory; leave out the engine";
+        faults.push(said("engine", why));
+    }
+    if !layer.defined.services.is_empty() || !layer.defined.checks.is_empty() {
+        let why = "a replica runs no checks and registers nothing by itself; define services at the hub, or have a \
+                   registrar register them";
+        faults.push(said("services", why));
+    }
+    let hub =
+        std::mem::take(&mut layer.hub).config(addresses).map_err(|error| faults.push(said("hub", error.to_string())));
+    warnings.extend(hub.as_ref().ok().and_then(ClientConfig::warning).map(String::from));
+    hub.ok()
 }
 
 /// What files define, as rows of this host. Of two with one id the later counts.

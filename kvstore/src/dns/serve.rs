@@ -245,14 +245,15 @@ impl Shared {
         // Serial numbers wrap around. RFC 1982.
         let unix_seconds = u32::try_from(now & u64::from(u32::MAX)).unwrap_or_default();
         let settings = self.settings.load();
-        let (state, revision) = match &self.asker {
-            None => (self.snapshots.load(), settings.revision),
+        let (state, changes) = match &self.asker {
+            None => (self.snapshots.load(), 0),
             Some(asker) => {
                 let (seen, changes) = asker.see(|| self.snapshots.load_full());
-                // Neither of them ever goes back.
-                (Guard::from_inner(seen), settings.revision + changes)
+                (Guard::from_inner(seen), changes)
             }
         };
+        // None of them ever goes back.
+        let revision = settings.revision + changes + state.life();
         Now { shared: self, settings, state, revision, by, unix_seconds, counts: DnsCounts::default() }
     }
 

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use kvstore_core::{Changes, Index, Op, Put, row::RowRange};
+use kvstore_core::{
+    Changes, Index, Op, Put,
+    row::{Row, RowRange, Stamped},
+};
 use serde_json::value::RawValue;
 
 /// New content of rows: first the ranges are emptied, then each row is put or taken away.
@@ -14,6 +17,12 @@ pub(super) struct Delta {
 }
 
 impl Delta {
+    /// These rows and no others.
+    pub(super) fn of_all(rows: impl Iterator<Item = Stamped<Row>>) -> Self {
+        let encoded = |row: Stamped<Row>| (row.value.key().encode(), Some(row.value.encode(row.created, row.modified)));
+        Self { ranges: vec![RowRange::All], rows: rows.map(encoded).collect() }
+    }
+
     /// Has `changes`, made at `index`, follow what is here.
     pub(super) fn add(&mut self, changes: &Changes, index: Index) {
         self.add_as(changes, |put| put.row.encode(put.created.unwrap_or(index), index));

@@ -15,18 +15,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use kvstore_core::Index;
+use kvstore_client::with_causes;
+use kvstore_core::{
+    Changes, Index,
+    row::{Row, Stamped},
+};
 
 use super::{
     Commit, Engine, EngineError, Entry, Loaded, Proposal, Rejected,
     delta::Delta,
     file::{DataDir, Disk},
     journal::{self, Journals},
-    tables::{Cause, Meta, Tables},
+    tables::{Cause, Meta, OWN, Tables},
 };
 
 /// So many indexes are reserved with each write, so that lazy batches need no disk.
 const RESERVE: u64 = 4096;
+
+/// A copy has no index but those of what it copies.
+const NO_RESERVE: u64 = 0;
 
 /// A lazy batch is written at once when so many rows wait already.
 const MAX_WAITING: usize = 4096;
@@ -38,9 +45,11 @@ pub(super) struct Limits {
     pub(super) journal_bytes: usize,
     /// From one attempt to write again after a failed one to the next: it may have to read the whole file.
     pub(super) pause: Duration,
+    /// So many indexes are reserved with each write.
+    pub(super) reserve: u64,
 }
 
-const LIMITS: Limits = Limits { journal_bytes: 1 << 20, pause: Duration::from_millis(500) };
+const LIMITS: Limits = Limits { journal_bytes: 1 << 20, pause: Duration::from_millis(500), reserve: RESERVE };
 
 /// The engine of a single kvstore.
 pub struct Embedded {
@@ -89,7 +98,72 @@ impl Embedded {
     /// # Errors
     /// [`EngineError::Open`] if the directory is in use or the store cannot be read; a damaged store is left as it is.
     pub fn open(dir: &Path, fresh: Index) -> Result<Self, EngineError> {
-        Self::on(Box::new(DataDir::lock(dir)?), fresh, LIMITS)
+        let store = Self::on(Box::new(DataDir::lock(dir)?), fresh, LIMITS)?;
+        if store.meta.copy_of == OWN { Ok(store) } else { Err(store.is_a_copy()) }
+    }
+
+    /// Opens the copy of another registry in `dir`, as [`Embedded::open`] does a store. Its indexes are that registry's,
+    /// after a crash too. A damaged one is thrown away, as long as it is a copy.
+    ///
+    /// # Errors
+    /// [`EngineError::Open`] if the directory is in use or no copy can be made there.
+    pub(crate) fn open_copy(dir: &Path) -> Result<Self, EngineError> {
+        let limits = Limits { reserve: NO_RESERVE, ..LIMITS };
+        let opened = Self::on(Box::new(DataDir::lock(dir)?), Index(1), limits);
+        match opened {
+            Ok(copy) => Ok(copy),
+            Err(error) => {
+                tracing::warn!(error = with_causes(&error), "the copy of the registry cannot be used and is made anew");
+                let disk = DataDir::lock(dir)?;
+                disk.clear().map_err(|e| EngineError::Open { path: dir.display().to_string(), why: e.to_string() })?;
+                Self::on(Box::new(disk), Index(1), limits)
+            }
+        }
+    }
+
+    /// Of a copy: the life of the registry that it is of, none before the first.
+    pub(crate) fn copy_of(&self) -> Option<u64> {
+        (self.meta.copy_of != OWN).then_some(self.meta.copy_of)
+    }
+
+    /// Has `loaded`, which is all that a registry had in that life, take the place of all there is. The index may be
+    /// lower than before.
+    ///
+    /// # Errors
+    /// [`EngineError::Write`]: nobody knows what the disk has. To be tried again before anything else.
+    pub(crate) fn replace(
+        &mut self,
+        life: u64,
+        index: Index,
+        rows: impl Iterator<Item = Stamped<Row>>,
+    ) -> Result<(), EngineError> {
+        self.settle();
+        self.journals = None;
+        (self.waiting, self.journaled) = (Delta::default(), Delta::of_all(rows));
+        (self.index, self.reserved, self.meta.copy_of) = (index, index, life);
+        self.journals = Some(self.begin().map_err(|source| EngineError::Write { path: self.path(), source })?);
+        Ok(())
+    }
+
+    /// Has `commits` of the registry that this is a copy of follow, each at its own index.
+    ///
+    /// # Errors
+    /// [`EngineError::Write`]: none of them does.
+    pub(crate) fn follow(&mut self, commits: Vec<Commit>) -> Result<(), EngineError> {
+        let proposal = |Commit { index, changes }: Commit| {
+            // The next index there is after the one before is just that.
+            Proposal { changes: Changes { above: Index(index.0 - 1), ..changes }, lazy: false }
+        };
+        self.commit(commits.into_iter().map(proposal).collect())?;
+        // The log tells what was just told.
+        self.commits.clear();
+        Ok(())
+    }
+
+    fn is_a_copy(&self) -> EngineError {
+        let why = "it is a replica's copy of another registry; to go on with what is in it, save a snapshot of that replica \
+                   and restore it where another --data-dir is given";
+        EngineError::Open { path: self.path(), why: why.into() }
     }
 
     pub(super) fn on(disk: Box<dyn Disk>, fresh: Index, limits: Limits) -> Result<Self, EngineError> {
@@ -130,7 +204,7 @@ impl Embedded {
         {
             return Err(why.clone().into());
         }
-        let reserved = Index(last.0 + RESERVE);
+        let reserved = Index(last.0 + self.limits.reserve);
         if let Err(cause) = self.append(&delta, reserved) {
             self.failed = Some((Instant::now(), cause.to_string()));
             return Err(cause);

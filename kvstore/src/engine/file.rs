@@ -101,6 +101,17 @@ impl DataDir {
 }
 
 impl DataDir {
+    /// Takes away all parts.
+    pub(super) fn clear(&self) -> io::Result<()> {
+        for part in [Part::Tables, Part::EvenJournal, Part::OddJournal] {
+            match std::fs::remove_file(self.dir.join(part.name())) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        sync_dir(&self.dir)
+    }
+
     fn draft(&self, part: Part) -> io::Result<File> {
         private().truncate(true).open(self.dir.join(part.draft()))
     }

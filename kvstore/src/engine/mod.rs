@@ -12,7 +12,7 @@ mod journal;
 mod memory;
 mod tables;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use embedded::Embedded;
 #[cfg(feature = "etcd")]

@@ -35,6 +35,10 @@ const INDEX: &str = "index";
 const STORE: &str = "store";
 const RUN: &str = "run";
 const UNFINISHED: &str = "unfinished";
+const COPY_OF: &str = "copy-of";
+
+/// A store that is no copy.
+pub(super) const OWN: u64 = 0;
 
 /// Indexes stay below 2^53, which JavaScript reads exactly.
 const INDEX_END: u64 = 1 << 53;
@@ -58,6 +62,8 @@ pub(super) struct Meta {
     pub(super) run: u64,
     /// Whether there may be such records; not so after a clean stop.
     pub(super) unfinished: bool,
+    /// Of a copy: the life of the registry that it is of; else [`OWN`].
+    pub(super) copy_of: u64,
 }
 
 /// An open file of tables.
@@ -126,7 +132,10 @@ fn create(disk: &dyn Disk, fresh: Index) -> Result<(), Cause> {
         }
     }
     let tables = Tables(disk.create(&builder())?);
-    tables.take(&Delta::default(), Meta { index: fresh, store: rand::random(), run: 0, unfinished: false })?;
+    tables.take(
+        &Delta::default(),
+        Meta { index: fresh, store: rand::random(), run: 0, unfinished: false, copy_of: OWN },
+    )?;
     drop(tables);
     Ok(disk.publish(Part::Tables)?)
 }
@@ -171,16 +180,23 @@ fn understood(numbers: &Numbers) -> Result<Meta, String> {
              snapshot and restore that here, or choose another --data-dir"
         )),
         (Some(_), Some(index), Some(store), Some(run), Some(unfinished)) if index < INDEX_END => {
-            Ok(Meta { index: Index(index), store, run, unfinished: unfinished != 0 })
+            let copy_of = number(COPY_OF).unwrap_or(OWN);
+            Ok(Meta { index: Index(index), store, run, unfinished: unfinished != 0, copy_of })
         }
         _ => Err(damaged(&"its format, its index or another of its numbers is missing or wrong".into())),
     }
 }
 
 fn write_meta(table: &mut Table<&'static str, u64>, meta: Meta) -> Result<(), Cause> {
-    let Meta { index, store, run, unfinished } = meta;
-    let numbers =
-        [(FORMAT, CURRENT_FORMAT), (INDEX, index.0), (STORE, store), (RUN, run), (UNFINISHED, unfinished.into())];
+    let Meta { index, store, run, unfinished, copy_of } = meta;
+    let numbers = [
+        (FORMAT, CURRENT_FORMAT),
+        (INDEX, index.0),
+        (STORE, store),
+        (RUN, run),
+        (UNFINISHED, unfinished.into()),
+        (COPY_OF, copy_of),
+    ];
     for (name, number) in numbers {
         table.insert(name, number)?;
     }

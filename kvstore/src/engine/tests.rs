@@ -1,5 +1,6 @@
 //! One battery for all engines, and what only the embedded one promises: files, power cuts and failing disks.
 
+mod copy;
 mod disk_errors;
 #[cfg(feature = "etcd")]
 mod etcd;
@@ -25,13 +26,13 @@ use faulty_disk::FaultyDisk;
 use super::{Embedded, Engine, EngineError, Entry, Loaded, Memory, Proposal, embedded::Limits, file::Part};
 
 /// Where fresh stores begin in these tests.
-const FRESH: Index = Index(1_000_000);
+pub(crate) const FRESH: Index = Index(1_000_000);
 
 /// Some batches fill the journal, some fit beside others, and some are longer than all of it.
-const LIMITS: Limits = Limits { journal_bytes: 6000, pause: Duration::ZERO };
+const LIMITS: Limits = Limits { journal_bytes: 6000, pause: Duration::ZERO, reserve: 4096 };
 
 /// Rows as they are stored, by key.
-type Stored = BTreeMap<String, Vec<u8>>;
+pub(crate) type Stored = BTreeMap<String, Vec<u8>>;
 
 #[test]
 fn memory_passes_the_battery() {
@@ -216,7 +217,7 @@ fn open(disk: &FaultyDisk) -> Result<Writer, EngineError> {
     Ok(Writer::start(Box::new(Embedded::on(Box::new(disk.clone()), FRESH, LIMITS)?)))
 }
 
-fn stored(state: &State) -> Stored {
+pub(crate) fn stored(state: &State) -> Stored {
     let rows = state.rows();
     rows.map(|row| (row.value.key().encode(), row.value.encode(row.created, row.modified))).collect()
 }
@@ -231,14 +232,14 @@ fn comparable(engine: &dyn Engine, state: &State) -> Stored {
 }
 
 /// Fixed seeds and one that nobody has tried; all are printed by what fails.
-fn seeds(count: u64) -> impl Iterator<Item = u64> {
+pub(crate) fn seeds(count: u64) -> impl Iterator<Item = u64> {
     let given = std::env::var("SEED").ok().map(|seed| seed.parse().expect("SEED is a number"));
     let new = std::time::UNIX_EPOCH.elapsed().map_or(0, |now| now.subsec_nanos().into());
     let all = given.map_or_else(|| (1..count).chain([new]).collect(), |seed| vec![seed]);
     all.into_iter().inspect(|seed| println!("SEED={seed}"))
 }
 
-fn random_batches(seed: u64, count: usize) -> Vec<Vec<Command>> {
+pub(crate) fn random_batches(seed: u64, count: usize) -> Vec<Vec<Command>> {
     let rng = &mut StdRng::seed_from_u64(seed);
     let batch = |_| {
         // A third of the batches is lazy as a whole, as probes alone make them.

@@ -49,6 +49,11 @@ impl Access {
         self.acl.is_some() || !self.writers.is_empty()
     }
 
+    /// Whether there are some who may not read everything.
+    pub(crate) fn guards_reads(&self) -> bool {
+        self.acl.is_some() || !self.readers.is_empty()
+    }
+
     /// Whether who shows nothing may write.
     pub(crate) fn is_open(&self) -> bool {
         self.default_policy() == "allow"
@@ -122,7 +127,7 @@ pub(super) fn secret<'a>(headers: &'a HeaderMap, query: &'a Query) -> Option<&'a
 mod tests {
     use super::{
         super::{
-            Guard,
+            Guard, WHOLE,
             harness::{Harness, endpoints},
         },
         *,
@@ -195,7 +200,7 @@ mod tests {
                 continue;
             }
             assert_eq!(status("x"), 403, "{method} {path}");
-            let writes = method != "GET" || path.starts_with("/v1/agent/check/") || path == "/v1/snapshot";
+            let writes = method != "GET" || path.starts_with("/v1/agent/check/") || WHOLE.contains(&&*path);
             assert_eq!(status("r") == 403, writes, "{method} {path}");
             assert_ne!(status("w"), 403, "{method} {path}");
         }

@@ -9,12 +9,15 @@ use kvstore_core::{
     names::{CheckId, InstanceId},
     row::{Instance, Owner, Stamped},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{
     Answer, App, Call, catalog, empty, error::ApiError, filter::Wanted, json as to_json, members, shape, strict,
 };
-use crate::agent::{Programs, registration};
+use crate::{
+    agent::{Programs, registration},
+    replica::Hub,
+};
 
 /// What `Version` says: the API level we answer at, then our own version, in the form clients parse.
 pub(super) const VERSION: &str = concat!("1.15.0+flotilla-", env!("CARGO_PKG_VERSION"));
@@ -23,12 +26,13 @@ pub(super) fn about(app: &App, call: &Call) -> Answer {
     let about = &app.about;
     let state = app.state(&call.caller);
     let node = state.node(&about.node);
+    let (is_server, role) = if app.hub.is_none() { ("true", "Leader") } else { ("false", "Follower") };
     // Clients that try out joining join this.
     let gossip = SocketAddr::new(about.advertise, members::GOSSIP_PORT);
-    Ok(to_json(&json!({
+    let mut facts = json!({
         "Config": {
             "Datacenter": about.datacenter, "PrimaryDatacenter": about.datacenter, "NodeName": about.node_name,
-            "NodeID": about.node_id, "Revision": "", "Server": true, "Version": VERSION, "BuildDate": "",
+            "NodeID": about.node_id, "Revision": "", "Server": app.hub.is_none(), "Version": VERSION, "BuildDate": "",
         },
         "DebugConfig": {"Datacenter": about.datacenter, "NodeName": about.node_name, "NodeID": about.node_id,
                         "SerfAdvertiseAddrLAN": format!("tcp://{gossip}")},
@@ -41,12 +45,28 @@ pub(super) fn about(app: &App, call: &Call) -> Answer {
                 "services": own_instances(app, &state).count().to_string(),
             },
             "build": {"version": VERSION},
-            "consul": {"server": "true", "leader": "true", "known_servers": "1"},
-            "raft": {"applied_index": state.index().to_string(), "state": "Leader"},
+            "consul": {"server": is_server, "leader": is_server, "known_servers": "1"},
+            "raft": {"applied_index": state.index().to_string(), "state": role},
             "runtime": {"os": std::env::consts::OS, "arch": std::env::consts::ARCH},
         },
         "Meta": node.and_then(|n| n.meta.clone()).unwrap_or_default(),
-    })))
+    });
+    if let Some(hub) = &app.hub {
+        facts["Stats"]["replica"] = replica(hub);
+    }
+    Ok(to_json(&facts))
+}
+
+/// How a replica stands. Its hubs' addresses have no secrets in them.
+fn replica(hub: &Hub) -> Value {
+    let contact = hub.contact();
+    let all: Vec<_> = hub.upstreams.iter().map(|upstream| upstream.address.as_str()).collect();
+    json!({
+        "of": all.join(","),
+        "contact": contact.with.is_some().to_string(),
+        "follows": contact.with.unwrap_or_default(),
+        "last_contact": format!("{}ms", contact.silent.as_millis()),
+    })
 }
 
 pub(super) fn own_instances<'a>(

@@ -114,7 +114,9 @@ impl Asked<'_> {
     fn rendered(&self, state: &State) -> Arc<Rendered> {
         let render = || (self.read.render)(state);
         match (&self.shape, &self.read.shows) {
-            (Some(shape), Some(shows)) => self.app.answers.get(shape, state.index(), || newest(shows, state), render),
+            (Some(shape), Some(shows)) if shape.is_of(state) => {
+                self.app.answers.get(shape, state.index(), || newest(shows, state), render)
+            }
             _ => Arc::new(Rendered::new(render())),
         }
     }
@@ -140,7 +142,7 @@ impl Asked<'_> {
         let mut state = self.state();
         if waiting.index > state.index().0 {
             // Another kvstore may have told it, which is ahead of this one; but not for long.
-            let _ = tokio::time::timeout(LAG, app.registry.catch_up()).await;
+            let _ = tokio::time::timeout(LAG, app.come_up_to(Index(waiting.index))).await;
             state = self.state();
         }
         let index = self.read.index(&state);
@@ -163,6 +165,10 @@ impl Asked<'_> {
             }
             let state = self.state();
             let index = self.read.index(&state);
+            if waiting.index > state.index().0 {
+                // Indexes went back under who waits: that is another life, too.
+                return (self.rendered(&state), index);
+            }
             if index.0 > waiting.index {
                 let rendered = self.rendered(&state);
                 if had.is_none_or(|had| print(&rendered) != had) {
@@ -182,7 +188,8 @@ pub(super) async fn answer(app: &App, route: usize, call: Call, mut read: Read) 
         // Other rows may be seen under another policy: who asks again after its change must not wait.
         read.keys.push(WatchKey::Acl);
     }
-    let shape = read.shows.is_some().then(|| Shape::of(route, rest, query, caller.authority().cloned()));
+    let life = app.registry.whole().life();
+    let shape = read.shows.is_some().then(|| Shape::of(life, route, rest, query, caller.authority().cloned()));
     if consistency == Consistency::Consistent {
         app.registry.catch_up().await?;
     }
@@ -201,10 +208,17 @@ pub(super) async fn answer(app: &App, route: usize, call: Call, mut read: Read) 
         }
     };
     describe(response.headers_mut(), index, asked.read.tells_consistency.then_some(consistency));
-    if let Some(silence) = app.registry.silence() {
-        tell_silence(response.headers_mut(), silence);
-    }
     Ok(response)
+}
+
+impl App {
+    /// Waits until the state has what another kvstore has told, if there are others to have it from.
+    async fn come_up_to(&self, index: Index) {
+        match &self.hub {
+            Some(_) => self.registry.reach(index).await,
+            None => drop(self.registry.catch_up().await),
+        }
+    }
 }
 
 /// When who begins to wait now has waited for `wait`; up to a sixteenth later, so that a pack of watchers spreads out.
@@ -227,10 +241,18 @@ pub(super) fn describe(headers: &mut HeaderMap, index: Index, consistency: Optio
 const KNOWN_LEADER: HeaderName = HeaderName::from_static("x-consul-knownleader");
 const LAST_CONTACT: HeaderName = HeaderName::from_static("x-consul-lastcontact");
 
-/// How old the state may be while the engine does not hear what others write.
-fn tell_silence(headers: &mut HeaderMap, silence: Duration) {
-    headers.insert(KNOWN_LEADER, HeaderValue::from_static("false"));
-    headers.insert(LAST_CONTACT, HeaderValue::from(u64::try_from(silence.as_millis()).unwrap_or(u64::MAX)));
+/// How old the state may be, in an answer that says so, where it is others who write.
+pub(super) fn tell_age(app: &App, headers: &mut HeaderMap) {
+    if !headers.contains_key(KNOWN_LEADER) {
+        return;
+    }
+    let (known, silent) = match (&app.hub, app.registry.silence()) {
+        (Some(hub), _) => (hub.silence().is_none(), hub.contact().silent),
+        (None, Some(silent)) => (false, silent),
+        (None, None) => return,
+    };
+    headers.insert(KNOWN_LEADER, HeaderValue::from_static(if known { "true" } else { "false" }));
+    headers.insert(LAST_CONTACT, HeaderValue::from(u64::try_from(silent.as_millis()).unwrap_or(u64::MAX)));
 }
 
 /// What a read says that cannot be waited on.

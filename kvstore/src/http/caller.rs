@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     acl::{AccessControl, Holder},
+    replica::Feed,
     store::{Store, WriteError},
     waiters::Enlisted,
 };
@@ -185,6 +186,16 @@ impl Registry {
     /// As [`Store::silence`].
     pub(super) fn silence(&self) -> Option<Duration> {
         self.store.silence()
+    }
+
+    /// As [`Store::reach`].
+    pub(super) async fn reach(&self, index: Index) {
+        self.store.reach(index).await;
+    }
+
+    /// What replicas are told: every row that changes. The rule of its route is that the caller may everything.
+    pub(super) fn feed(&self) -> &Feed {
+        self.store.feed()
     }
 
     /// Takes a place among those who wait on `keys`.

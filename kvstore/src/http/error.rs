@@ -60,6 +60,15 @@ pub(crate) enum ApiError {
     /// As much is under way as may be.
     #[error("{0}; try again")]
     Busy(&'static str),
+    /// A replica's hub cannot be asked; nothing was changed.
+    #[error("{0}")]
+    HubAway(String),
+    /// A replica's hub was asked, and did not answer.
+    #[error("{0}; whether it was done is not known")]
+    HubSilent(String),
+    /// Replicas pass it on to each other.
+    #[error("replicas pass this request on in a circle; one of them must name a registry that is no replica")]
+    Circle,
     /// The store said no.
     #[error(transparent)]
     Write(#[from] WriteError),
@@ -100,7 +109,9 @@ impl ApiError {
                 Refusal::Acl(_) => StatusCode::BAD_REQUEST,
                 _ => StatusCode::INTERNAL_SERVER_ERROR,
             },
-            Self::Busy(_) | Self::Write(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::HubSilent(_) => StatusCode::GATEWAY_TIMEOUT,
+            Self::Circle => StatusCode::LOOP_DETECTED,
+            Self::Busy(_) | Self::HubAway(_) | Self::Write(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 

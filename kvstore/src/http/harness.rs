@@ -99,6 +99,14 @@ impl Harness {
         Some(Reply { status, body: response.body().whole().cloned().unwrap_or_default() })
     }
 
+    /// The headers of the answer to a request that has this one.
+    #[cfg(test)]
+    pub(super) fn headers(&self, method: &str, uri: &str, header: &'static str) -> hyper::HeaderMap {
+        let request = Request::builder().method(method).uri(uri).header(header, "x");
+        let request = request.body(Either::Right(Full::default())).expect("a plain request");
+        self.runtime.block_on(answer(&self.app, request, None)).headers().clone()
+    }
+
     /// Lets `guard` count from now on.
     pub fn guarded(&self, guard: Guard) {
         self.app.about.guard.change(guard);

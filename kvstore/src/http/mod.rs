@@ -42,11 +42,13 @@ mod mesh;
 mod metrics;
 mod monitor;
 mod operator;
+mod pass_on;
 mod path;
 mod prepared_query;
 mod query;
 pub(crate) mod reference;
 mod register;
+mod replication;
 mod request_id;
 mod serve;
 mod session;
@@ -97,6 +99,7 @@ use self::{
     blocking::Read,
     caller::{Caller, Registry, Rule},
     error::ApiError,
+    pass_on::Passing,
     query::Query,
     request_id::{RequestId, X_REQUEST_ID},
 };
@@ -110,6 +113,7 @@ use crate::{
     metrics::{CheckMetrics, DnsMetrics, Metrics, SnapshotMetrics},
     open_files,
     reload::Reload,
+    replica::Hub,
     store::Store,
 };
 
@@ -127,6 +131,8 @@ pub struct App {
     coordinates: Arc<Coordinates>,
     events: Events,
     logs: Logs,
+    /// Whom this is a replica of, if it is one.
+    pub(crate) hub: Option<Arc<Hub>>,
     metrics: Metrics,
     reload: Reload,
     saves: Arc<Semaphore>,
@@ -160,11 +166,17 @@ impl App {
             coordinates,
             events,
             logs,
+            hub: None,
             metrics,
             reload,
             saves,
             restores,
         }
+    }
+
+    /// The same for a replica of `hub`.
+    pub(crate) fn following(self, hub: Option<Arc<Hub>>) -> Self {
+        Self { hub, ..self }
     }
 
     /// How far hosts are from each other.
@@ -277,9 +289,18 @@ struct Route {
 }
 
 impl Route {
-    /// Whether who writes must be known. A snapshot holds all there is, tokens in definitions too.
+    /// Whether who writes must be known. A snapshot holds all there is, tokens in definitions too, and so do changes.
     fn writes(&self) -> bool {
-        matches!(self.handler, Handler::Write(_) | Handler::Upload(_)) || self.path == "/v1/snapshot"
+        matches!(self.handler, Handler::Write(_) | Handler::Upload(_)) || WHOLE.contains(&self.path)
+    }
+
+    /// The most bytes of a body that a write takes.
+    fn max_bytes(&self, app: &App) -> usize {
+        match self.path {
+            "/v1/kv/" => app.about.max_value_bytes,
+            "/v1/txn" => app.about.max_txn_bytes,
+            _ => MAX_BODY_BYTES,
+        }
     }
 
     /// Whether it is an old client's GET where PUT is meant.
@@ -320,6 +341,12 @@ const fn delete(path: &'static str, rule: Rule, handler: for<'a> fn(&'a App, Cal
 const fn get_as_put(path: &'static str, rule: Rule, handler: for<'a> fn(&'a App, Call) -> Later<'a>) -> Route {
     Route { method: Method::GET, path, rule, handler: Handler::Write(handler) }
 }
+
+/// Reads that show every row, whatever it is.
+const WHOLE: &[&str] = &["/v1/snapshot", CHANGES];
+
+/// Of replicas alone, and not in Consul.
+const CHANGES: &str = "/v1/internal/flotilla/changes";
 
 /// Every endpoint: these, and those of whole areas. Methods of one path stand together.
 static TABLES: &[&[Route]] = &[ROUTES, prepared_query::ROUTES, operator::ROUTES, acl::ROUTES, mesh::ROUTES];
@@ -384,6 +411,7 @@ static ROUTES: &[Route] = &[
     plain("/v1/coordinate/datacenters", Rule::Rows, coordinate::datacenters),
     plain("/v1/snapshot", Rule::ACL_WRITE, snapshot::save),
     upload("/v1/snapshot", Rule::ACL_WRITE, |app, call, body| Box::pin(snapshot::restore(app, call, body))),
+    later(CHANGES, Rule::ACL_WRITE, later!(replication::changes)),
     plain("/v1/status/leader", Rule::Open, status::leader),
     plain("/v1/status/peers", Rule::Open, status::peers),
 ];
@@ -498,6 +526,9 @@ async fn route(app: &App, request: Request<Received>, from: Option<IpAddr>, id: 
     if method == Method::OPTIONS {
         return Ok(options(strict, group.routes));
     }
+    if strict && group.routes[0].path == CHANGES {
+        return Err(ApiError::no_such_path(&path));
+    }
     let taken = |route: &Route| route.method == method && !(strict && route.is_get_as_put());
     let Some(at) = group.routes.iter().position(taken) else {
         let body = format!("method {} not allowed", head.method);
@@ -513,11 +544,16 @@ async fn route(app: &App, request: Request<Received>, from: Option<IpAddr>, id: 
     seen.route = Some(group.first + at);
     let rest = query::decode(rest).filter(|rest| !rest.contains(char::is_control)).ok_or(ApiError::BadPath)?;
     let query = Query::parse(head.uri.query())?;
+    if let Some(hub) = app.hub.as_deref().filter(|_| pass_on::is_passed_on(route, &query)) {
+        let asked = Passing { method: &head.method, uri: &head.uri, headers: &head.headers, id, query: &query };
+        return pass_on::pass_on(app, hub, route, asked, incoming).await;
+    }
     let caller = admitted(app, route, &rest, guard.access.shown(&head.headers, &query))?;
     query.same_place(&app.about.datacenter)?;
     if strict && let Some(extension) = strict::by_parameters(&method, route.path, &query) {
         return Err(extension.refused());
     }
+    let passed_on = pass_on::was_passed_on(&head.headers) && !strict;
     let mut call = Call { rest, query, headers: head.headers, body: Bytes::new(), from, id: id.clone(), caller };
     seen.waited = ["index", "hash"].into_iter().any(|name| call.query.get(name).is_some_and(|v| !v.is_empty()));
     let pretty = call.query.has("pretty");
@@ -530,16 +566,15 @@ async fn route(app: &App, request: Request<Received>, from: Option<IpAddr>, id: 
         Handler::Read(handler) => read_once(app, group.first + at, call, *handler).await?,
         Handler::Later(handler) => handler(app, call).await?,
         Handler::Write(handler) => {
-            let max_bytes = match route.path {
-                "/v1/kv/" => app.about.max_value_bytes,
-                "/v1/txn" => app.about.max_txn_bytes,
-                _ => MAX_BODY_BYTES,
-            };
-            call.body = read_body(incoming, max_bytes).await?;
+            call.body = read_body(incoming, route.max_bytes(app), BODY_DEADLINE).await?;
             handler(app, call).await?
         }
         Handler::Upload(handler) => handler(app, call, incoming).await?,
     };
+    blocking::tell_age(app, response.headers_mut());
+    if passed_on {
+        pass_on::tell_index(app, response.headers_mut());
+    }
     cached::tell(cached, &mut response);
     Ok(if pretty { prettied(response) } else { response })
 }
@@ -585,14 +620,14 @@ async fn while_admitted(app: &App, number: usize, route: &Route, mut call: Call)
 }
 
 /// The whole body, if it comes in time and is not too long; chunked ones are measured too.
-async fn read_body(body: Received, max_bytes: usize) -> Result<Bytes, ApiError> {
+async fn read_body(body: Received, max_bytes: usize, deadline: std::time::Duration) -> Result<Bytes, ApiError> {
     let declared = hyper::body::Body::size_hint(&body).lower();
     let too_large = |bytes: Option<u64>| ApiError::BodyTooLarge { bytes, max_bytes };
     if declared > max_bytes as u64 {
         return Err(too_large(Some(declared)));
     }
     let collect = Limited::new(body, max_bytes).collect();
-    match tokio::time::timeout(BODY_DEADLINE, collect).await {
+    match tokio::time::timeout(deadline, collect).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(None)),
         Ok(Err(error)) => Err(ApiError::BrokenBody(error.to_string())),

@@ -2,7 +2,7 @@
 //!
 //! An answer is known by everything that shapes it: the endpoint, what follows in its path, who may see it, and its parameters but for
 //! those that only say when to answer. It holds as long as the index of what it shows stays; an index never comes back
-//! (see [`kvstore_core::State::index_of`]), so bytes of other rows are never given out. What of it is kept is bounded in
+//! in one life of the registry (see [`kvstore_core::State::index_of`]), so bytes of other rows are never given out. What of it is kept is bounded in
 //! bytes: what was not asked for lately goes first.
 
 use std::{
@@ -15,7 +15,7 @@ use std::{
 
 use bytes::Bytes;
 use kvstore_core::{
-    Index,
+    Index, State,
     acl::Authority,
     generations::{Generations, Size},
 };
@@ -34,6 +34,8 @@ const NOT_SHAPING: &[&str] = &["index", "wait", "stale", "consistent", "cached",
 /// Everything that shapes an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Shape {
+    /// Of the registry, as far as indexes go: see [`kvstore_core::State::life`].
+    life: u64,
     route: usize,
     rest: String,
     pairs: Vec<(String, String)>,
@@ -43,8 +45,13 @@ pub(super) struct Shape {
 
 impl Shape {
     /// A request to the route of that number by who has that authority.
-    pub(super) fn of(route: usize, rest: String, query: Query, authority: Option<Authority>) -> Self {
-        Self { route, rest, pairs: query.into_pairs_without(NOT_SHAPING), authority }
+    pub(super) fn of(life: u64, route: usize, rest: String, query: Query, authority: Option<Authority>) -> Self {
+        Self { life, route, rest, pairs: query.into_pairs_without(NOT_SHAPING), authority }
+    }
+
+    /// Whether an answer from `state` may be kept under it.
+    pub(super) fn is_of(&self, state: &State) -> bool {
+        self.life == state.life()
     }
 }
 
@@ -180,7 +187,7 @@ mod tests {
     use super::*;
 
     fn shape(rest: &str, query: &str) -> Shape {
-        Shape::of(7, rest.into(), Query::parse(Some(query)).unwrap(), None)
+        Shape::of(0, 7, rest.into(), Query::parse(Some(query)).unwrap(), None)
     }
 
     /// The answer in the state of an index, where what it shows has changed last at that index too.
@@ -218,8 +225,9 @@ mod tests {
             shape("web", "passing=false"),
             shape("web", "tag=a&tag=b"),
             shape("web", "tag=a%26tag=b"),
-            Shape::of(8, "web".into(), Query::default(), None),
-            Shape::of(7, "web".into(), Query::default(), Some(Authority::reader())),
+            Shape::of(0, 8, "web".into(), Query::default(), None),
+            Shape::of(0, 7, "web".into(), Query::default(), Some(Authority::reader())),
+            Shape::of(1, 7, "web".into(), Query::default(), None),
         ];
         for (n, shape) in shapes.iter().enumerate() {
             assert_eq!(get(&answers, shape, 1, &n.to_string()), n.to_string(), "{shape:?}");

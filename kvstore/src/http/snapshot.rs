@@ -17,7 +17,10 @@ use kvstore_core::{Command, Index};
 use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{Answer, App, Body, Call, Received, blocking, empty, error::ApiError};
-use crate::snapshot::{self, Archive};
+use crate::{
+    replica::LIFE_HEADER,
+    snapshot::{self, Archive},
+};
 
 /// Snapshots that are taken at the same time; each holds the state of its moment in memory.
 pub(super) const MAX_SAVES: usize = 4;
@@ -30,7 +33,7 @@ const MAX_WAITING: usize = 4;
 const READ_DEADLINE: Duration = Duration::from_mins(1);
 
 /// The time a client may take to send an archive.
-const SEND_DEADLINE: Duration = Duration::from_mins(10);
+pub(super) const SEND_DEADLINE: Duration = Duration::from_mins(10);
 
 /// Streams an archive of the state as it is now; nobody waits for it, and changes go on meanwhile.
 pub(super) fn save(app: &App, call: &Call) -> Answer {
@@ -39,6 +42,8 @@ pub(super) fn save(app: &App, call: &Call) -> Answer {
         return Err(ApiError::Busy("as many snapshots as allowed are being taken"));
     };
     // A part of it would be no snapshot; the rule of its route is that the caller may change who may what.
+    // The life before the state: if another begins in between, the replica that asks is told so by its next question.
+    let life = app.registry.feed().life();
     let (state, about) = (app.registry.whole(), app.about.clone());
     let (index, request) = (state.index(), call.id.clone());
     let (sender, receiver) = mpsc::channel(MAX_WAITING);
@@ -59,6 +64,10 @@ pub(super) fn save(app: &App, call: &Call) -> Answer {
     let mut response = Response::new(Body::pieces(pieces));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-gzip"));
     blocking::describe(response.headers_mut(), index, Some(consistency));
+    if !app.about.strict_consul {
+        let life = HeaderValue::try_from(life.to_string()).expect("a life is hexadecimal digits");
+        response.headers_mut().insert(LIFE_HEADER, life);
+    }
     Ok(response)
 }
 

@@ -24,6 +24,7 @@ pub(super) const EXTENSIONS: &[(&str, &str)] = &[
     ("writes to, and keys with, `//`, `/./` and `/../`", "301 to the cleaned path"),
     ("`Definition.DeregisterCriticalServiceAfter` of a check of the catalog", "kept, and not acted on"),
     ("`DeregisterCriticalServiceAfter` from a second on", "raised to a minute"),
+    ("`GET /v1/internal/flotilla/changes`, by which replicas follow a registry", "404: it has no replicas"),
     ("`X-Request-Id` of a request comes back with its answer", "it does not"),
 ];
 

@@ -62,6 +62,8 @@ impl Collector for Live {
         gauges.put("consul.server.isLeader", 1)?;
         gauges.put("consul.autopilot.healthy", 1)?;
         of_state(&mut gauges, &self.store.state())?;
+        let silence = self.store.silence().unwrap_or_default();
+        gauges.put_float("kvstore.silence_seconds", silence.as_secs_f64())?;
         gauges.put("consul.rpc.queries_blocking", self.store.waiting() as u64)?;
         gauges.put_float("kvstore.uptime_seconds", self.started.elapsed().as_secs_f64())
     }

@@ -22,6 +22,11 @@ pub(super) const METRICS: &[Metric] = &[
     Metric::counter("consul.raft.apply", "", "Commands that changed the registry"),
     Metric::counter("kvstore.store.refused", "", "Commands that were refused by the rules"),
     Metric::counter("kvstore.store.failed", "", "Commands that could not be made durable: the disk is full or fails"),
+    Metric::gauge(
+        "kvstore.silence_seconds",
+        "",
+        "For how long nothing was heard of what is written elsewhere: by the hub of a replica, or by others on the same etcd; 0 while it is",
+    ),
     Metric::gauge("kvstore.index", "", "The index of the last change"),
     Metric::gauge("consul.state.nodes", "", "Hosts"),
     Metric::gauge("consul.state.services", "", "Services that have an instance"),

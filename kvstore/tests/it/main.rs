@@ -12,6 +12,7 @@ mod filter;
 mod http;
 mod locks;
 mod prepared_query;
+mod replica;
 mod sharing;
 mod snapshot;
 mod strict;

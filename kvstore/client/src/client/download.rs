@@ -22,6 +22,11 @@ pub struct Download {
 }
 
 impl Download {
+    /// A header of the answer, if it has it as text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.response.headers().get(name)?.to_str().ok()
+    }
+
     /// The next piece; `None` at the end.
     ///
     /// # Errors

@@ -144,6 +144,30 @@ fn snapshots_need_a_place_a_second_and_one_to_keep() {
 }
 
 #[test]
+fn a_replica_has_a_hub_and_neither_an_engine_nor_services_of_its_own() {
+    assert_eq!(agent("hub: {token: t}").replica_of, None);
+    let hub = agent("{replica_of: 'http://a:1', hub: {token_file: /t, ca_file: /ca.pem}}").replica_of.unwrap();
+    assert_eq!((&hub.addresses[..], hub.token_file), (&["http://a:1".to_owned()][..], Some("/t".into())));
+    assert_eq!(hub.tls.authorities, [PathBuf::from("/ca.pem")]);
+    let two = agent("{replica_of: ['http://a:1', 'https://b:2'], hub: {ssl_verify: false}}");
+    assert_eq!(two.replica_of.unwrap().addresses, ["http://a:1", "https://b:2"]);
+    assert!(two.warnings.iter().any(|warning| warning.contains("NOT verified")), "{:?}", two.warnings);
+    for (text, fault) in [
+        ("{replica_of: 'http://a:1', engine: memory}", "engine: a replica has the state of its hub"),
+        ("{replica_of: 'http://a:1', engine: embedded}", "engine: a replica has the state of its hub"),
+        ("{replica_of: 'http://a:1', service: {name: web}}", "services: a replica runs no checks"),
+        (
+            "{replica_of: 'http://a:1', hub: {client_cert: /c}}",
+            "hub: client-cert and client-key: one of them is missing",
+        ),
+        ("{replica_of: 'http://a:1', hub: {tokens: x}}", "hub.tokens: unknown key"),
+    ] {
+        let found = faults(text);
+        assert!(found.len() == 1 && found[0].contains(fault), "{text}: {found:?}");
+    }
+}
+
+#[test]
 fn flags_win_over_files() {
     let mut faults = Vec::new();
     let mut layer = read("{node_name: a, http_addr: '127.0.0.1:1', node_meta: {x: y}, engine: memory}", &mut faults);
@@ -162,14 +186,14 @@ fn flags_win_over_files() {
 fn everything_wrong_is_said_at_once_and_what_cannot_be_done_is_no_surprise_later() {
     assert_eq!(
         faults(
-            "datacenter: 'd c'\nacl: {default_policy: maybe}\nports: {http: 8501, htp: 1}\nreplica_of: x\nengine: raft\n"
+            "datacenter: 'd c'\nacl: {default_policy: maybe}\nports: {http: 8501, htp: 1}\nacl_datacenter: x\nengine: raft\n"
         ),
         [
             "f:1  datacenter: \"d c\" is no name for a datacenter; use letters, digits, - and _",
             "f:5  engine: there is no engine \"raft\"; use embedded, memory or etcd://HOST:PORT,...",
             "f:3  ports.htp: unknown key; did you mean \"http\"?",
             "f:2  acl.default_policy: \"maybe\" is no policy; use allow or deny",
-            "f:4  replica_of: not supported by this version",
+            "f:4  acl_datacenter: not supported by this version",
         ]
     );
     assert_eq!(
