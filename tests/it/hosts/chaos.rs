@@ -36,7 +36,7 @@ const ROUND: Duration = Duration::from_secs(12);
 /// From the last mending to all hosts' showing the same.
 const EQUAL: Duration = Duration::from_secs(5);
 /// The story without `CHAOS_SECONDS`.
-const SHORT: u64 = 24;
+const SHORT: u64 = 20;
 
 /// How long it takes, with the time to start and to end.
 pub(crate) fn limit() -> Duration {
@@ -63,10 +63,11 @@ pub(crate) async fn story() {
         let plan = plan(&mut rng, HOSTS, ROUND);
         round(&mut lab, &plan, Round::new(prefix), &mut all).await;
     }
-    let Total { rounds, faults, judged: Judged { operations, unknown }, counted, added, locked, slowest } = all;
+    let Total { rounds, faults, judged: Judged { operations, unknown }, counted, added, locked, abandoned, slowest } =
+        all;
     println!(
         "  {rounds} rounds, {faults} faults in {:.0} s: {operations} operations, {unknown} of unknown outcome; {counted} \
-         counted, {added} added, {locked} locks; all hosts equal after {:.2} s at most",
+         counted, {added} added, {locked} locks, {abandoned} abandoned; all hosts equal after {:.2} s at most",
         start.elapsed().as_secs_f64(),
         slowest.as_secs_f64()
     );
@@ -80,6 +81,7 @@ struct Total {
     counted: u64,
     added: usize,
     locked: u64,
+    abandoned: u64,
     slowest: Duration,
 }
 
@@ -117,6 +119,7 @@ async fn round(lab: &mut Lab, plan: &[Planned], round: Round, all: &mut Total) {
     all.counted += acknowledged.counted;
     all.added += acknowledged.elements.len();
     all.locked += acknowledged.locked;
+    all.abandoned += acknowledged.abandoned;
     all.slowest = all.slowest.max(equal);
 }
 
@@ -130,6 +133,7 @@ fn begin(lab: &Lab, round: &Arc<Round>) -> Vec<JoinHandle<()>> {
             host.spawn(clients::add(shared())),
             host.spawn(clients::write(shared())),
             host.spawn(clients::lock(shared())),
+            host.spawn(clients::abandon(shared())),
             host.spawn(clients::watch(shared())),
         ]);
     }
@@ -201,14 +205,21 @@ fn mend(lab: &mut Lab, fault: Fault) {
 async fn equal(lab: &mut Lab, mended: Instant) -> Duration {
     let seen = async || {
         supervise(lab);
-        let mut states = BTreeSet::new();
+        // What etcd has; then what each shows by itself, for all could show the same old things.
+        let mut states = BTreeSet::from([state(lab, 0, "consistent").await?]);
         for host in 0..HOSTS {
-            states.insert(state(lab, host).await?);
+            states.insert(state(lab, host, "stale").await?);
             if let Some((name, _)) = lab.alive(host).await?.iter().find(|(_, alive)| !alive) {
                 return Err(format!("h{} takes {name} for dead", host + 1));
             }
         }
-        if states.len() == 1 { Ok(mended.elapsed()) } else { Err(differences(&states)) }
+        if states.len() > 1 {
+            return Err(differences(&states));
+        }
+        for host in 1..HOSTS {
+            state(lab, host, "consistent").await?;
+        }
+        Ok(mended.elapsed())
     };
     let equal = poll("all hosts show the same", EQUAL + Duration::from_secs(30), seen).await;
     let equal = equal.unwrap_or_else(|error| panic!("{error}"));
@@ -216,13 +227,14 @@ async fn equal(lab: &mut Lab, mended: Instant) -> Duration {
     equal
 }
 
-/// All rows that one kvstore shows, as it tells them, one a line.
-async fn state(lab: &Lab, host: usize) -> Result<String, String> {
+/// All rows that one kvstore shows, as it tells them, one a line; how much it takes care that they are the newest is
+/// `consistency`.
+async fn state(lab: &Lab, host: usize, consistency: &'static str) -> Result<String, String> {
     let base = lab.agents[host].url();
     let read = async move {
         let mut all = String::new();
-        for path in ["kv/?recurse", "session/list", "catalog/nodes", "health/state/any"] {
-            all += &web::get(&format!("{base}/v1/{path}")).await?.replace("},{", "},\n{");
+        for path in ["kv/?recurse&", "session/list?", "catalog/nodes?", "health/state/any?"] {
+            all += &web::get(&format!("{base}/v1/{path}{consistency}")).await?.replace("},{", "},\n{");
             all += "\n";
         }
         Ok(all)

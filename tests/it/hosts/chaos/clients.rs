@@ -20,6 +20,8 @@ use super::history::History;
 
 /// Between two operations of a client.
 const PAUSE: Duration = Duration::from_millis(8);
+/// A session that is not renewed ends after so long; the least that there is.
+const TTL: Duration = Duration::from_secs(10);
 /// After one that was refused, or not answered.
 const LONGER: Duration = Duration::from_millis(80);
 
@@ -43,6 +45,7 @@ pub(crate) struct Acknowledged {
     pub(crate) elements: BTreeSet<u64>,
     pub(crate) perhaps_elements: BTreeSet<u64>,
     pub(crate) locked: u64,
+    pub(crate) abandoned: u64,
 }
 
 impl Round {
@@ -179,14 +182,9 @@ pub(crate) async fn write((round, client): (Arc<Round>, Client)) {
 pub(crate) async fn lock((round, client): (Arc<Round>, Client)) {
     let key = round.key("lock");
     while !round.is_over() {
-        // Ended by nobody but us: it hangs on no check and has no TTL.
-        let request = SessionRequest {
-            lock_delay: Some(GoDuration(Duration::ZERO)),
-            node_checks: Some(Vec::new()),
-            ..SessionRequest::default()
-        };
-        let Ok(id) = client.session_create(&request).await else {
-            sleep(PAUSE).await;
+        // Without a TTL, so that nobody ends it but us.
+        let Ok(id) = client.session_create(&unchecked()).await else {
+            sleep(LONGER).await;
             continue;
         };
         let session =
@@ -249,6 +247,49 @@ impl Session<'_> {
             }
             sleep(LONGER).await;
         }
+    }
+}
+
+/// Locks with sessions that it then forgets, as who dies with a lock: another has it when the session's time is over, and
+/// not before.
+pub(crate) async fn abandon((round, client): (Arc<Round>, Client)) {
+    let key = round.key("abandoned");
+    while !round.is_over() {
+        let request = SessionRequest { ttl: Some(GoDuration(TTL)), ..unchecked() };
+        let mut renewed = round.history.now();
+        let Ok(id) = client.session_create(&request).await else {
+            sleep(LONGER).await;
+            continue;
+        };
+        let number = round.history.value(id.as_bytes());
+        while !round.is_over() {
+            let called = round.history.now();
+            let got = client.kv_acquire(&key, "", 0, &id).await.ok();
+            round.history.on_lock(&key, called, got.is_some(), OnLock::Acquire(number, got));
+            if got != Some(false) {
+                round.history.on_lock(&key, renewed + nanos(TTL), false, OnLock::End(number, None));
+                round.acknowledged(|all| all.abandoned += u64::from(got.is_some()));
+                break;
+            }
+            sleep(LONGER).await;
+            let called = round.history.now();
+            if client.session_renew(&id).await.is_ok_and(|session| session.is_some()) {
+                renewed = called;
+            }
+        }
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).expect("it is a matter of seconds")
+}
+
+/// A session that hangs on no check, and may have a lock as soon as another has lost it.
+fn unchecked() -> SessionRequest {
+    SessionRequest {
+        lock_delay: Some(GoDuration(Duration::ZERO)),
+        node_checks: Some(Vec::new()),
+        ..SessionRequest::default()
     }
 }
 
