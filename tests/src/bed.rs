@@ -169,6 +169,14 @@ impl Host {
         self.namespace.call("mount", &format!("-t tmpfs -o size={megabytes}m tmpfs {}", dir.display()), "");
     }
 
+    /// A disk of its own for what a program keeps: in memory, since nothing here is about waiting for disks, and gone with
+    /// the host.
+    fn disk(&self) -> TempDir {
+        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        self.mount(dir.path(), 512);
+        dir
+    }
+
     /// Fills the disk at `dir` to the last byte.
     pub fn fill(&self, dir: &Path) {
         // It ends when nothing more fits.
@@ -204,11 +212,4 @@ impl Host {
     ) -> tokio::task::JoinHandle<T> {
         self.threads.runtime().spawn(work)
     }
-}
-
-/// Where a program of a host keeps its data: in memory, since nothing here is about waiting for disks.
-fn directory() -> TempDir {
-    let memory = Path::new("/dev/shm");
-    let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
-    dir.expect("a temporary directory can be made")
 }

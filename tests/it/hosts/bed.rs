@@ -184,7 +184,10 @@ async fn taken_down() {
     // A thread that starts a program and is gone: so ends a run that is killed, without a word to anything.
     let abandoned = std::thread::spawn(|| {
         let bed = Bed::new(1);
-        let program = bed.host(0).start(Launch::new("sleep").args(["1000"]));
+        let program = bed.host(0).start(Launch::new("sh").args(["-c", "echo runs; exec sleep 1000"]));
+        while !program.log().contains("runs") {
+            std::thread::sleep(Duration::from_millis(10));
+        }
         let pid = program.pid();
         std::mem::forget((program, bed));
         pid

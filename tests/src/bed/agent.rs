@@ -30,7 +30,7 @@ pub struct Agent {
 impl Agent {
     /// Starts one with this `--engine`, on the usual ports of all of the host's addresses.
     pub async fn start(bed: &Bed, host: usize, engine: &str) -> Self {
-        let dir = super::directory();
+        let dir = bed.host(host).disk();
         let (address, client) = reach(bed, host);
         let mut agent = Self { host, client, engine: engine.to_owned(), dir, address, program: None };
         agent.start_again(bed).await;

@@ -36,7 +36,7 @@ impl Cluster {
     pub async fn start(bed: &Bed, hosts: &[usize]) -> Self {
         let peer = |&host: &usize| format!("{}=http://{}:2380", bed.host(host).name, bed.host(host).address);
         let peers = hosts.iter().map(peer).collect::<Vec<_>>().join(",");
-        let member = |&host: &usize| Member { host, peers: peers.clone(), dir: super::directory(), program: None };
+        let member = |&host: &usize| Member { host, peers: peers.clone(), dir: bed.host(host).disk(), program: None };
         let mut cluster = Self { members: hosts.iter().map(member).collect() };
         for member in &mut cluster.members {
             member.start_again(bed);
