@@ -42,6 +42,7 @@ use std::{
 use kvstore_client::{
     Client,
     monitoring::{self, NotWell},
+    systemd::Systemd,
 };
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -129,6 +130,9 @@ pub async fn run(config: Config, socket: &Path, shutdown: CancellationToken) -> 
     let (clients, client) = watch::channel(client);
     tasks.spawn(registry::follow(client.clone(), tell, shutdown.clone()));
     tasks.spawn(registry::live(client, node, shutdown.clone()));
+    if let Some(systemd) = Systemd::from_environment() {
+        tasks.spawn(systemd.serve_until(shutdown.clone().cancelled_owned()));
+    }
     tasks.spawn(api::serve(listener, api::router(mesh), shutdown.clone()));
     let daemon = Daemon::new(Parts { config, identity, keyring, clients, saved, ends, status });
     daemon.run(seen, shutdown.clone()).await;

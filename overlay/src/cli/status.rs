@@ -129,6 +129,11 @@ fn lacks(status: &Value) -> Option<String> {
     if let Some(trouble) = items(&status["troubles"]).next() {
         return Some(text(trouble));
     }
+    // Whoever knows networks goes on without the registry; a new host has to have asked it once.
+    if status["registry"]["read"] != true && items(&status["networks"]).next().is_none() {
+        let why = status["registry"]["away"].as_str().unwrap_or("it has not been asked yet");
+        return Some(format!("the registry has not answered: {why}"));
+    }
     let without = items(&status["networks"]).find(|held| items(&held["blocks"]).next().is_none())?;
     Some(format!("network {} has no addresses on this host yet", text(&without["network"]["name"])))
 }

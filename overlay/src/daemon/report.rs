@@ -33,7 +33,7 @@ impl Daemon {
             "mtu": self.config.mtu,
             "epoch": self.keyring.current().epoch(),
             "troubles": self.troubles(),
-            "registry": { "addresses": self.config.registry.addresses, "away": self.registry_away },
+            "registry": { "addresses": self.config.registry.addresses, "away": self.registry_away, "read": self.read_once },
             "peers": self.peers(),
             "networks": networks.collect::<Vec<_>>(),
             "refused": self.refused(),
