@@ -37,6 +37,7 @@ NEEDS=(
     node=nodejs
     npm=npm
     nsenter=util-linux
+    ping=iputils-ping
     podman=podman
     prometheus=prometheus
     protoc=protobuf-compiler

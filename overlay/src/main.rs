@@ -212,9 +212,9 @@ async fn ask(command: Command, daemon: &Daemon, json: bool) -> Result<(), Failur
         }
     };
     if json {
-        cli::print_json(&answer)
+        cli::print_json(&answer);
     } else {
-        println!("{said}")
+        println!("{said}");
     }
     Ok(())
 }

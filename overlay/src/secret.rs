@@ -150,7 +150,7 @@ impl Keyring {
     /// # Errors
     /// [`SecretError::File`]
     pub fn store(&self, path: &Path) -> Result<(), SecretError> {
-        let lines = self.secrets.values().map(|secret| secret.text());
+        let lines = self.secrets.values().map(Secret::text);
         let text = Zeroizing::new(lines.fold(String::new(), |all, line| all + &line + "\n"));
         write_whole(path, text.as_bytes()).map_err(|source| SecretError::File { path: path.to_owned(), source })
     }

@@ -17,6 +17,10 @@ impl Times {
         self.0.get((self.0.len() * percent / 100).min(self.0.len().saturating_sub(1))).copied().unwrap_or_default()
     }
 
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Duration> {
+        self.0.iter().copied()
+    }
+
     pub(crate) fn median(&self) -> Duration {
         self.at(50)
     }

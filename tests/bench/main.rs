@@ -3,6 +3,7 @@
 //! ```text
 //! bench [FIGURE]...
 //! bench echo PORT BYTES      what `dns` starts to compare with
+//! bench tunnel FILE          what `tunnel` starts at both ends
 //! ```
 //!
 //! Without a figure, all of them, one after the other and each alone. Exits with 1 if a bound is missed, and with 2 if
@@ -29,6 +30,7 @@ mod resync;
 mod start;
 mod stop;
 mod templates;
+mod tunnels;
 mod wake;
 mod wire;
 mod writes;
@@ -175,6 +177,13 @@ const FIGURES: &[Figure] = &[
         measure: || Box::pin(dns::answered()),
     },
     Figure {
+        name: "tunnel",
+        what: "the overlay's tunnel, and Debian's wireguard-go, nebula and tinc",
+        programs: &["ip", "iperf3", "nebula", "nebula-cert", "ping", "ss", "tincd", "wg", "wireguard-go"],
+        docker: false,
+        measure: || Box::pin(tunnels::carried()),
+    },
+    Figure {
         name: "memory",
         what: "resident memory",
         programs: &[],
@@ -194,6 +203,10 @@ fn main() -> ExitCode {
     let names: Vec<String> = std::env::args().skip(1).collect();
     if let Some(error) = dns::echo::asked_for(&names) {
         eprintln!("bench: the echo ends: {error}");
+        return ExitCode::FAILURE;
+    }
+    if let Some(why) = tunnels::ours::asked_for(&names) {
+        eprintln!("bench: no tunnel: {why}");
         return ExitCode::FAILURE;
     }
     let chosen = match chosen(&names) {

@@ -25,9 +25,7 @@ impl Switch {
     /// # Panics
     /// If this is not root, or may not change the network.
     pub fn new(hosts: u8) -> Self {
-        static COUNT: AtomicUsize = AtomicUsize::new(0);
-        let name = format!("switch-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let switch = Self { name, hosts };
+        let switch = Self { name: name(), hosts };
         let bridge = switch.namespace(0);
         ip(&format!("netns add {bridge}"));
         ip(&format!("-n {bridge} link add switch type bridge"));
@@ -37,12 +35,33 @@ impl Switch {
             ip(&format!("netns add {host}"));
             ip(&format!("-n {bridge} link add port{n} type veth peer name up0 netns {host}"));
             ip(&format!("-n {bridge} link set port{n} master switch up"));
-            for address in [format!("{}/24", Self::address(n)), format!("{}/64 nodad", Self::address_v6(n))] {
-                ip(&format!("-n {host} address add {address} dev up0"));
-            }
-            for link in ["lo", "up0"] {
-                ip(&format!("-n {host} link set {link} up"));
-            }
+            switch.set_up(n);
+        }
+        switch
+    }
+
+    fn set_up(&self, n: u8) {
+        for address in [format!("{}/24", Self::address(n)), format!("{}/64 nodad", Self::address_v6(n))] {
+            self.ip(n, &format!("address add {address} dev up0"));
+        }
+        for link in ["lo", "up0"] {
+            self.ip(n, &format!("link set {link} up"));
+        }
+    }
+
+    /// Two of them with a cable in between, so that nothing is measured but what they do.
+    ///
+    /// # Panics
+    /// As [`Self::new`].
+    pub fn cable() -> Self {
+        let switch = Self { name: name(), hosts: 2 };
+        let [here, there] = [1, 2].map(|n| switch.namespace(n));
+        for host in [&here, &there] {
+            ip(&format!("netns add {host}"));
+        }
+        ip(&format!("link add up0 netns {here} type veth peer name up0 netns {there}"));
+        for n in [1, 2] {
+            switch.set_up(n);
         }
         switch
     }
@@ -91,6 +110,11 @@ impl Switch {
             thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
+}
+
+fn name() -> String {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    format!("switch-{}-{}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 fn ip(command: &str) {

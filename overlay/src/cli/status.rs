@@ -39,7 +39,7 @@ pub(crate) async fn run(daemon: &Daemon, part: Option<Part>, json: bool) -> Resu
 
 fn whole(status: &Value) -> String {
     let mut all = String::new();
-    let mut line = |name: &str, value: String| all += &format!("{name:12}{value}\n");
+    let mut line = |name: &str, value: String| all.extend([&*format!("{name:12}"), &value, "\n"]);
     line("host", format!("{} ({})", text(&status["host"]), text(&status["node"])));
     line("version", text(&status["version"]));
     line("state", text(&status["state"]));

@@ -92,19 +92,15 @@ impl Tunnel {
 
     async fn open_plane(&mut self, identity: &Identity) {
         let (interface, port, mtu) = self.settings.clone();
-        let Some(kernel) = &self.kernel else { return };
-        // Of a daemon that was killed; a tunnel in the process goes with it.
-        if self.plane.is_none() && kernel.index(&interface).await.is_some() {
-            info!("an interface {interface} was left over, and is made anew");
-            if let Err(error) = kernel.remove_link(&interface).await {
-                self.trouble(kvstore_client::with_causes(&error));
-            }
+        if self.kernel.is_none() {
+            return;
         }
         let settings = device::Settings { interface: interface.clone(), key: identity.key().clone(), port, mtu };
-        match device::open(&settings) {
-            Ok(plane) => {
-                info!("the tunnel {interface} is up, by WireGuard of the {}", plane.plane());
-                self.plane = Some(plane);
+        match device::open(&settings, device::Choice::Auto) {
+            Ok(opened) => {
+                let plane = opened.tunnel.plane();
+                info!("the tunnel {interface} is up, by WireGuard of the {plane}: {}", opened.why);
+                self.plane = Some(opened.tunnel);
                 if let Some(kernel) = &self.kernel {
                     self.index = kernel.index(&interface).await;
                 }

@@ -38,12 +38,11 @@ impl Daemon {
             if self.world.evicted(id) || self.world.node(id).is_none() {
                 continue;
             }
-            match seal::open(self.identity.key(), author, epoch, &text) {
-                Some(secret) => {
-                    info!("the mesh's secret of epoch {epoch} is here, by {}", self.name(id));
-                    learned |= self.add_secret(secret).is_ok();
-                }
-                None => warn!("the secret of epoch {epoch} by {} cannot be read", self.name(id)),
+            if let Some(secret) = seal::open(self.identity.key(), author, epoch, &text) {
+                info!("the mesh's secret of epoch {epoch} is here, by {}", self.name(id));
+                learned |= self.add_secret(secret).is_ok();
+            } else {
+                warn!("the secret of epoch {epoch} by {} cannot be read", self.name(id));
             }
         }
         self.forget_secrets();
@@ -67,7 +66,7 @@ impl Daemon {
                 self.clients.send_replace(client);
             }
             Err(error) => {
-                warn!("the registries of other members cannot be used: {}", kvstore_client::with_causes(&error))
+                warn!("the registries of other members cannot be used: {}", kvstore_client::with_causes(&error));
             }
         }
         self.store_or_tell();

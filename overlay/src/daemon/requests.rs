@@ -25,7 +25,7 @@ impl Daemon {
         match request {
             Request::Status => Ok(self.report()),
             Request::CreateNetwork(new) => {
-                let network = if new.local { self.create_local(new)? } else { self.create(new).await? };
+                let network = if new.local { self.create_local(&new)? } else { self.create(new).await? };
                 Ok(serde_json::to_value(network).expect("plain data"))
             }
             Request::RemoveNetwork(name) => self.remove(&name).await.map(|()| json!({})),
@@ -97,7 +97,7 @@ impl Daemon {
         }
         let id = NetworkId(Uuid::new_v4());
         let taken = self.taken();
-        let free = || overlap::free(id.0.as_u128() as u32 & 0xffff, &taken);
+        let free = || overlap::free(u32::try_from(id.0.as_u128() & 0xffff).expect("sixteen bits"), &taken);
         let subnet = match new.subnet {
             Some(subnet) => match overlap::clash(subnet, &taken) {
                 None => subnet,
@@ -114,8 +114,8 @@ impl Daemon {
         Ok(Network { local: new.local, hosts: new.hosts.clone(), ..made })
     }
 
-    fn create_local(&mut self, new: NewNetwork) -> Result<Network, Refusal> {
-        let network = self.design(&new, None)?;
+    fn create_local(&mut self, new: &NewNetwork) -> Result<Network, Refusal> {
+        let network = self.design(new, None)?;
         self.saved.local.push(network.clone());
         if let Err(refusal) = self.store() {
             self.saved.local.pop();

@@ -202,15 +202,15 @@ impl Daemon {
     /// Writes what this host says, where it says something else than before; it is believed here at once.
     pub(super) fn publish_self(&mut self) {
         let me = self.me();
-        self.say(Key::Node(me), Body::Node(Box::new(self.self_record())));
+        self.say(&Key::Node(me), Body::Node(Box::new(self.self_record())));
         let heard = self.hearing.heard(Instant::now());
         let to = heard.iter().filter(|(_, heard)| **heard).map(|(id, _)| *id).collect();
-        self.say(Key::Links(me), Body::Links(LinksRecord { to }));
+        self.say(&Key::Links(me), Body::Links(LinksRecord { to }));
         for (id, address) in self.observed() {
             let key = Key::Seen(id, me);
             if self.writes.told.get(&key).is_none_or(|then| then.elapsed() >= SEEN_EVERY)
                 && heard.get(&id) == Some(&true)
-                && self.say(key.clone(), Body::Seen(SeenRecord { address }))
+                && self.say(&key, Body::Seen(SeenRecord { address }))
             {
                 self.writes.told.insert(key, Instant::now());
             }
@@ -231,15 +231,15 @@ impl Daemon {
     }
 
     /// True if it is something new.
-    fn say(&mut self, key: Key, body: Body) -> bool {
-        if let Some(known) = self.world.record(&key) {
+    fn say(&mut self, key: &Key, body: Body) -> bool {
+        if let Some(known) = self.world.record(key) {
             // Whoever restarts says the same as before, but never less than what was read of it just now.
             if known.body == body && known.epoch == self.keyring.current().epoch() {
                 return false;
             }
         }
-        let record = self.write(&key, body);
-        self.world.believe(&key, record).is_ok_and(|new| new)
+        let record = self.write(key, body);
+        self.world.believe(key, record).is_ok_and(|new| new)
     }
 
     fn self_record(&self) -> NodeRecord {

@@ -1,9 +1,15 @@
 //! The data plane: carries packets between hosts, by WireGuard and nothing else. Knows peers, not where they are written
 //! down; [`Dataplane`] has one battery of tests for all its kinds.
 
+mod kernel;
 mod user;
 
-use std::{collections::BTreeSet, fmt, net::SocketAddr, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::SocketAddr,
+    time::Duration,
+};
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -105,13 +111,67 @@ impl Settings {
     }
 }
 
-/// Makes the interface, up but without addresses and routes, and starts the tunnel, without peers. What comes and goes by
-/// it is WireGuard, never clear text.
+/// There is something else under the name.
+const TAKEN: &str = "there is an interface of this name already, which this program did not make: remove it (ip link delete), or choose another name";
+/// The capability is missing.
+const NO_RIGHT: &str = "it is not permitted; what is missing is the capability CAP_NET_ADMIN: run as root, or give it by AmbientCapabilities=CAP_NET_ADMIN in the systemd unit, by --cap-add NET_ADMIN to docker run";
+
+/// Which kind is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Choice {
+    /// The kernel's, and where it has none, our own.
+    #[default]
+    Auto,
+    /// This, or none.
+    Only(Plane),
+}
+
+/// A data plane, and why it is this.
+pub struct Opened {
+    /// The tunnel.
+    pub tunnel: Box<dyn Dataplane>,
+    /// For a person to read.
+    pub why: String,
+}
+
+/// Makes the interface, up but without addresses and routes, and starts the tunnel, without peers; an interface that an
+/// earlier life of this program left in the kernel is taken over with those it has. What comes and goes by it is WireGuard,
+/// never clear text.
 ///
 /// # Errors
 /// [`DeviceError`], which says what this machine lacks; nothing is left behind then.
-pub fn open(settings: &Settings) -> Result<Box<dyn Dataplane>, DeviceError> {
-    Ok(Box::new(user::User::open(settings)?))
+pub fn open(settings: &Settings, choice: Choice) -> Result<Opened, DeviceError> {
+    let user = |why: String| {
+        kernel::Kernel::remove_leftover(settings).map_err(|e| settings.error(&format!("cannot look for it: {e}")))?;
+        Ok(Opened { tunnel: Box::new(user::User::open(settings)?), why })
+    };
+    if settings.interface.is_empty() || settings.interface.len() > 15 {
+        return Err(settings.error("the name of an interface has 1 to 15 bytes"));
+    }
+    if choice == Choice::Only(Plane::User) {
+        return user("it was asked for".into());
+    }
+    match kernel::Kernel::open(settings) {
+        Ok(kernel) => {
+            let why = if choice == Choice::Auto { "the kernel has WireGuard" } else { "it was asked for" };
+            Ok(Opened { tunnel: Box::new(kernel), why: why.into() })
+        }
+        Err(kernel::Refused::Absent(why)) if choice == Choice::Auto => user(why),
+        Err(kernel::Refused::Absent(why)) => Err(settings.error(&why)),
+        Err(kernel::Refused::Failed(error)) => Err(error),
+    }
+}
+
+/// Refuses peers that are to have one prefix both.
+fn disjoint(settings: &Settings, peers: &[Peer]) -> Result<(), DeviceError> {
+    let mut owners = BTreeMap::new();
+    for (net, key) in peers.iter().flat_map(|peer| peer.allowed.iter().map(|net| (net.trunc(), peer.key))) {
+        if let Some(first) = owners.insert(net, key).filter(|first| *first != key) {
+            let why = format!("{net} is given to two peers, {first} and {key}; the peers stay as they were");
+            return Err(settings.error(&why));
+        }
+    }
+    Ok(())
 }
 
 /// A tunnel that is up. Dropping a [`Plane::User`] one ends it and removes its interface; a [`Plane::Kernel`] one stays.

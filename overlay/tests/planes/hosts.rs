@@ -10,7 +10,7 @@ use std::{
 
 use flotilla_tests::switch::Switch;
 use overlay::{
-    device::{self, Dataplane, Peer, Settings},
+    device::{self, Choice, Dataplane, Peer, Plane, Settings},
     keys::{PresharedKey, PrivateKey},
 };
 
@@ -34,7 +34,8 @@ impl Host {
 
     pub(crate) fn with(switch: &Switch, n: u8, key: PrivateKey) -> Self {
         let settings = settings(&key);
-        let tunnel = switch.on(n, || device::open(&settings)).unwrap_or_else(|e| panic!("{e}"));
+        let opened = switch.on(n, || device::open(&settings, Choice::Only(Plane::User)));
+        let tunnel = opened.unwrap_or_else(|e| panic!("{e}")).tunnel;
         for address in [format!("{}/16", inner(n)), format!("{}/32 nodad", inner_v6(n))] {
             switch.ip(n, &format!("address add {address} dev ovl0"));
         }

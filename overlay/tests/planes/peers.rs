@@ -8,7 +8,7 @@ use std::{
 
 use flotilla_tests::switch::Switch;
 use overlay::{
-    device::{self, Peer},
+    device::{self, Choice, Peer},
     keys::{PresharedKey, PrivateKey},
 };
 
@@ -112,7 +112,7 @@ pub(crate) fn refuses() {
     let switch = Switch::new(1);
     let key = PrivateKey::generate().unwrap();
     let why = |settings: &device::Settings| {
-        let refused = switch.on(1, || device::open(settings).map(drop));
+        let refused = switch.on(1, || device::open(settings, Choice::Auto).map(drop));
         refused.expect_err("it is to be refused").to_string()
     };
     switch.ip(1, "link add ovl0 type bridge");

@@ -2,7 +2,7 @@
 
 use std::{
     io::{self, IoSliceMut},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Instant,
 };
@@ -27,12 +27,14 @@ const BUFFER_BYTES: usize = 65_536;
 pub(super) fn run(shared: &Shared) {
     let mut memory = vec![0; BUFFERS * BUFFER_BYTES];
     let mut metas = [RecvMeta::default(); BUFFERS];
-    let mut inbound = Inbound { shared, joiner: Joiner::new(shared.tun.udp_gso()), opened: vec![0; BUFFER_BYTES] };
+    let mut inbound =
+        Inbound { shared, joiner: Joiner::new(shared.tun.udp_gso()), opened: vec![0; BUFFER_BYTES], honest: None };
     loop {
         let mut buffers: Vec<_> = memory.chunks_mut(BUFFER_BYTES).map(IoSliceMut::new).collect();
         match shared.socket.receive(&mut buffers, &mut metas) {
             Ok(filled) => {
                 let table = shared.table.load();
+                inbound.honest = None;
                 for (buffer, meta) in buffers.iter().zip(&metas[..filled]) {
                     inbound.take(&table, &buffer[..meta.len], meta);
                 }
@@ -58,6 +60,8 @@ struct Inbound<'a> {
     joiner: Joiner,
     /// Where a datagram is opened.
     opened: Vec<u8>,
+    /// By the table in use: an address, and the key of the peer behind it.
+    honest: Option<(IpAddr, PublicKey)>,
 }
 
 impl Inbound<'_> {
@@ -157,9 +161,12 @@ impl Inbound<'_> {
         }
         drop(tunnel);
         let Some((packet, source)) = packet else { return Ok(()) };
-        if !table.behind(source).is_some_and(|owner| Arc::ptr_eq(owner, remote)) {
-            self.shared.dropped.spoofed(1);
-            return Ok(());
+        if self.honest != Some((source, remote.key)) {
+            if !table.behind(source).is_some_and(|owner| Arc::ptr_eq(owner, remote)) {
+                self.shared.dropped.spoofed(1);
+                return Ok(());
+            }
+            self.honest = Some((source, remote.key));
         }
         remote.received.fetch_add(packet.len() as u64, Relaxed);
         if ecn == CE {

@@ -38,7 +38,7 @@ use tun_rs::SyncDevice;
 
 use self::{
     dropped::Counters,
-    remote::{Claimed, Table},
+    remote::Table,
     socket::Socket,
     wait::{Wait, Woken},
 };
@@ -143,11 +143,8 @@ impl Dataplane for User {
 
     fn set_peers(&self, peers: &[Peer]) -> Result<(), DeviceError> {
         let _one = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        super::disjoint(&self.settings, peers)?;
         let table = self.shared.table.load().with(peers, &self.settings.key, &self.unlimited);
-        let table = table.map_err(|Claimed(net, first, second)| {
-            self.settings
-                .error(&format!("{net} is given to two peers, {first} and {second}; the peers stay as they were"))
-        })?;
         self.shared.table.store(Arc::new(table));
         Ok(())
     }

@@ -108,13 +108,9 @@ impl Default for Table {
     }
 }
 
-/// A prefix that is asked for by two.
-#[derive(Debug)]
-pub(super) struct Claimed(pub(super) IpNet, pub(super) PublicKey, pub(super) PublicKey);
-
 impl Table {
-    /// The table of `peers`, who keep their sessions if they were in this one.
-    pub(super) fn with(&self, peers: &[Peer], own: &PrivateKey, limiter: &Arc<RateLimiter>) -> Result<Self, Claimed> {
+    /// The table of `peers`, who have no prefix in common, and keep their sessions if they were in this one.
+    pub(super) fn with(&self, peers: &[Peer], own: &PrivateKey, limiter: &Arc<RateLimiter>) -> Self {
         let mut table = Self::default();
         for peer in peers {
             let remote = match self.keys.get(&peer.key) {
@@ -122,18 +118,13 @@ impl Table {
                 _ => Arc::new(Remote::new(peer, self.free_index(&table), own, limiter)),
             };
             for net in &peer.allowed {
-                if let Some(other) = table.routes.insert(network(*net), remote.clone()) {
-                    return Err(Claimed(*net, other.key, peer.key));
-                }
+                table.routes.insert(network(*net), remote.clone());
             }
+            remote.update(peer);
             table.indexes.insert(remote.index, remote.clone());
             table.keys.insert(peer.key, remote);
         }
-        // Only now, when it is sure that the table is used.
-        for peer in peers {
-            table.keys[&peer.key].update(peer);
-        }
-        Ok(table)
+        table
     }
 
     /// One that is in neither table, so that no datagram of a peer who left is taken for one of another.

@@ -5,7 +5,7 @@ use std::io;
 use nix::{errno::Errno, net::if_::if_nametoindex};
 use tun_rs::{DeviceBuilder, SyncDevice};
 
-use crate::device::{DeviceError, Settings};
+use crate::device::{DeviceError, NO_RIGHT, Settings, TAKEN};
 
 /// Makes the interface and brings it up, without addresses.
 ///
@@ -13,9 +13,6 @@ use crate::device::{DeviceError, Settings};
 /// [`DeviceError`], which says what to add.
 pub(super) fn open(settings: &Settings) -> Result<SyncDevice, DeviceError> {
     let name = &settings.interface;
-    if name.is_empty() || name.len() > 15 {
-        return Err(settings.error("the name of an interface has 1 to 15 bytes"));
-    }
     // Ours are gone with the process that made them, however it ended.
     if if_nametoindex(name.as_str()).is_ok() {
         return Err(settings.error(TAKEN));
@@ -26,11 +23,9 @@ pub(super) fn open(settings: &Settings) -> Result<SyncDevice, DeviceError> {
     Ok(device)
 }
 
-const TAKEN: &str = "there is an interface of this name already, which this program did not make: remove it (ip link delete), or choose another name";
-
 fn why(error: &io::Error) -> String {
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EPERM | Errno::EACCES) => "making a TUN device is not permitted; what is missing is the capability CAP_NET_ADMIN: run as root, or give it by AmbientCapabilities=CAP_NET_ADMIN in the systemd unit, by --cap-add NET_ADMIN to docker run".into(),
+        Some(Errno::EPERM | Errno::EACCES) => format!("cannot make a TUN device: {NO_RIGHT}"),
         Some(Errno::ENOENT | Errno::ENXIO | Errno::ENODEV) => "there is no /dev/net/tun; load the module (modprobe tun), and in a container pass the device on: --device /dev/net/tun to docker run".into(),
         Some(Errno::EBUSY | Errno::EINVAL | Errno::EEXIST) => TAKEN.into(),
         _ => format!("cannot make a TUN device: {error}"),
