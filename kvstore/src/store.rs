@@ -588,7 +588,7 @@ impl Worker {
                     match pending.after_step(outcome, ending) {
                         Progress::Next(pending) => again.push(pending),
                         Progress::Done(pending, outcome) => {
-                            reply(pending, Ok((outcome, index.unwrap_or(state.index()))))
+                            reply(pending, Ok((outcome, index.unwrap_or(state.index()))));
                         }
                     }
                 }
