@@ -10,6 +10,8 @@ ARG HAPROXY_IMAGE=haproxy:lts
 ARG NGINX_IMAGE=nginx:stable
 
 FROM rust:1.95-bookworm AS build
+# The build of the engine etcd runs protoc.
+RUN apt-get update && apt-get install --yes --no-install-recommends protobuf-compiler libprotobuf-dev
 WORKDIR /src
 COPY . .
 RUN examples/images/roots.sh /image kvstore registrar templater overlay hello-web

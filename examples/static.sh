@@ -1,15 +1,23 @@
 #!/usr/bin/env bash
 # Builds all programs as they are shipped, and prints the folder that they are in. They load no library, so they run on any
 # Linux of this architecture. Names they look up in files and in DNS, whatever else an /etc/nsswitch.conf says
-# (static.c).
+# (static.c). The engine etcd is in them, whose build runs protoc; WITHOUT_ETCD=1 leaves it out.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 host=$(rustc -vV | sed -n 's/^host: //p')
 target=${CARGO_TARGET_DIR:-target}
 mkdir -p "$target/$host"
 target=$(cd "$target" && pwd)
+features=(--features kvstore/etcd)
+if [ -n "${WITHOUT_ETCD:-}" ]; then
+    features=()
+elif ! command -v protoc >/dev/null || [ ! -e /usr/include/google/protobuf/descriptor.proto ]; then
+    echo 'static.sh: the engine etcd wants protoc and its files (Debian: protobuf-compiler, libprotobuf-dev);' \
+        'WITHOUT_ETCD=1 leaves it out' >&2
+    exit 1
+fi
 cc -c -O2 -Wall -Werror -o "$target/$host/static.o" examples/static.c
 # With --target the flags are for the programs alone; what only helps to build them may load libraries.
 RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static -C link-arg=$target/$host/static.o" \
-    "${CARGO:-cargo}" build --release --workspace --bins --locked --target "$host" >&2
+    "${CARGO:-cargo}" build --release --workspace --bins --locked "${features[@]}" --target "$host" >&2
 echo "$target/$host/release"

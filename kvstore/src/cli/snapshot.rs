@@ -194,8 +194,8 @@ impl Content {
     }
 }
 
-/// In which table the row with this key is.
-fn kind(key: &str) -> String {
+/// What the row with this key is one of.
+pub(super) fn kind(key: &str) -> String {
     let name = match key.split('/').collect::<Vec<_>>()[..] {
         ["n", _] => "nodes",
         ["n", _, "i", ..] => "instances",

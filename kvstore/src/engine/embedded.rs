@@ -24,9 +24,9 @@ use kvstore_core::{
 use super::{
     Commit, Engine, EngineError, Entry, Loaded, Proposal, Rejected,
     delta::Delta,
-    file::{DataDir, Disk},
+    file::{DataDir, Disk, Part},
     journal::{self, Journals},
-    tables::{Cause, Meta, OWN, Tables},
+    tables::{self, Cause, Meta, OWN, Tables},
 };
 
 /// So many indexes are reserved with each write, so that lazy batches need no disk.
@@ -164,6 +164,41 @@ impl Embedded {
         let why = "it is a replica's copy of another registry; to go on with what is in it, save a snapshot of that replica \
                    and restore it where another --data-dir is given";
         EngineError::Open { path: self.path(), why: why.into() }
+    }
+
+    /// Opens the store in `dir`, if there is one.
+    ///
+    /// # Errors
+    /// As [`Embedded::open`], and if there is none; nothing is made then.
+    pub(super) fn open_existing(dir: &Path) -> Result<Self, EngineError> {
+        if !dir.join(Part::Tables.name()).is_file() {
+            let why = format!("there is no {} in it", Part::Tables.name());
+            return Err(EngineError::Open { path: dir.display().to_string(), why });
+        }
+        Self::open(dir, Index(1))
+    }
+
+    /// Makes a store in `dir` with all that another one had. It is there as a whole, read back, or not at all.
+    ///
+    /// # Errors
+    /// As [`Embedded::check_vacant`], or if the disk does not take it.
+    pub(super) fn create(dir: &Path, with: &Loaded) -> Result<(), EngineError> {
+        Self::check_vacant(dir)?;
+        let disk = DataDir::lock(dir)?;
+        let refused = |source| EngineError::Write { path: dir.display().to_string(), source };
+        tables::create(&disk, with).map_err(refused)
+    }
+
+    /// # Errors
+    /// [`EngineError::Open`] if there is a store in `dir`, or a part of one.
+    pub(super) fn check_vacant(dir: &Path) -> Result<(), EngineError> {
+        let parts = [Part::Tables, Part::EvenJournal, Part::OddJournal].map(Part::name);
+        let there: Vec<_> = parts.into_iter().filter(|name| dir.join(name).exists()).collect();
+        if there.is_empty() {
+            return Ok(());
+        }
+        let why = format!("there is a registry in it already; move {} away, or choose another", there.join(", "));
+        Err(EngineError::Open { path: dir.display().to_string(), why })
     }
 
     pub(super) fn on(disk: Box<dyn Disk>, fresh: Index, limits: Limits) -> Result<Self, EngineError> {

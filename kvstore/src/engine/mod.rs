@@ -10,6 +10,7 @@ mod etcd;
 mod file;
 mod journal;
 mod memory;
+pub(crate) mod moving;
 mod tables;
 #[cfg(test)]
 pub(crate) mod tests;

@@ -14,8 +14,10 @@ use kvstore_core::{
 use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, Table, TableDefinition};
 
 use super::{
+    Loaded,
     delta::Delta,
     file::{Disk, Part},
+    moving::Sum,
 };
 
 /// Rows by their encoded keys.
@@ -73,7 +75,8 @@ impl Tables {
     /// The tables, made where they are missing, and what they know; or why not.
     pub(super) fn open_or_create(disk: &dyn Disk, fresh: Index) -> Result<(Self, Meta), String> {
         if !disk.exists(Part::Tables).map_err(|e| e.to_string())? {
-            create(disk, fresh).map_err(|cause| format!("it cannot be made: {}", with_causes(&*cause)))?;
+            create(disk, &Loaded { index: fresh, rows: Vec::new() })
+                .map_err(|cause| format!("it cannot be made: {}", with_causes(&*cause)))?;
         }
         let opened = guarded(|| {
             let mut db = disk.open(&builder())?;
@@ -121,7 +124,7 @@ fn builder() -> Builder {
 }
 
 /// Makes a store beside its place and puts it there: a power cut meanwhile leaves none, and not half of one.
-fn create(disk: &dyn Disk, fresh: Index) -> Result<(), Cause> {
+pub(super) fn create(disk: &dyn Disk, with: &Loaded) -> Result<(), Cause> {
     for part in [Part::EvenJournal, Part::OddJournal] {
         if disk.exists(part)? {
             let journal = part.name();
@@ -132,10 +135,12 @@ fn create(disk: &dyn Disk, fresh: Index) -> Result<(), Cause> {
         }
     }
     let tables = Tables(disk.create(&builder())?);
-    tables.take(
-        &Delta::default(),
-        Meta { index: fresh, store: rand::random(), run: 0, unfinished: false, copy_of: OWN },
-    )?;
+    let (index, rows) = (with.index, Delta::of_all(with.rows.iter().cloned()));
+    tables.take(&rows, Meta { index, store: rand::random(), run: 0, unfinished: false, copy_of: OWN })?;
+    let (wanted, read) = (Sum::of(&with.rows), Sum::of(&tables.rows(&Delta::default(), index)?));
+    if read != wanted {
+        return Err(format!("what was read back ({read}) is not what was put ({wanted})").into());
+    }
     drop(tables);
     Ok(disk.publish(Part::Tables)?)
 }

@@ -11,6 +11,8 @@ mod flood;
 mod harness;
 mod lock;
 mod migrate;
+#[cfg(feature = "etcd")]
+mod moving;
 mod operate;
 mod query;
 mod recursors;

@@ -1,8 +1,10 @@
-//! `kvstore migrate`: what a Consul has, into this registry. What to do is decided by `plan`.
+//! `kvstore migrate`: what a Consul has, into this registry, where `plan` decides what to do; or a whole registry from one
+//! store into another (`stores`).
 
 mod acl;
 mod credentials;
 mod plan;
+mod stores;
 
 use std::{collections::HashSet, path::PathBuf};
 
@@ -47,6 +49,10 @@ const NOT_CARRIED: &[(&str, &[&str], &str)] = &[
 ///
 /// It can be run again at any time: what is there already is left alone, and where something else is there, that stays
 /// unless --overwrite says otherwise.
+///
+/// Or moves a whole registry, with everything that is in it, out of a data directory into an etcd, or back; no kvstore may
+/// use it meanwhile. The place that takes it must be empty. It is opened there when all of it was read back, and what was
+/// begun and not ended is not used: run it again.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -54,6 +60,8 @@ Examples:
   kvstore migrate --from http://consul:8500 --http-addr 127.0.0.1:8500
   kvstore migrate --from https://consul:8501 --from-token-file consul.token --overwrite
   kvstore migrate --from http://consul:8500 --format json > report.json
+  kvstore migrate --from-data-dir /var/lib/kvstore --to etcd://10.0.0.1:2379,10.0.0.2:2379
+  kvstore migrate --from etcd://10.0.0.1:2379,10.0.0.2:2379 --to-data-dir /var/lib/kvstore
 
 The registry that takes it is named by --to, else as with every command. --token is for that one alone; files of
 authorities and CONSUL_HTTP_AUTH count for both.
@@ -61,15 +69,21 @@ authorities and CONSUL_HTTP_AUTH count for both.
 Exit codes: 0 all is here; 1 a registry refused or did not answer, and running it again goes on; 2 the command is wrong;
 3 something was left that somebody has to look after, as the report says.")]
 pub(super) struct Args {
-    /// The Consul that has it.
-    #[arg(long, value_name = "ADDRESS")]
-    from: String,
+    /// The Consul that has it; or the etcd, etcd://HOST:PORT,... as in kvstore agent --engine.
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "from_data_dir")]
+    from: Option<String>,
+    /// The data directory that has it.
+    #[arg(long, value_name = "DIR", conflicts_with = "from")]
+    from_data_dir: Option<PathBuf>,
     /// File with the token for it, which may read everything; to see secrets of tokens it needs `acl = "write"`.
     #[arg(long, value_name = "FILE", env = "KVSTORE_FROM_TOKEN_FILE")]
     from_token_file: Option<PathBuf>,
-    /// The registry that takes it, instead of --http-addr.
+    /// The registry that takes it, instead of --http-addr; or the etcd.
     #[arg(long, value_name = "ADDRESS")]
     to: Option<String>,
+    /// The data directory that takes it.
+    #[arg(long, value_name = "DIR", conflicts_with = "to")]
+    to_data_dir: Option<PathBuf>,
     /// Replace what is there and differs.
     #[arg(long)]
     overwrite: bool,
@@ -86,7 +100,11 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(args: Args) -> Result<Vec<u8>, Failure> {
-    let from = args.registry.clone().another(args.from, args.from_token_file).client()?;
+    if let Some((from, to)) = stores::homes(&args)? {
+        return stores::run(&args, &from, &to).await;
+    }
+    let from = args.from.ok_or_else(|| Failure::usage("--from names the Consul that has it"))?;
+    let from = args.registry.clone().another(from, args.from_token_file).client()?;
     let to = match args.to {
         Some(address) => args.registry.at(address),
         None => args.registry,

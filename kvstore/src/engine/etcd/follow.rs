@@ -19,15 +19,13 @@ use tokio::{
 use super::{
     super::Loaded,
     Shared,
-    keys::{Place, Span, after},
+    keys::{Place, Span},
     lease::Lease,
-    link::{Link, why, within},
+    link::{Link, explained, why, within},
     meta::Base,
     news::{News, decoded},
+    pages::Pages,
 };
-
-/// Rows asked for at once; each has at most what etcd takes in a request.
-const PAGE: i64 = 200;
 
 /// A watch that does not begin within this does not begin.
 const BEGIN: Duration = Duration::from_secs(3);
@@ -95,7 +93,7 @@ impl Follower {
             let Err(error) = Box::pin(self.follow(member)).await;
             let why = format!("{member}: {error}");
             if self.first.is_some() {
-                failed.push(why);
+                failed.push(explained(&self.shared.address, &why));
                 if failed.len() == members.len() {
                     let _ = self.first.take().map(|first| first.send(Err(failed.join("; "))));
                     return;
@@ -288,19 +286,12 @@ impl Follower {
 }
 
 /// Gives `take` each key of `span` as it was at `revision`.
-async fn read_all(
-    kv: &mut KvClient,
-    Span { mut from, to }: Span,
-    revision: i64,
-    mut take: impl FnMut(&KeyValue),
-) -> Result<(), String> {
-    loop {
-        let options = GetOptions::new().with_range(to.clone()).with_limit(PAGE).with_revision(revision);
+async fn read_all(kv: &mut KvClient, span: Span, revision: i64, mut take: impl FnMut(&KeyValue)) -> Result<(), String> {
+    let mut pages = Pages::of(span, revision);
+    while let Some((from, options)) = pages.next() {
         let page = within(kv.get(from, Some(options))).await?;
         page.kvs().iter().for_each(&mut take);
-        match page.kvs().last() {
-            Some(last) if page.more() => from = after(last.key()),
-            _ => return Ok(()),
-        }
+        pages.came(&page);
     }
+    Ok(())
 }

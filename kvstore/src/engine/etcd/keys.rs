@@ -78,6 +78,10 @@ impl Keys {
         Span::below(&self.alive(""))
     }
 
+    pub(super) fn guards(&self) -> Span {
+        Span::below(&self.guard(""))
+    }
+
     /// Where the rows of `range` are.
     pub(super) fn rows_in(&self, range: &RowRange) -> Vec<Span> {
         spans(&self.row(&range.prefix()), range)

@@ -3,7 +3,7 @@
 use std::{path::Path, time::Duration};
 
 use etcd_client::{Certificate, Client, ConnectOptions, Error, Identity, TlsOptions};
-use kvstore_client::with_causes;
+use kvstore_client::causes;
 use tokio::time::timeout;
 
 use super::address::Address;
@@ -79,14 +79,57 @@ pub(super) async fn within<T>(asked: impl Future<Output = Result<T, Error>>) -> 
     }
 }
 
-/// What went wrong, without the frame of the protocols around it.
+/// What went wrong, without the frame of the protocols around it, and each thing once.
 pub(super) fn why(error: &Error) -> String {
-    match error {
+    let parts = match error {
         Error::GRpcStatus(status) => {
-            let source = std::error::Error::source(status).map(|source| format!(": {}", with_causes(source)));
-            format!("{}{}", status.message(), source.unwrap_or_default())
+            let source = std::error::Error::source(status);
+            [status.message().to_owned()].into_iter().chain(source.into_iter().flat_map(causes)).collect()
         }
-        Error::TransportError(error) => with_causes(error),
-        other => other.to_string(),
+        Error::TransportError(error) => causes(error),
+        other => vec![other.to_string()],
+    };
+    let mut said: Vec<String> = Vec::new();
+    for part in parts {
+        if part != "transport error" && !said.iter().any(|said| said.contains(&part)) {
+            said.push(part);
+        }
+    }
+    if said.is_empty() { error.to_string() } else { said.join(": ") }
+}
+
+/// What went wrong with the first word, and what may be behind it where etcd hung up without one.
+pub(super) fn explained(address: &Address, why: &str) -> String {
+    if why.contains("KeyMismatch") {
+        return format!("{why}; cert_file and key_file do not belong together");
+    }
+    let hung_up = ["connection closed", "reset by peer", "roken pipe", "fatal alert", "handshake eof", "frame"];
+    if !hung_up.iter().any(|sign| why.contains(sign)) {
+        return why.to_owned();
+    }
+    let hint = match (address.is_tls(), &address.identity) {
+        (false, _) => "if it speaks TLS, name its authority by ca_file",
+        (true, None) => "if it asks for a certificate, name one by cert_file and key_file",
+        (true, Some(_)) => "it may not take the certificate of cert_file, or speak no TLS",
+    };
+    format!("{why}; {hint}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_behind_a_closed_connection_is_said() {
+        let check = |parameters: &str, why: &str, want: &str| {
+            let address: Address = format!("etcd://h:1{parameters}").parse().unwrap();
+            let said = explained(&address, why);
+            assert!(said.starts_with(why) && said.ends_with(want), "{said}");
+        };
+        check("", "connection closed", "name its authority by ca_file");
+        check("?ca_file=a", "connection closed", "by cert_file and key_file");
+        check("?ca_file=a&cert_file=b&key_file=c", "Broken pipe", "or speak no TLS");
+        check("?ca_file=a&cert_file=b&key_file=c", "KeyMismatch", "do not belong together");
+        check("", "connection refused", "connection refused");
     }
 }

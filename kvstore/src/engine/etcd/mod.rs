@@ -13,7 +13,9 @@ mod keys;
 mod lease;
 mod link;
 mod meta;
+mod moving;
 mod news;
+mod pages;
 mod transaction;
 
 use std::{
@@ -32,6 +34,7 @@ use tokio::{
 };
 
 pub use address::Address;
+pub(super) use moving::{Arriving, Leaving, check_vacant};
 
 use super::{Engine, EngineError, Entry, Loaded, Proposal, Rejected, Silence};
 use follow::Follower;

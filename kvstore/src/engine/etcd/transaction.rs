@@ -13,11 +13,11 @@ use super::{
 };
 
 /// So many operations, and so many comparisons, etcd takes in one transaction (`--max-txn-ops`).
-const MAX_OPERATIONS: usize = 128;
+pub(super) const MAX_OPERATIONS: usize = 128;
 
 /// So many bytes etcd takes in one request (`--max-request-bytes`: 1.5 MiB), less what the request adds to each of the
 /// operations.
-const MAX_BYTES: usize = (3 << 19) - (32 << 10);
+pub(super) const MAX_BYTES: usize = (3 << 19) - (32 << 10);
 
 /// What a proposal is judged by.
 pub(super) struct Basis<'a> {

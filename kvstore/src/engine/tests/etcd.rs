@@ -1,5 +1,6 @@
 //! What only the engine of several hosts promises: two writers, an etcd that goes and comes back, what others put there.
 
+mod moving;
 mod server;
 
 use std::time::Instant;
