@@ -3,6 +3,10 @@
 #[path = "../../src/engine/tests/etcd/server.rs"]
 mod server;
 
+mod cluster;
+mod secured;
+mod together;
+
 use std::time::{Duration, Instant};
 
 use kvstore::{config, server as agent};
