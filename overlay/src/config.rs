@@ -14,7 +14,11 @@ use kvstore_client::{Access, Client, ClientConfig, GoDuration, read_settings, wi
 
 pub use settings::Settings;
 
-use crate::state::DEFAULT_DIR;
+use crate::{
+    docker::{Address, DockerError},
+    plugin::DEFAULT_SOCKET,
+    state::DEFAULT_DIR,
+};
 
 /// For one call to the registry.
 const CALL_LIMIT: Duration = Duration::from_secs(5);
@@ -58,6 +62,10 @@ pub struct Config {
     pub http: Option<SocketAddr>,
     /// Where key, secrets and state are kept.
     pub state_dir: PathBuf,
+    /// Docker, if there is any.
+    pub docker: Option<Address>,
+    /// Where it looks for the driver.
+    pub plugin_socket: PathBuf,
     /// How to log.
     pub log_format: LogFormat,
 }
@@ -140,6 +148,8 @@ fn check(settings: Settings, host: &str, faults: &mut Vec<String>) -> Config {
         http,
         name: name(settings.name.as_deref().unwrap_or(host), faults),
         state_dir: settings.state_dir.unwrap_or_else(|| DEFAULT_DIR.into()),
+        docker: docker(settings.docker.as_deref().unwrap_or("none"), faults),
+        plugin_socket: settings.plugin_socket.unwrap_or_else(|| DEFAULT_SOCKET.into()),
         log_format: choice("log-format", settings.log_format, faults),
     }
 }
@@ -175,6 +185,13 @@ fn name(text: &str, faults: &mut Vec<String>) -> String {
             .push(format!("name: {text:?} is no name of a host: letters, digits, _ . and -, {MAX_NAME_BYTES} at most"));
     }
     text.to_owned()
+}
+
+fn docker(address: &str, faults: &mut Vec<String>) -> Option<Address> {
+    if matches!(address, "" | "none") {
+        return None;
+    }
+    or_fault(address.parse().map_err(|error: DockerError| format!("docker: {error}")), faults)
 }
 
 /// What is empty, such as a variable that is set to nothing, says nothing.
@@ -244,9 +261,10 @@ mod tests {
     #[test]
     fn all_faults_are_told_at_once_with_their_lines() {
         let told = faults(
-            "mtu: 100\ngrace: 5s\ninterface: a/b\nendpoint: x\nhttp-addr: y\nregistry: ftp://x\nname: a b\nlog-format: xml\nnosuch: 1\n",
+            "mtu: 100\ngrace: 5s\ninterface: a/b\nendpoint: x\nhttp-addr: y\nregistry: ftp://x\nname: a b\nlog-format: xml\nnosuch: 1\ndocker: ftp://y\n",
         );
         for part in [
+            "docker: \"ftp://y\"",
             "o.yaml:9: nosuch",
             "mtu: 100",
             "grace: less",

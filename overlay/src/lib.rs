@@ -4,12 +4,15 @@
 //! What is decided stands in pure modules: [`network`] has the shapes. [`daemon`] is the one owner of what this host
 //! holds; [`mesh`] is how others in the process see it and ask it, [`api`] how the commands do.
 
+pub mod addresses;
 pub mod api;
 pub mod blocks;
 pub mod candidates;
 pub mod config;
+mod containers;
 mod daemon;
 pub mod device;
+pub mod docker;
 pub mod files;
 pub mod firewall;
 pub mod identity;
@@ -20,6 +23,7 @@ pub mod network;
 pub mod overlap;
 pub mod paths;
 pub mod peers;
+pub mod plugin;
 pub mod probe;
 pub mod record;
 pub mod registry;
@@ -133,13 +137,17 @@ pub async fn run(config: Config, socket: &Path, shutdown: CancellationToken) -> 
     if let Some(systemd) = Systemd::from_environment() {
         tasks.spawn(systemd.serve_until(shutdown.clone().cancelled_owned()));
     }
-    tasks.spawn(api::serve(listener, api::router(mesh), shutdown.clone()));
+    tasks.spawn(api::serve(listener, api::router(mesh.clone()), shutdown.clone()));
+    let settings = config.clone();
     let daemon = Daemon::new(Parts { config, identity, keyring, clients, saved, ends, status });
+    // By now the mesh tells what was kept: it is enough to answer Docker.
+    let doors = containers::open(&settings, &mesh, &shutdown).await;
     daemon.run(seen, shutdown.clone()).await;
     // Also if the daemon ended for another reason.
     shutdown.cancel();
     tasks.close();
     tasks.wait().await;
+    doors.join_all().await;
     let _ = fs::remove_file(socket);
     Ok(())
 }

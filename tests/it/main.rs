@@ -10,6 +10,7 @@ mod forwarding;
 mod hosts;
 mod hub;
 mod images;
+mod overlay_docker;
 mod packages_debian;
 mod register_to_reload;
 mod replica;
@@ -84,6 +85,7 @@ fn main() -> ExitCode {
         Story::new("hosts_etcd_gone", hosts::needs(&["dnsperf"]), hosts::etcd_gone::story),
         Story::new("hosts_new_address", hosts::needs(&[]), hosts::moves::story),
         Story::new("hosts_chaos", hosts::needs(&[]), hosts::chaos::story).within(hosts::chaos::limit()),
+        Story::new("overlay_docker_driver", overlay_docker::needs(), overlay_docker::driver),
         Story::new("hub", sidecar::needs(), hub::story),
         Story::new("replica", replica::needs(), replica::story),
         Story::new("images", images::needs(), images::story),

@@ -55,6 +55,12 @@ pub struct Settings {
     /// Where key, secrets and state are kept [default: /var/lib/overlay]
     #[arg(long, env = "OVERLAY_STATE_DIR", value_name = "DIR")]
     pub state_dir: Option<PathBuf>,
+    /// Docker, whose containers get networks of the mesh: unix:///PATH or tcp://HOST:PORT [default: none]
+    #[arg(long, env = "OVERLAY_DOCKER", value_name = "URL")]
+    pub docker: Option<String>,
+    /// Where Docker looks for its driver flotilla [default: /run/docker/plugins/flotilla.sock]
+    #[arg(long, env = "OVERLAY_PLUGIN_SOCKET", value_name = "PATH")]
+    pub plugin_socket: Option<PathBuf>,
     /// text or json [default: text]
     #[arg(long, env = "OVERLAY_LOG_FORMAT", value_name = "FORMAT")]
     pub log_format: Option<String>,
@@ -78,6 +84,8 @@ impl Settings {
             access: self.access.over(file.access),
             name: self.name.or(file.name),
             state_dir: self.state_dir.or(file.state_dir),
+            docker: self.docker.or(file.docker),
+            plugin_socket: self.plugin_socket.or(file.plugin_socket),
             log_format: self.log_format.or(file.log_format),
         }
     }

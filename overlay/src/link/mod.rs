@@ -5,7 +5,7 @@
 mod namespace;
 mod routes;
 
-use std::{fmt, io, time::Duration};
+use std::{fmt, io, net::IpAddr, time::Duration};
 
 use futures_util::TryStreamExt;
 use rtnetlink::{
@@ -54,6 +54,17 @@ impl std::str::FromStr for Mac {
 
 fn octet(text: &str) -> Option<u8> {
     (text.len() == 2 && text.bytes().all(|b| b.is_ascii_hexdigit())).then(|| u8::from_str_radix(text, 16).ok())?
+}
+
+/// The hardware address that goes with an address of IPv4, as Docker's own drivers make it: whoever gets the address next
+/// has it too, so that neighbours need not learn anew.
+pub fn mac_of(address: IpAddr) -> Mac {
+    let bytes = match address {
+        IpAddr::V4(address) => address.octets(),
+        IpAddr::V6(address) => *address.octets().last_chunk().expect("16 bytes"),
+    };
+    let [a, b, c, d] = bytes;
+    Mac([0x02, 0x42, a, b, c, d])
 }
 
 /// A link, as far as it matters here.

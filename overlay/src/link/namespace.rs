@@ -13,7 +13,11 @@ use nix::sched::{CloneFlags, setns};
 
 /// A network namespace. It is held open, so that it stays itself when its last process ends and the number is reused.
 #[derive(Clone, Debug)]
-pub struct Namespace(Arc<File>);
+pub struct Namespace {
+    file: Arc<File>,
+    /// Nothing has to be entered.
+    own: bool,
+}
 
 impl Namespace {
     /// That of this program.
@@ -21,7 +25,7 @@ impl Namespace {
     /// # Errors
     /// If `/proc` is not there.
     pub fn own() -> io::Result<Self> {
-        Self::at(Path::new("/proc/self/ns/net"))
+        Ok(Self { own: true, ..Self::at(Path::new("/proc/self/ns/net"))? })
     }
 
     /// That of a process, such as the first of a container.
@@ -37,21 +41,24 @@ impl Namespace {
     /// # Errors
     /// If it cannot be opened.
     pub fn at(path: &Path) -> io::Result<Self> {
-        Ok(Self(Arc::new(File::open(path)?)))
+        Ok(Self { file: Arc::new(File::open(path)?), own: false })
     }
 
     /// For as long as this value lives.
     pub fn as_raw_fd(&self) -> RawFd {
-        self.0.as_raw_fd()
+        self.file.as_raw_fd()
     }
 
     /// What `work` makes of it in there, on a thread of its own: a thread that has entered a namespace is of no use to
     /// others. What it opens there, sockets above all, stays there.
     ///
     /// # Errors
-    /// If it cannot be entered: that takes `CAP_SYS_ADMIN`.
+    /// If it cannot be entered: that takes `CAP_SYS_ADMIN`, unless it is our own.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> T + Send) -> io::Result<T> {
-        let inside = || setns(&*self.0, CloneFlags::CLONE_NEWNET).map(|()| work());
+        if self.own {
+            return Ok(work());
+        }
+        let inside = || setns(&*self.file, CloneFlags::CLONE_NEWNET).map(|()| work());
         let done = thread::scope(|scope| scope.spawn(inside).join());
         Ok(done.map_err(|_| io::Error::other("the work in the namespace failed"))??)
     }

@@ -1,0 +1,332 @@
+//! Docker's driver of networks and of addresses, called `flotilla`. It answers from what this host has on its disk and in
+//! its memory: no call waits for the registry or asks Docker, which may be waiting for the answer.
+
+mod book;
+mod nat;
+pub mod protocol;
+mod server;
+
+use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc, time::Duration};
+
+use ipnet::IpNet;
+use rand::{TryRng, rngs::SysRng};
+use tokio::{
+    sync::Mutex,
+    time::{Instant, timeout, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use self::{
+    book::{Book, Bridge, Done, Pair, Refusal, Step, World},
+    nat::Nat,
+    protocol::{Answer, Call, Id},
+};
+use crate::{
+    files::write_whole,
+    link::{LinkError, Links, Owner, Peer, Route, Way},
+    mesh::Mesh,
+    network::NetworkName,
+    state::Usage,
+};
+
+pub use self::{
+    book::{Made, OFFERED},
+    server::{Socket, bind, serve},
+};
+
+/// Docker waits for ever: whoever has no answer by then says so.
+const ANSWER_LIMIT: Duration = Duration::from_secs(2);
+/// How long a call waits for what the mesh is about to tell, such as the first block of a new network.
+const MESH_LIMIT: Duration = Duration::from_millis(1500);
+
+/// Where it is called unless told otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/docker/plugins/flotilla.sock";
+
+/// The driver; cheap to clone.
+#[derive(Clone)]
+pub struct Plugin(Arc<Inner>);
+
+struct Inner {
+    book: Mutex<Book>,
+    file: PathBuf,
+    links: Links,
+    mesh: Mesh,
+    /// What the kernel was told last.
+    nat: Mutex<Option<Nat>>,
+}
+
+/// Why there is no driver.
+#[derive(Debug, thiserror::Error)]
+pub enum PluginError {
+    /// What was told cannot be read.
+    #[error("cannot read {}, where what Docker was told is kept", path.display())]
+    File {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// There is no place to be called at.
+    #[error("cannot listen at {}, where Docker looks for its drivers", path.display())]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+impl Plugin {
+    /// The driver whose book is `file`, for the containers of the namespace of `links`.
+    ///
+    /// # Errors
+    /// [`PluginError::File`]; the file is left as it is.
+    pub fn new(file: PathBuf, links: Links, mesh: Mesh) -> Result<Self, PluginError> {
+        let book = match std::fs::read(&file) {
+            Ok(text) => serde_json::from_slice(&text).map_err(io::Error::other),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Book::default()),
+            Err(e) => Err(e),
+        };
+        let book = book.map_err(|source| PluginError::File { path: file.clone(), source })?;
+        Ok(Self(Arc::new(Inner { book: Mutex::new(book), file, links, mesh, nat: Mutex::default() })))
+    }
+
+    /// Answers a call; within two seconds, whatever happens.
+    ///
+    /// # Errors
+    /// For Docker, which shows it to its user.
+    pub async fn answer(&self, call: Call) -> Result<Answer, String> {
+        let this = self.clone();
+        // A task of its own: what has begun comes to its end when the time is up, too.
+        let work = tokio::spawn(async move { this.carry_out(&call).await });
+        match timeout(ANSWER_LIMIT, work).await {
+            Ok(Ok(done)) => done,
+            Ok(Err(_)) => Err("the overlay has failed; its log says where".into()),
+            Err(_) => Err("the overlay took too long; ask again, or look at `overlay status`".into()),
+        }
+    }
+
+    async fn carry_out(&self, call: &Call) -> Result<Answer, String> {
+        let until = Instant::now() + MESH_LIMIT;
+        let mut changes = self.0.mesh.changes();
+        loop {
+            changes.mark_unchanged();
+            match self.try_once(call).await {
+                Ok(answer) => return Ok(answer),
+                Err(Refusal::Never(why)) => return Err(why),
+                Err(Refusal::NotYet(why)) => match timeout_at(until, changes.changed()).await {
+                    Ok(Ok(())) => {}
+                    _ => return Err(why),
+                },
+            }
+        }
+    }
+
+    /// On the disk first, then done, then answered; what cannot be done is taken back.
+    async fn try_once(&self, call: &Call) -> Result<Answer, Refusal> {
+        let busy = self.busy(call).await?;
+        let mut book = self.0.book.lock().await;
+        let held = self.0.mesh.held();
+        let random = SysRng.try_next_u64().map_err(|e| Refusal::Never(e.to_string()))?;
+        let (next, Done { answer, steps }) = book.enter(World { held: &held, busy: &busy, random }, call)?;
+        self.keep(&book, &next).await?;
+        for step in &steps {
+            if let Err(error) = self.take(step, &next).await {
+                let why = kvstore_client::with_causes(&error);
+                warn!("Docker's call is refused: {why}");
+                self.take_back(&steps, &book).await;
+                self.keep(&next, &book).await?;
+                return Err(Refusal::Never(why));
+            }
+        }
+        *book = next;
+        self.tell_usage(&book);
+        Ok(answer)
+    }
+
+    /// What a new subnet would be in the way of.
+    async fn busy(&self, call: &Call) -> Result<BTreeSet<IpNet>, Refusal> {
+        if !matches!(call, Call::RequestPool(_)) {
+            return Ok(BTreeSet::new());
+        }
+        let offered = OFFERED.parse().expect("a subnet");
+        self.0.links.overlapping(offered).await.map_err(|e| Refusal::Never(kvstore_client::with_causes(&e)))
+    }
+
+    async fn keep(&self, old: &Book, new: &Book) -> Result<(), Refusal> {
+        if old == new {
+            return Ok(());
+        }
+        let (file, text) = (self.0.file.clone(), serde_json::to_vec(new).expect("plain data"));
+        let written = tokio::task::spawn_blocking(move || write_whole(&file, &text)).await;
+        let written = written.map_err(io::Error::other).flatten();
+        written.map_err(|e| Refusal::Never(format!("cannot keep it in {}: {e}", self.0.file.display())))
+    }
+
+    async fn take(&self, step: &Step, book: &Book) -> Result<(), LinkError> {
+        let links = &self.0.links;
+        match step {
+            Step::Bridge(bridge) => self.have_bridge(bridge).await,
+            Step::NoBridge(name) | Step::NoPair(name) => links.remove(name).await.map(|_| ()),
+            Step::Pair(Pair { name, peer, bridge, alias, mtu, mac }) => {
+                let peer = Peer { name: peer.clone(), mtu: u32::from(*mtu), mac: Some(*mac) };
+                links.veth(name, &peer, alias, Some(bridge)).await
+            }
+            Step::Nat => self.translate(book).await,
+        }
+    }
+
+    /// Leaves nothing of steps that do not count.
+    async fn take_back(&self, steps: &[Step], book: &Book) {
+        for step in book.instead_of(steps) {
+            if let Err(error) = self.take(&step, book).await {
+                warn!("something is left behind: {}", kvstore_client::with_causes(&error));
+            }
+        }
+    }
+
+    async fn have_bridge(&self, bridge: &Bridge) -> Result<(), LinkError> {
+        let (links, name) = (&self.0.links, bridge.name.as_str());
+        links.bridge(name, &bridge.alias, u32::from(bridge.mtu), bridge.mac).await?;
+        links.set_addresses(name, &bridge.addresses).await?;
+        links.set(&format!("net/ipv4/conf/{name}/forwarding"), "1")?;
+        let there = links.routes(Owner::Containers).await?;
+        let wanted: BTreeSet<Route> =
+            bridge.routes.iter().map(|to| Route::new(*to, Way::Link(name.to_owned()))).collect();
+        for route in wanted.difference(&there) {
+            links.add_route(Owner::Containers, route).await?;
+        }
+        let old = there.difference(&wanted).filter(|route| route.way == Way::Link(name.to_owned()));
+        for route in old {
+            links.remove_route(Owner::Containers, route).await?;
+        }
+        Ok(())
+    }
+
+    /// Has the kernel translate addresses as the book and the mesh want it.
+    async fn translate(&self, book: &Book) -> Result<(), LinkError> {
+        let held = self.0.mesh.held();
+        let mut leaving = book.leaving();
+        for network in held.networks.iter().map(|held| &held.network) {
+            leaving.extend([IpNet::V4(network.subnet), IpNet::V6(network.subnet6)]);
+        }
+        for internal in book.internal() {
+            leaving.remove(&internal);
+        }
+        let wanted = Nat { ports: book.published().map(|(port, to)| (port.clone(), to)).collect(), leaving };
+        let mut there = self.0.nat.lock().await;
+        if there.as_ref() != Some(&wanted) {
+            // Nothing is there as far as we know until it is taken.
+            *there = None;
+            nat::apply(self.0.links.namespace(), &wanted.ruleset()).await?;
+            *there = Some(wanted);
+        }
+        Ok(())
+    }
+
+    /// Keeps bridges and ports as they should be while the mesh changes, until `shutdown`.
+    pub async fn follow(&self, shutdown: CancellationToken) {
+        let mut changes = self.0.mesh.changes();
+        loop {
+            changes.mark_unchanged();
+            self.refresh().await;
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                changed = changes.changed() => if changed.is_err() { return },
+            }
+        }
+    }
+
+    async fn refresh(&self) {
+        let book = self.0.book.lock().await;
+        let held = self.0.mesh.held();
+        let world = World { held: &held, busy: &BTreeSet::new(), random: 0 };
+        for bridge in book.bridges(world) {
+            if let Err(error) = self.have_bridge(&bridge).await {
+                warn!("{}: {}", bridge.alias, kvstore_client::with_causes(&error));
+            }
+        }
+        if let Err(error) = self.translate(&book).await {
+            warn!(
+                "containers may not reach the world, nor be reached at ports: {}",
+                kvstore_client::with_causes(&error)
+            );
+        }
+        self.tell_usage(&book);
+    }
+
+    fn tell_usage(&self, book: &Book) {
+        let held = self.0.mesh.held();
+        let world = World { held: &held, busy: &BTreeSet::new(), random: 0 };
+        for (network, usage) in book.usage(world) {
+            self.0.mesh.tell_usage(network, usage);
+        }
+    }
+
+    /// The networks that Docker made with this driver.
+    pub async fn made(&self) -> Vec<Made> {
+        self.0.book.lock().await.made()
+    }
+
+    /// Notes that the mesh has a network from here: when Docker removes it the mesh is to have it no more.
+    pub async fn announced(&self, id: &Id, name: &NetworkName) {
+        let note = |book: &mut Book| _ = book.announced.insert(id.clone(), name.clone());
+        self.note(note).await;
+    }
+
+    /// Networks that the mesh has from here, and Docker has removed.
+    pub async fn withdrawn(&self) -> BTreeSet<NetworkName> {
+        self.0.book.lock().await.withdrawn.clone()
+    }
+
+    /// The mesh has it no more.
+    pub async fn is_withdrawn(&self, name: &NetworkName) {
+        self.note(|book| _ = book.withdrawn.remove(name)).await;
+    }
+
+    async fn note(&self, change: impl FnOnce(&mut Book)) {
+        let mut book = self.0.book.lock().await;
+        let mut next = book.clone();
+        change(&mut next);
+        if let Err(why) = self.keep(&book, &next).await {
+            warn!("{why}");
+        }
+        *book = next;
+    }
+
+    /// Forgets what Docker does not have any more: these networks, and pools that it has not asked for again in its life.
+    pub async fn forget(&self, gone: &BTreeSet<Id>) {
+        let mut book = self.0.book.lock().await;
+        let mut next = book.clone();
+        let steps = next.forget(gone);
+        next.forget_unasked();
+        if let Err(why) = self.keep(&book, &next).await {
+            warn!("what Docker has removed is not forgotten: {why}");
+            return;
+        }
+        for step in steps {
+            if let Err(error) = self.take(&step, &next).await {
+                warn!("a network that is gone leaves something behind: {}", kvstore_client::with_causes(&error));
+            }
+        }
+        if *book != next {
+            info!("what Docker has removed while the overlay was away is forgotten");
+        }
+        *book = next;
+    }
+}
+
+/// What is given of a network, to the mesh.
+impl Book {
+    fn usage(&self, world: World<'_>) -> Vec<(crate::network::NetworkId, Usage)> {
+        let of = |held: &crate::state::HeldNetwork| {
+            let pool = self.pools.get(&IpNet::V4(held.network.subnet))?;
+            let capacity = held.blocks.iter().map(|block| (1_u64 << (32 - block.v4.prefix_len())) - 2).sum();
+            Some((held.network.id, Usage { used: pool.addresses.taken().len() as u64, capacity }))
+        };
+        world.held.networks.iter().filter_map(of).collect()
+    }
+}
