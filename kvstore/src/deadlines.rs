@@ -7,9 +7,11 @@
 //! Where others write too, the engine keeps the deadlines of rows and tells when one has passed. What is counted here then
 //! is what it does not keep: rows that nobody has renewed since they came by a restore or by hand.
 
+mod hold;
+
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -111,6 +113,8 @@ pub(crate) struct Deadlines {
     table: Mutex<Table>,
     /// Told when something is due earlier than all else.
     earlier: Notify,
+    /// Whether too many hosts are silent at once.
+    is_cut_off: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -350,7 +354,8 @@ impl Deadlines {
     }
 
     fn propose_due(&self, state: &State, propose: impl Fn(Command) -> bool, now: Instant) {
-        let due = self.lock().due(now);
+        let mut due = self.lock().due(now);
+        self.hold(&mut due, state, now);
         for timed in due {
             match timed.end().filter(|_| timed.has_end(state)) {
                 Some(end) => {
@@ -415,6 +420,15 @@ mod tests {
             from_file: false,
         };
         Command::Register { node, keep_node: false, instance: None, checks: vec![check] }
+    }
+
+    /// What a host's registrar puts over and over.
+    fn host(name: &str) -> Command {
+        let Command::Register { node, checks, .. } = register(name, 15) else { unreachable!() };
+        let node = Node { name: name.into(), ..node };
+        let own = |check| Check { node: node.key(), owner: Owner::External, ..check };
+        let checks = checks.into_iter().map(own).collect();
+        Command::Register { node, keep_node: false, instance: None, checks }
     }
 
     fn carry_out(deadlines: &Deadlines, state: &mut State, command: &Command) {
@@ -502,6 +516,34 @@ mod tests {
         assert!(futures_util::poll!(forever.as_mut()).is_pending());
         drop(forever);
         assert_eq!(run(&deadlines, &state, 2).await, ["a"], "a second was left, and is again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn hosts_that_fall_silent_together_stay_until_they_are_heard_again() {
+        let (deadlines, mut state) = (Deadlines::default(), State::empty(Index(1)));
+        let hosts = ["h1", "h2", "h3", "h4", "h5"];
+        for command in hosts.map(host).into_iter().chain([register("a", 15)]) {
+            carry_out(&deadlines, &mut state, &command);
+        }
+        let mut ended = Vec::new();
+        for name in &hosts[..3] {
+            ended.extend(run(&deadlines, &state, 2).await);
+            carry_out(&deadlines, &mut state, &host(name));
+        }
+        ended.extend(run(&deadlines, &state, 60).await);
+        assert_eq!(ended, ["a"], "an agent's own check is no host's word");
+        for name in ["h1", "h2"] {
+            carry_out(&deadlines, &mut state, &host(name));
+        }
+        assert!(run(&deadlines, &state, 4).await.is_empty(), "three of five are silent yet");
+        for name in ["h1", "h2", "h3"] {
+            carry_out(&deadlines, &mut state, &host(name));
+        }
+        assert!(run(&deadlines, &state, 9).await.is_empty(), "the rest has its full time again");
+        for name in ["h1", "h2", "h3"] {
+            carry_out(&deadlines, &mut state, &host(name));
+        }
+        assert_eq!(run(&deadlines, &state, 7).await, ["h4", "h5"], "two of five may be gone");
     }
 
     #[tokio::test(start_paused = true)]

@@ -22,6 +22,7 @@ pub mod acl;
 mod apply;
 mod command;
 pub mod credentials;
+pub mod cut_off;
 mod decide;
 pub mod dns;
 pub mod filter;
