@@ -8,6 +8,8 @@ mod data;
 mod defined;
 mod dns;
 mod flood;
+#[cfg(feature = "etcd")]
+mod guide;
 mod harness;
 mod lock;
 mod migrate;
