@@ -1,7 +1,7 @@
 //! An encrypted mesh that gives containers on different hosts addresses that reach each other. The registry is all that
 //! a host must be told of: hosts publish themselves there and watch each other.
 //!
-//! What is decided stands in pure modules: [`network`] has the shapes. [`daemon`] is the one owner of what this host
+//! What is decided stands in pure modules: [`network`] has the shapes. `daemon` is the one owner of what this host
 //! holds; [`mesh`] is how others in the process see it and ask it, [`api`] how the commands do.
 
 pub mod addresses;

@@ -79,7 +79,9 @@ mod tests {
 
     fn graph(links: &[(u8, u8)], relays: impl IntoIterator<Item = u8>) -> Graph {
         let mut graph = Graph { relays: relays.into_iter().map(id).collect(), ..Graph::default() };
-        links.iter().for_each(|(a, b)| graph.set(id(*a), id(*b), true));
+        for (a, b) in links {
+            graph.set(id(*a), id(*b), true);
+        }
         graph
     }
 

@@ -116,8 +116,10 @@ impl Drop for Hosts {
 
 #[test]
 fn the_guide_to_etcd_works_as_it_is_written() {
-    let lacks: Vec<_> =
-        ["etcd", "etcdctl", "dig"].into_iter().filter(|name| Command::new(name).arg("-v").output().is_err()).collect();
+    let lacks: Vec<_> = ["etcd", "etcdctl", "dig"]
+        .into_iter()
+        .filter(|name| Command::new(name).arg("--version").output().is_err())
+        .collect();
     if !lacks.is_empty() {
         assert!(std::env::var("CI").is_err(), "this machine lacks {lacks:?}");
         println!("SKIPPED: this machine lacks {lacks:?}");

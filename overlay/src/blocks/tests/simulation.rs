@@ -79,9 +79,9 @@ impl Host {
             return (0, 0);
         }
         let missing = self.world.missing();
-        for key in missing.iter().filter(|key| matches!(key, Key::Network(_) | Key::Gone(_))).cloned() {
-            let text = self.world.record(&key).unwrap().text.clone();
-            registry.put(&key, &text, Some(self.world.index(&key)));
+        for key in missing.iter().filter(|key| matches!(key, Key::Network(_) | Key::Gone(_))) {
+            let text = self.world.record(key).unwrap().text.clone();
+            registry.put(key, &text, Some(self.world.index(key)));
         }
         let full = BTreeMap::new();
         let steps = plan(&self.world, Me { node: me, name: &self.name, held: &self.held }, &full, now);
