@@ -62,9 +62,11 @@ VOLUME /out
 HEALTHCHECK --interval=10s --timeout=10s CMD ["/bin/templater", "health"]
 ENTRYPOINT ["/bin/templater"]
 
+# For its commands, and to be copied from: the daemon calls nft, too, and is root.
+
 FROM scratch AS overlay
 LABEL org.opencontainers.image.title="overlay" org.opencontainers.image.licenses="MIT OR Apache-2.0" \
-      org.opencontainers.image.description="Encrypted network of containers on different hosts; not in this version"
+      org.opencontainers.image.description="Addresses for containers that reach each other across hosts, encrypted"
 COPY --from=build /image/overlay /
 USER 10001:10001
 ENTRYPOINT ["/bin/overlay"]

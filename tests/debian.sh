@@ -17,16 +17,17 @@ make_base() {
     mirror=$(apt-get indextargets --format '$(SITE) $(CODENAME) $(COMPONENT)' 'Created-By: Packages' |
         sed -n "s/ $codename main\$//p" | head -n 1)
     rm -rf "$1.new"
-    debootstrap --variant=minbase --include=systemd,systemd-sysv "$codename" "$1.new" $mirror >"$1.log" 2>&1 ||
+    debootstrap --variant=minbase --include=systemd,systemd-sysv,nftables "$codename" "$1.new" $mirror >"$1.log" 2>&1 ||
         { cat "$1.log" >&2; exit 1; }
-    rm -rf "$1.log" "$1.new"/var/cache/apt/archives/*.deb
+    rm -rf "$1.log" "$1.new"/var/cache/apt/archives/*.deb "$1"
     mv "$1.new" "$1"
 }
 
 # Starts it, and waits for its end or for ours. In a namespace of its own for mounts.
 supervise() {
     local dir=$1 base=$2
-    [ -d "$base" ] || make_base "$base"
+    # What the packages depend on is part of it.
+    [ -x "$base/usr/sbin/nft" ] || make_base "$base"
     mkdir "$dir/cgroup" "$dir/inside"
     mount -t cgroup2 cgroup "$dir/cgroup"
     # Its processes are a group below whatever we are in.

@@ -26,9 +26,9 @@ fn wrong_flags_are_named() {
     #[cfg(not(feature = "etcd"))]
     refused(&run(&["agent", "--engine", "etcd://127.0.0.1:2379"]), 2, &["built without etcd"]);
     refused(
-        &run(&["agent", "--dev", "--https-addr", "127.0.0.1:0", "--replica-of", "http://127.0.0.1:1"]),
+        &run(&["agent", "--engine", "memory", "--https-addr", "127.0.0.1:0", "--replica-of", "http://127.0.0.1:1"]),
         2,
-        &["2 faults", "HTTPS needs a certificate", "--replica-of  not supported"],
+        &["2 faults", "HTTPS needs a certificate", "a replica has the state of its hub"],
     );
     refused(&run(&["kv", "delete", "--cas", "k"]), 2, &["--modify-index"]);
     refused(&run(&["services", "register"]), 2, &["--name"]);

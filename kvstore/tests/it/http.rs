@@ -259,6 +259,23 @@ async fn hostile_bytes_end_their_connection_and_nothing_else() {
 }
 
 #[tokio::test]
+async fn who_sends_too_much_hears_so_once_all_is_sent() {
+    let agent = Agent::start("n").await;
+    let (long, chunk) = ("x".repeat(6 << 20), "x".repeat(1 << 20));
+    let declared = format!("Content-Length: {}\r\n\r\n{long}", long.len());
+    let chunked =
+        "Transfer-Encoding: chunked\r\n\r\n".to_owned() + &format!("100000\r\n{chunk}\r\n").repeat(6) + "0\r\n\r\n";
+    for body in [declared, chunked] {
+        let request = format!("PUT /v1/kv/a HTTP/1.1\r\nHost: x\r\nConnection: close\r\n{body}");
+        let mut stream = TcpStream::connect(agent.base.trim_start_matches("http://")).await.unwrap();
+        stream.write_all(request.as_bytes()).await.expect("it is taken to its end");
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).await.expect("the connection ends in order");
+        assert!(reply.starts_with("HTTP/1.1 413 "), "{reply}");
+    }
+}
+
+#[tokio::test]
 async fn heads_are_bounded() {
     let agent = Agent::start("n").await;
     let get = |path: &str, headers: &str| {

@@ -532,7 +532,10 @@ impl Naive {
                     && is_ttl(&old)
                     && old.status != Status::Critical
                 {
-                    let output = format!("TTL expired (last output before timeout follows): {}", old.output);
+                    let output = match check.as_str() {
+                        "serfHealth" => "Agent not live or unreachable".to_owned(),
+                        _ => format!("TTL expired (last output before timeout follows): {}", old.output),
+                    };
                     self.put_check(&Check { status: Status::Critical, output, ..old });
                 }
             }
