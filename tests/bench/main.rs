@@ -27,6 +27,7 @@ mod reads;
 mod reference;
 mod reloads;
 mod resync;
+mod shared;
 mod start;
 mod stop;
 mod templates;
@@ -189,6 +190,13 @@ const FIGURES: &[Figure] = &[
         programs: &[],
         docker: false,
         measure: || Box::pin(memory::resident()),
+    },
+    Figure {
+        name: "etcd",
+        what: "five kvstores on one etcd with 20,000 instances, and a bare watch",
+        programs: &["etcd", "etcdctl", "wrk"],
+        docker: false,
+        measure: || Box::pin(shared::by_five()),
     },
     Figure {
         name: "checks",
