@@ -38,7 +38,8 @@ const MAX_BATCH: usize = 256;
 /// A command decided over and over because others change what it relies on is given up after this many times.
 const MAX_ATTEMPTS: usize = 8;
 
-/// Why a command was not carried out; it changed nothing.
+/// Why a command was not carried out; it changed nothing. Where others write too, [`WriteError::Unavailable`] may be said
+/// of one that was: then the answer of etcd was lost.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// By the rules.
@@ -143,7 +144,7 @@ impl Store {
                 drop(queue.try_send(Job::News));
             }
         }));
-        let worker = Worker { engine, shared: shared.clone(), was_away: false };
+        let worker = Worker { engine, shared: shared.clone(), was_away: false, refuses: false };
         let thread = std::thread::Builder::new()
             .name("writer".into())
             .spawn(move || worker.run(&jobs))
@@ -204,7 +205,7 @@ impl Store {
     /// answer any more.
     ///
     /// # Errors
-    /// [`WriteError`]; nothing was changed.
+    /// [`WriteError`]
     pub async fn submit(&self, command: Command) -> Written {
         let (reply, answer) = oneshot::channel();
         self.send(Job::Command { command, reply: Some(reply) })?;
@@ -248,6 +249,8 @@ struct Worker {
     shared: Arc<Shared>,
     /// Whether others could not be reached, and renewals were refused therefore.
     was_away: bool,
+    /// The last batch could not be written. That is told once; that it can be again, by the engine.
+    refuses: bool,
 }
 
 struct Pending {
@@ -409,13 +412,16 @@ impl Worker {
         let renewed = self.renew(&mut decided);
         match results {
             Ok(results) => {
+                self.refuses &= proposed == 0;
                 self.shared.metrics.committed(decided.len(), proposed, took);
                 self.answer(decided, results, renewed)
             }
             Err(error) => {
                 self.was_away = self.shared.has_peers;
                 let message = with_causes(&error);
-                tracing::error!(error = message, "writes are refused until the store can be written again");
+                if !std::mem::replace(&mut self.refuses, true) {
+                    tracing::error!(error = message, "writes are refused until the store can be written again");
+                }
                 for Decided { pending, .. } in decided {
                     self.shared.metrics.failed.inc();
                     reply(pending, Err(WriteError::Unavailable(message.clone())));

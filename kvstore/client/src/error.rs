@@ -52,7 +52,7 @@ pub enum Error {
         /// The deadline that passed.
         after: Duration,
     },
-    /// The registry refused; nothing was changed.
+    /// The registry refused. Nothing was changed, but for 503 of one on an etcd, which may not have heard what came of it.
     #[error("{call}: the registry at {address} answered {status}: {message}")]
     Status {
         /// Method and path.

@@ -16,10 +16,10 @@ const KEYS: &[(&str, &str)] = &[
         "data_dir",
         "where the state is kept; else `/var/lib/flotilla/kvstore` for root, `~/.local/state/flotilla/kvstore`",
     ),
-    ("engine", "`embedded` (in the data directory), `memory`, or `etcd://HOST:PORT,...` ([Engines](../engines.md))"),
+    ("engine", "`embedded` (in the data directory), `memory`, or `etcd://HOST:PORT,...`; see `docs/engines.md`"),
     (
         "replica_of",
-        "the registry to be a replica of, one URL or a list, of which the next is used where one fails ([Replicas](../replica.md))",
+        "the registry to be a replica of, one URL or a list, of which the next is used where one fails; see `docs/replica.md`",
     ),
     ("hub.token", "the token that a replica shows its hub: one that may everything, as for a snapshot"),
     ("hub.token_file", "a file with it, read again when it changes"),

@@ -44,8 +44,8 @@ fn whole(status: &Value) -> String {
     line("version", text(&status["version"]));
     line("state", text(&status["state"]));
     let plane = match status["plane"].as_str() {
-        Some("kernel") => "WireGuard of the kernel".to_owned(),
-        Some(_) => "WireGuard in this process, since the kernel has none".to_owned(),
+        Some("kernel") => format!("WireGuard of the kernel: {}", text(&status["plane_why"])),
+        Some(_) => format!("WireGuard in this process: {}", text(&status["plane_why"])),
         None => "none: nothing is carried between hosts".to_owned(),
     };
     line("data plane", plane);

@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 use super::Daemon;
 use crate::{
     config::Config,
-    device::{self, Dataplane, Dropped, Peer, PeerStatus, Plane},
+    device::{self, Dropped, Opened, Peer, PeerStatus, Plane},
     firewall::{self, Rules},
     identity::Identity,
     network::Network,
@@ -37,7 +37,7 @@ pub(super) struct Wanted {
 /// The tunnel with all that belongs to it.
 pub(super) struct Tunnel {
     settings: (String, u16, u16),
-    plane: Option<Box<dyn Dataplane>>,
+    plane: Option<Opened>,
     /// Why there is none, or something of it does not hold.
     troubles: Vec<String>,
     told: String,
@@ -100,7 +100,7 @@ impl Tunnel {
             Ok(opened) => {
                 let plane = opened.tunnel.plane();
                 info!("the tunnel {interface} is up, by WireGuard of the {plane}: {}", opened.why);
-                self.plane = Some(opened.tunnel);
+                self.plane = Some(opened);
                 if let Some(kernel) = &self.kernel {
                     self.index = kernel.index(&interface).await;
                 }
@@ -215,7 +215,7 @@ impl Tunnel {
         let stopped = self.plane.is_none();
         if let Some(plane) = &self.plane
             && (self.stale || self.done.peers != wanted.peers)
-            && let Err(error) = plane.set_peers(if held { &wanted.peers } else { &[] })
+            && let Err(error) = plane.tunnel.set_peers(if held { &wanted.peers } else { &[] })
         {
             self.trouble(error.to_string());
         }
@@ -279,7 +279,12 @@ impl Tunnel {
     }
 
     pub(super) fn plane(&self) -> Option<Plane> {
-        self.plane.as_ref().map(|plane| plane.plane())
+        self.plane.as_ref().map(|plane| plane.tunnel.plane())
+    }
+
+    /// Why it is this kind.
+    pub(super) fn plane_why(&self) -> Option<&str> {
+        self.plane.as_ref().map(|plane| &*plane.why)
     }
 
     pub(super) fn troubles(&self) -> &[String] {
@@ -287,11 +292,11 @@ impl Tunnel {
     }
 
     pub(super) fn stats(&self) -> Vec<PeerStatus> {
-        self.plane.as_ref().map(|plane| plane.peers()).unwrap_or_default()
+        self.plane.as_ref().map(|plane| plane.tunnel.peers()).unwrap_or_default()
     }
 
     pub(super) fn dropped(&self) -> Dropped {
-        self.plane.as_ref().map(|plane| plane.dropped()).unwrap_or_default()
+        self.plane.as_ref().map(|plane| plane.tunnel.dropped()).unwrap_or_default()
     }
 
     /// This host's addresses with their subnets, but for those in the tunnel.

@@ -27,6 +27,7 @@ impl Daemon {
             "node": self.me(),
             "state": self.state(),
             "plane": self.tunnel.plane(),
+            "plane_why": self.tunnel.plane_why(),
             "encryption": "WireGuard: Curve25519, ChaCha20-Poly1305, and a preshared key for each pair",
             "interface": self.config.interface,
             "port": self.config.port,
