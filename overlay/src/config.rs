@@ -10,7 +10,11 @@ use std::{
 };
 
 use clap::ValueEnum;
-use kvstore_client::{Access, Client, ClientConfig, GoDuration, read_settings, with_causes};
+use kvstore_client::{
+    Access, Client, ClientConfig, GoDuration,
+    settings::{self as shared, choice, or_fault},
+    with_causes,
+};
 
 pub use settings::Settings;
 
@@ -96,7 +100,7 @@ impl Config {
     /// [`Faults`], all of them.
     pub fn new(flags: Settings, file: Option<(&str, &str)>, host: &str) -> Result<Self, Faults> {
         let mut faults = Vec::new();
-        let file = file.map(|(name, text)| read_settings(name, text, &mut faults)).unwrap_or_default();
+        let file = file.map(|(name, text)| shared::read(name, text, &mut faults)).unwrap_or_default();
         let config = check(flags.over(file), host, &mut faults);
         if faults.is_empty() { Ok(config) } else { Err(Faults(faults)) }
     }
@@ -206,20 +210,6 @@ fn registry(given: Vec<String>, access: Access, faults: &mut Vec<String>) -> Cli
         faults.push(format!("registry: {}", with_causes(&error)));
     }
     config
-}
-
-fn choice<T: ValueEnum + Default>(key: &str, text: Option<String>, faults: &mut Vec<String>) -> T {
-    let Some(text) = text else { return T::default() };
-    let parsed = T::from_str(&text, false).map_err(|_| {
-        let all: Vec<_> =
-            T::value_variants().iter().filter_map(|v| Some(v.to_possible_value()?.get_name().to_owned())).collect();
-        format!("{key}: {text:?} is none of {}", all.join(", "))
-    });
-    or_fault(parsed, faults).unwrap_or_default()
-}
-
-fn or_fault<T>(result: Result<T, String>, faults: &mut Vec<String>) -> Option<T> {
-    result.map_err(|fault| faults.push(fault)).ok()
 }
 
 #[cfg(test)]

@@ -11,7 +11,11 @@ use std::{
 };
 
 use clap::ValueEnum;
-use kvstore_client::{Access, Client, ClientConfig, GoDuration, read_settings, with_causes};
+use kvstore_client::{
+    Access, Client, ClientConfig, GoDuration,
+    settings::{self as shared, choice, or_fault},
+    with_causes,
+};
 
 pub use settings::Settings;
 
@@ -99,7 +103,7 @@ impl Config {
     /// [`Faults`], all of them.
     pub fn new(flags: Settings, file: Option<(&str, &str)>) -> Result<Self, Faults> {
         let mut faults = Vec::new();
-        let file = file.map(|(name, text)| read_settings(name, text, &mut faults)).unwrap_or_default();
+        let file = file.map(|(name, text)| shared::read(name, text, &mut faults)).unwrap_or_default();
         let config = check(flags.over(file), &mut faults);
         if faults.is_empty() { Ok(config) } else { Err(Faults(faults)) }
     }
@@ -233,20 +237,6 @@ fn registry(given: Vec<String>, access: Access, faults: &mut Vec<String>) -> Cli
 fn duration(key: &str, text: Option<String>, faults: &mut Vec<String>) -> Option<Duration> {
     let parsed = text?.parse::<GoDuration>();
     or_fault(parsed.map(|duration| duration.0).map_err(|why| format!("{key}: {why}")), faults)
-}
-
-fn choice<T: ValueEnum + Default>(key: &str, text: Option<String>, faults: &mut Vec<String>) -> T {
-    let Some(text) = text else { return T::default() };
-    let parsed = T::from_str(&text, false).map_err(|_| {
-        let all: Vec<_> =
-            T::value_variants().iter().filter_map(|v| Some(v.to_possible_value()?.get_name().to_owned())).collect();
-        format!("{key}: {text:?} is none of {}", all.join(", "))
-    });
-    or_fault(parsed, faults).unwrap_or_default()
-}
-
-fn or_fault<T>(result: Result<T, String>, faults: &mut Vec<String>) -> Option<T> {
-    result.map_err(|fault| faults.push(fault)).ok()
 }
 
 #[cfg(test)]

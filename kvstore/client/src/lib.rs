@@ -15,7 +15,7 @@ pub mod fresh;
 pub mod monitoring;
 pub mod pem;
 pub mod reference;
-mod settings;
+pub mod settings;
 pub mod systemd;
 pub mod tls;
 pub mod types;
@@ -29,6 +29,5 @@ pub use client::{
 };
 pub use duration::{GoDuration, ParseDurationError};
 pub use error::Error;
-pub use settings::read_settings;
 pub use tls::choose_crypto;
 pub use watch::{Backoff, Watch};

@@ -1,9 +1,11 @@
-//! A program's YAML or JSON file; every fault with its line.
+//! What a program's settings are read by: its YAML or JSON file, where every fault has its line, and texts of which each
+//! is one of a few.
 
-use serde::de::DeserializeOwned;
+use clap::ValueEnum;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
 /// What `text`, the file called `name`, sets. Key by key, so that one fault does not hide another.
-pub fn read_settings<S: DeserializeOwned + Default>(name: &str, text: &str, faults: &mut Vec<String>) -> S {
+pub fn read<S: DeserializeOwned + Default>(name: &str, text: &str, faults: &mut Vec<String>) -> S {
     let all: serde_yaml::Value = match serde_yaml::from_str(text) {
         Ok(all) => all,
         Err(error) => {
@@ -38,6 +40,39 @@ pub fn read_settings<S: DeserializeOwned + Default>(name: &str, text: &str, faul
         faults.push(format!("{name}: {error}"));
         S::default()
     })
+}
+
+/// A list of one may be written without its brackets; for serde's `deserialize_with`.
+///
+/// # Errors
+/// For what is neither.
+pub fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a text or a list of texts")]
+    enum Either {
+        One(String),
+        Many(Vec<String>),
+    }
+    Ok(match Either::deserialize(deserializer)? {
+        Either::One(one) => vec![one],
+        Either::Many(many) => many,
+    })
+}
+
+/// The value that `text` names, or the usual one; another text is a fault that tells all there are.
+pub fn choice<T: ValueEnum + Default>(key: &str, text: Option<String>, faults: &mut Vec<String>) -> T {
+    let Some(text) = text else { return T::default() };
+    let parsed = T::from_str(&text, false).map_err(|_| {
+        let all: Vec<_> =
+            T::value_variants().iter().filter_map(|v| Some(v.to_possible_value()?.get_name().to_owned())).collect();
+        format!("{key}: {text:?} is none of {}", all.join(", "))
+    });
+    or_fault(parsed, faults).unwrap_or_default()
+}
+
+/// What there is; else its fault is one of the `faults`.
+pub fn or_fault<T>(result: Result<T, String>, faults: &mut Vec<String>) -> Option<T> {
+    result.map_err(|fault| faults.push(fault)).ok()
 }
 
 /// `:LINE` of a key at the top level; nothing if it is written in a way that we do not find.

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, builder::FalseyValueParser};
-use kvstore_client::Access;
-use serde::{Deserialize, Deserializer};
+use kvstore_client::{Access, settings::one_or_many};
+use serde::Deserialize;
 
 /// What can be set, as text; the same keys in flags, environment and file.
 #[derive(Args, Clone, Debug, Default, Deserialize)]
@@ -145,18 +145,4 @@ impl Settings {
             log_format: self.log_format.or(file.log_format),
         }
     }
-}
-
-/// A list of one may be written without its brackets.
-fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "a text or a list of texts")]
-    enum Either {
-        One(String),
-        Many(Vec<String>),
-    }
-    Ok(match Either::deserialize(deserializer)? {
-        Either::One(one) => vec![one],
-        Either::Many(many) => many,
-    })
 }
