@@ -4,7 +4,7 @@
 //! Nothing is copied: the headers of a piece are written over the end of the piece before, which has been dealt with.
 
 use super::{
-    packet::{self, TCP, UDP},
+    packet::{self, CWR, FIN, PSH, TCP, UDP},
     vnet::{Cut, Header},
 };
 
@@ -13,9 +13,6 @@ const HEAD_MAX: usize = 256;
 
 const TCP_HEAD: usize = 20;
 const UDP_HEAD: usize = 8;
-const FIN: u8 = 0x01;
-const PSH: u8 = 0x08;
-const CWR: u8 = 0x80;
 
 /// A packet that is not what its header says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

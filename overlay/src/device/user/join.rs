@@ -6,7 +6,7 @@
 //! that they could show, and kernel WireGuard tells its own receive offload the same.
 
 use super::{
-    packet::{self, TCP, UDP},
+    packet::{self, CWR, FIN, PSH, RST, SYN, TCP, UDP, URG},
     vnet::{self, Cut, Header},
 };
 
@@ -15,12 +15,6 @@ const PACKET_MAX: usize = 65_535;
 /// More pieces of one packet than this are refused by older kernels.
 const PIECES_MAX: usize = 64;
 
-const FIN: u8 = 0x01;
-const SYN: u8 = 0x02;
-const RST: u8 = 0x04;
-const PSH: u8 = 0x08;
-const URG: u8 = 0x20;
-const CWR: u8 = 0x80;
 const MORE_FRAGMENTS_OR_OFFSET: u16 = 0x3fff;
 const DONT_FRAGMENT: u8 = 0x40;
 

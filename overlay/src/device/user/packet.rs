@@ -7,6 +7,14 @@ use std::net::IpAddr;
 pub(super) const TCP: u8 = 6;
 pub(super) const UDP: u8 = 17;
 
+/// Flags of TCP. RFC 9293 section 3.1, and RFC 3168 for CWR.
+pub(super) const FIN: u8 = 0x01;
+pub(super) const SYN: u8 = 0x02;
+pub(super) const RST: u8 = 0x04;
+pub(super) const PSH: u8 = 0x08;
+pub(super) const URG: u8 = 0x20;
+pub(super) const CWR: u8 = 0x80;
+
 const V4_HEAD: usize = 20;
 const V6_HEAD: usize = 40;
 
