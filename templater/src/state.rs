@@ -7,8 +7,9 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
-    time::Duration,
 };
+
+use kvstore_client::lock_file;
 
 use crate::output::versions;
 
@@ -79,7 +80,7 @@ impl State {
         }
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-        let locked = lock(&file);
+        let locked = lock_file(&file);
         let mut text = String::new();
         // A damaged file is text we do not understand, not a reason to stop.
         let mut bytes = Vec::new();
@@ -171,17 +172,6 @@ impl State {
         };
         write(&mut self.file).map_err(|e| self.failed(e))
     }
-}
-
-/// Tries for a moment: a process that is being started holds all our locks until it runs its own program.
-fn lock(file: &File) -> Result<(), TryLockError> {
-    for _ in 0..20 {
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(5)),
-            other => return other,
-        }
-    }
-    file.try_lock()
 }
 
 /// Where the last good data for `destination` are kept.

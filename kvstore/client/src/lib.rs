@@ -12,6 +12,7 @@ mod client;
 mod duration;
 mod error;
 pub mod fresh;
+mod lock;
 pub mod monitoring;
 pub mod pem;
 pub mod reference;
@@ -29,5 +30,6 @@ pub use client::{
 };
 pub use duration::{GoDuration, ParseDurationError};
 pub use error::Error;
+pub use lock::lock_file;
 pub use tls::choose_crypto;
 pub use watch::{Backoff, Watch};

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use kvstore_client::lock_file;
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use redb::{Builder, Database, DatabaseError, StorageBackend, backends::FileBackend};
 
@@ -86,7 +87,7 @@ impl DataDir {
         let refused = |e: io::Error| failed(format!("{e}; it must be a directory that this user may write to"));
         make(dir).map_err(refused)?;
         let mut lock = private().truncate(false).open(dir.join(LOCK)).map_err(refused)?;
-        match lock.try_lock() {
+        match lock_file(&lock) {
             Ok(()) => note_process(&mut lock).map_err(refused)?,
             Err(TryLockError::WouldBlock) => {
                 let who = holder(&mut lock);
