@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         story("user_moved", peers::moved),
         story("user_removed", peers::removed),
         story("user_others_change", peers::others_change),
+        story("user_secrets_change", peers::secrets_change),
         story("user_restarted", peers::restarted),
         story("user_refuses", peers::refuses),
         story("user_spoofed", hostile::spoofed),

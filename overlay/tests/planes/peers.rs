@@ -93,6 +93,39 @@ pub(crate) fn others_change() {
     assert!(handshake(&hosts[1]) + slack >= before + start.elapsed(), "it is the session from the beginning");
 }
 
+/// The two of a pair change what they mix into handshakes, one long before the other, and nothing of a conversation is
+/// lost; nor does anybody get in who has only the key of before.
+pub(crate) fn secrets_change() {
+    let (hosts, switch) = mesh(2);
+    let sockets = [1, 2].map(|n| udp(&switch, n, inner(n)));
+    deliver(&sockets[0], &sockets[1], b"begin");
+    let with = |n: usize, byte| Peer { preshared: PresharedKey::new([byte; 32]), ..hosts[n].as_peer() };
+    let talk = |what: &str, milliseconds: u64| {
+        let (until, mut sent) = (Instant::now() + Duration::from_millis(milliseconds), 0);
+        while Instant::now() < until {
+            for (from, to) in [(0, 1), (1, 0)] {
+                let payload = format!("{what} {sent}");
+                sockets[from].send_to(payload.as_bytes(), sockets[to].local_addr().unwrap()).unwrap();
+                assert!(arrives(&sockets[to], payload.as_bytes()).is_some(), "{payload} was lost");
+            }
+            sent += 1;
+            thread::sleep(Duration::from_millis(1));
+        }
+        sent
+    };
+    let mut sent = 0;
+    for (round, byte) in [(1, 8), (2, 9), (3, 10)] {
+        hosts[0].tunnel.set_peers(&[with(1, byte)]).unwrap();
+        // Longer than a handshake takes to be tried again.
+        sent += talk(&format!("one changed, round {round}"), if round == 1 { 6_000 } else { 300 });
+        hosts[1].tunnel.set_peers(&[with(0, byte)]).unwrap();
+        sent += talk(&format!("both changed, round {round}"), 1_000);
+    }
+    println!("none of {sent} packets was lost each way");
+    let young = |host: &Host| host.tunnel.peers()[0].handshake.is_some_and(|age| age < Duration::from_secs(2));
+    assert!(hosts.iter().all(young), "there is a session by the new secret");
+}
+
 /// A host whose program is started again goes on with the first packet that it sends.
 pub(crate) fn restarted() {
     let (mut hosts, switch) = mesh(2);

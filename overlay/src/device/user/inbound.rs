@@ -14,7 +14,7 @@ use super::{
     Shared,
     join::Joiner,
     packet::{self, CE, NOT_ECT},
-    remote::{Remote, Table, Tunnel},
+    remote::{Remote, Table, Tunnel, Which},
     wait::Wait,
 };
 use crate::keys::PublicKey;
@@ -82,8 +82,12 @@ impl Inbound<'_> {
         let session = match Tunn::parse_incoming_packet(datagram)? {
             Packet::PacketData(data) => data.receiver_idx,
             Packet::HandshakeInit(_) => {
-                let remote = self.initiator(table, datagram, from)?;
-                return remote.map_or(Ok(()), |remote| self.pass(table, &remote, datagram, from, ecn));
+                let Some(remote) = self.initiator(table, datagram, from)? else { return Ok(()) };
+                // Until a change of secrets is through, by both: the peer takes the answer that it has the secret of.
+                if remote.tunnel().changes() {
+                    self.pass(table, &remote, Which::Before, datagram, from, ecn)?;
+                }
+                return self.pass(table, &remote, Which::Now, datagram, from, ecn);
             }
             Packet::HandshakeResponse(response) => {
                 if !self.verify(datagram, from)? {
@@ -94,7 +98,8 @@ impl Inbound<'_> {
             Packet::PacketCookieReply(reply) => reply.receiver_idx,
         };
         let remote = table.of_session(session).ok_or(WireGuardError::NoCurrentSession)?;
-        self.pass(table, remote, datagram, from, ecn)
+        let which = remote.tunnel().of_session(session);
+        self.pass(table, remote, which, datagram, from, ecn)
     }
 
     /// Who begins a handshake; none if it has to prove its address first.
@@ -131,17 +136,19 @@ impl Inbound<'_> {
         &mut self,
         table: &Table,
         remote: &Arc<Remote>,
+        which: Which,
         datagram: &[u8],
         from: SocketAddr,
         ecn: u8,
     ) -> Result<(), WireGuardError> {
         let mut tunnel = remote.tunnel();
-        let packet = match tunnel.tunn.decapsulate(Some(from.ip()), datagram, &mut self.opened) {
+        let Some(tunn) = tunnel.tunn(which) else { return Ok(()) };
+        let packet = match tunn.decapsulate(Some(from.ip()), datagram, &mut self.opened) {
             TunnResult::WriteToTunnelV4(packet, source) => Some((packet, source.into())),
             TunnResult::WriteToTunnelV6(packet, source) => Some((packet, source.into())),
             TunnResult::WriteToNetwork(answer) => {
                 // To the beginning of a handshake, or to its end.
-                tunnel.step(answer[0] == 2);
+                tunnel.step(which, answer[0] == 2);
                 self.shared.send(from, answer, answer.len(), NOT_ECT);
                 tunnel.sent_at = Some(Instant::now());
                 // What waited for the session can go now.
@@ -152,7 +159,7 @@ impl Inbound<'_> {
             TunnResult::Err(e) => return Err(e),
         };
         if datagram[0] == 4 {
-            tunnel.confirm();
+            tunnel.confirm(which);
         }
         // It proved to be the peer, so this is where it is now.
         tunnel.endpoint = Some(from);
@@ -186,7 +193,7 @@ fn send_waiting(shared: &Shared, tunnel: &mut Tunnel, to: SocketAddr) {
     // A packet of the largest size, sealed.
     let mut place = vec![0; BUFFER_BYTES + 32];
     tunnel.waiting = false;
-    while let TunnResult::WriteToNetwork(sealed) = tunnel.tunn.decapsulate(None, &[], &mut place) {
+    while let TunnResult::WriteToNetwork(sealed) = tunnel.carrier().decapsulate(None, &[], &mut place) {
         let handshake = sealed[0] != 4;
         shared.send(to, sealed, sealed.len(), NOT_ECT);
         if handshake {

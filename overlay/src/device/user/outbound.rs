@@ -102,7 +102,7 @@ impl Burst {
         }
         let place = &mut self.bytes[self.end..self.end + length.max(HANDSHAKE_BYTES)];
         let mut tunnel = remote.tunnel();
-        match tunnel.tunn.encapsulate(packet, place) {
+        match tunnel.carrier().encapsulate(packet, place) {
             TunnResult::WriteToNetwork(sealed) if sealed[0] == 4 => {
                 tunnel.sent_at = Some(now);
                 drop(tunnel);

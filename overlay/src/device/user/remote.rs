@@ -21,21 +21,34 @@ use crate::{
     keys::{PresharedKey, PrivateKey, PublicKey},
 };
 
+/// What was sealed by the sessions of before comes in for this long after the others are there.
+const ON_ITS_WAY: Duration = Duration::from_secs(5);
+
 /// A peer.
 pub(super) struct Remote {
     pub(super) key: PublicKey,
-    /// What its sessions' numbers begin with; they end with eight bits that count.
-    index: u32,
-    preshared: PresharedKey,
     tunnel: Mutex<Tunnel>,
     /// Bytes of packets, not of datagrams.
     pub(super) sent: AtomicU64,
     pub(super) received: AtomicU64,
 }
 
+/// WireGuard with a peer, by one preshared key.
+struct Wire {
+    tunn: Tunn,
+    /// What its sessions' numbers begin with; they end with eight bits that count.
+    index: u32,
+    preshared: PresharedKey,
+}
+
 /// What both directions need of a peer.
 pub(super) struct Tunnel {
-    pub(super) tunn: Tunn,
+    wire: Wire,
+    /// The one with the preshared key of before. It carries, and answers, until the peer has shown that it has the new
+    /// one, so that the two hosts need not change theirs at the same moment; then what is on its way is still taken.
+    before: Option<Wire>,
+    /// When the peer has shown it.
+    shown: Option<Instant>,
     /// Where it was heard from last, or is tried.
     pub(super) endpoint: Option<SocketAddr>,
     /// Where it was said to be.
@@ -51,20 +64,90 @@ pub(super) struct Tunnel {
     answered: bool,
 }
 
+/// Which of the two of a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Which {
+    Now,
+    Before,
+}
+
 impl Tunnel {
+    /// The one that carries packets to the peer.
+    pub(super) fn carrier(&mut self) -> &mut Tunn {
+        match &mut self.before {
+            Some(before) if self.shown.is_none() => &mut before.tunn,
+            _ => &mut self.wire.tunn,
+        }
+    }
+
+    /// That one, if it is there.
+    pub(super) fn tunn(&mut self, which: Which) -> Option<&mut Tunn> {
+        match which {
+            Which::Now => Some(&mut self.wire.tunn),
+            Which::Before => self.before.as_mut().map(|before| &mut before.tunn),
+        }
+    }
+
+    /// Whose the session of this number is.
+    pub(super) fn of_session(&self, session: u32) -> Which {
+        let before = self.before.as_ref().is_some_and(|before| before.index == session >> 8);
+        if before { Which::Before } else { Which::Now }
+    }
+
+    /// Whether the peer has yet to show that it has the new preshared key.
+    pub(super) fn changes(&self) -> bool {
+        self.before.is_some() && self.shown.is_none()
+    }
+
+    /// Forgets the one of before when it is over.
+    pub(super) fn forget_expired(&mut self) {
+        let late = self.shown.is_some_and(|then| then.elapsed() > ON_ITS_WAY);
+        self.before.take_if(|before| late || before.tunn.time_since_last_handshake().is_none());
+    }
+
     /// A message of a handshake was answered: the first of them, or the last, which only who has all secrets can.
-    pub(super) fn step(&mut self, first: bool) {
-        self.answered = first;
+    pub(super) fn step(&mut self, which: Which, first: bool) {
+        if which == Which::Now {
+            self.answered = first;
+        }
         if !first {
-            self.shaken = Some(Instant::now());
+            self.shaken(which);
         }
     }
 
     /// A datagram came by a session.
-    pub(super) fn confirm(&mut self) {
-        if std::mem::take(&mut self.answered) {
-            self.shaken = Some(Instant::now());
+    pub(super) fn confirm(&mut self, which: Which) {
+        if which == Which::Now && std::mem::take(&mut self.answered) {
+            self.shaken(which);
         }
+    }
+
+    fn shaken(&mut self, which: Which) {
+        self.shaken = Some(Instant::now());
+        if which == Which::Now {
+            self.shown.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Has the peer from now on another preshared key.
+    fn renew(&mut self, wire: Wire) {
+        let old = std::mem::replace(&mut self.wire, wire);
+        self.answered = false;
+        // Of two changes before the peer has followed the first, the first is good for nothing.
+        if !self.changes() {
+            self.before = Some(old).filter(|old| old.tunn.time_since_last_handshake().is_some());
+        }
+        self.shown = None;
+    }
+}
+
+impl Wire {
+    fn new(peer: &Peer, index: u32, own: &PrivateKey, limiter: &Arc<RateLimiter>) -> Self {
+        let key = x25519_dalek::PublicKey::from(*peer.key.as_bytes());
+        let preshared = Some(*peer.preshared.as_bytes());
+        // Keepalives are ours to send, so that they can be changed without a new session.
+        let tunn = Tunn::new(own.secret().clone(), key, preshared, None, index, Some(limiter.clone()));
+        Self { tunn, index, preshared: peer.preshared.clone() }
     }
 }
 
@@ -113,15 +196,23 @@ impl Table {
     pub(super) fn with(&self, peers: &[Peer], own: &PrivateKey, limiter: &Arc<RateLimiter>) -> Self {
         let mut table = Self::default();
         for peer in peers {
+            let wire = || Wire::new(peer, self.free_index(&table), own, limiter);
             let remote = match self.keys.get(&peer.key) {
-                Some(kept) if kept.preshared == peer.preshared => kept.clone(),
-                _ => Arc::new(Remote::new(peer, self.free_index(&table), own, limiter)),
+                Some(kept) => {
+                    if kept.tunnel().wire.preshared != peer.preshared {
+                        kept.tunnel().renew(wire());
+                    }
+                    kept.clone()
+                }
+                None => Arc::new(Remote::new(peer, wire())),
             };
             for net in &peer.allowed {
                 table.routes.insert(network(*net), remote.clone());
             }
             remote.update(peer);
-            table.indexes.insert(remote.index, remote.clone());
+            for index in remote.indexes() {
+                table.indexes.insert(index, remote.clone());
+            }
             table.keys.insert(peer.key, remote);
         }
         table
@@ -156,13 +247,11 @@ impl Table {
 }
 
 impl Remote {
-    fn new(peer: &Peer, index: u32, own: &PrivateKey, limiter: &Arc<RateLimiter>) -> Self {
-        let key = x25519_dalek::PublicKey::from(*peer.key.as_bytes());
-        let preshared = Some(*peer.preshared.as_bytes());
-        // Keepalives are ours to send, so that they can be changed without a new session.
-        let tunn = Tunn::new(own.secret().clone(), key, preshared, None, index, Some(limiter.clone()));
+    fn new(peer: &Peer, wire: Wire) -> Self {
         let tunnel = Tunnel {
-            tunn,
+            wire,
+            before: None,
+            shown: None,
             endpoint: peer.endpoint,
             given: peer.endpoint,
             keepalive: peer.keepalive,
@@ -171,14 +260,13 @@ impl Remote {
             shaken: None,
             answered: false,
         };
-        Self {
-            key: peer.key,
-            index,
-            preshared: peer.preshared.clone(),
-            tunnel: Mutex::new(tunnel),
-            sent: AtomicU64::new(0),
-            received: AtomicU64::new(0),
-        }
+        let (key, tunnel) = (peer.key, Mutex::new(tunnel));
+        Self { key, tunnel, sent: AtomicU64::new(0), received: AtomicU64::new(0) }
+    }
+
+    fn indexes(&self) -> Vec<u32> {
+        let tunnel = self.tunnel();
+        tunnel.before.iter().chain([&tunnel.wire]).map(|wire| wire.index).collect()
     }
 }
 
