@@ -55,7 +55,7 @@ bench: ## print how fast it is, as shipped, beside what it is compared with (ONL
 chaos: ## have three hosts fail in turn while clients write, for ten minutes (CHAOS_SECONDS=n; SEED=n: the same faults again)
 	@$(TELL_ETCD)
 	$(CARGO) build --workspace --bins --locked $(ETCD)
-	CHAOS_SECONDS=$(or $(CHAOS_SECONDS),600) SEED=$(SEED) $(CARGO) test --locked -p flotilla-tests --test it $(ETCD) -- hosts_chaos
+	CHAOS_SECONDS=$(or $(CHAOS_SECONDS),600) SEED=$(SEED) $(CARGO) test --locked -p flotilla-tests --test it -- hosts_chaos
 
 hostile: ## send random requests to every endpoint for a minute (SECONDS=n: for longer; SEED=n: the same again)
 	HOSTILE_SECONDS=$(or $(SECONDS),60) $(CARGO) test --release --locked -p kvstore --lib hostile -- --nocapture

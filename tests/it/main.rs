@@ -7,6 +7,7 @@ mod connections;
 mod dns_clients;
 mod examples;
 mod forwarding;
+mod front;
 mod hosts;
 mod hub;
 mod images;
@@ -86,6 +87,7 @@ fn main() -> ExitCode {
         Story::new("hosts_new_address", hosts::needs(&[]), hosts::moves::story),
         Story::new("hosts_chaos", hosts::needs(&[]), hosts::chaos::story).within(hosts::chaos::limit()),
         Story::new("overlay_docker_driver", overlay_docker::needs(), overlay_docker::driver),
+        Story::new("examples_front", front::needs(), front::story),
         Story::new("hub", sidecar::needs(), hub::story),
         Story::new("replica", replica::needs(), replica::story),
         Story::new("images", images::needs(), images::story),

@@ -21,8 +21,10 @@ use crate::{
 
 /// The image of `examples/hello-web`, which `examples/images/make.sh` makes of the program that was built with the tests.
 pub const HELLO_WEB: &str = "flotilla/hello-web";
-/// The image that `tests/haproxy-image.sh` makes.
+/// The images that `tests/proxy-image.sh` makes.
 pub const HAPROXY: &str = "flotilla/haproxy";
+/// See [`HAPROXY`].
+const NGINX: &str = "flotilla/nginx";
 
 /// The images that `tests/caller-images.sh` makes: with glibc's `getent`, `dig` and `curl`, and with musl's resolver.
 pub const CALLER: &str = "flotilla/caller";
@@ -116,7 +118,7 @@ impl Dockerd {
         let dockerd = Self { dir, script: DOCKERD, namespace };
         dockerd.start_again();
         dockerd.make_images(&["hello-web"]);
-        dockerd.script("tests/haproxy-image.sh", &[]);
+        dockerd.script("tests/proxy-image.sh", &["haproxy"]);
         dockerd
     }
 
@@ -176,6 +178,11 @@ impl Dockerd {
     /// Makes the images [`CALLER`] and [`CALLER_MUSL`].
     pub fn make_callers(&self) {
         self.script("tests/caller-images.sh", &[]);
+    }
+
+    /// Makes the image of nginx that `templater-nginx` is built upon.
+    pub fn make_nginx(&self) {
+        self.script("tests/proxy-image.sh", &["nginx"]);
     }
 
     /// Makes the images `flotilla/NAME` of programs that are being tested.
@@ -284,6 +291,7 @@ fn run_script(path: &Path, args: &[&str], docker_host: &str) -> Result<(), Strin
     let mut command = Command::new(path);
     command.args(args).env("DOCKER_HOST", docker_host).stdin(process::Stdio::null());
     command.env("PROGRAMS", programs()).env("DEBIAN_IMAGE", HAPROXY).env("HAPROXY_IMAGE", HAPROXY);
+    command.env("NGINX_IMAGE", NGINX);
     let status = command.stdout(out()?).stderr(out()?).status().map_err(|e| e.to_string())?;
     if status.success() {
         return Ok(());
