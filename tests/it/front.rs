@@ -1,4 +1,4 @@
-//! `examples/front`: nginx before two HAProxies, of which one dies under visitors; DNS, and dnsmasq, lead to those that live.
+//! `examples/front`: nginx before two of HAProxy, of which one dies under visitors; DNS, and dnsmasq, lead to those that live.
 
 use std::{
     collections::BTreeSet,
@@ -55,16 +55,16 @@ pub(crate) async fn story() {
 
     let dnsmasq = Resolver::example_dnsmasq(local(free_port()), local(dns), None).await;
     let through = async || Ok::<_, String>(dig_at(dnsmasq.address, PROXIES, "A", &[]).await?.records.len());
-    eventually!("dnsmasq passes it on", LIMIT, async { same(through().await?, 2) });
+    eventually!("dnsmasq passes it on", LIMIT, async { same(&through().await?, &2) });
     name_without_address(registry, dns).await;
 
     let visitors = Visitors::begin(&front.url);
     let proxies = front.compose.containers("haproxy").await;
     let killed = Instant::now();
     dockerd.docker(&["kill", "--signal", "KILL", &proxies[0]]).await;
-    eventually!("DNS knows that it died", LIMIT, async { same(front.proxies().await?.len(), 1) });
+    eventually!("DNS knows that it died", LIMIT, async { same(&front.proxies().await?.len(), &1) });
     println!("  a proxy was killed: out of DNS after {} ms", killed.elapsed().as_millis());
-    eventually!("behind dnsmasq too", LIMIT, async { same(through().await?, 1) });
+    eventually!("behind dnsmasq too", LIMIT, async { same(&through().await?, &1) });
     scale(3).await;
     front.knows_proxies(3).await;
     // Those that are there since then have had visitors, too.
@@ -88,7 +88,7 @@ impl Front {
             for _ in 0..12 {
                 met.insert(hello(&web::get_from(&self.url, host).await?)?.id);
             }
-            same(met, wanted)
+            same(&met, &wanted)
         });
     }
 
@@ -97,7 +97,7 @@ impl Front {
     }
 
     async fn knows_proxies(&self, count: usize) {
-        eventually!(format!("DNS has {count} proxies"), LIMIT, async { same(self.proxies().await?.len(), count) });
+        eventually!(format!("DNS has {count} proxies"), LIMIT, async { same(&self.proxies().await?.len(), &count) });
     }
 
     /// Each is the first one now and then, and none may be kept.
@@ -148,6 +148,6 @@ fn local(port: u16) -> std::net::SocketAddr {
     ([127, 0, 0, 1], port).into()
 }
 
-fn same<T: PartialEq + std::fmt::Debug>(found: T, wanted: T) -> Result<(), String> {
+fn same<T: PartialEq + std::fmt::Debug>(found: &T, wanted: &T) -> Result<(), String> {
     if found == wanted { Ok(()) } else { Err(format!("{found:?}, not {wanted:?}")) }
 }
