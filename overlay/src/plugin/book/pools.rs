@@ -92,12 +92,17 @@ impl Book {
     pub(super) fn request_address(&mut self, world: World<'_>, asked: &RequestAddress) -> Result<Done, Refusal> {
         let subnet = asked.pool.0;
         let ranges = self.ranges(world, subnet);
+        let own = held(world, subnet).map(|held| blocks(held, subnet)).unwrap_or_default();
         let Some(pool) = self.pools.get_mut(&subnet) else {
             return never(format!("there is no pool {}", asked.pool));
         };
         let address = if asked.is_for_gateway() {
             pool.gateway(world, asked.address)?
         } else {
+            // This host has the first address of each block for itself, wherever the gateway is.
+            for address in own.into_iter().filter_map(addresses::first) {
+                let _ = pool.addresses.reserve(address);
+            }
             pool.container(ranges, asked.address)?
         };
         let address = IpNet::new(address, subnet.prefix_len()).expect("the length of a subnet of its family");

@@ -144,8 +144,9 @@ fn a_network_that_the_mesh_does_not_know_yet_has_its_gateway_and_waits_for_a_blo
     let asked = json!({ "PoolID": "flotilla/10.77.0.0/16", "Address": "", "Options": {} });
     let refused = host.enter("IpamDriver.RequestAddress", &asked);
     assert!(matches!(refused, Err(Refusal::NotYet(_))), "{refused:?}");
-    host.held = held(&[("app", "10.77.0.0/16", &[0])]);
-    assert_eq!(host.address("10.77.0.0/16", ""), "10.77.0.2/16");
+    host.held = held(&[("app", "10.77.0.0/16", &[7])]);
+    assert_eq!(host.address("10.77.0.0/16", ""), "10.77.7.2/16", "the first is this host's");
+    assert!(host.address("10.77.0.0/16", "10.77.7.1").contains("in use"));
     let made = host.book.made();
     assert_eq!((made.len(), made[0].subnet.to_string(), made[0].local), (1, "10.77.0.0/16".into(), false));
 }
