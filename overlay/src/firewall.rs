@@ -10,6 +10,8 @@ use crate::network::{Block, Network};
 
 /// Our table.
 pub const TABLE: &str = "inet overlay";
+/// By its number: its name is in a file, /etc/protocols, which small systems lack.
+const ICMPV6: u8 = 58;
 /// `nft` answers at once, unless the machine is very busy.
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -91,7 +93,7 @@ impl Rules {
   }}
   chain input {{
     type filter hook input priority -10; policy accept;
-    iifname \"{tun}\" meta l4proto ipv6-icmp accept
+    iifname \"{tun}\" meta l4proto {ICMPV6} accept
     iifname \"{tun}\" jump within
     iifname \"{tun}\" ct state established,related accept
     iifname \"{tun}\" counter drop comment \"not of a network\"

@@ -321,11 +321,14 @@ impl Links {
         Ok(removed)
     }
 
-    /// Writes a setting of the kernel's for this namespace, such as `net/ipv4/conf/NAME/forwarding`.
+    /// Writes a setting of the kernel's for this namespace, such as `net/ipv4/conf/NAME/forwarding`, unless it is so.
     ///
     /// # Errors
-    /// If it is not there, or `/proc/sys` cannot be written.
+    /// If it is not there, or `/proc/sys` cannot be written, as in a container.
     pub fn set(&self, setting: &str, value: &str) -> Result<(), LinkError> {
+        if self.setting(setting)? == value {
+            return Ok(());
+        }
         let path = format!("/proc/sys/{setting}");
         let written = self.namespace.enter(|| std::fs::write(&path, value));
         written.flatten().map_err(|e| LinkError::refused(format!("write {value} to {path}"), e))
