@@ -10,11 +10,11 @@ ARG HAPROXY_IMAGE=haproxy:lts
 ARG NGINX_IMAGE=nginx:stable
 
 FROM rust:1.95-bookworm AS build
-# The build of the engine etcd runs protoc.
-RUN apt-get update && apt-get install --yes --no-install-recommends protobuf-compiler libprotobuf-dev
+# The build of the engine etcd runs protoc; nft goes into an image.
+RUN apt-get update && apt-get install --yes --no-install-recommends protobuf-compiler libprotobuf-dev nftables
 WORKDIR /src
 COPY . .
-RUN examples/images/roots.sh /image kvstore registrar templater overlay hello-web
+RUN examples/images/roots.sh /image kvstore registrar templater overlay hello-web nft
 
 # The registry: HTTP on 8500, DNS on 53 and 8600. It needs no capability: Docker from 20.03 on opens the low ports to
 # everybody in a container. Elsewhere, and with --network host: --sysctl net.ipv4.ip_unprivileged_port_start=0
@@ -62,7 +62,7 @@ VOLUME /out
 HEALTHCHECK --interval=10s --timeout=10s CMD ["/bin/templater", "health"]
 ENTRYPOINT ["/bin/templater"]
 
-# For its commands, and to be copied from: the daemon calls nft, too, and is root.
+# For its commands, and to be copied from: the daemon also calls nft.
 
 FROM scratch AS overlay
 LABEL org.opencontainers.image.title="overlay" org.opencontainers.image.licenses="MIT OR Apache-2.0" \
@@ -92,6 +92,20 @@ VOLUME /data
 HEALTHCHECK --interval=10s --timeout=5s CMD ["/bin/kvstore", "info"]
 ENTRYPOINT ["/bin/kvstore"]
 CMD ["agent", "--data-dir", "/data", "--http-addr", "0.0.0.0:8500", "--dns-addr", "0.0.0.0:53", "--dns-addr", "0.0.0.0:8600"]
+
+# The overlay's daemon, with nft and the libraries that it loads. It is root, in the host's network, and writes to its volume.
+
+FROM scratch AS overlay-nft
+LABEL org.opencontainers.image.title="overlay-nft" org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      org.opencontainers.image.description="The overlay's daemon, with nft, by which it keeps networks apart"
+COPY --from=build /image/overlay /
+COPY --from=build /image/nft /
+USER 0:0
+ENV OVERLAY_SOCKET=/var/lib/overlay/overlay.sock OVERLAY_HTTP_ADDR=127.0.0.1:8592
+VOLUME /var/lib/overlay
+HEALTHCHECK --interval=10s --timeout=10s CMD ["/bin/overlay", "health"]
+ENTRYPOINT ["/bin/overlay"]
+CMD ["up"]
 
 # A proxy and the templater as one container: it starts the proxy when /out/haproxy.cfg or /out/nginx.conf is live, and ends
 # with it.

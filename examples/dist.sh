@@ -13,5 +13,5 @@ mkdir "$dist"
 for program in "${programs[@]}"; do strip --strip-debug -o "$dist/$program" "$PROGRAMS/$program"; done
 "$here/packages/make.sh" "$dist" "$dist" "${programs[@]}"
 (cd "$dist" && sha256sum -- * >SHA256SUMS)
-if [ -n "${IMAGES:-}" ]; then "$here/images/make.sh" "${programs[@]}"; fi
+if [ -n "${IMAGES:-}" ]; then "$here/images/make.sh" "${programs[@]}" overlay-nft; fi
 ls -l "$dist"

@@ -6,7 +6,7 @@
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
 root=$1
-program=$(command -v "$2")
+program=$(command -v "$2") || { echo "add.sh: there is no program $2" >&2; exit 1; }
 
 mkdir -p "$root/bin"
 strip --strip-debug -o "$root/bin/${program##*/}" "$program"

@@ -15,20 +15,19 @@ dockerfile=$here/../../Dockerfile
 # Prints stage $1 of the Dockerfile: the paragraph that begins so.
 stage() { awk -v RS= -v ORS='\n\n' -v "name=$1" '$1 == "FROM" && $4 == name' "$dockerfile"; }
 
-# The program that is in image $1.
-program() { stage "$1" | sed -n 's|^COPY --from=build /image/\([a-z-]*\) /$|\1|p'; }
+# The programs that are in image $1.
+programs_of() { stage "$1" | sed -n 's|^COPY --from=build /image/\([a-z-]*\) /$|\1|p'; }
 
 names=("$@")
 for name in "${names[@]}"; do
-    [ -n "$(program "$name")" ] || { echo "make.sh: the Dockerfile has no image $name" >&2; exit 1; }
+    [ -n "$(programs_of "$name")" ] || { echo "make.sh: the Dockerfile has no image $name" >&2; exit 1; }
 done
-mapfile -t programs < <(for name in "${names[@]}"; do program "$name"; done | sort -u)
+mapfile -t programs < <(for name in "${names[@]}"; do programs_of "$name"; done | sort -u)
 "$here/roots.sh" "$work" "${programs[@]}"
 for name in "${names[@]}"; do
-    program=$(program "$name")
     context=$work/context
     mkdir "$context" "$context/empty"
-    cp --archive "$work/$program" "$context/"
+    for program in $(programs_of "$name"); do cp --archive "$work/$program" "$context/"; done
     # That stage, with the root from here in place of what the first stage makes.
     { grep '^ARG' "$dockerfile"; printf '\nFROM scratch AS build\nCOPY . /image\n\n'; stage "$name"; } >"$work/Dockerfile"
     # The classic builder needs no plugin, and no base image to do so little. Another one for a variant comes by its variable.

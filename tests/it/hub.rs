@@ -1,13 +1,27 @@
-//! `examples/hub`: its two compose files, as they run on the host that has the registry and on one of the others.
+//! `examples/hub`: its compose files, as they run on the host that has the registry and on the others.
 
 use std::{
-    fs,
-    os::unix::fs::{MetadataExt, chown},
+    fs::{self, Permissions},
+    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    process,
     time::Duration,
 };
 
-use flotilla_tests::{compose::Compose, dig::dig_at, docker::Dockerd, eventually, ports::free_port, web};
+use flotilla_tests::{
+    compose::Compose,
+    dig::dig_at,
+    docker::{CALLER, Container, Dockerd, HELLO_WEB},
+    eventually,
+    host::DockerHost,
+    needs::Need,
+    ports::free_port,
+    program::Launch,
+    web,
+};
 use reqwest::Method;
+use tempfile::NamedTempFile;
+
+use crate::{resolver_only::address_on, sidecar};
 
 /// For one step on a busy machine, in which several containers start.
 const LIMIT: Duration = Duration::from_mins(1);
@@ -15,9 +29,7 @@ const LIMIT: Duration = Duration::from_mins(1);
 pub(crate) async fn story() {
     let dockerd = Dockerd::shared();
     dockerd.make_images(&["kvstore", "registrar", "templater-haproxy"]);
-    let token = tempfile::NamedTempFile::new().expect("a temporary file can be made");
-    fs::write(token.path(), "0123456789-of-this-story\n").expect("our own file");
-    chown(token.path(), Some(10001), None).expect("we are root");
+    let token = token();
     let (address, dns, http) = (dockerd.gateway().await, free_port(), free_port());
     let env = [
         ("HUB_ADDRESS", address.clone()),
@@ -47,4 +59,84 @@ pub(crate) async fn story() {
         let found = dig_at(server, "web.service.consul", "SRV", &[]).await?.records;
         if found.len() == 2 { Ok(()) } else { Err(format!("{found:?}")) }
     });
+}
+
+/// What the registry's user, and root by its group, may read.
+fn token() -> NamedTempFile {
+    let token = NamedTempFile::new().expect("a temporary file can be made");
+    fs::write(token.path(), "0123456789-of-this-story\n").expect("our own file");
+    chown(token.path(), Some(10001), Some(0)).expect("we are root");
+    fs::set_permissions(token.path(), Permissions::from_mode(0o440)).expect("our own file");
+    token
+}
+
+pub(crate) fn overlay_needs() -> Vec<Need> {
+    let programs = ["nft", "curl", "getent", "dig"].map(Need::Program);
+    [&sidecar::needs()[..], &programs, &[Need::Tun]].concat()
+}
+
+/// Two hosts with the overlay in a container, which has no more rights than it says; containers of both reach each other
+/// in a network that the overlay made, and in one that Docker made by its driver.
+pub(crate) async fn overlay() {
+    let hosts = [DockerHost::new(0), DockerHost::new(1)];
+    let addresses = hosts[0].link(&hosts[1]);
+    let dockerds = hosts.each_ref().map(|host| Dockerd::start_in(&host.namespace, &host.bridge));
+    let (token, secret) = (token(), NamedTempFile::new().expect("a temporary file can be made"));
+    let made = Launch::ours("overlay").args(["secret", "new"]).run(LIMIT).await.ok().expect("a secret");
+    fs::write(secret.path(), made).expect("our own file");
+    // All daemons of this machine look for drivers in one place.
+    let drivers = [1, 2].map(|n| format!("flotilla-{}-{n}", process::id()));
+    let env = |n: usize| {
+        [
+            ("HUB_ADDRESS", addresses[0].clone()),
+            ("NODE", format!("host{}", n + 1)),
+            ("REGISTRY_TOKEN_FILE", token.path().display().to_string()),
+            ("OVERLAY_SECRET_FILE", secret.path().display().to_string()),
+            ("DOCKER_SOCKET", dockerds[n].socket().display().to_string()),
+            ("PLUGIN_SOCKET", format!("/run/docker/plugins/{}.sock", drivers[n])),
+        ]
+    };
+    dockerds[0].make_images(&["kvstore"]);
+    let hub = Compose::new(&dockerds[0], "hub/hub.yaml", "hub", &env(0));
+    hub.run(&["up", "--detach", "--no-build"]).await;
+    let mut overlays = Vec::new();
+    for (n, dockerd) in dockerds.iter().enumerate() {
+        // As Docker has it, unless told not to as ours is.
+        hosts[n].namespace.call("sysctl", "-q net.ipv4.ip_forward=1", "");
+        dockerd.make_images(&["overlay-nft"]);
+        dockerd.make_callers();
+        let overlay = Compose::new(dockerd, "hub/overlay.yaml", "overlay", &env(n));
+        overlay.run(&["up", "--detach", "--no-build"]).await;
+        overlays.push(overlay);
+    }
+    for overlay in &overlays {
+        eventually!("it is ready, and its HEALTHCHECK finds it well", LIMIT, async {
+            let health = overlay.inspect("overlay", "{{json .State.Health}}").await;
+            if health.contains(r#""Status":"healthy""#) { Ok(()) } else { Err(health) }
+        });
+    }
+    overlays[0].run(&["exec", "-T", "overlay", "overlay", "network", "create", "made-by-overlay"]).await;
+    let driver = ["network", "create", "--driver", &drivers[0], "--ipam-driver", &drivers[0]];
+    dockerds[0].docker(&[&driver[..], &["--subnet", "10.99.0.0/16", "made-by-docker"]].concat()).await;
+    for network in ["made-by-overlay", "made-by-docker"] {
+        let callers = [in_network(&dockerds[0], network).await, in_network(&dockerds[1], network).await];
+        for (from, to) in [(0, 1), (1, 0)] {
+            let url = format!("http://{}:8080/", address_on(&dockerds[to], &callers[to][1], network).await);
+            let ask = ["curl", "--silent", "--show-error", "--fail", "--max-time", "3", &url];
+            eventually!("they reach each other", LIMIT, callers[from][0].exec(&ask));
+        }
+    }
+    let status = overlays[0].run(&["exec", "-T", "overlay", "overlay", "status"]).await;
+    let peer = status.lines().find(|line| line.starts_with("host2")).unwrap_or_else(|| panic!("{status}"));
+    assert!(peer.contains("direct") && peer.contains(&addresses[1]) && !status.contains("TROUBLE"), "{status}");
+    println!("{status}");
+}
+
+/// Who asks, and who answers, in a network that Docker is about to have.
+async fn in_network<'a>(dockerd: &'a Dockerd, network: &str) -> [Container<'a>; 2] {
+    eventually!("Docker has the network", LIMIT, async {
+        dockerd.try_docker(&["network", "inspect", network]).await.ok()
+    });
+    let caller = dockerd.run(&["--network", network, CALLER, "sleep", "600"]).await;
+    [caller, dockerd.run(&["--network", network, HELLO_WEB]).await]
 }

@@ -89,6 +89,7 @@ fn main() -> ExitCode {
         Story::new("overlay_docker_driver", overlay_docker::needs(), overlay_docker::driver),
         Story::new("examples_front", front::needs(), front::story),
         Story::new("hub", sidecar::needs(), hub::story),
+        Story::new("hub_overlay", hub::overlay_needs(), hub::overlay),
         Story::new("replica", replica::needs(), replica::story),
         Story::new("images", images::needs(), images::story),
         Story::new("packages_debian", packages_debian::needs(), packages_debian::story),
