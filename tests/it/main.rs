@@ -11,6 +11,7 @@ mod front;
 mod hosts;
 mod hub;
 mod images;
+mod links;
 mod overlay_docker;
 mod packages_debian;
 mod register_to_reload;
@@ -87,6 +88,8 @@ fn main() -> ExitCode {
         Story::new("hosts_new_address", hosts::needs(&[]), hosts::moves::story),
         Story::new("hosts_chaos", hosts::needs(&[]), hosts::chaos::story).within(hosts::chaos::limit()),
         Story::new("overlay_docker_driver", overlay_docker::needs(), overlay_docker::driver),
+        Story::new("examples_links_circular", resolver_only::needs(&[]), links::circular),
+        Story::new("examples_links_files", stage::needs(), links::files),
         Story::new("examples_front", front::needs(), front::story),
         Story::new("hub", sidecar::needs(), hub::story),
         Story::new("hub_overlay", hub::overlay_needs(), hub::overlay),
