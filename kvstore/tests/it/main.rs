@@ -16,4 +16,5 @@ mod replica;
 mod sharing;
 mod snapshot;
 mod strict;
+mod upgrade;
 mod wire;
