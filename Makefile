@@ -7,7 +7,7 @@ export CARGO_TERM_COLOR ?= auto
 ETCD = $(if $(wildcard /usr/include/google/protobuf/descriptor.proto),$(if $(shell command -v protoc),--features kvstore/etcd))
 TELL_ETCD = [ -n "$(ETCD)" ] || echo 'SKIPPED the engine etcd: this machine lacks protoc and its files (Debian: protobuf-compiler, libprotobuf-dev)'
 
-.PHONY: help setup build lint test unit-and-stories docs pictures demo clean-demo dist bench chaos hostile fuzz audit
+.PHONY: help setup build lint test unit-and-stories docs pictures demo clean-demo dist bench chaos soak hostile fuzz audit
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -56,6 +56,10 @@ chaos: ## have three hosts fail in turn while clients write, for ten minutes (CH
 	@$(TELL_ETCD)
 	$(CARGO) build --workspace --bins --locked $(ETCD)
 	CHAOS_SECONDS=$(or $(CHAOS_SECONDS),600) SEED=$(SEED) $(CARGO) test --locked -p flotilla-tests --test it -- hosts_chaos
+
+soak: ## hold a steady load for half an hour: memory, files and threads stay what they are (SOAK_SECONDS=n)
+	$(CARGO) build --workspace --bins --locked
+	SOAK_SECONDS=$(or $(SOAK_SECONDS),1800) $(CARGO) test --locked -p flotilla-tests --test it -- soak
 
 hostile: ## send random requests to every endpoint for a minute (SECONDS=n: for longer; SEED=n: the same again)
 	HOSTILE_SECONDS=$(or $(SECONDS),60) $(CARGO) test --release --locked -p kvstore --lib hostile -- --nocapture

@@ -19,6 +19,7 @@ mod replica;
 mod resolver_only;
 mod restart;
 mod sidecar;
+mod soak;
 mod stage;
 mod templater_alone;
 mod under_load;
@@ -91,6 +92,7 @@ fn main() -> ExitCode {
         Story::new("examples_links_circular", resolver_only::needs(&[]), links::circular),
         Story::new("examples_links_files", stage::needs(), links::files),
         Story::new("examples_front", front::needs(), front::story),
+        Story::new("soak", soak::needs(), soak::story).within(soak::limit()),
         Story::new("hub", sidecar::needs(), hub::story),
         Story::new("hub_overlay", hub::overlay_needs(), hub::overlay),
         Story::new("replica", replica::needs(), replica::story),

@@ -74,7 +74,7 @@ impl Registrar {
 /// A proxy, and the templater that keeps its configuration.
 pub(crate) struct Front<'a> {
     pub(crate) site: Site,
-    _templater: Program,
+    templater: Program,
     _process: Option<Program>,
     _container: Option<Container<'a>>,
 }
@@ -85,7 +85,7 @@ impl<'a> Front<'a> {
         let site = Self::first_config(kind, registry).await;
         let process = site.start().await;
         let templater = site.templater(&registry.url()).start();
-        Self { site, _templater: templater, _process: Some(process), _container: None }
+        Self { site, templater, _process: Some(process), _container: None }
     }
 
     /// HAProxy as a container.
@@ -93,7 +93,11 @@ impl<'a> Front<'a> {
         let site = Self::first_config(Kind::Haproxy, registry).await;
         let container = site.start_container(dockerd).await;
         let templater = site.templater(&registry.url()).env("DOCKER_HOST", dockerd.host()).start();
-        Self { site, _templater: templater, _process: None, _container: Some(container) }
+        Self { site, templater, _process: None, _container: Some(container) }
+    }
+
+    pub(crate) fn templater(&mut self) -> &mut Program {
+        &mut self.templater
     }
 
     /// A proxy does not start without a configuration, so its first one is made as a person would make it.
