@@ -61,14 +61,18 @@ become_init() {
     mount -t proc proc "$root/proc"
     # What is set there would be set for the whole machine.
     mount -o bind,ro "$root/proc/sys" "$root/proc/sys"
+    # But not what each network has of its own.
+    mount --bind "$root/proc/sys/net" "$root/proc/sys/net"
+    mount -o remount,bind,rw "$root/proc/sys/net"
     mount -t sysfs -o ro sysfs "$root/sys"
     mount -t cgroup2 cgroup "$root/sys/fs/cgroup"
     mount -t tmpfs -o mode=755 run "$root/run"
     mount -t tmpfs -o mode=755 dev "$root/dev"
-    mkdir "$root"/dev/{pts,shm}
+    mkdir "$root"/dev/{net,pts,shm}
     mount -t devpts -o newinstance,ptmxmode=666 devpts "$root/dev/pts"
     ln -s pts/ptmx "$root/dev/ptmx"
-    for device in null zero full random urandom tty; do
+    for device in null zero full random urandom tty net/tun; do
+        [ -e "/dev/$device" ] || continue
         touch "$root/dev/$device"
         mount --bind "/dev/$device" "$root/dev/$device"
     done

@@ -27,7 +27,9 @@ for name in "$@"; do
     strip --strip-debug "$root/usr/bin/$name"
     put "$workspace/LICENSE" "usr/share/doc/$name/copyright"
     cat "$workspace"/LICENSE-MIT >>"$root/usr/share/doc/$name/copyright"
-    [ ! -e "$debian/$name.service" ] || put "$debian/$name.service" "usr/lib/systemd/system/$name.service"
+    for unit in "$name.service" "$name.socket"; do
+        [ ! -e "$debian/$unit" ] || put "$debian/$unit" "usr/lib/systemd/system/$unit"
+    done
     [ ! -e "$debian/$name.sysusers" ] || put "$debian/$name.sysusers" "usr/lib/sysusers.d/$name.conf"
     mkdir "$root/DEBIAN"
     if [ -e "$debian/$name.yaml" ]; then

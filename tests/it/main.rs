@@ -98,6 +98,7 @@ fn main() -> ExitCode {
         Story::new("replica", replica::needs(), replica::story),
         Story::new("images", images::needs(), images::story),
         Story::new("packages_debian", packages_debian::needs(), packages_debian::story),
+        Story::new("packages_debian_overlay", packages_debian::overlay_needs(), packages_debian::overlay),
         Story::new("web_ui", web_ui::needs(), web_ui::story),
         Story::new("clients_go", clients::go_needs(Client::Go), clients::go),
         Story::new("clients_python", [Need::Client(Client::Python)], clients::python),
