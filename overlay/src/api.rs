@@ -19,7 +19,10 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::net::{UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
 
-use crate::mesh::{Mesh, NewNetwork, Refusal, Request};
+use crate::{
+    attach::{self, Desk},
+    mesh::{Mesh, NewNetwork, Refusal, Request},
+};
 
 /// Where it is unless told otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/overlay.sock";
@@ -67,8 +70,16 @@ pub async fn serve(listener: UnixListener, router: Router, shutdown: Cancellatio
     }
 }
 
-/// The daemon's part of what is answered; others add theirs by [`Router::merge`].
-pub fn router(mesh: Mesh) -> Router {
+/// Everything that is answered. Where there is no way to links, there are none to be asked for.
+pub fn router(mesh: Mesh, desk: Option<Desk>) -> Router {
+    let links = desk.clone().map(attach::router).unwrap_or_default();
+    let reset = async |State((mesh, desk)): State<(Mesh, Option<Desk>)>| reset(&mesh, desk.as_ref()).await;
+    let reset = Router::new().route("/v1/reset", post(reset)).with_state((mesh.clone(), desk));
+    daemons(mesh).merge(links).merge(reset)
+}
+
+/// The daemon's part of it.
+fn daemons(mesh: Mesh) -> Router {
     Router::new()
         .route("/v1/held", get(held))
         .route("/v1/status", get(status))
@@ -78,7 +89,8 @@ pub fn router(mesh: Mesh) -> Router {
         .route("/v1/leave", post(async |State(mesh): State<Mesh>| plain(&mesh, Request::Leave).await))
         .route("/v1/stop", post(async |State(mesh): State<Mesh>| plain(&mesh, Request::Stop).await))
         .route("/v1/start", post(async |State(mesh): State<Mesh>| plain(&mesh, Request::Start).await))
-        .route("/v1/reset", post(async |State(mesh): State<Mesh>| plain(&mesh, Request::Reset).await))
+        .route("/v1/lans", post(expose_lan))
+        .route("/v1/lans/{address}/{bits}", delete(hide_lan))
         .route("/v1/networks", post(create_network))
         .route("/v1/networks/{name}", delete(remove_network))
         .with_state(mesh)
@@ -96,6 +108,14 @@ async fn evict(State(mesh): State<Mesh>, Segment(host): Segment<String>) -> Resu
     plain(&mesh, Request::Evict(host)).await
 }
 
+async fn reset(mesh: &Mesh, desk: Option<&Desk>) -> Result<Response, Refusal> {
+    let done = mesh.ask(Request::Reset).await?;
+    if let Some(desk) = desk {
+        desk.reset().await?;
+    }
+    Ok(json(&done))
+}
+
 async fn plain(mesh: &Mesh, request: Request) -> Result<Response, Refusal> {
     Ok(json(&mesh.ask(request).await?))
 }
@@ -108,6 +128,19 @@ async fn create_network(State(mesh): State<Mesh>, body: Bytes) -> Result<Respons
 async fn remove_network(State(mesh): State<Mesh>, Segment(name): Segment<String>) -> Result<Response, Refusal> {
     let name = name.parse().map_err(|e: crate::network::Invalid| Refusal::Wrong(e.to_string()))?;
     Ok(json(&mesh.ask(Request::RemoveNetwork(name)).await?))
+}
+
+async fn expose_lan(State(mesh): State<Mesh>, body: Bytes) -> Result<Response, Refusal> {
+    plain(&mesh, Request::ExposeLan(parse(&body)?)).await
+}
+
+async fn hide_lan(
+    State(mesh): State<Mesh>,
+    Segment((address, bits)): Segment<(String, String)>,
+) -> Result<Response, Refusal> {
+    let subnet = format!("{address}/{bits}");
+    let subnet = subnet.parse().map_err(|_| Refusal::Wrong(format!("{subnet:?} is no subnet")))?;
+    plain(&mesh, Request::HideLan(subnet)).await
 }
 
 /// The body of a request.

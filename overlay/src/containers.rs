@@ -1,4 +1,5 @@
-//! The doors by which containers come into the mesh's networks: Docker's driver `flotilla`, and networks of Docker's own.
+//! The doors by which containers come into the mesh's networks: Docker's driver `flotilla`, networks of Docker's own, and
+//! links that are attached to what runs.
 //! The mesh goes on without them.
 
 use kvstore_client::with_causes;
@@ -7,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    attach::Desk,
     config::Config,
     docker,
     link::Links,
@@ -17,10 +19,9 @@ use crate::{
 /// What the driver has told Docker, in the directory of the state.
 const BOOK: &str = "docker.json";
 
-/// Opens them; what runs until `shutdown`.
-pub(crate) async fn open(config: &Config, mesh: &Mesh, shutdown: &CancellationToken) -> JoinSet<()> {
+/// Opens them: what runs until `shutdown`, and where links are asked for.
+pub(crate) async fn open(config: &Config, mesh: &Mesh, shutdown: &CancellationToken) -> (JoinSet<()>, Option<Desk>) {
     let mut doors = JoinSet::new();
-    let Some(docker) = config.docker.clone() else { return doors };
     let links = match Links::here() {
         Ok(links) => links,
         Err(error) => return closed(doors, &error),
@@ -29,6 +30,10 @@ pub(crate) async fn open(config: &Config, mesh: &Mesh, shutdown: &CancellationTo
         Ok(plugin) => plugin,
         Err(error) => return closed(doors, &error),
     };
+    let desk = Desk::new(plugin.clone(), config.docker.clone(), links.clone(), mesh.clone());
+    let (keeper, until) = (desk.clone(), shutdown.clone());
+    doors.spawn(async move { keeper.follow(until).await });
+    let Some(docker) = config.docker.clone() else { return (doors, Some(desk)) };
     match plugin::bind(&config.plugin_socket).await {
         Ok(socket) => {
             info!("Docker's driver of networks is at {}", config.plugin_socket.display());
@@ -40,10 +45,10 @@ pub(crate) async fn open(config: &Config, mesh: &Mesh, shutdown: &CancellationTo
     let until = shutdown.clone();
     doors.spawn(async move { follower.follow(until).await });
     doors.spawn(docker::follow(docker, links, mesh.clone(), plugin, shutdown.clone()));
-    doors
+    (doors, Some(desk))
 }
 
-fn closed(doors: JoinSet<()>, error: &dyn std::error::Error) -> JoinSet<()> {
+fn closed(doors: JoinSet<()>, error: &dyn std::error::Error) -> (JoinSet<()>, Option<Desk>) {
     warn!("containers get no networks of the mesh: {}", with_causes(error));
-    doors
+    (doors, None)
 }

@@ -24,8 +24,10 @@ pub struct Rules {
     pub networks: Vec<Network>,
     /// The blocks of this host.
     pub blocks: Vec<Block>,
-    /// Subnets behind hosts that containers may use.
-    pub lan: BTreeSet<Ipv4Net>,
+    /// Subnets behind other hosts that containers may use.
+    pub lans: BTreeSet<Ipv4Net>,
+    /// Subnets behind this one; who is sent there comes with an address of this host.
+    pub own_lans: BTreeSet<Ipv4Net>,
 }
 
 /// Why the rules do not hold; those of before do.
@@ -54,7 +56,8 @@ impl Rules {
         set(&mut text, "nets6", "ipv6_addr", nets(false));
         set(&mut text, "own4", "ipv4_addr", own(true));
         set(&mut text, "own6", "ipv6_addr", own(false));
-        set(&mut text, "lan4", "ipv4_addr", self.lan.iter().copied().map(IpNet::V4));
+        set(&mut text, "lan4", "ipv4_addr", self.lans.iter().chain(&self.own_lans).copied().map(IpNet::V4));
+        set(&mut text, "ownlan4", "ipv4_addr", self.own_lans.iter().copied().map(IpNet::V4));
         let tun = &self.interface;
         // Sources first: an address of a network comes from where that address is, and from nowhere else.
         let _ = write!(
@@ -100,6 +103,10 @@ impl Rules {
     jump within
     ip saddr @nets4 ip daddr @nets4 counter drop comment \"another network\"
     ip6 saddr @nets6 ip6 daddr @nets6 counter drop comment \"another network\"
+  }}
+  chain leaving {{
+    type nat hook postrouting priority srcnat; policy accept;
+    oifname != \"{tun}\" ip saddr @nets4 ip daddr @ownlan4 masquerade
   }}
   chain output {{
     type filter hook output priority -10; policy accept;
@@ -164,18 +171,20 @@ mod tests {
 
     #[test]
     fn the_table_names_what_it_follows_from() {
-        let lan = ["192.168.7.0/24".parse().unwrap()].into();
+        let lans = ["192.168.7.0/24".parse().unwrap()].into();
         let rules = Rules {
             interface: "ovl0".into(),
             networks: vec![web()],
             blocks: vec![web().block(7), web().block(8)],
-            lan,
+            lans,
+            own_lans: ["192.168.9.0/24".parse().unwrap()].into(),
         };
         let text = rules.text();
         for part in [
             "set nets4 { type ipv4_addr; flags interval; elements = { 10.210.0.0/16 }; }",
             "set own4 { type ipv4_addr; flags interval; elements = { 10.210.7.0/24, 10.210.8.0/24 }; }",
-            "set lan4 { type ipv4_addr; flags interval; elements = { 192.168.7.0/24 }; }",
+            "set lan4 { type ipv4_addr; flags interval; elements = { 192.168.7.0/24, 192.168.9.0/24 }; }",
+            "set ownlan4 { type ipv4_addr; flags interval; elements = { 192.168.9.0/24 }; }",
             "ip saddr 10.210.0.0/16 ip daddr 10.210.0.0/16 accept",
             "oifname \"ovl0\" tcp flags syn",
         ] {

@@ -6,6 +6,7 @@
 
 pub mod addresses;
 pub mod api;
+pub mod attach;
 pub mod blocks;
 pub mod candidates;
 pub mod config;
@@ -137,11 +138,11 @@ pub async fn run(config: Config, socket: &Path, shutdown: CancellationToken) -> 
     if let Some(systemd) = Systemd::from_environment() {
         tasks.spawn(systemd.serve_until(shutdown.clone().cancelled_owned()));
     }
-    tasks.spawn(api::serve(listener, api::router(mesh.clone()), shutdown.clone()));
     let settings = config.clone();
     let daemon = Daemon::new(Parts { config, identity, keyring, clients, saved, ends, status });
     // By now the mesh tells what was kept: it is enough to answer Docker.
-    let doors = containers::open(&settings, &mesh, &shutdown).await;
+    let (doors, desk) = containers::open(&settings, &mesh, &shutdown).await;
+    tasks.spawn(api::serve(listener, api::router(mesh.clone(), desk), shutdown.clone()));
     daemon.run(seen, shutdown.clone()).await;
     // Also if the daemon ended for another reason.
     shutdown.cancel();

@@ -27,6 +27,7 @@ Examples:
   overlay up --registry http://registry.example:8500   this host's part of the mesh
   overlay up --join 192.0.2.7                          with the registry of a member
   overlay wait && overlay network create app           a network on every host
+  overlay attach web app                               an address there for a container that runs
   overlay status                                       who is reached, and how
   overlay evict host3                                  puts a host out for good
 Levels of logging: OVERLAY_LOG=debug";
@@ -60,10 +61,34 @@ enum Command {
         #[command(subcommand)]
         command: cli::network::Command,
     },
+    /// Gives a running container an address, whatever networks it has
+    #[command(after_help = cli::links::ATTACH_EXAMPLES)]
+    Attach(cli::links::Attach),
+    /// Takes what was attached from a container
+    #[command(after_help = cli::links::DETACH_EXAMPLES)]
+    Detach(cli::links::Detach),
+    /// Gives this host an address in a network, or others a way to a subnet behind it
+    #[command(after_help = cli::links::EXPOSE_EXAMPLES)]
+    Expose(cli::links::Expose),
+    /// Takes what was exposed from this host
+    Hide(cli::links::Hide),
+    /// Lists the containers with addresses of the overlay, and this host's own
+    #[command(after_help = cli::links::PS_EXAMPLES)]
+    Ps(cli::links::Ps),
+    /// Mends what is known of addresses
+    Ipam {
+        #[command(subcommand)]
+        command: cli::links::Ipam,
+    },
     /// Shows how everything stands, or a part of it
     Status {
         /// Which part
         part: Option<cli::status::Part>,
+    },
+    /// Shows all that is known of another host
+    Peer {
+        /// Its name, or the beginning of its id
+        host: String,
     },
     /// Waits until the tunnel is up and every network of this host has addresses
     Wait {
@@ -175,7 +200,14 @@ async fn ask(command: Command, daemon: &Daemon, json: bool) -> Result<(), Failur
     let post = async |path: &str| daemon.post(path, &serde_json::json!({})).await;
     let (answer, said) = match command {
         Command::Network { command } => return cli::network::run(command, daemon, json).await,
+        Command::Attach(asked) => return cli::links::attach(asked, daemon, json).await,
+        Command::Detach(asked) => return cli::links::detach(asked, daemon, json).await,
+        Command::Expose(asked) => return cli::links::expose(asked, daemon, json).await,
+        Command::Hide(asked) => return cli::links::hide(asked, daemon, json).await,
+        Command::Ps(asked) => return cli::links::ps(asked, daemon, json).await,
+        Command::Ipam { command } => return cli::links::ipam(command, daemon, json).await,
         Command::Status { part } => return cli::status::run(daemon, part, json).await,
+        Command::Peer { host } => return cli::status::peer(daemon, &host, json).await,
         Command::Wait { timeout } => return cli::status::wait(daemon, timeout.0).await,
         Command::Stop => (post("/v1/stop").await?, "the tunnel is stopped".into()),
         Command::Start => (post("/v1/start").await?, "the tunnel is started".into()),

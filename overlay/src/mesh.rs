@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    net::Ipv4Addr,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -12,7 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     network::{Hosts, Network, NetworkId, NetworkName},
-    state::{Held, Usage},
+    state::{Held, Named, Usage},
 };
 
 /// Requests that wait for the daemon; more have to wait before they are sent.
@@ -67,6 +68,10 @@ pub enum Request {
     Stop,
     /// To carry it again.
     Start,
+    /// That others reach a subnet through this host.
+    ExposeLan(NewLan),
+    /// That they do not any more.
+    HideLan(Ipv4Net),
     /// To leave, and to remove from this host all that is ours.
     Reset,
 }
@@ -89,6 +94,41 @@ pub struct NewNetwork {
     /// Whose containers may be in it.
     #[serde(default)]
     pub hosts: Hosts,
+}
+
+/// A subnet behind this host that is to be reached by others; what in it has a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewLan {
+    /// All of it.
+    pub subnet: Ipv4Net,
+    /// What the DNS is to call something in it.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Where that is.
+    #[serde(default)]
+    pub address: Option<Ipv4Addr>,
+    /// And at which port.
+    #[serde(default)]
+    pub port: u16,
+}
+
+impl NewLan {
+    /// What has a name.
+    ///
+    /// # Errors
+    /// [`Refusal::Wrong`]
+    pub fn named(&self) -> Result<Option<Named>, Refusal> {
+        let wrong = |why: String| Err(Refusal::Wrong(why));
+        match (&self.name, self.address) {
+            (Some(name), Some(address)) if self.subnet.contains(&address) => {
+                Ok(Some(Named { name: name.clone(), address, port: self.port }))
+            }
+            (Some(_), Some(address)) => wrong(format!("{address} is not in {}", self.subnet)),
+            (None, None) if self.port == 0 => Ok(None),
+            _ => wrong("what has a name has an address: give both --name and --address, and perhaps --port".into()),
+        }
+    }
 }
 
 /// Why a request was not carried out; nothing was changed.

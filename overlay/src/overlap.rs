@@ -14,6 +14,20 @@ pub fn overlap(one: Ipv4Net, other: Ipv4Net) -> bool {
     one.contains(&other) || other.contains(&one)
 }
 
+/// Where LANs are: what RFC 1918 and RFC 6598 leave to everybody.
+const LANS: [(Ipv4Addr, u8); 4] = [
+    (Ipv4Addr::new(10, 0, 0, 0), 8),
+    (Ipv4Addr::new(100, 64, 0, 0), 10),
+    (Ipv4Addr::new(172, 16, 0, 0), 12),
+    (Ipv4Addr::new(192, 168, 0, 0), 16),
+];
+
+/// Whether a host may say of `subnet` that it is behind it: of nothing that the Internet knows.
+pub fn may_be_lan(subnet: Ipv4Net) -> bool {
+    let all = LANS.map(|(ip, bits)| Ipv4Net::new(ip, bits).expect("at most 32 bits"));
+    all.iter().any(|lan| lan.contains(&subnet))
+}
+
 /// The first of `used` that meets `subnet`. Default routes use nothing.
 pub fn clash(subnet: Ipv4Net, used: &[IpNet]) -> Option<IpNet> {
     let meets = |net: &&IpNet| matches!(net, IpNet::V4(v4) if v4.prefix_len() > 0 && overlap(*v4, subnet));
@@ -46,6 +60,24 @@ mod tests {
         ] {
             let found = clash(subnet.parse().unwrap(), &nets(used));
             assert_eq!(found, wanted.map(|net| net.parse().unwrap()), "{used}");
+        }
+    }
+
+    #[test]
+    fn a_lan_is_nothing_that_the_internet_knows() {
+        for (subnet, is) in [
+            ("192.168.7.0/24", true),
+            ("10.0.0.0/8", true),
+            ("172.31.0.0/16", true),
+            ("100.64.0.0/10", true),
+            ("0.0.0.0/0", false),
+            ("0.0.0.0/1", false),
+            ("8.8.8.0/24", false),
+            ("172.16.0.0/11", false),
+            ("192.168.0.0/15", false),
+            ("127.0.0.0/8", false),
+        ] {
+            assert_eq!(may_be_lan(subnet.parse().unwrap()), is, "{subnet}");
         }
     }
 

@@ -90,9 +90,10 @@ fn owned(world: &World, me: NodeId, now: Now) -> BTreeMap<IpNet, NodeId> {
     }
     let networks: Vec<Ipv4Net> = world.networks().iter().map(|network| network.subnet).collect();
     for (id, node) in world.members(now) {
-        // Nobody takes an address of a network by saying that it is in his LAN.
+        // Nobody takes an address of a network by saying that it is in his LAN, or what is everybody's.
         let outside = |lan: &&Ipv4Net| {
-            lan.prefix_len() > 0 && !networks.iter().any(|network| crate::overlap::overlap(**lan, *network))
+            crate::overlap::may_be_lan(**lan)
+                && !networks.iter().any(|network| crate::overlap::overlap(**lan, *network))
         };
         for lan in node.lan.iter().filter(outside) {
             owned.entry(IpNet::V4(*lan)).or_insert(id);

@@ -4,9 +4,11 @@
 use std::{
     collections::BTreeMap,
     fs, io,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
 };
 
+use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -64,6 +66,26 @@ pub struct Usage {
     pub capacity: u64,
 }
 
+/// A subnet behind this host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lan {
+    /// All of it.
+    pub subnet: Ipv4Net,
+    /// What in it has a name in the registry.
+    pub names: Vec<Named>,
+}
+
+/// Something that the DNS knows by a name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// The service that it is.
+    pub name: String,
+    /// Where it is.
+    pub address: Ipv4Addr,
+    /// 0 where it does not matter.
+    pub port: u16,
+}
+
 /// What is kept on the disk.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -79,6 +101,8 @@ pub struct Saved {
     pub blocks: Vec<Holding>,
     /// Registries that other members use.
     pub registries: Vec<String>,
+    /// Subnets that others reach through this host.
+    pub lans: Vec<Lan>,
     /// This host has left the mesh, until it is started again.
     pub left: bool,
     /// The tunnel was stopped by hand, and stays so over a restart.

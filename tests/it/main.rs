@@ -12,6 +12,7 @@ mod hosts;
 mod hub;
 mod images;
 mod links;
+mod overlay_attach;
 mod overlay_docker;
 mod packages_debian;
 mod register_to_reload;
@@ -88,6 +89,7 @@ fn main() -> ExitCode {
         Story::new("hosts_etcd_gone", hosts::needs(&["dnsperf"]), hosts::etcd_gone::story),
         Story::new("hosts_new_address", hosts::needs(&[]), hosts::moves::story),
         Story::new("hosts_chaos", hosts::needs(&[]), hosts::chaos::story).within(hosts::chaos::limit()),
+        Story::new("overlay_attach", overlay_attach::needs(), overlay_attach::story),
         Story::new("overlay_docker_driver", overlay_docker::needs(), overlay_docker::driver),
         Story::new("examples_links_circular", resolver_only::needs(&[]), links::circular),
         Story::new("examples_links_files", stage::needs(), links::files),

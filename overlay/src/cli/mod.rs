@@ -1,6 +1,7 @@
 //! The commands: one file each for those that talk to the daemon.
 
 mod client;
+pub(crate) mod links;
 pub(crate) mod network;
 pub(crate) mod status;
 pub(crate) mod table;

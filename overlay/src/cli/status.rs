@@ -66,7 +66,48 @@ fn whole(status: &Value) -> String {
     for refused in items(&status["refused"]) {
         line("LEFT OUT", format!("network {}: {}", text(&refused["network"]), text(&refused["why"])));
     }
+    for lan in items(&status["lans"]) {
+        let way = format!("{} behind {}", text(&lan["subnet"]), text(&lan["host"]));
+        line("LAN", lan["left_out"].as_str().map_or(way.clone(), |why| format!("{way} is LEFT OUT: {why}")));
+    }
     all + "\n" + &peers(&status["peers"])
+}
+
+/// All of one host.
+pub(crate) async fn peer(daemon: &Daemon, host: &str, json: bool) -> Result<(), Failure> {
+    let status = daemon.get("/v1/status").await?;
+    let is = |peer: &&Value| peer["name"] == host || peer["id"].as_str().is_some_and(|id| id.starts_with(host));
+    let found: Vec<_> = items(&status["peers"]).filter(is).collect();
+    match found[..] {
+        [peer] if json => print_json(peer),
+        [peer] => print!("{}", one(peer)),
+        [] => return Err(Failure::new(format!("no other host is called {host}; `overlay status peers` shows them"))),
+        _ => {
+            let ids = found.iter().map(|peer| text(&peer["id"])).collect::<Vec<_>>().join(", ");
+            return Err(Failure::new(format!("{host} is several hosts; say which by its id: {ids}")));
+        }
+    }
+    Ok(())
+}
+
+fn one(peer: &Value) -> String {
+    let mut all = String::new();
+    let mut line = |name: &str, value: String| all.extend([&*format!("{name:12}"), &value, "\n"]);
+    line("host", format!("{} ({})", text(&peer["name"]), text(&peer["id"])));
+    line("key", or_dash(&peer["key"]));
+    line("version", text(&peer["version"]));
+    line("alive", if peer["alive"] == true { "yes" } else { "its session in the registry has ended" }.into());
+    line("path", text(&peer["path"]));
+    line("endpoint", or_dash(&peer["endpoint"]));
+    line("handshake", peer["handshake_seconds"].as_u64().map_or("-".into(), |age| format!("{age} s ago")));
+    line("encryption", format!("WireGuard of the {}, secret of epoch {}", or_dash(&peer["plane"]), peer["epoch"]));
+    line("MTU", peer["mtu"].to_string());
+    let bytes = |part: &str| peer[part].as_u64().map_or("-".into(), |bytes| format!("{bytes} bytes"));
+    line("traffic", format!("received {}, sent {}", bytes("received_bytes"), bytes("sent_bytes")));
+    for route in items(&peer["routes"]) {
+        line("route", text(route));
+    }
+    all
 }
 
 fn peers(peers: &Value) -> String {
@@ -90,10 +131,15 @@ fn peers(peers: &Value) -> String {
 fn ipam(blocks: &Value) -> String {
     let row = |block: &Value| {
         let state = block["away_seconds"].as_u64().map_or("alive".into(), |age| format!("away for {age} s"));
-        [text(&block["network"]), text(&block["block"]), text(&block["block6"]), text(&block["host"]), state]
+        // Others count their own.
+        let used = match (block["usage"]["used"].as_u64(), block["usage"]["capacity"].as_u64()) {
+            (Some(used), Some(capacity)) => format!("{used} of {capacity}"),
+            _ => "-".into(),
+        };
+        [text(&block["network"]), text(&block["block"]), text(&block["block6"]), text(&block["host"]), state, used]
     };
     let rows: Vec<_> = items(blocks).map(row).collect();
-    table(["NETWORK", "BLOCK", "IPV6", "HOST", "HOST IS"], &rows)
+    table(["NETWORK", "BLOCK", "IPV6", "HOST", "HOST IS", "NETWORK'S ADDRESSES IN USE"], &rows)
 }
 
 fn or_dash(value: &Value) -> String {

@@ -336,6 +336,7 @@ impl Daemon {
         let shared = held.networks.iter().filter(|held| !held.network.local);
         let mut addresses: BTreeSet<IpAddr> = [IpAddr::V6(tunnel_address(self.me()))].into();
         let mut routes = BTreeSet::new();
+        let mut lans = BTreeSet::new();
         for held in shared {
             let first = held.blocks.first();
             addresses.extend(held.blocks.iter().flat_map(|b| [IpAddr::V4(b.gateway()), IpAddr::V6(b.gateway6())]));
@@ -349,12 +350,17 @@ impl Daemon {
         }
         for peer in self.plan.peers.iter().flat_map(|(_, peer)| &peer.allowed) {
             let lan = !networks.iter().any(|network| within(network, peer.addr()));
-            if lan {
+            let taken = matches!(peer, IpNet::V4(v4) if lan && self.lan_is_taken(*v4).is_err());
+            if lan && !taken {
+                if let IpNet::V4(v4) = peer {
+                    lans.insert(*v4);
+                }
                 let source = matches!(peer, IpNet::V6(_)).then(|| IpAddr::V6(tunnel_address(self.me())));
                 routes.insert(Route { to: *peer, tunnel: true, source, mtu: None });
             }
         }
-        let rules = Rules { interface: self.config.interface.clone(), networks, blocks, lan: BTreeSet::new() };
+        let own_lans = self.saved.lans.iter().map(|lan| lan.subnet).filter(|_| self.belongs()).collect();
+        let rules = Rules { interface: self.config.interface.clone(), networks, blocks, lans, own_lans };
         Wanted { peers, rules, addresses, routes }
     }
 

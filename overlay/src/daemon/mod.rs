@@ -2,6 +2,7 @@
 //! the other, and after each has the plans made anew and carried out. What is decided stands in the pure modules.
 
 mod apply;
+mod lan;
 mod membership;
 mod report;
 mod requests;
@@ -99,7 +100,7 @@ impl Daemon {
         let world = World::remembered(&keyring, &saved.records, saved.alive.clone());
         let tunnel = Tunnel::new(&config);
         let now = Instant::now();
-        Self {
+        let daemon = Self {
             config,
             identity,
             keyring,
@@ -122,7 +123,10 @@ impl Daemon {
             plan: Plan::default(),
             doubted: BTreeSet::new(),
             started: now,
-        }
+        };
+        // At once: whoever opens the doors takes what is not there for gone.
+        daemon.ends.held.send_replace(Arc::new(daemon.held()));
+        daemon
     }
 
     /// Until `shutdown`. The kernel's WireGuard goes on without us; ours ends.
@@ -168,6 +172,7 @@ impl Daemon {
 
     /// The registry has something new, or does not answer any more.
     fn look(&mut self, seen: &Seen) {
+        let was_away = self.registry_away.is_some() || !self.read_once;
         self.registry_away.clone_from(&seen.away);
         self.status.registry.store(seen.away.is_none(), std::sync::atomic::Ordering::Relaxed);
         if seen.away.is_some() {
@@ -178,6 +183,9 @@ impl Daemon {
         if !self.read_once {
             self.read_once = true;
             self.find_lost();
+        }
+        if was_away {
+            self.name_again();
         }
         self.lacks_epoch = None;
         for (key, doubt) in report.doubts {

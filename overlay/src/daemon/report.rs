@@ -37,6 +37,7 @@ impl Daemon {
             "registry": { "addresses": self.config.registry.addresses, "away": self.registry_away, "read": self.read_once },
             "peers": self.peers(),
             "networks": networks.collect::<Vec<_>>(),
+            "lans": self.lans(),
             "refused": self.refused(),
             "ipam": self.ipam(),
             "dropped": {
@@ -108,6 +109,23 @@ impl Daemon {
         all.map(show).collect()
     }
 
+    fn lans(&self) -> Vec<Value> {
+        let own = self
+            .saved
+            .lans
+            .iter()
+            .map(|lan| json!({ "subnet": lan.subnet, "host": self.config.name, "names": lan.names }));
+        let others = self.world.members(self.now()).filter(|(id, _)| *id != self.me()).flat_map(|(id, node)| {
+            node.lan.iter().map(move |lan| {
+                let ours = self.plan.peers.iter().any(|(_, peer)| peer.allowed.contains(&ipnet::IpNet::V4(*lan)));
+                let not_ours = || (!ours).then(|| "another host has it, or it is no LAN".to_owned());
+                let why = self.lan_is_taken(*lan).err().or_else(not_ours);
+                json!({ "subnet": lan, "host": self.name(id), "left_out": why })
+            })
+        });
+        own.chain(others).collect()
+    }
+
     fn ipam(&self) -> Vec<Value> {
         let now = self.now();
         let networks = self.world.networks();
@@ -117,6 +135,7 @@ impl Daemon {
             json!({
                 "network": name(block.network), "block": block.v4, "block6": block.v6,
                 "host": self.name(*id), "id": id, "since_ms": since,
+                "usage": (*id == self.me()).then(|| self.usage(block.network)).flatten(),
                 "away_seconds": away.map(|seen| now.seconds.saturating_sub(seen)),
             })
         };

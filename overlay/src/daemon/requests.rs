@@ -24,6 +24,10 @@ impl Daemon {
     pub(super) async fn handle(&mut self, request: Request, tell: &mpsc::Sender<Ipv6Addr>) -> Result<Value, Refusal> {
         match request {
             Request::Status => Ok(self.report()),
+            Request::CreateNetwork(_) if self.saved.left => {
+                let why = "this host has left the mesh; `overlay start` lets it join again";
+                Err(Refusal::Conflict(why.into()))
+            }
             Request::CreateNetwork(new) => {
                 let network = if new.local { self.create_local(&new)? } else { self.create(new).await? };
                 Ok(serde_json::to_value(network).expect("plain data"))
@@ -37,6 +41,8 @@ impl Daemon {
             }
             Request::Secret => Ok(json!({ "secret": *self.keyring.current().text() })),
             Request::Leave => self.leave().await,
+            Request::ExposeLan(new) => self.expose_lan(new).await,
+            Request::HideLan(subnet) => self.hide_lan(subnet).await,
             Request::Stop => {
                 self.set_stopped(true)?;
                 self.tunnel.close();
@@ -53,7 +59,8 @@ impl Daemon {
             }
             Request::Reset => {
                 // Also where the registry cannot be told: then the grace time does it.
-                let pending = self.leave().await.err().map(|refusal| refusal.to_string());
+                let named = self.hide_all().await;
+                let pending = self.leave().await.err().map(|refusal| refusal.to_string()).or(named);
                 self.saved.local.clear();
                 self.saved.blocks.clear();
                 (self.saved.left, self.saved.stopped) = (true, true);
@@ -69,11 +76,11 @@ impl Daemon {
         self.store()
     }
 
-    fn store(&self) -> Result<(), Refusal> {
+    pub(super) fn store(&self) -> Result<(), Refusal> {
         self.saved.store(&self.config.state_dir).map_err(|e| Refusal::Away(kvstore_client::with_causes(&e)))
     }
 
-    fn needs_registry(&self) -> Result<(), Refusal> {
+    pub(super) fn needs_registry(&self) -> Result<(), Refusal> {
         if self.world.evicted(self.me()) {
             return Err(Refusal::Conflict("this host was evicted from the mesh".into()));
         }

@@ -255,7 +255,7 @@ impl Daemon {
             mtu: self.config.mtu,
             relay: self.config.relay,
             blocks: self.saved.blocks.clone(),
-            lan: Vec::new(),
+            lan: self.saved.lans.iter().map(|lan| lan.subnet).collect(),
             registries: self.reachable_registries(),
             left: false,
         }

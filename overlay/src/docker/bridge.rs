@@ -11,7 +11,7 @@ use crate::{
 ///
 /// # Errors
 /// [`LinkError`]
-pub(super) async fn have(links: &Links, held: &HeldNetwork) -> Result<(), LinkError> {
+pub(crate) async fn have(links: &Links, held: &HeldNetwork) -> Result<(), LinkError> {
     let Some(block) = held.blocks.first() else { return Ok(()) };
     let (name, alias) = (bridge_name(held.network.id), format!("overlay: network {}", held.network.name));
     match links.find(&name).await? {

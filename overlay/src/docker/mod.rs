@@ -2,6 +2,7 @@
 //! and never from the driver's answers, which Docker may be waiting for.
 
 mod bridge;
+mod containers;
 mod follow;
 mod plan;
 
@@ -21,7 +22,9 @@ use bollard::{
 use futures_util::Stream;
 use tokio::time::timeout;
 
+pub(crate) use self::bridge::have as have_bridge;
 pub use self::{
+    containers::{Member, Membership},
     follow::follow,
     plan::{Action, LABEL, Network, Range, Wanted, beside, bridge_name, plan},
 };
@@ -213,7 +216,7 @@ impl Docker {
     }
 
     /// What happens to networks and containers from now on.
-    fn events(&self) -> impl Stream<Item = Result<EventMessage, bollard::errors::Error>> + use<> {
+    pub(crate) fn events(&self) -> impl Stream<Item = Result<EventMessage, bollard::errors::Error>> + use<> {
         let filters: HashMap<&str, Vec<&str>> = [
             ("type", vec!["network", "container"]),
             ("event", vec!["create", "destroy", "start", "die", "connect", "disconnect"]),

@@ -230,7 +230,11 @@ impl Links {
         let parent = self.get(parent).await?;
         let make = marked(LinkMacVlan::new(&peer.name, parent.index, MacVlanMode::Bridge)).mtu(peer.mtu);
         let make = peer.mac.into_iter().fold(make, |make, mac| make.address(mac.0.to_vec()));
-        self.add(make.build(), format!("make an interface on {}", parent.name)).await?;
+        self.add(
+            make.build(),
+            format!("make an interface on {}; does this kernel have macvlan (modprobe macvlan)?", parent.name),
+        )
+        .await?;
         self.label(&peer.name, alias).await
     }
 
@@ -342,6 +346,12 @@ impl Links {
         let path = format!("/proc/sys/{setting}");
         let read = self.namespace.enter(|| std::fs::read_to_string(&path)).flatten();
         read.map(|text| text.trim_end().to_owned()).map_err(|e| LinkError::refused(format!("read {path}"), e))
+    }
+
+    /// Whether a link has IPv6, which is turned on for it where it can be.
+    pub fn has_ipv6(&self, name: &str) -> bool {
+        let setting = format!("net/ipv6/conf/{name}/disable_ipv6");
+        self.setting(&setting).is_ok_and(|value| value == "0" || self.set(&setting, "0").is_ok())
     }
 
     /// Brings a link of ours that is there into shape.

@@ -3,7 +3,10 @@
 use std::{
     fs::File,
     io,
-    os::fd::{AsRawFd, RawFd},
+    os::{
+        fd::{AsRawFd, RawFd},
+        unix::fs::MetadataExt,
+    },
     path::Path,
     sync::Arc,
     thread,
@@ -42,6 +45,15 @@ impl Namespace {
     /// If it cannot be opened.
     pub fn at(path: &Path) -> io::Result<Self> {
         Ok(Self { file: Arc::new(File::open(path)?), own: false })
+    }
+
+    /// Whether it is the one that this program is in.
+    ///
+    /// # Errors
+    /// If `/proc` is not there.
+    pub fn is_own(&self) -> io::Result<bool> {
+        let number = |file: &File| file.metadata().map(|about| (about.dev(), about.ino()));
+        Ok(number(&self.file)? == number(&Self::own()?.file)?)
     }
 
     /// For as long as this value lives.

@@ -105,7 +105,7 @@ impl Links {
         for message in self.address_messages(name).await? {
             match address(&message) {
                 Some(found) if wanted.contains(&found) => _ = there.insert(found),
-                Some(found) => self.remove_address(name, found, message).await?,
+                Some(found) => self.delete_address(name, found, message).await?,
                 None => {}
             }
         }
@@ -115,7 +115,20 @@ impl Links {
         Ok(())
     }
 
-    async fn remove_address(&self, name: &str, address: IpNet, message: AddressMessage) -> Result<(), LinkError> {
+    /// Takes an address from a link; nothing changes if it does not have it.
+    ///
+    /// # Errors
+    /// [`LinkError`]
+    pub async fn remove_address(&self, name: &str, unwanted: IpNet) -> Result<(), LinkError> {
+        for message in self.address_messages(name).await? {
+            if address(&message) == Some(unwanted) {
+                self.delete_address(name, unwanted, message).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn delete_address(&self, name: &str, address: IpNet, message: AddressMessage) -> Result<(), LinkError> {
         let removed = limited(self.handle.address().del(message).execute()).await;
         removed.map_err(|e| LinkError::refused(format!("take the address {address} from {name}"), e))
     }

@@ -2,6 +2,7 @@
 //! the disk by the caller, and only then answered from. Docker forgets what it was told here less often than it asks
 //! again: every call may come twice, and what is released may not be known.
 
+mod attached;
 mod endpoints;
 mod networks;
 mod pools;
@@ -14,7 +15,11 @@ use std::{
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-pub use self::{networks::Made, pools::OFFERED};
+pub use self::{
+    attached::{Asked, Attachment, Holder, Place, Way},
+    networks::Made,
+    pools::OFFERED,
+};
 use super::protocol::{Answer, Call, Id, Published};
 use crate::{
     addresses::Addresses,
@@ -22,6 +27,7 @@ use crate::{
     network::NetworkName,
     state::{Held, HeldNetwork},
 };
+pub(crate) use attached::ends;
 
 /// Everything that was told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +44,9 @@ pub(super) struct Book {
     /// Those of them that Docker has removed, and the mesh has still.
     #[serde(default)]
     pub(super) withdrawn: BTreeSet<NetworkName>,
+    /// Links beside Docker's.
+    #[serde(default)]
+    pub(super) attached: Vec<Attachment>,
 }
 
 /// Addresses that Docker asks us for.

@@ -1,6 +1,7 @@
 //! Docker's driver of networks and of addresses, called `flotilla`. It answers from what this host has on its disk and in
 //! its memory: no call waits for the registry or asks Docker, which may be waiting for the answer.
 
+mod beside;
 mod book;
 mod nat;
 pub mod protocol;
@@ -30,8 +31,9 @@ use crate::{
     state::Usage,
 };
 
+pub(crate) use self::book::ends;
 pub use self::{
-    book::{Made, OFFERED},
+    book::{Asked, Attachment, Holder, Made, OFFERED, Place, Way as AttachedWay},
     server::{Socket, bind, serve},
 };
 
@@ -324,7 +326,9 @@ impl Book {
     fn usage(&self, world: World<'_>) -> Vec<(crate::network::NetworkId, Usage)> {
         let of = |held: &crate::state::HeldNetwork| {
             let pool = self.pools.get(&IpNet::V4(held.network.subnet))?;
-            let capacity = held.blocks.iter().map(|block| (1_u64 << (32 - block.v4.prefix_len())) - 2).sum();
+            let all = held.blocks.iter().map(|block| (1_u64 << (32 - block.v4.prefix_len())) - 2).sum();
+            // Docker gives the other half itself, and does not tell.
+            let capacity = if pool.gateway.is_some() { all } else { pool.addresses.capacity() };
             Some((held.network.id, Usage { used: pool.addresses.taken().len() as u64, capacity }))
         };
         world.held.networks.iter().filter_map(of).collect()

@@ -1,6 +1,7 @@
 //! The whole overlay: hosts that are network namespaces on one switch, a real registry, real packets.
 
 mod bed;
+mod lan;
 
 use std::{
     process::{Child, ExitCode},
@@ -29,7 +30,12 @@ fn main() -> ExitCode {
         story("mesh_moved", moved),
         story("mesh_relay", relay),
         story("mesh_reset", reset),
+        Story::new("mesh_lan", lan_needs(), || async { lan::lan() }),
     ])
+}
+
+fn lan_needs() -> Vec<Need> {
+    [&NEEDS[..], &[Need::Program("dig")]].concat()
 }
 
 /// Three hosts that start at once; each has a block, and every pair reaches each other.

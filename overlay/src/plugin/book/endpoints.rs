@@ -45,6 +45,10 @@ impl Book {
         if self.endpoints.iter().any(has_it) {
             return never(format!("{ip} is another container's"));
         }
+        // Where Docker gives addresses itself, it does not know of those.
+        if self.attached.iter().any(|there| there.kept && there.addresses.iter().any(|a| a.addr() == ip)) {
+            return never(format!("{ip} is that of a link that `overlay ps` shows"));
+        }
         if network.local {
             return Ok(());
         }

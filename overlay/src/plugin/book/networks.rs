@@ -73,6 +73,7 @@ impl Book {
             None => Vec::new(),
         };
         let alone = |gateway: &_| IpNet::from(*gateway);
+        let exposed = held.into_iter().flat_map(|held| self.exposed(held.network.id));
         Some(Bridge {
             name: bridge_name(id),
             alias: format!("overlay: network {name}"),
@@ -80,7 +81,7 @@ impl Book {
                 .mtu
                 .unwrap_or(held.map_or(if network.local { LOCAL_MTU } else { SMALLEST_MTU }, |held| held.mtu)),
             mac: network.gateways.first().map(|gateway| mac_of(*gateway))?,
-            addresses: network.gateways.iter().map(alone).collect(),
+            addresses: network.gateways.iter().map(alone).chain(exposed).collect(),
             routes: network.pools.iter().flat_map(behind).collect(),
         })
     }
@@ -116,7 +117,9 @@ impl Book {
         let mut steps = Vec::new();
         for id in gone {
             let pools = self.networks.get(id).map(|network| network.pools.clone()).unwrap_or_default();
-            self.pools.retain(|subnet, _| !pools.contains(subnet));
+            for pool in pools {
+                self.forget_pool(pool);
+            }
             steps.extend(self.delete_network(id).steps);
         }
         steps
@@ -124,8 +127,11 @@ impl Book {
 
     /// Forgets pools that Docker, which has begun anew and asked once more for all that it has, has not asked for.
     pub(in crate::plugin) fn forget_unasked(&mut self) {
-        let networks = &self.networks;
-        self.pools.retain(|subnet, pool| pool.asked || networks.values().any(|network| network.pools.contains(subnet)));
+        let made = |subnet: &IpNet| self.networks.values().any(|network| network.pools.contains(subnet));
+        let unasked = self.pools.iter().filter(|(subnet, pool)| !pool.asked && !made(subnet));
+        for subnet in unasked.map(|(subnet, _)| *subnet).collect::<Vec<_>>() {
+            self.forget_pool(subnet);
+        }
     }
 }
 

@@ -6,7 +6,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Book, Done, Pool, Refusal, World, blocks, held, never, overlap};
 use crate::{
-    addresses::{self, Addresses},
+    addresses,
     plugin::protocol::{Answer, PoolId, PoolRef, ReleaseAddress, RequestAddress, RequestPool},
 };
 
@@ -25,12 +25,7 @@ impl Book {
                 Refusal::Never(format!("all of {OFFERED} is in use; choose a subnet yourself, by --subnet"))
             })?),
         };
-        let pool = self.pools.entry(subnet).or_insert_with(|| Pool {
-            addresses: Addresses::new(subnet),
-            range: asked.sub_pool,
-            gateway: None,
-            asked: false,
-        });
+        let pool = self.pools.entry(subnet).or_insert_with(|| Pool::new(subnet, asked.sub_pool));
         (pool.asked, pool.range) = (true, asked.sub_pool);
         Ok(Done::answer(Answer::Pool(PoolId(subnet))))
     }
@@ -85,8 +80,20 @@ impl Book {
     }
 
     pub(super) fn release_pool(&mut self, of: &PoolRef) -> Done {
-        self.pools.remove(&of.pool.0);
+        self.forget_pool(of.pool.0);
         Done::answer(Answer::Nothing)
+    }
+
+    /// What is attached keeps its addresses.
+    pub(super) fn forget_pool(&mut self, subnet: IpNet) {
+        if !self.has_attached(subnet) {
+            self.pools.remove(&subnet);
+        } else if let Some(pool) = self.pools.get_mut(&subnet) {
+            (pool.asked, pool.range) = (false, None);
+            if let Some(gateway) = pool.gateway.take() {
+                pool.addresses.release(gateway);
+            }
+        }
     }
 
     pub(super) fn request_address(&mut self, world: World<'_>, asked: &RequestAddress) -> Result<Done, Refusal> {
@@ -183,7 +190,7 @@ fn refused(address: IpAddr, why: addresses::Refusal) -> Refusal {
     Refusal::Never(format!("{address} cannot be given: {why}"))
 }
 
-fn elsewhere(address: IpAddr, why: addresses::Refusal, mine: &[IpNet]) -> Refusal {
+pub(super) fn elsewhere(address: IpAddr, why: addresses::Refusal, mine: &[IpNet]) -> Refusal {
     match why {
         addresses::Refusal::Elsewhere => Refusal::Never(format!(
             "{address} cannot be given: it is in the block of another host, or of none; this one gives {}",

@@ -21,18 +21,18 @@ fn held(networks: &[(&str, &str, &[u32])]) -> Held {
     Held { node: NodeId([1; 16]), host: "a".into(), networks: networks.iter().map(network).collect() }
 }
 
-struct Host {
-    book: Book,
-    held: Held,
-    busy: BTreeSet<IpNet>,
+pub(super) struct Host {
+    pub(super) book: Book,
+    pub(super) held: Held,
+    pub(super) busy: BTreeSet<IpNet>,
 }
 
-const NET: &str = "aaaaaaaaaaaaaaaaaaaaaaaa";
+pub(super) const NET: &str = "aaaaaaaaaaaaaaaaaaaaaaaa";
 const OTHER: &str = "bbbbbbbbbbbbbbbbbbbbbbbb";
 
 #[allow(clippy::needless_pass_by_value)] // JSON reads best where it is meant
 impl Host {
-    fn new(networks: &[(&str, &str, &[u32])]) -> Self {
+    pub(super) fn new(networks: &[(&str, &str, &[u32])]) -> Self {
         Self { book: Book::default(), held: held(networks), busy: BTreeSet::new() }
     }
 
@@ -47,7 +47,7 @@ impl Host {
     }
 
     /// What Docker is answered: the value of interest, or the refusal.
-    fn call(&mut self, method: &str, body: Value) -> String {
+    pub(super) fn call(&mut self, method: &str, body: Value) -> String {
         match self.enter(method, &body) {
             Ok(done) => match done.answer {
                 Answer::Address(address) => address.to_string(),
@@ -59,11 +59,11 @@ impl Host {
         }
     }
 
-    fn pool(&mut self, subnet: &str, range: &str) -> String {
+    pub(super) fn pool(&mut self, subnet: &str, range: &str) -> String {
         self.call("IpamDriver.RequestPool", json!({ "Pool": subnet, "SubPool": range, "V6": subnet.contains(':') }))
     }
 
-    fn gateway(&mut self, subnet: &str, address: &str) -> String {
+    pub(super) fn gateway(&mut self, subnet: &str, address: &str) -> String {
         let options = json!({ "RequestAddressType": "com.docker.network.gateway" });
         self.call(
             "IpamDriver.RequestAddress",
@@ -71,14 +71,14 @@ impl Host {
         )
     }
 
-    fn address(&mut self, subnet: &str, address: &str) -> String {
+    pub(super) fn address(&mut self, subnet: &str, address: &str) -> String {
         self.call(
             "IpamDriver.RequestAddress",
             json!({ "PoolID": format!("flotilla/{subnet}"), "Address": address, "Options": null }),
         )
     }
 
-    fn network(&mut self, id: &str, subnet: &str, gateway: &str, options: Value) -> Result<Done, Refusal> {
+    pub(super) fn network(&mut self, id: &str, subnet: &str, gateway: &str, options: Value) -> Result<Done, Refusal> {
         let generic = json!({ "com.docker.network.generic": options });
         let v4 = json!([{ "AddressSpace": "x", "Pool": subnet, "Gateway": gateway }]);
         self.enter(
@@ -87,7 +87,7 @@ impl Host {
         )
     }
 
-    fn endpoint(&mut self, id: &str, address: &str) -> String {
+    pub(super) fn endpoint(&mut self, id: &str, address: &str) -> String {
         let interface = json!({ "Address": address, "AddressIPv6": "", "MacAddress": "" });
         self.call(
             "NetworkDriver.CreateEndpoint",

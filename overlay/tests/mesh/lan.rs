@@ -1,0 +1,105 @@
+//! What is behind one host, reached from the others through it.
+
+use flotilla_tests::switch::Switch;
+use serde_json::Value;
+
+use crate::bed::Bed;
+
+const PRINTER: &str = "192.168.7.9";
+
+/// The third host is no member: something in a LAN behind the first, that knows of no mesh and of no other network.
+pub(crate) fn lan() {
+    let mut bed = Bed::idle(3);
+    let printer = bed.switch.namespace(3);
+    bed.switch.ip(3, "link set up0 down");
+    bed.switch.ip(1, &format!("link add lan0 type veth peer name lan0 netns {printer}"));
+    for (n, address) in [(1, "192.168.7.1"), (3, PRINTER)] {
+        bed.switch.ip(n, &format!("address add {address}/24 dev lan0"));
+        bed.switch.ip(n, "link set lan0 up");
+    }
+    for n in [1, 2] {
+        bed.start(n);
+    }
+    bed.network(&[1, 2]);
+
+    let lan = "192.168.7.0/24";
+    let named = ["expose", "--lan", lan, "--name", "printer", "--address", PRINTER, "--port", "631"];
+    forwarding(&bed, "0");
+    assert!(bed.overlay(1, &named).unwrap_err().contains("sysctl"), "it passes nothing on");
+    forwarding(&bed, "1");
+    let network = bed.status(1)["networks"][0]["network"]["subnet"].as_str().unwrap().to_owned();
+    for (other, words) in [
+        (&*network, "overlaps with the network app"),
+        ("8.8.8.0/24", "is no LAN"),
+        ("0.0.0.0/1", "is no LAN"),
+        ("192.168.7.1/24", "is no subnet"),
+    ] {
+        let refused = bed.overlay(1, &["expose", "--lan", other]).unwrap_err();
+        assert!(refused.contains(words), "{other}: {refused}");
+    }
+    let wrong = bed.overlay(1, &["expose", "--lan", lan, "--name", "printer", "--address", "192.168.8.9"]);
+    assert!(wrong.unwrap_err().contains("is not in"));
+
+    assert!(!reaches(&bed));
+    bed.overlay(1, &named).unwrap();
+    bed.until("the printer is reached from a network", reaches);
+    assert_eq!(said_by_dns(&bed), format!("{PRINTER}\n"));
+    assert!(bed.overlay(2, &["status"]).unwrap().contains("192.168.7.0/24 behind h1"));
+
+    // What a host has itself it does not take from others.
+    forwarding_on(&bed, 2, "1");
+    bed.overlay(2, &["expose", "--lan", "192.168.7.0/24"]).unwrap();
+    bed.until("it is heard of, and left out", |bed| left_out(&bed.status(1)).contains("a route of its own"));
+    bed.overlay(2, &["hide", "--lan", "192.168.7.0/24"]).unwrap();
+
+    // The registry loses all; the host that stands for it tells again.
+    bed.kill_registry();
+    bed.until("the registry is missed", |bed| bed.status(1)["registry"]["away"].is_string());
+    assert!(reaches(&bed), "without the registry");
+    bed.start_registry();
+    bed.until("it has its name again", |bed| said_by_dns(bed) == format!("{PRINTER}\n"));
+    bed.kill(1);
+    bed.start(1);
+    bed.until("after a restart, too", reaches);
+
+    bed.overlay(1, &["hide", "--lan", lan]).unwrap();
+    bed.until("it is not reached any more", |bed| !reaches(bed));
+    bed.until("nor known", |bed| said_by_dns(bed).is_empty());
+    assert!(bed.overlay(1, &["hide", "--lan", lan]).unwrap_err().contains("is not exposed"));
+}
+
+fn forwarding(bed: &Bed, value: &str) {
+    forwarding_on(bed, 1, value);
+}
+
+fn forwarding_on(bed: &Bed, n: u8, value: &str) {
+    let set = format!("echo {value} > /proc/sys/net/ipv4/ip_forward");
+    assert!(bed.switch.command(n, "sh").args(["-c", &set]).status().unwrap().success());
+}
+
+fn reaches(bed: &Bed) -> bool {
+    let Some(source) = bed.address(2, "app") else { return false };
+    let mut ping = bed.switch.command(2, "ping");
+    ping.args(["-c", "1", "-W", "1", "-I", &source, PRINTER]);
+    ping.output().unwrap().status.success()
+}
+
+fn said_by_dns(bed: &Bed) -> String {
+    let mut dig = bed.switch.command(1, "dig");
+    dig.args([
+        "+short",
+        "+time=2",
+        "+tries=1",
+        "-p",
+        "8600",
+        &format!("@{}", Switch::address(1)),
+        "printer.service.consul",
+    ]);
+    String::from_utf8_lossy(&dig.output().unwrap().stdout).into_owned()
+}
+
+fn left_out(status: &Value) -> String {
+    let of = |lan: &&Value| lan["host"] == "h2";
+    let lan = status["lans"].as_array().and_then(|all| all.iter().find(of));
+    lan.and_then(|lan| lan["left_out"].as_str()).unwrap_or_default().to_owned()
+}

@@ -1,0 +1,352 @@
+//! Links beside Docker's own, on two hosts: containers of any network mode are attached and follow their restarts, hosts
+//! have addresses in a network, pipework's cases; and a reset leaves nothing of it.
+
+use std::{collections::BTreeSet, path::Path, process::Command, time::Duration};
+
+use flotilla_tests::{
+    docker::{CALLER, Container, Dockerd, HELLO_WEB},
+    eventually,
+    host::DockerHost,
+    namespace::Namespace,
+    needs::Need,
+    program::{Launch, Program},
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+pub(crate) fn needs() -> Vec<Need> {
+    let programs = ["nft", "nsenter", "setpriv", "curl", "ping", "getent", "dig"].map(Need::Program);
+    [&Need::DOCKER[..], &[Need::Tun], &programs].concat()
+}
+
+/// The overlay of a host, and what its commands need.
+struct Overlay {
+    dir: TempDir,
+    name: &'static str,
+    registry: String,
+    docker: Option<String>,
+    program: Option<Program>,
+}
+
+impl Overlay {
+    fn new(name: &'static str, registry: &str, secret: &str, docker: Option<&Dockerd>) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory can be made");
+        std::fs::write(dir.path().join("secret"), secret).expect("our own directory");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+        std::fs::set_permissions(dir.path().join("secret"), mode).expect("our own file");
+        Self { dir, name, registry: registry.to_owned(), docker: docker.map(Dockerd::host), program: None }
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.dir.path().join(name).display().to_string()
+    }
+
+    async fn start(&mut self, namespace: &Namespace) {
+        let plugin = format!("/run/docker/plugins/{}.sock", self.driver());
+        let docker = self.docker.clone().unwrap_or("none".into());
+        let launch = Launch::ours("overlay").args(["up", "--name", self.name, "--registry", &self.registry]);
+        let launch = launch.args(["--docker", &docker, "--plugin-socket", &plugin]);
+        let launch = launch.args(["--secret-file", &self.path("secret"), "--state-dir", &self.path("state")]);
+        self.program = Some(launch.args(["--socket", &self.path("socket")]).inside(namespace).start());
+        eventually!("the overlay is up", LIMIT, async { self.run(&["wait", "--timeout", "1s"]).await.map(|_| ()) });
+    }
+
+    fn driver(&self) -> String {
+        format!("flotilla-{}-{}", std::process::id(), self.name)
+    }
+
+    async fn run(&self, args: &[&str]) -> Result<String, String> {
+        let ran = Launch::ours("overlay").args(args).args(["--socket", &self.path("socket")]).run(LIMIT).await;
+        if ran.status.success() { Ok(ran.out) } else { Err(ran.err) }
+    }
+
+    async fn good(&self, args: &[&str]) -> String {
+        self.run(args).await.unwrap_or_else(|e| panic!("overlay {args:?}: {e}\n{}", self.log()))
+    }
+
+    async fn refused(&self, args: &[&str], words: &str) {
+        let why = self.run(args).await.expect_err("it is refused");
+        assert!(why.contains(words), "overlay {args:?}: {why}");
+    }
+
+    async fn json(&self, args: &[&str]) -> Value {
+        serde_json::from_str(&self.good(&[args, &["--json"]].concat()).await).expect("JSON")
+    }
+
+    /// The first address of what was attached or exposed.
+    async fn address(&self, args: &[&str]) -> String {
+        let made = self.json(args).await;
+        made["addresses"][0].as_str().unwrap_or_else(|| panic!("{made}")).to_owned()
+    }
+
+    fn log(&self) -> String {
+        self.program.as_ref().map(Program::log).unwrap_or_default()
+    }
+}
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        self.program = None;
+        let _ = std::fs::remove_file(format!("/run/docker/plugins/{}.sock", self.driver()));
+    }
+}
+
+/// What a program of the system says in a host's network, or a container's.
+fn says(namespace: &Path, command: &str) -> Result<String, String> {
+    let mut words = command.split_whitespace();
+    let mut call = Command::new("nsenter");
+    call.arg(format!("--net={}", namespace.display())).args(words.by_ref());
+    let output = call.output().expect("nsenter can be run");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+}
+
+/// All that a reset must leave as it was; without the numbers that the kernel counts on.
+async fn everything(host: &DockerHost, docker: &Dockerd) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    for command in
+        ["ip -o link", "ip -o address", "ip route show table all", "ip -6 route show table all", "nft list ruleset"]
+    {
+        let said = says(&host.namespace.path(), command).expect("it can be looked at");
+        let words = |line: &str| match command {
+            "ip -o link" => line.split([':', '@']).nth(1).unwrap_or_default().trim().to_owned(),
+            "ip -o address" => line.split_whitespace().skip(1).take(3).collect::<Vec<_>>().join(" "),
+            _ => line.replace(" linkdown", ""),
+        };
+        // The kernel's own, which come and go with the ports of a bridge.
+        let kernels = |line: &str| ["fe80:", "ff00::", "multicast"].iter().any(|part| line.contains(part));
+        all.extend(said.lines().filter(|line| !kernels(line)).map(|line| format!("{command}: {}", words(line))));
+    }
+    all.extend(docker.docker(&["network", "ls", "--format", "{{.Name}} {{.Driver}}"]).await.lines().map(str::to_owned));
+    all
+}
+
+async fn pid(docker: &Dockerd, container: &str) -> String {
+    docker.docker(&["inspect", "--format", "{{.State.Pid}}", container]).await
+}
+
+/// What a program of the system says in a container's network.
+async fn within(docker: &Dockerd, container: &Container<'_>, command: &str) -> Result<String, String> {
+    let namespace = format!("/proc/{}/ns/net", pid(docker, &container.id).await);
+    says(Path::new(&namespace), command)
+}
+
+async fn reaches(caller: &Container<'_>, address: &str, port: u16) -> Result<(), String> {
+    let url = format!("http://{address}:{port}/");
+    caller.exec(&["curl", "--silent", "--show-error", "--max-time", "3", &url]).await.map(|_| ())
+}
+
+async fn host_reaches(host: &DockerHost, address: &str) -> Result<(), String> {
+    says(&host.namespace.path(), &format!("curl --silent --fail --max-time 3 http://{address}:8080/")).map(|_| ())
+}
+
+struct Site<'a> {
+    a: Overlay,
+    b: Overlay,
+    docker: &'a Dockerd,
+    _registry: Program,
+    hosts: &'a [DockerHost; 2],
+}
+
+impl<'a> Site<'a> {
+    async fn new(hosts: &'a [DockerHost; 2], docker: &'a Dockerd) -> (Self, BTreeSet<String>) {
+        let [first, _] = hosts[0].link(&hosts[1]);
+        docker.make_callers();
+        hosts[0].namespace.ip("link add br0 type bridge");
+        hosts[0].namespace.ip("address add 192.0.2.1/24 dev br0");
+        hosts[0].namespace.ip("link set br0 up");
+        let before = everything(&hosts[0], docker).await;
+        let agent =
+            ["agent", "--dev", "--node", "registry", "--http-addr", "0.0.0.0:8500", "--dns-addr", "127.0.0.1:8600"];
+        let mut registry = Launch::ours("kvstore").args(agent).inside(&hosts[0].namespace).start();
+        registry.wait_for_log("listening", LIMIT).await;
+        let made = Launch::ours("overlay").args(["secret", "new"]).run(LIMIT).await.ok().expect("a secret");
+        let url = format!("http://{first}:8500");
+        let (a, b) = (Overlay::new("a", &url, &made, Some(docker)), Overlay::new("b", &url, &made, None));
+        let mut site = Self { a, b, docker, _registry: registry, hosts };
+        site.a.start(&site.hosts[0].namespace).await;
+        site.b.start(&site.hosts[1].namespace).await;
+        (site, before)
+    }
+
+    async fn network(&self, name: &str, third: u8) {
+        let subnet = format!("10.{}.0.0/16", third);
+        self.a.good(&["network", "create", name, "--subnet", &subnet]).await;
+        for overlay in [&self.a, &self.b] {
+            eventually!("it has a block", LIMIT, async {
+                let held = overlay.json(&["status", "networks"]).await;
+                let with = held
+                    .as_array()
+                    .into_iter()
+                    .flatten()
+                    .any(|held| held["network"]["name"] == name && held["blocks"][0].is_object());
+                if with { Ok(()) } else { Err(held) }
+            });
+        }
+    }
+}
+
+pub(crate) async fn story() {
+    let hosts = [DockerHost::new(0), DockerHost::new(1)];
+    let docker = &Dockerd::start_in(&hosts[0].namespace, &hosts[0].bridge);
+    let (mut site, before) = Site::new(&hosts, docker).await;
+    site.network("app", 117).await;
+    site.network("other", 118).await;
+    let none = docker.run(&["--network", "none", "--name", "none", CALLER, "sleep", "600"]).await;
+    let web = docker.run(&["--name", "web", HELLO_WEB]).await;
+    let stranger = docker.run(&["--name", "stranger", CALLER, "sleep", "600"]).await;
+
+    // Of any mode; on this host, from another, and not from another network.
+    let at = site.a.address(&["attach", "none", "app"]).await;
+    let of_web = site.a.address(&["attach", "web", "app"]).await;
+    assert_eq!(site.a.address(&["attach", "web", "app"]).await, of_web, "once more is the same");
+    site.a.good(&["attach", "stranger", "other"]).await;
+    reaches(&none, &of_web, 8080).await.expect("without any other network");
+    reaches(&stranger, &of_web, 8080).await.expect_err("from another network");
+    eventually!("from the other host", LIMIT, host_reaches(&site.hosts[1], &of_web));
+    assert!(within(docker, &none, "ip -6 address show ov0").await.expect("ov0").contains("inet6 fd"), "IPv6, too");
+
+    refusals(&site, &at).await;
+    let rows = site.a.json(&["ps"]).await;
+    let row = rows.as_array().and_then(|all| all.iter().find(|row| row["name"] == "web" && row["network"] == "app"));
+    assert!(row.is_some_and(|row| row["addresses"][0] == of_web && row["door"] == "attached"), "{rows}");
+    assert!(site.a.good(&["ps", "none"]).await.contains(&at));
+    site.a.refused(&["ipam", "release", &of_web], "overlay detach web").await;
+
+    // An address that was asked for, in a container with two links.
+    let fixed = of_web.rsplit_once('.').map(|(net, _)| format!("{net}.200")).expect("an address");
+    assert_eq!(site.a.address(&["attach", "none", &fixed]).await, fixed);
+    site.a.refused(&["attach", "web", &fixed], "in use").await;
+    site.a.good(&["detach", "none", &fixed]).await;
+    assert_eq!(site.a.address(&["attach", "stranger", &fixed]).await, fixed, "it was given back");
+    reaches(&stranger, &of_web, 8080).await.expect("it is in both networks now");
+
+    restarts(&mut site, &web, &none, &of_web).await;
+    exposed(&site, &none).await;
+    pipework(&site, &none).await;
+
+    // Given back with the container, and by hand.
+    web.remove().await;
+    eventually!("it went with its container", LIMIT, async {
+        match site.a.good(&["ps"]).await {
+            all if all.contains(&of_web) => Err(all),
+            _ => Ok(()),
+        }
+    });
+    site.a.good(&["detach", "stranger"]).await;
+    reaches(&stranger, &at, 1).await.expect_err("detached");
+    assert!(within(docker, &stranger, "ip link show ov0").await.is_err(), "no link is left");
+    site.a.refused(&["detach", "stranger"], "nothing is attached to it").await;
+
+    // Killed in the middle of it all, and begun anew: then nothing is left.
+    let ordinary = docker.run(&["--network", "other", "--name", "ordinary", CALLER, "sleep", "600"]).await;
+    assert!(site.a.good(&["ps", "ordinary"]).await.contains("ordinary"), "an ordinary network's");
+    site.a.program.as_mut().expect("it runs").kill();
+    site.a.start(&site.hosts[0].namespace).await;
+    site.a.good(&["reset"]).await;
+    for container in [none, stranger, ordinary] {
+        container.remove().await;
+    }
+    let after = everything(&site.hosts[0], docker).await;
+    let differs: Vec<_> = after.symmetric_difference(&before).collect();
+    assert!(differs.is_empty(), "{differs:#?}\n{}", site.a.log());
+}
+
+async fn refusals(site: &Site<'_>, taken: &str) {
+    let (a, docker) = (&site.a, site.docker);
+    let _host = docker.run(&["--network", "host", "--name", "host", CALLER, "sleep", "600"]).await;
+    let _idle = docker.create(&["--name", "idle", CALLER, "sleep", "600"]).await;
+    let block = a.json(&["status", "ipam"]).await;
+    let block = |host: &str| {
+        let of = |row: &&Value| row["host"] == host && row["network"] == "app";
+        let row = block.as_array().and_then(|all| all.iter().find(of)).expect("a block");
+        row["block"].as_str().and_then(|block| block.rsplit_once('.')).expect("a block").0.to_owned()
+    };
+    let (mine, theirs) = (block("a"), block("b"));
+    for (args, words) in [
+        (vec!["attach", "host", "app"], "host's own network"),
+        (vec!["attach", "idle", "app"], "does not run"),
+        (vec!["attach", "nobody", "app"], "no container nobody"),
+        (vec!["attach", "web"], "several networks; say which: app, other"),
+        (vec!["attach", "web", "nosuch"], "no network nosuch"),
+        (vec!["attach", "web", taken], "in use"),
+        (vec!["attach", "web", &format!("{theirs}.200")], "block of another host"),
+        (vec!["attach", "web", &format!("{mine}.9")], "Docker gives it itself"),
+        (vec!["attach", "web", &format!("{mine}.200/17")], "is not how the network app"),
+        (vec!["attach", "web", "198.51.100.7"], "no network of the overlay has"),
+        (vec!["attach", "web", "a/b"], "neither an address nor a network"),
+        (vec!["attach", "web", "192.0.2.9/24", "--bridge", "nosuch"], "no interface nosuch"),
+        (vec!["detach", "web", "other"], "is not attached"),
+        (vec!["hide"], "is not exposed"),
+        (vec!["ipam", "release", &format!("{theirs}.200")], "release it there"),
+        (vec!["ipam", "release", &format!("{mine}.201")], "free already"),
+        (vec!["ipam", "release", "198.51.100.7"], "nobody has a block"),
+    ] {
+        a.refused(&args, words).await;
+    }
+}
+
+/// The same address after `docker restart`, and when the overlay was away meanwhile.
+async fn restarts(site: &mut Site<'_>, web: &Container<'_>, none: &Container<'_>, of_web: &str) {
+    let restart = ["restart", "--time", "1", &web.id];
+    site.docker.docker(&restart).await;
+    eventually!("attached again", LIMIT, reaches(none, of_web, 8080));
+    site.a.program.as_mut().expect("it runs").kill();
+    reaches(none, of_web, 8080).await.expect("without the overlay");
+    site.docker.docker(&restart).await;
+    reaches(none, of_web, 8080).await.expect_err("nobody attaches it");
+    site.a.start(&site.hosts[0].namespace).await;
+    eventually!("attached when the overlay is back", LIMIT, reaches(none, of_web, 8080));
+    eventually!("for the other host, too", LIMIT, host_reaches(&site.hosts[1], of_web));
+}
+
+/// Containers of all hosts reach this one, where it listens, and the other way round.
+async fn exposed(site: &Site<'_>, none: &Container<'_>) {
+    let here = site.a.address(&["expose", "app"]).await;
+    let there = site.b.address(&["expose", "app"]).await;
+    assert_ne!(here, there);
+    eventually!("this host's registry", LIMIT, reaches(none, &here, 8500));
+    let from = |host: &DockerHost, to: &str| {
+        says(&host.namespace.path(), &format!("curl --silent --fail --max-time 3 http://{to}:8500/v1/status/leader"))
+    };
+    eventually!("from the other host", LIMIT, async { from(&site.hosts[1], &here).map(|_| ()) });
+    let mut web = Launch::ours("hello-web").inside(&site.hosts[1].namespace).start();
+    eventually!("the other host", LIMIT, reaches(none, &there, 8080));
+    web.stop();
+    let rows = site.b.json(&["ps"]).await;
+    assert!(rows[0]["door"] == "exposed" && rows[0]["addresses"][0] == there, "{rows}");
+    site.a.good(&["hide", "app"]).await;
+    from(&site.hosts[1], &here).expect_err("hidden");
+    site.b.good(&["hide"]).await;
+}
+
+/// A bridge of the host's, a default route, a hardware address; an interface behind another one, where the kernel can.
+async fn pipework(site: &Site<'_>, none: &Container<'_>) {
+    let (a, docker) = (&site.a, site.docker);
+    let attach = ["attach", "none", "192.0.2.9/24@192.0.2.1", "--bridge", "br0", "--mac", "02:00:00:00:00:09"];
+    assert_eq!(a.address(&attach).await, "192.0.2.9");
+    reaches(none, "192.0.2.1", 8500).await.expect("what is on the bridge");
+    let routes = within(docker, none, "ip route").await.expect("it runs");
+    assert!(routes.contains("default via 192.0.2.1 dev ov1"), "{routes}");
+    let link = within(docker, none, "ip link show ov1").await.expect("ov1");
+    assert!(link.contains("02:00:00:00:00:09"), "{link}");
+    a.good(&["detach", "none", "192.0.2.9"]).await;
+    reaches(none, "192.0.2.1", 8500).await.expect_err("detached");
+    match a.run(&["attach", "none", "192.0.2.10/24", "--parent", "br0"]).await {
+        Ok(_) => {
+            let link = within(docker, none, "ip -d link show ov1").await.expect("ov1");
+            assert!(link.contains("macvlan mode bridge"), "{link}");
+            a.good(&["detach", "none", "192.0.2.10"]).await;
+            within(docker, none, "ip link show ov1").await.expect_err("detached");
+        }
+        Err(why) => assert!(why.contains("macvlan"), "{why}"),
+    }
+    match a.run(&["attach", "none", "192.0.2.11/24", "--parent", "br0", "--vlan", "7"]).await {
+        Ok(_) => drop(a.good(&["detach", "none", "192.0.2.11"]).await),
+        Err(why) => assert!(why.contains("8021q"), "{why}"),
+    }
+    let links = says(&site.hosts[0].namespace.path(), "ip -o link show group 28534").expect("ip");
+    assert!(!links.contains("ovv"), "no link of a VLAN is left: {links}");
+}
