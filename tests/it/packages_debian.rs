@@ -103,8 +103,8 @@ pub(crate) async fn overlay() {
         debian.run(&["overlay", "network", "create", "app"]).await.ok()
     });
     let before = runs_whole(&debian).await;
-    // CAP_NET_ADMIN and CAP_NET_RAW.
-    for (key, value) in [("NoNewPrivs", "1"), ("CapBnd", "0000000000003000")] {
+    // CAP_NET_ADMIN and CAP_NET_RAW; CAP_SYS_PTRACE and CAP_SYS_ADMIN.
+    for (key, value) in [("NoNewPrivs", "1"), ("CapBnd", "0000000000283000")] {
         assert_eq!(status(&debian, "overlay", key).await, value, "{key}");
     }
 
