@@ -225,7 +225,9 @@ pub(crate) async fn story() {
 
     restarts(&mut site, &web, &none, &of_web).await;
     exposed(&site, &none).await;
+    driven(&site, &none).await;
     pipework(&site, &none).await;
+    ended(&site, &web, &none, &of_web).await;
 
     // Given back with the container, and by hand.
     web.remove().await;
@@ -243,10 +245,11 @@ pub(crate) async fn story() {
     // Killed in the middle of it all, and begun anew: then nothing is left.
     let ordinary = docker.run(&["--network", "other", "--name", "ordinary", CALLER, "sleep", "600"]).await;
     assert!(site.a.good(&["ps", "ordinary"]).await.contains("ordinary"), "an ordinary network's");
+    let driven = docker.run(&["--network", "driven", CALLER, "sleep", "600"]).await;
     site.a.program.as_mut().expect("it runs").kill();
     site.a.start(&site.hosts[0].namespace).await;
     site.a.good(&["reset"]).await;
-    for container in [none, stranger, ordinary] {
+    for container in [none, stranger, ordinary, driven] {
         container.remove().await;
     }
     let after = everything(&site.hosts[0], docker).await;
@@ -320,6 +323,50 @@ async fn exposed(site: &Site<'_>, none: &Container<'_>) {
     site.a.good(&["hide", "app"]).await;
     from(&site.hosts[1], &here).expect_err("hidden");
     site.b.good(&["hide"]).await;
+}
+
+/// A network of the driver's: Docker and the overlay give addresses of one store.
+async fn driven(site: &Site<'_>, none: &Container<'_>) {
+    let (a, docker) = (&site.a, site.docker);
+    let driver = a.driver();
+    let make =
+        ["network", "create", "--driver", &driver, "--ipam-driver", &driver, "--subnet", "10.119.0.0/16", "driven"];
+    docker.docker(&make).await;
+    let run = ["--network", "driven", "--name"];
+    let first = docker.run(&[&run[..], &["first", HELLO_WEB]].concat()).await;
+    eventually!("the mesh has it", LIMIT, async { a.run(&["attach", "none", "driven"]).await.map(|_| ()) });
+    let attached = a.address(&["attach", "none", "driven"]).await;
+    let here = a.address(&["expose", "driven"]).await;
+    let second = docker.run(&[&run[..], &["second", HELLO_WEB]].concat()).await;
+    let format = "{{.NetworkSettings.Networks.driven.IPAddress}}";
+    let mut all = vec![attached.clone(), here.clone()];
+    for container in [&first, &second] {
+        let address = docker.docker(&["inspect", "--format", format, &container.id]).await;
+        reaches(none, &address, 8080).await.expect("by the driver and attached");
+        all.push(address);
+    }
+    assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 4, "{all:?}");
+    reaches(none, &here, 8500).await.expect("this host");
+    let ps = a.good(&["ps"]).await;
+    assert!(ps.lines().any(|line| line.contains(" second ") && line.ends_with("driver")), "{ps}");
+    a.refused(&["ipam", "release", &all[3]], "docker network disconnect driven second").await;
+    a.good(&["detach", "none", "driven"]).await;
+    reaches(none, &all[2], 8080).await.expect_err("detached");
+    // The network, with this host's address, is left for the reset.
+}
+
+/// Half a minute after its end others may have the address; it has it again if nobody took it.
+async fn ended(site: &Site<'_>, web: &Container<'_>, none: &Container<'_>, of_web: &str) {
+    web.stop().await;
+    assert!(site.a.good(&["ps"]).await.contains(of_web), "it may be just restarting");
+    eventually!("it has ended", 2 * LIMIT, async {
+        match site.a.good(&["ps"]).await {
+            all if all.contains(of_web) => Err(all),
+            _ => Ok(()),
+        }
+    });
+    site.docker.docker(&["start", &web.id]).await;
+    eventually!("the same again", LIMIT, reaches(none, of_web, 8080));
 }
 
 /// A bridge of the host's, a default route, a hardware address; an interface behind another one, where the kernel can.
