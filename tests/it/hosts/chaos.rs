@@ -1,8 +1,9 @@
 //! Everything fails in turn while clients write through all hosts, and what they were answered is judged.
 //!
 //! In rounds: clients count, add to a set, write a register and lock, each kind through each host's kvstore, while processes
-//! are killed and frozen and links cut, by a seed that is printed. Then all is mended, every host must show the same, and
-//! the round's history be one that a single registry could have had.
+//! are killed and frozen, links cut and slowed and disks filled, by a seed that is printed. Then all is mended: every host
+//! must show the same, a lock whose holder is dead must be handed on, and the round's history be one that a single registry
+//! could have had.
 
 mod clients;
 mod history;
@@ -16,7 +17,7 @@ use std::{
 
 use flotilla_tests::{
     bed::{
-        Cut,
+        Cable, Cut,
         faults::{Fault, Planned, plan},
     },
     wait::poll,
@@ -31,10 +32,14 @@ use clients::{Acknowledged, Round};
 use history::Judged;
 
 const HOSTS: usize = 3;
-/// How long things go wrong before all is mended.
-const ROUND: Duration = Duration::from_secs(12);
+/// How long things go wrong before all is mended, at most; what is longer takes long to judge.
+const ROUND: Duration = Duration::from_secs(20);
 /// From the last mending to all hosts' showing the same.
 const EQUAL: Duration = Duration::from_secs(5);
+/// From the last mending until a lock whose holder is dead is another's: the lifetime of its session, which may have begun
+/// anew with the last leader of etcd or the last connection to it, and what it takes until there is none newer
+/// (docs/engines.md).
+const HANDED_ON: Duration = Duration::from_secs(11 + 10);
 /// The story without `CHAOS_SECONDS`.
 const SHORT: u64 = 20;
 
@@ -60,16 +65,17 @@ pub(crate) async fn story() {
     let (start, mut all) = (Instant::now(), Total::default());
     while all.rounds == 0 || start.elapsed() < length() {
         let prefix = format!("chaos/{}/", all.rounds);
-        let plan = plan(&mut rng, HOSTS, ROUND);
+        let plan = plan(&mut rng, HOSTS, length().min(ROUND));
         round(&mut lab, &plan, Round::new(prefix), &mut all).await;
     }
-    let Total { rounds, faults, judged: Judged { operations, unknown }, counted, added, locked, abandoned, slowest } =
-        all;
+    let Total { rounds, faults, judged: Judged { operations, unknown }, counted, added, locked, abandoned, .. } = all;
     println!(
         "  {rounds} rounds, {faults} faults in {:.0} s: {operations} operations, {unknown} of unknown outcome; {counted} \
-         counted, {added} added, {locked} locks, {abandoned} abandoned; all hosts equal after {:.2} s at most",
+         counted, {added} added, {locked} locks, {abandoned} of the dead; all hosts equal after {:.2} s at most, locks of \
+         the dead handed on after {:.2} s at most",
         start.elapsed().as_secs_f64(),
-        slowest.as_secs_f64()
+        all.slowest.as_secs_f64(),
+        all.handed_on.as_secs_f64()
     );
 }
 
@@ -83,17 +89,22 @@ struct Total {
     locked: u64,
     abandoned: u64,
     slowest: Duration,
+    handed_on: Duration,
 }
 
 async fn round(lab: &mut Lab, plan: &[Planned], round: Round, all: &mut Total) {
     let round = Arc::new(round);
     let clients = begin(lab, &round);
+    let mut holders: Vec<_> = (0..HOSTS).map(|host| hold(lab, host, &round)).collect();
     let start = Instant::now();
-    fail(lab, plan, start).await;
+    fail(lab, plan, start, &round, &mut holders).await;
     let mended = Instant::now();
+    let dead = holder(lab, &round).await;
     round.stop.store(true, Ordering::Relaxed);
     let equal = equal(lab, mended).await;
-    for client in clients {
+    let handed_on = handed_on(lab, &round, dead, mended).await;
+    round.close.store(true, Ordering::Relaxed);
+    for client in clients.into_iter().chain(holders) {
         client.await.expect("a client has met what must not be");
     }
     last_reads(lab, &round).await;
@@ -101,12 +112,15 @@ async fn round(lab: &mut Lab, plan: &[Planned], round: Round, all: &mut Total) {
     let judged = round.history.judge();
     let acknowledged = std::mem::take(&mut *round.acknowledged.lock().expect("no client panicked"));
     println!(
-        "  round {}: {} faults, {} operations, {} of unknown outcome; equal after {:.2} s, judged in {:.2} s",
+        "  round {}: {} faults, {} operations, {} of unknown outcome, {} locks of the dead; equal after {:.2} s, handed on \
+         after {:.2} s, judged in {:.2} s",
         all.rounds,
         plan.len(),
         judged.operations,
         judged.unknown,
+        acknowledged.abandoned,
         equal.as_secs_f64(),
+        handed_on.as_secs_f64(),
         judging.elapsed().as_secs_f64()
     );
     assert!(
@@ -121,6 +135,7 @@ async fn round(lab: &mut Lab, plan: &[Planned], round: Round, all: &mut Total) {
     all.locked += acknowledged.locked;
     all.abandoned += acknowledged.abandoned;
     all.slowest = all.slowest.max(equal);
+    all.handed_on = all.handed_on.max(handed_on);
 }
 
 /// One client of each kind through each kvstore.
@@ -140,8 +155,13 @@ fn begin(lab: &Lab, round: &Arc<Round>) -> Vec<JoinHandle<()>> {
     started
 }
 
+/// Who holds a lock on a host until killed.
+fn hold(lab: &Lab, host: usize, round: &Arc<Round>) -> JoinHandle<()> {
+    lab.bed.host(host).spawn(clients::hold((round.clone(), lab.agents[host].client.clone())))
+}
+
 /// Lets each fault begin and end in its time. What ends by itself meanwhile is started again, as by a service manager.
-async fn fail(lab: &mut Lab, plan: &[Planned], start: Instant) {
+async fn fail(lab: &mut Lab, plan: &[Planned], start: Instant, round: &Arc<Round>, holders: &mut [JoinHandle<()>]) {
     let mut steps: Vec<_> =
         plan.iter().flat_map(|one| [(one.at, true, one.fault), (one.ends(), false, one.fault)]).collect();
     steps.sort_by_key(|(at, ..)| *at);
@@ -151,7 +171,12 @@ async fn fail(lab: &mut Lab, plan: &[Planned], start: Instant) {
             sleep(at.saturating_sub(start.elapsed()).min(Duration::from_millis(100))).await;
         }
         println!("  {:6.2} s: {} {fault}", at.as_secs_f64(), if begins { "begin" } else { "end" });
-        if begins { set(lab, fault) } else { mend(lab, fault) }
+        match fault {
+            Fault::KillHolder(host) if begins => holders[host].abort(),
+            Fault::KillHolder(host) => holders[host] = hold(lab, host, round),
+            fault if begins => set(lab, fault).await,
+            fault => mend(lab, fault).await,
+        }
     }
 }
 
@@ -169,7 +194,7 @@ fn supervise(lab: &mut Lab) {
     }
 }
 
-fn set(lab: &mut Lab, fault: Fault) {
+async fn set(lab: &mut Lab, fault: Fault) {
     match fault {
         Fault::KillAgent(host) => lab.agents[host].kill(),
         Fault::FreezeAgent(host) => lab.agents[host].signal(Signal::SIGSTOP),
@@ -182,10 +207,19 @@ fn set(lab: &mut Lab, fault: Fault) {
         }
         Fault::Cut(cut) => lab.bed.cut(cut),
         Fault::Lose(host, permille) => lab.bed.lose(host, permille),
+        Fault::Slow(host, millis) => {
+            let delay = Duration::from_millis(millis);
+            lab.bed.plug(host, Cable::Slow { delay, jitter: delay }).await;
+        }
+        Fault::FillDisks(host) => {
+            lab.agents[host].fill(&lab.bed);
+            lab.cluster.members[host].fill(&lab.bed);
+        }
+        Fault::KillHolder(_) => {}
     }
 }
 
-fn mend(lab: &mut Lab, fault: Fault) {
+async fn mend(lab: &mut Lab, fault: Fault) {
     match fault {
         Fault::KillAgent(host) => lab.agents[host].begin(&lab.bed),
         Fault::FreezeAgent(host) => lab.agents[host].signal(Signal::SIGCONT),
@@ -198,6 +232,12 @@ fn mend(lab: &mut Lab, fault: Fault) {
         }
         Fault::Cut(cut) => lab.bed.mend(cut),
         Fault::Lose(host, _) => lab.bed.lose(host, 0),
+        Fault::Slow(host, _) => lab.bed.plug(host, Cable::Plain).await,
+        Fault::FillDisks(host) => {
+            lab.agents[host].clear(&lab.bed);
+            lab.cluster.members[host].clear(&lab.bed);
+        }
+        Fault::KillHolder(_) => {}
     }
 }
 
@@ -225,6 +265,25 @@ async fn equal(lab: &mut Lab, mended: Instant) -> Duration {
     let equal = equal.unwrap_or_else(|error| panic!("{error}"));
     assert!(equal <= EQUAL, "all hosts show the same after {equal:?}");
     equal
+}
+
+/// The session that has the lock of the dead; nothing if nobody can tell, or has it.
+async fn holder(lab: &Lab, round: &Round) -> Option<String> {
+    let (client, key) = (lab.agents[0].client.consistent(), round.key("abandoned"));
+    let read = lab.bed.host(0).run(async move { client.kv_get(&key, None).await }).await;
+    read.ok()?.value.map(|entry| entry.session).filter(|session| !session.is_empty())
+}
+
+/// Waits until the lock that `dead` had is another's; how long after `mended` that was.
+async fn handed_on(lab: &Lab, round: &Round, dead: Option<String>, mended: Instant) -> Duration {
+    let another = async || match holder(lab, round).await {
+        Some(living) if dead.as_ref() != Some(&living) => Ok(mended.elapsed()),
+        other => Err(format!("{other:?} has it")),
+    };
+    let handed_on = poll("a lock of the dead is handed on", HANDED_ON + Duration::from_secs(30), another).await;
+    let handed_on = handed_on.unwrap_or_else(|error| panic!("{error}"));
+    assert!(handed_on <= HANDED_ON, "a lock of the dead is handed on after {handed_on:?}");
+    handed_on
 }
 
 /// All rows that one kvstore shows, as it tells them, one a line; how much it takes care that they are the newest is

@@ -92,6 +92,16 @@ impl Agent {
         }
     }
 
+    /// Leaves no room on its disk.
+    pub fn fill(&self, bed: &Bed) {
+        bed.host(self.host).fill(self.dir.path());
+    }
+
+    /// Gives the room back.
+    pub fn clear(&self, bed: &Bed) {
+        bed.host(self.host).clear(self.dir.path());
+    }
+
     /// What it has printed since it was started last.
     pub fn log(&self) -> String {
         self.program.as_ref().map(Program::log).unwrap_or_default()

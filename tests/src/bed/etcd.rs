@@ -124,6 +124,16 @@ impl Member {
         ended
     }
 
+    /// Leaves no room on its disk.
+    pub fn fill(&self, bed: &Bed) {
+        bed.host(self.host).fill(self.dir.path());
+    }
+
+    /// Gives the room back.
+    pub fn clear(&self, bed: &Bed) {
+        bed.host(self.host).clear(self.dir.path());
+    }
+
     /// Whether it was killed.
     pub fn is_dead(&self) -> bool {
         self.program.is_none()

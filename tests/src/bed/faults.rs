@@ -23,6 +23,12 @@ pub enum Fault {
     Cut(Cut),
     /// Of a thousand frames to and from the host so many are lost.
     Lose(usize, u32),
+    /// Each frame to and from the host takes so many milliseconds, up to twice as many, and is overtaken by others.
+    Slow(usize, u64),
+    /// Nothing more fits on the disks of a host's programs.
+    FillDisks(usize),
+    /// Whoever holds a lock on this host, and renews it, dies without a word; later another comes.
+    KillHolder(usize),
 }
 
 impl fmt::Display for Fault {
@@ -38,6 +44,9 @@ impl fmt::Display for Fault {
             Self::Cut(Cut::Between(one, other)) => write!(f, "cut {} from {}", name(one), name(other)),
             Self::Cut(Cut::From(from, to)) => write!(f, "cut what {} sends to {}", name(from), name(to)),
             Self::Lose(host, permille) => write!(f, "lose {} % to and from {}", permille / 10, name(host)),
+            Self::Slow(host, millis) => write!(f, "delay what is to and from {} by {millis} ms or more", name(host)),
+            Self::FillDisks(host) => write!(f, "fill the disks of {}", name(host)),
+            Self::KillHolder(host) => write!(f, "kill who may hold a lock on {}", name(host)),
         }
     }
 }
@@ -87,7 +96,7 @@ pub fn plan(rng: &mut StdRng, hosts: usize, length: Duration) -> Vec<Planned> {
 fn fault(rng: &mut StdRng, hosts: usize) -> Fault {
     let host = rng.random_range(0..hosts);
     let other = (host + rng.random_range(1..hosts)) % hosts;
-    match rng.random_range(0..9) {
+    match rng.random_range(0..12) {
         0 => Fault::KillAgent(host),
         1 => Fault::FreezeAgent(host),
         2 => Fault::KillEtcd(host),
@@ -96,7 +105,10 @@ fn fault(rng: &mut StdRng, hosts: usize) -> Fault {
         5 => Fault::Cut(Cut::Host(host)),
         6 => Fault::Cut(Cut::Between(host, other)),
         7 => Fault::Cut(Cut::From(host, other)),
-        _ => Fault::Lose(host, rng.random_range(50..400)),
+        8 => Fault::Lose(host, rng.random_range(50..400)),
+        9 => Fault::Slow(host, rng.random_range(10..150)),
+        10 => Fault::FillDisks(host),
+        _ => Fault::KillHolder(host),
     }
 }
 
@@ -107,8 +119,9 @@ fn touches(fault: Fault) -> Option<usize> {
         | Fault::FreezeAgent(host)
         | Fault::KillEtcd(host)
         | Fault::FreezeEtcd(host)
-        | Fault::KillHost(host) => Some(host),
-        Fault::Cut(_) | Fault::Lose(..) => None,
+        | Fault::KillHost(host)
+        | Fault::FillDisks(host) => Some(host),
+        Fault::Cut(_) | Fault::Lose(..) | Fault::Slow(..) | Fault::KillHolder(_) => None,
     }
 }
 
@@ -139,7 +152,7 @@ mod tests {
                 assert_ne!(touches(two[0].fault), touches(two[1].fault), "{two:?}");
             }
         }
-        assert_eq!(kinds.len(), 7, "{kinds:?}");
+        assert_eq!(kinds.len(), 10, "{kinds:?}");
         assert!(together > 50, "{together}");
     }
 }

@@ -30,7 +30,10 @@ pub(crate) struct Round {
     /// Its keys begin with this.
     pub(crate) prefix: String,
     pub(crate) history: History,
+    /// No more is to be written but locks of the dead, which others wait for.
     pub(crate) stop: AtomicBool,
+    /// Not even those.
+    pub(crate) close: AtomicBool,
     /// What was acknowledged.
     pub(crate) acknowledged: Mutex<Acknowledged>,
     /// The last number that made a value or a session different from all others.
@@ -51,7 +54,8 @@ pub(crate) struct Acknowledged {
 impl Round {
     pub(crate) fn new(prefix: String) -> Self {
         let (acknowledged, number) = (Mutex::default(), AtomicU64::new(1));
-        Self { prefix, history: History::new(), stop: AtomicBool::new(false), acknowledged, number }
+        let (stop, close) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { prefix, history: History::new(), stop, close, acknowledged, number }
     }
 
     pub(crate) fn key(&self, name: &str) -> String {
@@ -60,6 +64,10 @@ impl Round {
 
     fn is_over(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
+    }
+
+    fn is_closed(&self) -> bool {
+        self.close.load(Ordering::Relaxed)
     }
 
     fn next(&self) -> u64 {
@@ -254,28 +262,93 @@ impl Session<'_> {
 /// not before.
 pub(crate) async fn abandon((round, client): (Arc<Round>, Client)) {
     let key = round.key("abandoned");
-    while !round.is_over() {
+    while !round.is_closed() {
+        let Some(mut session) = Renewed::begin(&round, &client, &key).await else { continue };
+        if session.waits().await {
+            round.acknowledged(|all| all.abandoned += 1);
+        }
+    }
+}
+
+/// Holds a lock, as long as it lives.
+pub(crate) async fn hold((round, client): (Arc<Round>, Client)) {
+    let key = round.key("held");
+    while !round.is_closed() {
+        let Some(mut session) = Renewed::begin(&round, &client, &key).await else { continue };
+        if session.waits().await {
+            while !round.is_closed() && session.renew().await {
+                sleep(Duration::from_millis(500)).await;
+            }
+        }
+    }
+}
+
+/// A session with a TTL, and when that began last. Whoever drops it, also by being killed, has died with it: it may end
+/// when its time is over.
+struct Renewed<'a> {
+    id: String,
+    number: u64,
+    since: u64,
+    /// Whether it ever asked for the lock.
+    asked: bool,
+    /// Since when it asks, and has no answer.
+    asking: Option<u64>,
+    key: &'a str,
+    round: &'a Round,
+    client: &'a Client,
+}
+
+impl<'a> Renewed<'a> {
+    async fn begin(round: &'a Round, client: &'a Client, key: &'a str) -> Option<Self> {
         let request = SessionRequest { ttl: Some(GoDuration(TTL)), ..unchecked() };
-        let mut renewed = round.history.now();
+        let since = round.history.now();
         let Ok(id) = client.session_create(&request).await else {
             sleep(LONGER).await;
-            continue;
+            return None;
         };
         let number = round.history.value(id.as_bytes());
-        while !round.is_over() {
-            let called = round.history.now();
-            let got = client.kv_acquire(&key, "", 0, &id).await.ok();
-            round.history.on_lock(&key, called, got.is_some(), OnLock::Acquire(number, got));
+        Some(Self { id, number, since, asked: false, asking: None, key, round, client })
+    }
+
+    /// Asks for the lock until it has it; whether that is known.
+    async fn waits(&mut self) -> bool {
+        self.asked = true;
+        while !self.round.is_closed() {
+            let called = self.round.history.now();
+            self.asking = Some(called);
+            let got = self.client.kv_acquire(self.key, "", 0, &self.id).await.ok();
+            self.asking = None;
+            self.round.history.on_lock(self.key, called, got.is_some(), OnLock::Acquire(self.number, got));
             if got != Some(false) {
-                round.history.on_lock(&key, renewed + nanos(TTL), false, OnLock::End(number, None));
-                round.acknowledged(|all| all.abandoned += u64::from(got.is_some()));
-                break;
+                return got.is_some();
             }
             sleep(LONGER).await;
-            let called = round.history.now();
-            if client.session_renew(&id).await.is_ok_and(|session| session.is_some()) {
-                renewed = called;
+            if !self.renew().await {
+                return false;
             }
+        }
+        false
+    }
+
+    /// Whether it is there still, as far as is known.
+    async fn renew(&mut self) -> bool {
+        let called = self.round.history.now();
+        match self.client.session_renew(&self.id).await {
+            Ok(Some(_)) => self.since = called,
+            Ok(None) => return false,
+            Err(_) => {}
+        }
+        true
+    }
+}
+
+impl Drop for Renewed<'_> {
+    fn drop(&mut self) {
+        if let Some(called) = self.asking {
+            self.round.history.on_lock(self.key, called, false, OnLock::Acquire(self.number, None));
+        }
+        if self.asked {
+            self.round.history.on_lock(self.key, self.since + nanos(TTL), false, OnLock::End(self.number, None));
         }
     }
 }
