@@ -328,7 +328,9 @@ fn open_engine(config: &config::Agent) -> Result<Box<dyn Engine>, EngineError> {
         config::Engine::Memory => Box::new(Memory::new(fresh)),
         config::Engine::Embedded { data_dir } => Box::new(Embedded::open(data_dir, fresh)?),
         #[cfg(feature = "etcd")]
-        config::Engine::Etcd { address, .. } => Box::new(crate::engine::Etcd::start((**address).clone(), fresh)?),
+        config::Engine::Etcd { address, data_dir } => {
+            Box::new(crate::engine::Etcd::start((**address).clone(), &config.node_id, data_dir, fresh)?)
+        }
     })
 }
 

@@ -24,7 +24,7 @@ const LEASE: u64 = 3;
 
 fn of(server: &Server, node: &str, id: &str) -> config::Agent {
     let address = format!("etcd://127.0.0.1:{}?lease={LEASE}s", server.port).parse().unwrap();
-    let engine = config::Engine::Etcd { address: Box::new(address), data_dir: std::env::temp_dir() };
+    let engine = config::Engine::Etcd { address: Box::new(address), data_dir: server.place(&format!("{node}-{id}")) };
     config::Agent { engine, node_id: id.into(), ..settings(node) }
 }
 

@@ -108,6 +108,7 @@ impl Follower {
     async fn follow(&mut self, member: &str) -> Result<Infallible, String> {
         let link = Link::to(&self.shared.address, member).await?;
         let known = self.read_if_needed(&link).await?;
+        self.shared.go_on(&link).await?;
         let all = self.shared.keys.all();
         let options = WatchOptions::new().with_range(all.to).with_start_revision(known.revision + 1);
         let begun = timeout(BEGIN, async {

@@ -7,6 +7,7 @@
 //! PREFIX/guards/s/ID                                      put by what joins the row `s/ID`, gone with it
 //! PREFIX/alive/s/ID       11                              there, under a lease of so many seconds, as long as somebody
 //!                                                         renews the row `s/ID`
+//! PREFIX/agents/ID   3                                    the number of the newest process of the host with this id
 //! ```
 //!
 //! A row's index is the base plus the revision at which etcd last put it, so the value says at most when it was created.
@@ -35,6 +36,8 @@ pub(super) enum Place<'a> {
     Row(&'a str),
     /// The sign of life of a row.
     Alive(&'a str),
+    /// The newest process of a host.
+    Agent(&'a str),
     /// The mark, a guard, or nothing of ours.
     Other,
 }
@@ -62,6 +65,10 @@ impl Keys {
 
     pub(super) fn alive(&self, key: &str) -> String {
         format!("{}/alive/{key}", self.prefix)
+    }
+
+    pub(super) fn agent(&self, host: &str) -> String {
+        format!("{}/agents/{host}", self.prefix)
     }
 
     /// Everything of ours.
@@ -104,6 +111,7 @@ impl Keys {
             Some(rest) => match rest.split_once('/') {
                 Some(("rows", row)) => Place::Row(row),
                 Some(("alive", row)) => Place::Alive(row),
+                Some(("agents", host)) => Place::Agent(host),
                 _ => Place::Other,
             },
             None => Place::Other,
@@ -212,6 +220,7 @@ mod tests {
             ("/f/last", Place::Other),
             ("/f/guards/s/1", Place::Other),
             ("/f/alive/n/a/c/x", Place::Alive("n/a/c/x")),
+            ("/f/agents/1", Place::Agent("1")),
             ("/flotilla/store", Place::Other),
             ("/f", Place::Other),
         ] {

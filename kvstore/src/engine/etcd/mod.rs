@@ -9,6 +9,7 @@
 
 mod address;
 mod follow;
+mod incarnation;
 mod keys;
 mod lease;
 mod link;
@@ -20,6 +21,7 @@ mod transaction;
 
 use std::{
     collections::BTreeMap,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -36,8 +38,9 @@ use tokio::{
 pub use address::Address;
 pub(super) use moving::{Arriving, Leaving, check_vacant};
 
-use super::{Engine, EngineError, Entry, Loaded, Proposal, Rejected, Silence};
+use super::{Engine, EngineError, Entry, Loaded, Proposal, Rejected, Silence, file::DataDir};
 use follow::Follower;
+use incarnation::{Incarnation, number};
 use keys::Keys;
 use lease::Lease;
 use link::{Link, within};
@@ -63,11 +66,15 @@ pub struct Etcd {
     first: Option<oneshot::Receiver<Result<(), String>>>,
     /// The index of the last entry that the log has told.
     told: Index,
+    /// Held as long as this is.
+    dir: Option<DataDir>,
 }
 
 /// What the writer and the follower know of each other.
 struct Shared {
     address: Address,
+    /// The id of this process's host; empty where nobody need be told from it.
+    host: String,
     keys: Keys,
     view: Mutex<View>,
     /// The revision up to which the view has everything.
@@ -86,6 +93,7 @@ struct View {
     unreadable: BTreeMap<String, i64>,
     /// Rows whose deadlines are kept.
     alive: BTreeMap<String, Lease>,
+    incarnation: Incarnation,
     news: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
@@ -103,21 +111,32 @@ impl std::fmt::Debug for Etcd {
 }
 
 impl Etcd {
-    /// Begins to connect. The first change of a store that is not there yet comes after `fresh`.
+    /// Begins to connect, for the host with the id `host`, which is kept in `data_dir`. The first change of a store that is
+    /// not there yet comes after `fresh`.
     ///
     /// # Errors
-    /// [`EngineError::Open`] if the system has no thread for it.
-    pub fn start(address: Address, fresh: Index) -> Result<Self, EngineError> {
+    /// [`EngineError::Open`] if another process holds the directory, or the system has no thread.
+    pub fn start(address: Address, host: &str, data_dir: &Path, fresh: Index) -> Result<Self, EngineError> {
+        // First, since whoever begins later replaces who began before.
+        let dir = DataDir::lock(data_dir)?;
+        let mut engine = Self::begin(address, host, fresh)?;
+        engine.dir = Some(dir);
+        Ok(engine)
+    }
+
+    /// Of all with the same `host`, unless that is empty, the one that was started last writes.
+    pub(super) fn begin(address: Address, host: &str, fresh: Index) -> Result<Self, EngineError> {
         let runtime = Builder::new_multi_thread().worker_threads(1).thread_name("etcd").enable_all().build();
         let runtime =
             runtime.map_err(|error| EngineError::Open { path: address.to_string(), why: error.to_string() })?;
         let (doubt, doubts) = mpsc::channel(1);
         let keys = Keys::new(&address.prefix);
         let view = Mutex::default();
-        let shared = Arc::new(Shared { address, keys, view, revision: watch::Sender::new(0), doubt });
+        let shared =
+            Arc::new(Shared { address, host: host.to_owned(), keys, view, revision: watch::Sender::new(0), doubt });
         let (first_is, first) = oneshot::channel();
         runtime.spawn(Follower::new(shared.clone(), fresh, doubts, first_is).run());
-        Ok(Self { runtime: Some(runtime), shared, first: Some(first), told: fresh })
+        Ok(Self { runtime: Some(runtime), shared, first: Some(first), told: fresh, dir: None })
     }
 
     fn path(&self) -> String {
@@ -127,6 +146,17 @@ impl Etcd {
     fn connected(&self) -> Result<Connected, EngineError> {
         let shared = self.shared.clone();
         self.wait(async move { shared.connected().await }).map_err(|why| self.failed(why))
+    }
+
+    /// The connection, for who writes.
+    fn writing(&self) -> Result<Connected, EngineError> {
+        let shared = self.shared.clone();
+        let writing = async move {
+            let connected = shared.connected().await?;
+            shared.begin_to_write(&connected.link).await.inspect_err(|why| shared.is_doubted(why))?;
+            Ok(connected)
+        };
+        self.wait(writing).map_err(|why| self.failed(why))
     }
 
     fn failed(&self, why: String) -> EngineError {
@@ -164,7 +194,7 @@ impl Engine for Etcd {
     }
 
     fn commit(&mut self, batch: Vec<Proposal>) -> Result<Vec<Result<Index, Rejected>>, EngineError> {
-        let connected = self.connected()?;
+        let connected = self.writing()?;
         let (shared, start) = (self.shared.clone(), self.told);
         Ok(self.wait(async move { shared.commit(&connected, start, batch).await }))
     }
@@ -174,7 +204,7 @@ impl Engine for Etcd {
     }
 
     fn renew(&mut self, renewals: Vec<Changes>) -> Result<Vec<Result<(), Rejected>>, EngineError> {
-        let connected = self.connected()?;
+        let connected = self.writing()?;
         let (shared, start) = (self.shared.clone(), self.told);
         Ok(self.wait(async move { shared.renew(&connected, start, renewals).await }))
     }
@@ -217,6 +247,7 @@ impl Shared {
 
     /// The connection; if there is none for a moment only, the next.
     async fn connected(&self) -> Result<Connected, String> {
+        self.is_newest()?;
         let mut changes = self.revision.subscribe();
         loop {
             let (since, why) = {
@@ -303,7 +334,12 @@ impl Shared {
             let view = self.view();
             let Connected { base, store_revision, .. } = *connected;
             let (keys, View { unreadable, alive, .. }) = (&self.keys, &*view);
-            transaction(changes, leases, &Basis { keys, base, store_revision, unreadable, alive, start, exact })
+            let incarnation = match view.incarnation {
+                Incarnation::Newest(ours) => Some((keys.agent(&self.host), ours)),
+                Incarnation::None | Incarnation::Replaced => None,
+            };
+            let basis = Basis { keys, base, store_revision, unreadable, alive, start, incarnation, exact };
+            transaction(changes, leases, &basis)
         };
         let (txn, base) = match made {
             Ok(made) => made,
@@ -320,11 +356,20 @@ impl Shared {
             let revision = answer.header().map_or(0, ResponseHeader::revision);
             return (Ok(base.index(revision)), revision);
         }
-        let mark = answer.op_responses().into_iter().find_map(|response| match response {
-            TxnOpResponse::Get(got) => got.kvs().first().map(KeyValue::mod_revision),
+        let mut looked = answer.op_responses().into_iter().map(|response| match response {
+            TxnOpResponse::Get(got) => got.kvs().first().cloned(),
             _ => None,
         });
-        let mark = mark.unwrap_or(0);
+        let mark = looked.next().flatten().map_or(0, |last| last.mod_revision());
+        if let Some(newest) = looked.next() {
+            self.newest_is(newest.as_ref().map_or(0, number));
+            if let Err(why) = self.is_newest() {
+                return (Err(Rejected::Lost(why)), 0);
+            }
+            if newest.is_none() {
+                self.is_doubted("the row of this host's newest process is gone");
+            }
+        }
         if mark <= *self.revision.borrow() {
             let _ = timeout(BY_HAND, self.revision.subscribe().changed()).await;
         }
@@ -392,7 +437,10 @@ impl Shared {
     }
 
     /// Gives how many entries wait.
-    fn has_come(&self, News { entries, unreadable, alive, revision }: News) -> usize {
+    fn has_come(&self, News { entries, unreadable, alive, agents, revision }: News) -> usize {
+        for (_, newest) in agents.into_iter().filter(|(host, _)| *host == self.host) {
+            self.newest_is(newest);
+        }
         let mut view = self.view();
         let waited = !view.entries.is_empty();
         view.entries.extend(entries);

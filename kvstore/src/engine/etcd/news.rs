@@ -11,6 +11,7 @@ use kvstore_core::{
 
 use super::{
     super::{Commit, Entry},
+    incarnation::number,
     keys::{Keys, Place},
     lease::Lease,
     meta::Base,
@@ -24,6 +25,8 @@ pub(super) struct News {
     pub(super) unreadable: BTreeMap<String, Option<i64>>,
     /// Each row whose deadline began to be kept, or is kept no more.
     pub(super) alive: BTreeMap<String, Option<Lease>>,
+    /// Hosts whose newest process is another, with its number.
+    pub(super) agents: Vec<(String, u64)>,
     /// Everything up to it is told; 0: nothing is.
     pub(super) revision: i64,
 }
@@ -64,7 +67,9 @@ impl News {
                     let entry = |row| if gone { Entry::Lapsed { row, unseen } } else { Entry::Renewed(row) };
                     deadlines.extend(RowKey::decode(key).map(entry));
                 }
-                Place::Other => {}
+                // What is taken away says nothing about who is newest.
+                Place::Agent(host) if !gone => self.agents.push((host.to_owned(), number(kv))),
+                Place::Agent(_) | Place::Other => {}
             }
         }
         // That a lease has ended is no change yet: what it brings about will be one.

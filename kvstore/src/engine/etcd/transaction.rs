@@ -31,6 +31,8 @@ pub(super) struct Basis<'a> {
     pub(super) alive: &'a BTreeMap<String, Lease>,
     /// The index of the state on which the batch was decided.
     pub(super) start: Index,
+    /// The key of our host's newest process, and our number.
+    pub(super) incarnation: Option<(String, u64)>,
     /// Whether all before it in the batch have the index with which they were decided.
     pub(super) exact: bool,
 }
@@ -39,7 +41,8 @@ pub(super) struct Basis<'a> {
 type NewValue = (Vec<u8>, i64);
 
 /// The transaction that makes `changes`, and puts the signs of life of the rows in `leases`, if all that they relied on
-/// holds; its index follows from the base beside it. If it does not hold, the answer has the row `last`.
+/// holds; its index follows from the base beside it. If it does not hold, the answer has the row `last`, and after it that of
+/// our host's newest process.
 ///
 /// # Errors
 /// [`Rejected`] if that is known beforehand.
@@ -74,8 +77,9 @@ pub(super) fn transaction(
         TxnOp::put(key, value, (lease != 0).then(|| PutOptions::new().with_lease(lease)))
     };
     let operations = deletes.into_iter().map(delete).chain(puts.into_iter().map(put));
-    let last = TxnOp::get(basis.keys.last(), None);
-    Ok((Txn::new().when(compares).and_then(operations.collect::<Vec<_>>()).or_else([last]), base))
+    let looked_at = [basis.keys.last()].into_iter().chain(basis.incarnation.as_ref().map(|(key, _)| key.clone()));
+    let look: Vec<_> = looked_at.map(|key| TxnOp::get(key, None)).collect();
+    Ok((Txn::new().when(compares).and_then(operations.collect::<Vec<_>>()).or_else(look), base))
 }
 
 fn compares(changes: &Changes, basis: &Basis<'_>) -> Result<Vec<Compare>, Rejected> {
@@ -108,7 +112,9 @@ fn compares(changes: &Changes, basis: &Basis<'_>) -> Result<Vec<Compare>, Reject
     }
     ranges.dedup();
     let ranges = ranges.into_iter().map(|(span, revision)| not_after(span, revision));
-    Ok(rows.into_iter().map(|(key, revision)| is_at(key, revision)).chain(ranges).collect())
+    let incarnation = basis.incarnation.iter();
+    let is_ours = incarnation.map(|(key, ours)| Compare::value(key.clone(), CompareOp::Equal, ours.to_string()));
+    Ok(rows.into_iter().map(|(key, revision)| is_at(key, revision)).chain(ranges).chain(is_ours).collect())
 }
 
 /// Keys with their new values.
@@ -163,7 +169,8 @@ mod tests {
 
     fn basis<'a>(keys: &'a Keys, unreadable: &'a BTreeMap<String, i64>, exact: bool) -> Basis<'a> {
         static NONE: BTreeMap<String, Lease> = BTreeMap::new();
-        Basis { alive: &NONE, keys, base: BASE, store_revision: 2, unreadable, start: Index(1010), exact }
+        let (start, incarnation) = (Index(1010), None);
+        Basis { alive: &NONE, keys, base: BASE, store_revision: 2, unreadable, start, incarnation, exact }
     }
 
     fn changes(ops: Vec<Op>, expects: Vec<Expect>) -> Changes {
@@ -233,6 +240,17 @@ mod tests {
         let compared = format!("{:?}", compares(&ended, &basis).unwrap());
         let absent = format!("{:?}", Compare::mod_revision("/f/alive/s/s", CompareOp::Equal, 0));
         assert!(compared.contains(&absent), "{compared}");
+    }
+
+    #[test]
+    fn a_process_compares_that_it_is_the_newest_of_its_host() {
+        let (keys, none) = (Keys::new("/f"), BTreeMap::new());
+        let newest = Compare::value("/f/agents/h1", CompareOp::Equal, "3");
+        for (incarnation, compared) in [(None, false), (Some((keys.agent("h1"), 3)), true)] {
+            let basis = Basis { incarnation, ..basis(&keys, &none, true) };
+            let made = format!("{:?}", compares(&put("a", b""), &basis).unwrap());
+            assert_eq!(made.contains(&format!("{newest:?}")), compared, "{made}");
+        }
     }
 
     #[test]

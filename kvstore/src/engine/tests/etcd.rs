@@ -1,5 +1,6 @@
 //! What only the engine of several hosts promises: two writers, an etcd that goes and comes back, what others put there.
 
+mod incarnation;
 mod moving;
 mod server;
 
@@ -19,7 +20,12 @@ use crate::store::{Store, WriteError};
 use server::{Server, ctl};
 
 fn engine(port: u16, prefix: &str) -> Etcd {
-    Etcd::start(format!("etcd://127.0.0.1:{port}?prefix={prefix}").parse().unwrap(), FRESH).unwrap()
+    engine_of(port, prefix, "")
+}
+
+/// Of the host with this id.
+fn engine_of(port: u16, prefix: &str, host: &str) -> Etcd {
+    Etcd::begin(format!("etcd://127.0.0.1:{port}?prefix={prefix}").parse().unwrap(), host, FRESH).unwrap()
 }
 
 impl Server {

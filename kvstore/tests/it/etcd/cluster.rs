@@ -23,7 +23,7 @@ const FAIL_OVER: Duration = Duration::from_secs(10);
 
 fn of(cluster: &Cluster, node: &str, id: &str) -> config::Agent {
     let address = Box::new(cluster.address().parse().unwrap());
-    let engine = config::Engine::Etcd { address, data_dir: std::env::temp_dir() };
+    let engine = config::Engine::Etcd { address, data_dir: cluster.place(node) };
     config::Agent { engine, node_id: id.into(), ..settings(node) }
 }
 

@@ -61,14 +61,16 @@ impl Authority {
 /// `PARAMETERS` -> why an agent does not start with them, which must name etcd's address; none if it does, and writes.
 async fn refused(server: &Server, parameters: &str) -> Option<String> {
     let member = format!("127.0.0.1:{}", server.port);
-    let address = format!("etcd://{member}?{parameters}").parse().unwrap();
-    let engine = kvstore::config::Engine::Etcd { address: Box::new(address), data_dir: std::env::temp_dir() };
-    let settings = kvstore::config::Agent { engine, node_id: IDS[0].into(), ..settings("one") };
-    match agent::start(settings.clone(), CancellationToken::new()).await {
+    let of = |dir: &str| {
+        let address = format!("etcd://{member}?{parameters}").parse().unwrap();
+        let engine = kvstore::config::Engine::Etcd { address: Box::new(address), data_dir: server.place(dir) };
+        kvstore::config::Agent { engine, node_id: IDS[0].into(), ..settings("one") }
+    };
+    match agent::start(of("first"), CancellationToken::new()).await {
         Ok(running) => {
             // Nobody else is to hold the name.
             drop(running);
-            let agent = Agent::with(settings).await;
+            let agent = Agent::with(of("second")).await;
             let put = reqwest::Client::new().put(format!("{}/v1/kv/a", agent.base)).body("1").send().await.unwrap();
             assert_eq!(put.status(), 200, "{parameters}");
             agent.stop().await;

@@ -101,7 +101,10 @@ async fn members_are_those_that_share_the_etcd_until_they_are_taken_out() {
 fn guarded(server: &Server, node: &str, id: &str, prefix: &str) -> config::Agent {
     let mut settings = of(server, node, id);
     let address = format!("etcd://127.0.0.1:{}?prefix={prefix}", server.port).parse().unwrap();
-    settings.engine = config::Engine::Etcd { address: Box::new(address), data_dir: std::env::temp_dir() };
+    settings.engine = config::Engine::Etcd {
+        address: Box::new(address),
+        data_dir: server.place(&format!("{node}-{prefix}").replace('/', "-")),
+    };
     settings.guard.access.acl = Some(Acl { default_policy: DefaultPolicy::Deny, tokens: AgentTokens::default() });
     settings
 }

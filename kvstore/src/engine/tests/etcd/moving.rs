@@ -282,6 +282,6 @@ async fn a_member_that_dies_halfway_is_replaced_by_another() {
     .await
     .unwrap();
     assert!(killed.is_completed());
-    let there = Etcd::start(cluster.address().parse().unwrap(), FRESH).unwrap().load().unwrap();
+    let there = Etcd::begin(cluster.address().parse().unwrap(), "", FRESH).unwrap().load().unwrap();
     assert_eq!(unstamped(&there.rows), unstamped(&made.rows));
 }

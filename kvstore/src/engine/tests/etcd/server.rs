@@ -4,7 +4,7 @@
 use std::{
     io::{BufRead as _, BufReader},
     net::TcpListener,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, Command as Program, Stdio},
 };
 
@@ -34,6 +34,11 @@ impl Server {
         let options: Vec<_> = options.iter().map(ToString::to_string).collect();
         let (child, port) = serve(dir.path(), 0, &options);
         Some(Self { dir, port, options, child })
+    }
+
+    /// Where a kvstore on it may keep what is its own.
+    pub(crate) fn place(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
     }
 
     pub(crate) fn stop(&mut self) {
@@ -122,6 +127,11 @@ impl Cluster {
     pub(crate) fn address(&self) -> String {
         let members: Vec<_> = self.members.iter().map(|member| format!("127.0.0.1:{}", member.port)).collect();
         format!("etcd://{}", members.join(","))
+    }
+
+    /// Where a kvstore on it may keep what is its own.
+    pub(crate) fn place(&self, name: &str) -> PathBuf {
+        self.members[0].dir.path().join(name)
     }
 
     /// Ends a member without a word.
