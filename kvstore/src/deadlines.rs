@@ -91,7 +91,8 @@ impl Timed {
                 state.session(id).is_some_and(|session| session.ending || session.lifetime().is_some())
             }
             Self::Key(key) => state.key(key).is_some_and(|entry| entry.lifetime().is_some()),
-            Self::Token(_) | Self::LockDelay(_) => true,
+            Self::Token(id) => state.credentials().token(id).is_some(),
+            Self::LockDelay(_) => true,
         }
     }
 
@@ -115,6 +116,8 @@ pub(crate) struct Deadlines {
     earlier: Notify,
     /// Whether too many hosts are silent at once.
     is_cut_off: AtomicBool,
+    /// Whether others, who have clocks of their own, end the same rows.
+    are_shared: bool,
 }
 
 #[derive(Debug, Default)]
@@ -150,6 +153,11 @@ impl Table {
 }
 
 impl Deadlines {
+    /// Of rows that others end, too, if `are_shared`.
+    pub(crate) fn new(are_shared: bool) -> Self {
+        Self { are_shared, ..Self::default() }
+    }
+
     /// Everything in a freshly loaded state gets its full time: nobody could renew it while we were away.
     pub(crate) fn load(&self, state: &State, now: Instant) {
         for check in state.checks() {
@@ -186,10 +194,11 @@ impl Deadlines {
         }
     }
 
-    /// A token ends by the clock on the wall, whether we run or not.
+    /// A token ends by the clock on the wall, whether we run or not. Ours may be wrong: nobody takes it after that, but others
+    /// may take it still. So what is shared stays for its whole time, whatever a clock says.
     fn start_token(&self, token: &Token, now: Instant) {
-        if !token.ends.is_zero() {
-            let left = token.ends.saturating_sub(acl::now());
+        if let Some(lifetime) = token.lifetime() {
+            let left = if self.are_shared { lifetime } else { token.ends.saturating_sub(acl::now()) };
             self.set(Timed::Token(token.accessor.clone()), now + left);
         }
     }
@@ -200,7 +209,8 @@ impl Deadlines {
             Timed::Check(node, id) => drop(state.check(node, id).map(|check| self.start_check(check, now))),
             Timed::Session(id) => drop(state.session(id).map(|session| self.start_session(session, now))),
             Timed::Key(key) => drop(state.key(key).map(|entry| self.start_key(entry, now))),
-            Timed::Token(_) | Timed::LockDelay(_) => {}
+            Timed::Token(id) => drop(state.credentials().token(id).map(|token| self.start_token(token, now))),
+            Timed::LockDelay(_) => {}
         }
     }
 
@@ -295,7 +305,8 @@ impl Deadlines {
     fn lapsed(&self, row: &RowKey, unseen: bool, state: &State, now: Instant) {
         let Some(timed) = Timed::of_row(row) else { return };
         self.lock().kept.remove(&timed);
-        if unseen {
+        // Nobody renews a token.
+        if unseen && !matches!(timed, Timed::Token(_)) {
             self.start(&timed, state, now);
         } else if timed.has_end(state) {
             self.set(timed, now + SCATTER.mul_f64(rand::random()));
@@ -376,7 +387,9 @@ impl Deadlines {
 /// What of the rows that `changes` puts has a deadline, if it has one.
 fn put_rows(changes: &Changes) -> impl Iterator<Item = Timed> {
     let rows = changes.ops.iter().filter_map(|op| match op {
-        Op::Put(Put { row: row @ (Row::Check(_) | Row::Session(_) | Row::Kv(_)), .. }) => Some(row.key()),
+        Op::Put(Put { row: row @ (Row::Check(_) | Row::Session(_) | Row::Kv(_) | Row::Token(_)), .. }) => {
+            Some(row.key())
+        }
         _ => None,
     });
     rows.filter_map(|key| Timed::of_row(&key))
@@ -388,6 +401,7 @@ mod tests {
 
     use kvstore_core::{
         Index,
+        credentials::Digest,
         health::Status,
         row::{Behavior, Node, Owner, Probe, ProbeKind},
     };
@@ -479,6 +493,7 @@ mod tests {
                 Command::ExpireTtl { check, .. } => check.to_string(),
                 Command::ExpireSession { session } => format!("session {session}"),
                 Command::ExpireKey { key } => format!("key {key}"),
+                Command::ExpireToken { token } => format!("token {token}"),
                 other => panic!("{other:?}"),
             });
             deadlines.after(&command, &Outcome::Done, &State::empty(Index(1)), Instant::now());
@@ -611,6 +626,22 @@ mod tests {
         deadlines.follow(&commit, &state, Instant::now());
         assert!(run(&deadlines, &state, 19).await.is_empty());
         assert_eq!(run(&deadlines, &state, 2).await, ["key k"]);
+    }
+
+    /// A clock that is an hour ahead ends nothing early for those who share it.
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_is_shared_ends_after_its_time_by_no_clock() {
+        for (are_shared, seconds, ended) in [(false, 1, true), (true, 59, false), (true, 61, true)] {
+            let made = acl::now() - Duration::from_hours(1);
+            let token = Token { made, ends: made + Duration::from_mins(1), ..acl::management(Digest([1; 32])) };
+            let mut state = State::empty(Index(1));
+            let create = Command::CreateToken { token: token.into() };
+            let changes = kvstore_core::decide(&state, &create).unwrap().changes;
+            state.apply(Index(2), &changes);
+            let deadlines = Deadlines::new(are_shared);
+            deadlines.load(&state, Instant::now());
+            assert_eq!(!run(&deadlines, &state, seconds).await.is_empty(), ended, "{are_shared} {seconds}");
+        }
     }
 
     #[tokio::test(start_paused = true)]

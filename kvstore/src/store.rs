@@ -128,7 +128,7 @@ impl Store {
     pub fn start(mut engine: Box<dyn Engine>) -> Result<(Self, Writer), EngineError> {
         let loaded = engine.load()?;
         let state = State::load(loaded.index, loaded.rows);
-        let deadlines = Deadlines::default();
+        let deadlines = Deadlines::new(engine.has_peers());
         deadlines.load(&state, Instant::now());
         let feed = Feed::new(state.index());
         let current = Arc::new(ArcSwap::from_pointee(state));

@@ -78,9 +78,9 @@ pub struct Token {
 }
 
 impl Token {
-    /// Whether its time is over.
-    pub fn has_ended(&self, now: Duration) -> bool {
-        !self.ends.is_zero() && self.ends <= now
+    /// For how long it is there, whatever a clock says; none: for ever. Both ends of it are of one host's clock.
+    pub fn lifetime(&self) -> Option<Duration> {
+        (!self.ends.is_zero()).then(|| self.ends.saturating_sub(self.made))
     }
 }
 

@@ -242,7 +242,7 @@ impl Draft<'_> {
             Command::CreateToken { token } => self.create_token(token)?,
             Command::UpdateToken { token, description, policies } => self.update_token(token, description, policies)?,
             Command::DeleteToken { token } => self.delete_token(token)?,
-            Command::ExpireToken { token } => self.delete(&RowKey::Token(token.clone())),
+            Command::ExpireToken { token } => self.expire_token(token),
             Command::CreatePolicy { policy } => self.create_policy(policy)?,
             Command::UpdatePolicy { policy } => self.update_policy(policy)?,
             Command::DeletePolicy { policy } => self.delete_policy(policy)?,

@@ -155,6 +155,9 @@ impl Draft<'_> {
         self.claim(token)?;
         self.need_policies(&token.policies)?;
         self.put(Row::Token(token.clone()));
+        if let Some(lifetime) = token.lifetime() {
+            self.renew(RowKey::Token(token.accessor.clone()), lifetime);
+        }
         Ok(())
     }
 
@@ -196,6 +199,12 @@ impl Draft<'_> {
         self.credentials().token(token).ok_or(AclRefusal::UnknownToken)?;
         self.delete(&RowKey::Token(token.clone()));
         Ok(())
+    }
+
+    /// Its host's clock may be another than ours, so it is counted for how long it was there.
+    pub(super) fn expire_token(&mut self, token: &TokenId) {
+        self.rely_on_lapsed(RowKey::Token(token.clone()));
+        self.delete(&RowKey::Token(token.clone()));
     }
 
     pub(super) fn create_policy(&mut self, policy: &Policy) -> Result<(), Refusal> {

@@ -3,6 +3,7 @@
 mod incarnation;
 mod moving;
 mod server;
+mod tokens;
 
 use std::time::Instant;
 

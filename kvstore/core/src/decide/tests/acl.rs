@@ -105,6 +105,12 @@ fn tokens_have_ids_and_secrets_of_their_own_and_policies_that_are_there() {
     delete(token_id(2), &row("-", "t", 2));
     delete(token_id(3), "token does not exist: ACL not found");
     delete(TokenId::new(ANONYMOUS).unwrap(), "Delete operation not permitted on the anonymous token");
+    let lasting = Token { made: Duration::from_secs(5), ends: Duration::from_secs(65), ..*token(3, 3, &[]) };
+    let id = RowKey::Token(lasting.accessor.clone());
+    let made = decide(&state, &Command::CreateToken { token: lasting.into() }).unwrap().changes;
+    assert_eq!(made.renews, [Renewal { row: id.clone(), within: Duration::from_mins(1) }]);
+    let expired = decide(&state, &Command::ExpireToken { token: token_id(3) }).unwrap().changes;
+    assert!(expired.expects.contains(&Expect::Lapsed(id)), "{expired:?}");
     case(&state, &Command::ExpireToken { token: token_id(2) }, &row("-", "t", 2));
     case(&state, &Command::ExpireToken { token: token_id(3) }, "");
 }
