@@ -632,7 +632,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_token_that_is_shared_ends_after_its_time_by_no_clock() {
         for (are_shared, seconds, ended) in [(false, 1, true), (true, 59, false), (true, 61, true)] {
-            let made = acl::now() - Duration::from_hours(1);
+            let made = acl::now().checked_sub(Duration::from_hours(1)).expect("it is after 1970");
             let token = Token { made, ends: made + Duration::from_mins(1), ..acl::management(Digest([1; 32])) };
             let mut state = State::empty(Index(1));
             let create = Command::CreateToken { token: token.into() };

@@ -3,6 +3,8 @@
 mod acl;
 mod agent;
 mod basics;
+#[cfg(feature = "etcd")]
+mod by_hand;
 mod codes;
 mod data;
 mod defined;

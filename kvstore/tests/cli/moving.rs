@@ -1,7 +1,7 @@
 //! `kvstore migrate` between a data directory and an etcd, with agents before and after it.
 
 #[path = "../../src/engine/tests/etcd/server.rs"]
-mod server;
+pub(crate) mod server;
 
 use std::{
     io::Read as _,

@@ -103,7 +103,15 @@ pub(super) fn explained(address: &Address, why: &str) -> String {
     if why.contains("KeyMismatch") {
         return format!("{why}; cert_file and key_file do not belong together");
     }
-    let hung_up = ["connection closed", "reset by peer", "roken pipe", "fatal alert", "handshake eof", "frame"];
+    let hung_up = [
+        "connection closed",
+        "connection reset",
+        "reset by peer",
+        "roken pipe",
+        "fatal alert",
+        "handshake eof",
+        "frame",
+    ];
     if !hung_up.iter().any(|sign| why.contains(sign)) {
         return why.to_owned();
     }
@@ -127,6 +135,7 @@ mod tests {
             assert!(said.starts_with(why) && said.ends_with(want), "{said}");
         };
         check("", "connection closed", "name its authority by ca_file");
+        check("", "connection error: connection reset", "name its authority by ca_file");
         check("?ca_file=a", "connection closed", "by cert_file and key_file");
         check("?ca_file=a&cert_file=b&key_file=c", "Broken pipe", "or speak no TLS");
         check("?ca_file=a&cert_file=b&key_file=c", "KeyMismatch", "do not belong together");

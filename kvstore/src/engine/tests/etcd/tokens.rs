@@ -50,7 +50,7 @@ async fn a_token_goes_after_its_time_whatever_the_clock_of_who_sees_it() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     println!("three tokens of {LIFETIME:?} were gone after {:?}", made.elapsed());
-    assert_eq!(server.ctl(&["get", "--prefix", "/flotilla/rows/t/", "--keys-only"]), "");
+    assert_eq!(server.ctl(&["get", "--prefix", "/flotilla/rows/a/t/", "--keys-only"]), "");
     shutdown.cancel();
     timer.await.unwrap();
     tokio::task::spawn_blocking(|| left_writer.stop()).await.unwrap();
