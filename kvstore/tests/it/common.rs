@@ -57,6 +57,12 @@ impl Agent {
         Self { base: address.to_string(), running, shutdown }
     }
 
+    /// `https://IP:PORT`
+    pub(crate) fn https(&self) -> String {
+        let address = self.running.http.iter().find(|a| matches!(a, HttpAddr::Tls(_)));
+        address.expect("an address over TLS").to_string()
+    }
+
     /// Where it answers DNS.
     pub(crate) fn dns(&self) -> std::net::SocketAddr {
         *self.running.dns.first().expect("it serves DNS")

@@ -4,6 +4,8 @@
 mod server;
 
 mod cluster;
+mod refused;
+mod replicas;
 mod secured;
 mod together;
 

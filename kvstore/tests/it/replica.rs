@@ -1,5 +1,7 @@
 //! A replica and its hub: what one has the other shows, whatever becomes of either.
 
+mod secured;
+
 use std::{
     collections::BTreeMap,
     path::Path,
@@ -29,7 +31,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 const MANAGEMENT: &str = "11111111-2222-4333-8444-555555555555";
 
 /// The settings of a replica of those that answer there.
-fn replica_of(hubs: &[&str]) -> config::Agent {
+pub(crate) fn replica_of(hubs: &[&str]) -> config::Agent {
     let addresses = hubs.iter().map(|hub| (*hub).to_owned()).collect();
     let hub = ClientConfig { addresses, ..ClientConfig::default() };
     config::Agent { replica_of: Some(hub), node_meta: BTreeMap::new(), ..settings("edge") }
@@ -41,17 +43,17 @@ fn kept_in(dir: &Path, settings: config::Agent) -> config::Agent {
 }
 
 /// The same settings at the address that another agent had.
-fn at(base: &str, settings: config::Agent) -> config::Agent {
+pub(crate) fn at(base: &str, settings: config::Agent) -> config::Agent {
     let address = base.strip_prefix("http://").unwrap().parse().unwrap();
     config::Agent { http: vec![HttpAddr::Tcp(address)], ..settings }
 }
 
 /// The same settings at a host of this test's own, so that nobody else takes the port of an agent that is to come back.
-fn apart(host: u8, settings: config::Agent) -> config::Agent {
+pub(crate) fn apart(host: u8, settings: config::Agent) -> config::Agent {
     config::Agent { http: vec![HttpAddr::Tcp(([127, 0, 77, host], 0).into())], ..settings }
 }
 
-fn client(agent: &Agent) -> Client {
+pub(crate) fn client(agent: &Agent) -> Client {
     with_token(&agent.base, None)
 }
 
@@ -60,11 +62,11 @@ fn with_token(base: &str, token: Option<&str>) -> Client {
     Client::new(&ClientConfig { addresses: vec![base.into()], token, ..ClientConfig::default() }).unwrap()
 }
 
-async fn put(client: &Client, key: &str, value: &str) {
+pub(crate) async fn put(client: &Client, key: &str, value: &str) {
     assert!(client.kv_put(key, value.to_owned(), KvPut::default()).await.unwrap(), "{key}");
 }
 
-async fn value(client: &Client, key: &str) -> Option<String> {
+pub(crate) async fn value(client: &Client, key: &str) -> Option<String> {
     let entry = client.kv_get(key, None).await.unwrap().value?;
     Some(String::from_utf8(entry.value.to_vec()).unwrap())
 }
@@ -84,7 +86,7 @@ fn header(answer: &Response, name: &str) -> String {
 }
 
 /// Waits until `holds`.
-async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) -> Duration {
+pub(crate) async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) -> Duration {
     let start = Instant::now();
     while !holds().await {
         assert!(start.elapsed() < LIMIT, "not within {LIMIT:?}: {what}");
@@ -94,12 +96,12 @@ async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) -> Duratio
 }
 
 /// Whether the agent says that it hears of its hub.
-async fn has_contact(agent: &Agent) -> bool {
+pub(crate) async fn has_contact(agent: &Agent) -> bool {
     header(&get(agent, "/v1/catalog/nodes").await, "x-consul-knownleader") == "true"
 }
 
 /// Every row of an agent with its indexes, as a snapshot has it, and the index of all.
-async fn everything(agent: &Agent, token: Option<&str>) -> (u64, BTreeMap<String, Vec<u8>>) {
+pub(crate) async fn everything(agent: &Agent, token: Option<&str>) -> (u64, BTreeMap<String, Vec<u8>>) {
     let mut download = with_token(&agent.base, token).snapshot_save().await.unwrap();
     let mut archive = Vec::new();
     while let Some(piece) = download.next().await.unwrap() {
@@ -117,7 +119,7 @@ async fn waiting(agent: &Agent) -> f64 {
     gauge.unwrap().parse().unwrap()
 }
 
-async fn web_of(agent: &Agent) -> String {
+pub(crate) async fn web_of(agent: &Agent) -> String {
     dns::shown(&dns::ask(agent, "web.service.consul.", RecordType::A).await)
 }
 
