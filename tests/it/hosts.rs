@@ -1,11 +1,14 @@
-//! Several hosts, each with its own kvstore, which share an etcd of three members: what the others see when a host, a link
-//! or etcd fails, and how soon.
+//! Several hosts, each with its own kvstore, which share an etcd of three members, or with one kvstore for all: what the
+//! others see when a host, a link or etcd fails, and how soon.
 
 pub(crate) mod bed;
 pub(crate) mod chaos;
 pub(crate) mod dies;
 pub(crate) mod etcd_gone;
+pub(crate) mod forgotten;
+pub(crate) mod hub;
 pub(crate) mod moves;
+pub(crate) mod replaced;
 mod site;
 
 use std::{

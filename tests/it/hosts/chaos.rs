@@ -99,10 +99,9 @@ async fn round(lab: &mut Lab, plan: &[Planned], round: Round, all: &mut Total) {
     let start = Instant::now();
     fail(lab, plan, start, &round, &mut holders).await;
     let mended = Instant::now();
-    let dead = holder(lab, &round).await;
     round.stop.store(true, Ordering::Relaxed);
     let equal = equal(lab, mended).await;
-    let handed_on = handed_on(lab, &round, dead, mended).await;
+    let handed_on = handed_on(lab, &round, mended).await;
     round.close.store(true, Ordering::Relaxed);
     for client in clients.into_iter().chain(holders) {
         client.await.expect("a client has met what must not be");
@@ -267,16 +266,18 @@ async fn equal(lab: &mut Lab, mended: Instant) -> Duration {
     equal
 }
 
-/// The session that has the lock of the dead; nothing if nobody can tell, or has it.
-async fn holder(lab: &Lab, round: &Round) -> Option<String> {
+/// The session that has the lock of the dead, if one has it.
+async fn holder(lab: &Lab, round: &Round) -> Result<Option<String>, String> {
     let (client, key) = (lab.agents[0].client.consistent(), round.key("abandoned"));
     let read = lab.bed.host(0).run(async move { client.kv_get(&key, None).await }).await;
-    read.ok()?.value.map(|entry| entry.session).filter(|session| !session.is_empty())
+    let value = read.map_err(|error| error.to_string())?.value;
+    Ok(value.map(|entry| entry.session).filter(|session| !session.is_empty()))
 }
 
-/// Waits until the lock that `dead` had is another's; how long after `mended` that was.
-async fn handed_on(lab: &Lab, round: &Round, dead: Option<String>, mended: Instant) -> Duration {
-    let another = async || match holder(lab, round).await {
+/// Waits until the lock that some session has now, whose holder is dead, is another's; how long after `mended` that was.
+async fn handed_on(lab: &Lab, round: &Round, mended: Instant) -> Duration {
+    let dead = holder(lab, round).await.expect("all is mended");
+    let another = async || match holder(lab, round).await? {
         Some(living) if dead.as_ref() != Some(&living) => Ok(mended.elapsed()),
         other => Err(format!("{other:?} has it")),
     };

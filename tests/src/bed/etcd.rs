@@ -60,14 +60,30 @@ impl Cluster {
         format!("etcd://{}", members.join(","))
     }
 
+    /// Has this member lead, which must run.
+    pub async fn lead(&self, bed: &Bed, number: usize) {
+        let member = &self.members[number];
+        let leads = async || {
+            let leader = self.leader(bed).await;
+            if leader == number {
+                return Ok(());
+            }
+            let status: serde_json::Value = decoded(&member.ask(bed, "/v3/maintenance/status", "{}").await?)?;
+            let target = serde_json::json!({"targetID": status["header"]["member_id"]}).to_string();
+            // Only the leader can hand it over.
+            let answer = self.members[leader].ask(bed, "/v3/maintenance/transfer-leadership", &target).await?;
+            Err(format!("member {leader} leads, and answers {answer}"))
+        };
+        poll("a member that leads", START_LIMIT, leads).await.unwrap_or_else(|error| panic!("{error}"));
+    }
+
     /// The number of the member that leads, once those that run agree on one.
     pub async fn leader(&self, bed: &Bed) -> usize {
         let seen = async || {
             let mut leaders = Vec::new();
             let mut ids = Vec::new();
             for member in self.members.iter().filter(|member| member.program.is_some()) {
-                let status = member.ask(bed, "/v3/maintenance/status").await?;
-                let status: serde_json::Value = serde_json::from_str(&status).map_err(|error| error.to_string())?;
+                let status: serde_json::Value = decoded(&member.ask(bed, "/v3/maintenance/status", "{}").await?)?;
                 ids.push((member.host, status["header"]["member_id"].clone()));
                 leaders.push(status["leader"].clone());
             }
@@ -78,6 +94,10 @@ impl Cluster {
         let host = poll("a leader of etcd", START_LIMIT, seen).await.unwrap_or_else(|error| panic!("{error}"));
         self.members.iter().position(|member| member.host == host).expect("it is one of them")
     }
+}
+
+fn decoded(answer: &str) -> Result<serde_json::Value, String> {
+    serde_json::from_str(answer).map_err(|error| format!("{error}: {answer}"))
 }
 
 impl Member {
@@ -102,9 +122,9 @@ impl Member {
         if health.contains("\"true\"") { Ok(()) } else { Err(health) }
     }
 
-    async fn ask(&self, bed: &Bed, path: &str) -> Result<String, String> {
-        let url = format!("http://{}:2379{path}", bed.host(self.host).address);
-        let asked = async move { web::send(reqwest::Method::POST, &url, "{}".into()).await };
+    async fn ask(&self, bed: &Bed, path: &str, body: &str) -> Result<String, String> {
+        let (url, body) = (format!("http://{}:2379{path}", bed.host(self.host).address), body.to_owned());
+        let asked = async move { web::send(reqwest::Method::POST, &url, body).await };
         bed.host(self.host).run(asked).await.map(|answer| answer.body)
     }
 
