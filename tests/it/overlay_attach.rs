@@ -303,6 +303,19 @@ async fn restarts(site: &mut Site<'_>, web: &Container<'_>, none: &Container<'_>
     site.a.start(&site.hosts[0].namespace).await;
     eventually!("attached when the overlay is back", LIMIT, reaches(none, of_web, 8080));
     eventually!("for the other host, too", LIMIT, host_reaches(&site.hosts[1], of_web));
+    // Somebody removes the bridge; with the next thing that happens all is mended.
+    let here = site.hosts[0].namespace.path();
+    for bridge in
+        says(&here, "ip -o link show type bridge").expect("ip").lines().filter_map(|line| line.split(": ").nth(1))
+    {
+        if bridge.starts_with("ovb-") {
+            says(&here, &format!("ip link delete {bridge}")).expect("it is there");
+        }
+    }
+    reaches(none, of_web, 8080).await.expect_err("there is no bridge");
+    let _event = site.docker.run(&[CALLER, "sleep", "600"]).await;
+    eventually!("mended", LIMIT, reaches(none, of_web, 8080));
+    eventually!("mended for the other host", LIMIT, host_reaches(&site.hosts[1], of_web));
 }
 
 /// Containers of all hosts reach this one, where it listens, and the other way round.
@@ -355,16 +368,23 @@ async fn driven(site: &Site<'_>, none: &Container<'_>) {
     // The network, with this host's address, is left for the reset.
 }
 
-/// Half a minute after its end others may have the address; it has it again if nobody took it.
+/// Half a minute after its end others may have the address; it has it again if nobody took it. And a network that is
+/// removed takes its links along.
 async fn ended(site: &Site<'_>, web: &Container<'_>, none: &Container<'_>, of_web: &str) {
+    site.network("brief", 120).await;
+    let brief = site.a.json(&["attach", "none", "brief"]).await;
+    let link = format!("ip link show {}", brief["interface"].as_str().expect("its name"));
+    within(site.docker, none, &link).await.expect("it is there");
+    site.a.good(&["network", "rm", "brief"]).await;
     web.stop().await;
     assert!(site.a.good(&["ps"]).await.contains(of_web), "it may be just restarting");
-    eventually!("it has ended", 2 * LIMIT, async {
+    eventually!("it has ended, and so has the network", 2 * LIMIT, async {
         match site.a.good(&["ps"]).await {
-            all if all.contains(of_web) => Err(all),
+            all if all.contains(of_web) || all.contains("brief") => Err(all),
             _ => Ok(()),
         }
     });
+    within(site.docker, none, &link).await.expect_err("it went with its network");
     site.docker.docker(&["start", &web.id]).await;
     eventually!("the same again", LIMIT, reaches(none, of_web, 8080));
 }
