@@ -1,9 +1,12 @@
 //! Access control, from the first token to its end: who sees and changes what, and how a wait ends when that changes.
 
-use std::time::Duration;
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use kvstore::{
-    config,
+    config::{self, Engine},
     http::{Acl, AgentTokens, digest},
 };
 use kvstore_client::{
@@ -13,6 +16,7 @@ use kvstore_client::{
 use kvstore_core::acl::DefaultPolicy;
 
 use hickory_proto::rr::RecordType;
+use tempfile::TempDir;
 
 use crate::{
     common::{Agent, settings},
@@ -294,4 +298,99 @@ async fn dns_shows_what_its_token_sees() {
     assert_eq!(ask().await, "10.0.0.7", "from what is at hand");
     root.acl_token_delete(&token.accessor_id).await.unwrap();
     assert_eq!(ask().await, "NXDomain", "a reply of before is not given again");
+}
+
+/// An agent that denies what no policy allows, of what is kept in `dir`.
+async fn kept(dir: &TempDir) -> Agent {
+    let mut settings = guarded(DefaultPolicy::Deny);
+    settings.engine = Engine::Embedded { data_dir: dir.path().into() };
+    Agent::with(settings).await
+}
+
+#[tokio::test]
+async fn the_first_token_is_made_again_by_who_may_write_the_data_directory() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = kept(&dir).await;
+    let first = client(&agent, "").acl_bootstrap().await.unwrap();
+    let file = dir.path().join("acl-bootstrap-reset");
+    let again = async |agent: &Agent, index: u64| {
+        fs::write(&file, format!("{index}\n")).unwrap();
+        client(agent, "").acl_bootstrap().await
+    };
+    let (status, why) = refused(again(&agent, first.create_index + 1).await);
+    assert!(status == 403 && why.contains(&format!("reset index: {})", first.create_index)), "{why}");
+    agent.stop().await;
+
+    let agent = kept(&dir).await;
+    let second = again(&agent, first.create_index).await.unwrap();
+    assert!(!file.exists(), "it is good for one");
+    for token in [&first, &second] {
+        client(&agent, &token.secret_id).acl_token_list().await.unwrap();
+    }
+    let (status, why) = refused(again(&agent, first.create_index).await);
+    assert!(status == 403 && why.contains(&format!("reset index: {})", second.create_index)), "{why}");
+    agent.stop().await;
+}
+
+#[tokio::test]
+async fn tokens_come_back_with_a_snapshot_and_survive_a_restart() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = kept(&dir).await;
+    let root = client(&agent, "").acl_bootstrap().await.unwrap().secret_id;
+    let all = client(&agent, &root);
+    let (limited, token) = holder(&agent, &all, "limited", r#"key_prefix "a/" { policy = "write" }"#).await;
+    assert_eq!(refused(limited.snapshot_save().await).0, 403);
+    let mut download = all.snapshot_save().await.unwrap();
+    let mut snapshot = Vec::new();
+    while let Some(piece) = download.next().await.unwrap() {
+        snapshot.extend_from_slice(&piece);
+    }
+    let before = all.acl_token_list().await.unwrap().len();
+
+    all.acl_token_delete(&token.accessor_id).await.unwrap();
+    all.acl_policy_delete(&token.policies[0].id).await.unwrap();
+    let later = all.acl_token_create(&AclToken::default()).await.unwrap();
+    let nobody = (403, "ACL not found".to_owned());
+    assert_eq!(refused(put(&limited, "a/1").await), nobody);
+    assert_eq!(refused(limited.snapshot_restore(snapshot.clone()).await), nobody);
+    all.snapshot_restore(snapshot).await.unwrap();
+    assert!(put(&limited, "a/1").await.unwrap(), "the same secret, with its policy");
+    assert_eq!(refused(client(&agent, &later.secret_id).acl_token_self().await), nobody, "it was not in there");
+    agent.stop().await;
+
+    let agent = kept(&dir).await;
+    let limited = client(&agent, &token.secret_id);
+    assert!(put(&limited, "a/2").await.unwrap());
+    assert_eq!(refused(put(&limited, "b").await).0, 403);
+    assert_eq!(client(&agent, &root).acl_token_list().await.unwrap().len(), before);
+    agent.stop().await;
+}
+
+/// As long as the shortest such token lives.
+#[tokio::test]
+async fn a_token_that_ends_does_so_at_its_time_whoever_restarts_meanwhile() {
+    let dir = tempfile::tempdir().unwrap();
+    let agent = kept(&dir).await;
+    let root = client(&agent, "").acl_bootstrap().await.unwrap().secret_id;
+    let all = client(&agent, &root);
+    policy(&all, "look", r#"key_prefix "" { policy = "read" }"#).await;
+    put(&all, "a").await.unwrap();
+    let made = Instant::now();
+    let lives = Some(GoDuration(Duration::from_mins(1)));
+    let token = all.acl_token_create(&AclToken { expiration_ttl: lives, ..with_policy("look") }).await.unwrap();
+    agent.stop().await;
+
+    let agent = kept(&dir).await;
+    let holder = client(&agent, &token.secret_id);
+    let own = holder.acl_token_self().await.unwrap();
+    assert!(own.expiration_time.is_some() && own.expiration_time == token.expiration_time, "{own:?}");
+    let seen = holder.kv_list("", None).await.unwrap();
+    assert_eq!(keys(&seen), ["a"]);
+    let waited = holder.kv_list("", Some(Wait { index: seen.index, wait: Duration::from_mins(5) })).await;
+    assert_eq!(refused(waited), (403, "ACL not found".into()));
+    let lived = made.elapsed();
+    assert!((59..180).contains(&lived.as_secs()), "{lived:?}, on a busy machine");
+    assert_eq!(refused(holder.acl_token_self().await).0, 403);
+    assert_eq!(refused(client(&agent, &root).acl_token_read(&token.accessor_id).await).0, 404);
+    agent.stop().await;
 }
