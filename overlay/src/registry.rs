@@ -95,11 +95,20 @@ pub async fn delete(client: &Client, key: &Key, cas: u64) -> Result<bool, Error>
 /// Keeps a session for `node`, and by it its key of life, until `stop`; then ends it.
 pub async fn live(clients: watch::Receiver<Client>, node: NodeId, stop: CancellationToken) {
     let mut session: Option<String> = None;
+    let mut told = false;
     loop {
         let client = clients.borrow().clone();
         match renew(&client, node, session.take()).await {
-            Ok(renewed) => session = Some(renewed),
-            Err(error) => tracing::debug!("cannot say that this host lives: {}", kvstore_client::with_causes(&error)),
+            Ok(renewed) => (session, told) = (Some(renewed), false),
+            Err(error) => {
+                let why = kvstore_client::with_causes(&error);
+                // That the registry is away is told by who follows it.
+                if matches!(error, Error::Status { .. }) && !std::mem::replace(&mut told, true) {
+                    warn!("the registry does not take it that this host lives: {why}");
+                } else {
+                    tracing::debug!("cannot say that this host lives: {why}");
+                }
+            }
         }
         let pause = if session.is_some() { RENEW_EVERY } else { Duration::from_secs(1) };
         tokio::select! {

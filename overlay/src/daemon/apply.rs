@@ -40,6 +40,8 @@ pub(super) struct Tunnel {
     plane: Option<Opened>,
     /// Why there is none, or something of it does not hold.
     troubles: Vec<String>,
+    /// How many of them, the first, are of opening the tunnel: having something else be does not end them.
+    opening: usize,
     told: String,
     kernel: Option<Kernel>,
     index: Option<u32>,
@@ -58,6 +60,7 @@ impl Tunnel {
             settings: (config.interface.clone(), config.port, config.mtu),
             plane: None,
             troubles: Vec::new(),
+            opening: 0,
             told: String::new(),
             kernel: None,
             index: None,
@@ -72,6 +75,7 @@ impl Tunnel {
 
     /// Makes the interface, unless it is `stopped`; what cannot be is tried again.
     pub(super) async fn open(&mut self, identity: &Identity, stopped: bool, tell: &mpsc::Sender<Ipv6Addr>) {
+        let others = self.troubles.split_off(self.opening);
         self.troubles.clear();
         if self.kernel.is_none() {
             match Kernel::connect() {
@@ -87,6 +91,8 @@ impl Tunnel {
         if self.plane.is_some() && self.prober.is_none() {
             self.open_prober(identity, tell).await;
         }
+        self.opening = self.troubles.len();
+        self.troubles.extend(others);
         self.tell();
     }
 
@@ -209,7 +215,7 @@ impl Tunnel {
         if !self.stale && self.done == *wanted {
             return;
         }
-        self.troubles.clear();
+        self.troubles.truncate(self.opening);
         // Rules before routes: nothing gets through that may not.
         let held = self.apply_rules(wanted).await;
         let stopped = self.plane.is_none();

@@ -4,7 +4,7 @@ use std::{
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     time::{Duration, Instant},
 };
 
@@ -15,11 +15,16 @@ use tempfile::TempDir;
 /// Nothing takes longer here, however busy the machine is.
 const LIMIT: Duration = Duration::from_mins(1);
 
+/// The token that may everything, where tokens are asked for.
+const ROOT: &str = "11111111-2222-4333-8444-555555555555";
+
 pub(crate) struct Bed {
     // Before the network that they run in.
     daemons: Vec<Option<Running>>,
     registry: Option<Running>,
     pub(crate) switch: Switch,
+    /// How a daemon that is started is told of the registry.
+    pub(crate) registry_is: Vec<String>,
     dir: TempDir,
 }
 
@@ -43,7 +48,9 @@ impl Bed {
     /// Only the registry runs.
     pub(crate) fn idle(hosts: u8) -> Self {
         let daemons = (0..=hosts).map(|_| None).collect();
-        let mut bed = Self { daemons, registry: None, switch: Switch::new(hosts), dir: tempfile::tempdir().unwrap() };
+        let registry_is = vec!["--registry".to_owned(), format!("http://{}:8500", Switch::address(1))];
+        let (switch, dir) = (Switch::new(hosts), tempfile::tempdir().unwrap());
+        let mut bed = Self { daemons, registry: None, switch, registry_is, dir };
         bed.make_secret("secret");
         bed.start_registry();
         bed
@@ -57,10 +64,6 @@ impl Bed {
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
-    }
-
-    fn url() -> String {
-        format!("http://{}:8500", Switch::address(1))
     }
 
     /// An empty one.
@@ -80,6 +83,36 @@ impl Bed {
         self.registry = Some(self.spawn(command, "registry.log"));
     }
 
+    /// Another one in its place, which speaks TLS with the other hosts and lets nobody in without a token; the files of
+    /// TLS are in `tls`, and `token` has one that may what `rules` say.
+    pub(crate) fn guard_registry(&mut self, rules: &str) {
+        self.registry = None;
+        let (address, tls) = (Switch::address(1).to_string(), self.path("tls").display().to_string());
+        let made = self.ask_registry(&["tls", "create", "--dir", &tls, &address]);
+        assert!(made.status.success(), "{made:?}");
+        let acl = format!("acl: {{enabled: true, default_policy: deny, tokens: {{initial_management: {ROOT}}}}}\n");
+        fs::write(self.path("agent.yaml"), acl).unwrap();
+        let mut command = self.switch.command(1, program_path("kvstore").to_str().unwrap());
+        command.args(["agent", "--dev", "--node", "registry", "--https-addr", &format!("{address}:8501")]);
+        command.args(["--tls-cert", &format!("{tls}/server.pem"), "--tls-key", &format!("{tls}/server-key.pem")]);
+        command.arg("--config-file").arg(self.path("agent.yaml"));
+        self.registry = Some(self.spawn(command, "registry.log"));
+        let make_policy = ["acl", "policy", "create", "--name", "overlay", "--rules", rules];
+        self.until("the registry has a policy", |bed| bed.ask_registry(&make_policy).status.success());
+        let made = self.ask_registry(&["acl", "token", "create", "--policy-name", "overlay", "--format", "json"]);
+        let token: Value = serde_json::from_slice(&made.stdout).unwrap_or_else(|e| panic!("{e}: {made:?}"));
+        fs::write(self.path("token"), token["SecretID"].as_str().unwrap()).unwrap();
+        self.registry_is = vec!["--registry".to_owned(), format!("https://{address}:8501")];
+        self.registry_is.extend(["--ca-file".to_owned(), format!("{tls}/ca.pem")]);
+        self.registry_is.extend(["--token-file".to_owned(), self.path("token").display().to_string()]);
+    }
+
+    /// A command of who may everything there, by the registry's port for its own host.
+    pub(crate) fn ask_registry(&self, args: &[&str]) -> Output {
+        let mut command = self.switch.command(1, program_path("kvstore").to_str().unwrap());
+        command.args(args).env("CONSUL_HTTP_TOKEN", ROOT).env_remove("CONSUL_HTTP_ADDR").output().unwrap()
+    }
+
     pub(crate) fn kill_registry(&mut self) {
         self.registry = None;
     }
@@ -91,7 +124,7 @@ impl Bed {
     pub(crate) fn start_with(&mut self, n: u8, secret: &str) {
         let mut command = self.switch.command(n, program_path("overlay").to_str().unwrap());
         command.arg("--socket").arg(self.path(&format!("socket{n}")));
-        command.args(["up", "--name", &format!("h{n}"), "--registry", &Self::url()]);
+        command.args(["up", "--name", &format!("h{n}")]).args(&self.registry_is);
         command.arg("--secret-file").arg(self.path(secret)).arg("--state-dir").arg(self.path(&format!("state{n}")));
         self.daemons[usize::from(n)] = Some(self.spawn(command, &format!("h{n}.log")));
     }

@@ -25,9 +25,11 @@ fn main() -> ExitCode {
     run(vec![
         story("mesh_pairs", pairs),
         story("mesh_registry_away", registry_away),
+        story("mesh_guarded_registry", guarded_registry),
         story("mesh_evict", evict),
         story("mesh_wrong_secret", wrong_secret),
         story("mesh_moved", moved),
+        story("mesh_no_tunnel", no_tunnel),
         story("mesh_relay", relay),
         story("mesh_reset", reset),
         Story::new("mesh_lan", lan_needs(), || async { lan::lan() }),
@@ -103,6 +105,43 @@ fn registry_away() {
     bed.pairs(&[1, 3]);
 }
 
+/// A registry that speaks TLS and asks for a token: the rules of docs/overlay.md are enough; a host is told why it is not
+/// let in, and comes in once its files are right.
+fn guarded_registry() {
+    let guide = std::fs::read_to_string(flotilla_tests::workspace().join("docs/overlay.md")).unwrap();
+    let rules = guide.split("```hcl\n").nth(1).and_then(|rest| rest.split("```").next()).expect("it has rules");
+    let mut bed = Bed::idle(3);
+    bed.guard_registry(rules);
+    bed.start(1);
+    bed.start(2);
+    bed.network(&[1, 2]);
+    bed.until("both say that they live", |bed| {
+        let sessions = bed.ask_registry(&["session", "list"]).stdout;
+        String::from_utf8_lossy(&sessions).matches("overlay ").count() == 2
+    });
+
+    let (authority, token) = (bed.path("tls/ca.pem"), bed.path("token"));
+    let (others, nobodys) = (bed.path("others.pem"), bed.path("nobodys"));
+    let another = flotilla_tests::tls::Authority::new("another");
+    std::fs::copy(another.file("ca.pem"), &others).unwrap();
+    std::fs::write(&nobodys, "99999999-2222-4333-8444-555555555555").unwrap();
+    let name = |path: &std::path::PathBuf| path.display().to_string();
+    for word in &mut bed.registry_is {
+        *word = word.replace(&name(&authority), &name(&others)).replace(&name(&token), &name(&nobodys));
+    }
+    bed.start(3);
+    let away = |bed: &Bed| bed.status(3)["registry"]["away"].as_str().unwrap_or_default().to_owned();
+    bed.until("it does not trust the registry", |bed| away(bed).contains("certificate"));
+    println!("with another authority: {}", away(&bed));
+    std::fs::copy(&authority, &others).unwrap();
+    bed.until("it is not let in", |bed| away(bed).contains("ACL not found"));
+    println!("with a token of nobody: {}", away(&bed));
+    std::fs::copy(&token, &nobodys).unwrap();
+    bed.pairs(&[1, 3]);
+    let secret = std::fs::read_to_string(&token).unwrap();
+    assert!((1..=3).all(|n| !bed.log(n).contains(&secret)), "no token is told");
+}
+
 /// An evicted host is dropped by all at once, and stays out with its old key and secret.
 fn evict() {
     let mut bed = Bed::new(3);
@@ -162,6 +201,24 @@ fn moved() {
     bed.start(2);
     bed.until("it has its block again", |bed| bed.address(2, "app") == block);
     bed.pairs(&[1, 2]);
+}
+
+/// Why there is no tunnel is told once, and shown until there is one.
+fn no_tunnel() {
+    let mut bed = Bed::idle(1);
+    bed.switch.ip(1, "link add ovl0 type bridge");
+    bed.start(1);
+    let shown = |bed: &Bed| bed.status(1)["troubles"].to_string().contains("an interface of this name already");
+    bed.until("it is shown", shown);
+    bed.until("there are networks", |bed| bed.overlay(1, &["network", "create", "app"]).is_ok());
+    let tries = Instant::now();
+    while tries.elapsed() < Duration::from_secs(4) {
+        assert!(shown(&bed), "{}", bed.log(1));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!(bed.log(1).matches("an interface of this name already").count(), 1, "{}", bed.log(1));
+    bed.switch.ip(1, "link delete ovl0");
+    bed.until("there is a tunnel", |bed| bed.status(1)["plane"].is_string() && !shown(bed));
 }
 
 /// Two hosts that do not see each other go through the third one, and directly again as soon as they can.
