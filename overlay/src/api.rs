@@ -93,6 +93,11 @@ fn daemons(mesh: Mesh) -> Router {
         .route("/v1/lans/{address}/{bits}", delete(hide_lan))
         .route("/v1/networks", post(create_network))
         .route("/v1/networks/{name}", delete(remove_network))
+        .route(
+            "/v1/clients",
+            post(add_client).get(async |State(mesh): State<Mesh>| plain(&mesh, Request::Clients).await),
+        )
+        .route("/v1/clients/{name}", delete(remove_client))
         .with_state(mesh)
 }
 
@@ -123,6 +128,14 @@ async fn plain(mesh: &Mesh, request: Request) -> Result<Response, Refusal> {
 async fn create_network(State(mesh): State<Mesh>, body: Bytes) -> Result<Response, Refusal> {
     let new: NewNetwork = parse(&body)?;
     Ok(json(&mesh.ask(Request::CreateNetwork(new)).await?))
+}
+
+async fn add_client(State(mesh): State<Mesh>, body: Bytes) -> Result<Response, Refusal> {
+    plain(&mesh, Request::AddClient(parse(&body)?)).await
+}
+
+async fn remove_client(State(mesh): State<Mesh>, Segment(name): Segment<String>) -> Result<Response, Refusal> {
+    plain(&mesh, Request::RemoveClient(name)).await
 }
 
 async fn remove_network(State(mesh): State<Mesh>, Segment(name): Segment<String>) -> Result<Response, Refusal> {

@@ -27,6 +27,8 @@ pub struct Me<'a> {
     pub name: &'a str,
     /// The blocks that it says to hold.
     pub held: &'a [Holding],
+    /// Those of them that are not for containers.
+    pub apart: &'a [Holding],
 }
 
 /// What is to be done about them.
@@ -63,7 +65,7 @@ pub fn plan(world: &World, me: Me<'_>, usage: &BTreeMap<NetworkId, Usage>, now: 
         match holders.get(&block) {
             Some((since, node)) if (*since, *node) < (holding.since, me.node) => steps.push(Step::Yield(*holding)),
             _ => {
-                *kept.entry(holding.network).or_default() += 1;
+                *kept.entry(holding.network).or_default() += usize::from(!me.apart.contains(holding));
                 if world.index(&Key::Block(block.network, block.v4)) == 0 {
                     steps.push(Step::Restore(block));
                 }
@@ -74,16 +76,18 @@ pub fn plan(world: &World, me: Me<'_>, usage: &BTreeMap<NetworkId, Usage>, now: 
     for network in mine {
         let blocks = kept.get(&network.id).copied().unwrap_or(0);
         if blocks == 0 || is_full(usage.get(&network.id)) {
-            steps.extend(choose(world, network, me.node, &holders, now));
+            steps.extend(choose(world, network, me.node, &holders, now).map(|(block, cas)| Step::Claim { block, cas }));
         }
     }
     steps
 }
 
 /// What a host that comes back lost while it was away: the registry has forgotten it, and another member has the block.
-/// To be asked once, with what was read first.
-pub fn lost_while_away(world: &World, me: NodeId, held: &[Holding], now: Now) -> Vec<Holding> {
-    if world.index(&Key::Node(me)) > 0 {
+/// To be asked once, with what was read first, and when this host was last alive before that. Who was away for less than
+/// the grace time has lost nothing: then it is the registry that has, and whoever has the block meanwhile gives way.
+pub fn lost_while_away(world: &World, me: NodeId, held: &[Holding], alive: Option<u64>, now: Now) -> Vec<Holding> {
+    let briefly = alive.is_some_and(|seen| seen.saturating_add(now.grace) > now.seconds);
+    if world.index(&Key::Node(me)) > 0 || briefly {
         return Vec::new();
     }
     let others = world.members(now).filter(|(id, _)| *id != me);
@@ -95,6 +99,11 @@ fn is_full(usage: Option<&Usage>) -> bool {
     usage.is_some_and(|usage| usage.capacity > 0 && usage.used * 100 >= usage.capacity * GROW_AT_PERCENT)
 }
 
+/// A block of `network` that nobody has, and what to compare with when it is claimed.
+pub fn free(world: &World, network: &Network, node: NodeId, now: Now) -> Option<(Block, u64)> {
+    choose(world, network, node, &world.holders(now), now)
+}
+
 /// A block of `network` that nobody has: the first from where the hash of the two says.
 fn choose(
     world: &World,
@@ -102,7 +111,7 @@ fn choose(
     node: NodeId,
     holders: &BTreeMap<Block, (u64, NodeId)>,
     now: Now,
-) -> Option<Step> {
+) -> Option<(Block, u64)> {
     let kept_back = world.kept_back(now);
     let count = network.block_count();
     let first = first_choice(network.id, node) % count;
@@ -110,7 +119,7 @@ fn choose(
     let block = all.find(|block| {
         !holders.contains_key(block) && !kept_back.contains(block) && !is_claimed(world, block, node, now)
     })?;
-    Some(Step::Claim { block, cas: world.index(&Key::Block(block.network, block.v4)) })
+    Some((block, world.index(&Key::Block(block.network, block.v4))))
 }
 
 /// Somebody else asked for it just now and will say so in a moment.

@@ -46,6 +46,8 @@ pub struct Config {
     pub registry: ClientConfig,
     /// The registries were not said, but are those of a member.
     pub joining: bool,
+    /// Members to be asked for registries: HOST:PORT of their tunnels.
+    pub members: Vec<String>,
     /// What this host is called.
     pub name: String,
     /// Where the mesh's secret is.
@@ -142,6 +144,7 @@ fn check(settings: Settings, host: &str, faults: &mut Vec<String>) -> Config {
     Config {
         registry: registry(registries.collect(), settings.access, faults),
         joining,
+        members: settings.join.iter().map(|host| asked(host, port)).collect(),
         secret_file: settings.secret_file.unwrap_or_else(|| DEFAULT_SECRET.into()),
         port,
         interface: interface(settings.interface, faults),
@@ -165,6 +168,19 @@ fn member(host: &str) -> String {
         _ if host.parse::<std::net::Ipv6Addr>().is_ok() => format!("http://[{host}]:{DEFAULT_REGISTRY_PORT}"),
         _ if host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) => format!("http://{host}"),
         _ => format!("http://{host}:{DEFAULT_REGISTRY_PORT}"),
+    }
+}
+
+/// Where a member is asked for registries: at the port of its tunnel, which is the same on all unless it says otherwise.
+fn asked(host: &str, port: u16) -> String {
+    let host = host.split_once("://").map_or(host, |(_, rest)| rest).trim_end_matches('/');
+    match host {
+        _ if host.parse::<std::net::Ipv6Addr>().is_ok() => format!("[{host}]:{port}"),
+        _ => match host.rsplit_once(':') {
+            // The port that was given is that of a registry.
+            Some((name, last)) if last.parse::<u16>().is_ok() => format!("{name}:{port}"),
+            _ => format!("{host}:{port}"),
+        },
     }
 }
 
@@ -245,6 +261,8 @@ mod tests {
             let flags = Settings { join: vec![host.into()], ..Settings::default() };
             let config = Config::new(flags, None, "h1").unwrap();
             assert_eq!((config.registry.addresses, config.joining), (vec![wanted.to_owned()], true));
+            let asked = wanted.split_once("://").unwrap().1.rsplit_once(':').unwrap().0;
+            assert_eq!(config.members, [format!("{asked}:51820")]);
         }
     }
 

@@ -90,8 +90,13 @@ impl PrivateKey {
     }
 
     fn write(&self, path: &Path) -> io::Result<()> {
-        let text = Zeroizing::new(BASE64_STANDARD.encode(self.0.as_bytes()) + "\n");
+        let text = Zeroizing::new(self.text().to_string() + "\n");
         write_whole(path, text.as_bytes())
+    }
+
+    /// As whoever is to have it is told it.
+    pub fn text(&self) -> Zeroizing<String> {
+        Zeroizing::new(BASE64_STANDARD.encode(self.0.as_bytes()))
     }
 
     /// What others know this host by.
@@ -153,6 +158,11 @@ impl PresharedKey {
     /// Its bytes.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// As other programs are told it.
+    pub fn text(&self) -> Zeroizing<String> {
+        Zeroizing::new(BASE64_STANDARD.encode(*self.0))
     }
 }
 

@@ -9,6 +9,7 @@ pub mod api;
 pub mod attach;
 pub mod blocks;
 pub mod candidates;
+pub mod clients;
 pub mod config;
 mod containers;
 mod daemon;
@@ -17,9 +18,11 @@ pub mod docker;
 pub mod files;
 pub mod firewall;
 pub mod identity;
+pub mod join;
 pub mod keys;
 pub mod link;
 pub mod mesh;
+pub mod mtu;
 pub mod network;
 pub mod overlap;
 pub mod paths;
@@ -134,12 +137,15 @@ pub async fn run(config: Config, socket: &Path, shutdown: CancellationToken) -> 
     let (tell, seen) = watch::channel(registry::Seen::default());
     let (clients, client) = watch::channel(client);
     tasks.spawn(registry::follow(client.clone(), tell, shutdown.clone()));
+    let (known, knows) = watch::channel(join::Known { keyring: keyring.clone(), registries: Vec::new() });
+    tasks.spawn(join::serve(config.port, knows.clone(), shutdown.clone()));
+    tasks.spawn(join::learn(config.members.clone(), knows, seen.clone(), mesh.clone(), shutdown.clone()));
     tasks.spawn(registry::live(client, node, shutdown.clone()));
     if let Some(systemd) = Systemd::from_environment() {
         tasks.spawn(systemd.serve_until(shutdown.clone().cancelled_owned()));
     }
     let settings = config.clone();
-    let daemon = Daemon::new(Parts { config, identity, keyring, clients, saved, ends, status });
+    let daemon = Daemon::new(Parts { config, identity, keyring, clients, known, saved, ends, status });
     // By now the mesh tells what was kept: it is enough to answer Docker.
     let (doors, desk) = containers::open(&settings, &mesh, &shutdown).await;
     tasks.spawn(api::serve(listener, api::router(mesh.clone(), desk), shutdown.clone()));

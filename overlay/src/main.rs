@@ -80,6 +80,11 @@ enum Command {
         #[command(subcommand)]
         command: cli::links::Ipam,
     },
+    /// Adds, lists and removes machines that have only WireGuard, and this host for their peer
+    Client {
+        #[command(subcommand)]
+        command: cli::clients::Command,
+    },
     /// Shows how everything stands, or a part of it
     Status {
         /// Which part
@@ -206,6 +211,7 @@ async fn ask(command: Command, daemon: &Daemon, json: bool) -> Result<(), Failur
         Command::Hide(asked) => return cli::links::hide(asked, daemon, json).await,
         Command::Ps(asked) => return cli::links::ps(asked, daemon, json).await,
         Command::Ipam { command } => return cli::links::ipam(command, daemon, json).await,
+        Command::Client { command } => return cli::clients::run(command, daemon, json).await,
         Command::Status { part } => return cli::status::run(daemon, part, json).await,
         Command::Peer { host } => return cli::status::peer(daemon, &host, json).await,
         Command::Wait { timeout } => return cli::status::wait(daemon, timeout.0).await,

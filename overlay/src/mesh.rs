@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
+    clients::NewClient,
     network::{Hosts, Network, NetworkId, NetworkName},
     state::{Held, Named, Usage},
 };
@@ -56,6 +57,14 @@ pub enum Request {
     RemoveNetwork(NetworkName),
     /// How everything stands.
     Status,
+    /// A new client of this host.
+    AddClient(NewClient),
+    /// That there be no client of this name any more.
+    RemoveClient(String),
+    /// The clients of this host.
+    Clients,
+    /// To use these registries, too, which a member named.
+    Learn(Vec<String>),
     /// That this host be put out for good: its name, or the beginning of its id.
     Evict(String),
     /// A new secret for all members.

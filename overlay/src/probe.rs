@@ -17,9 +17,13 @@ use crate::network::NodeId;
 pub const EVERY: Duration = Duration::from_secs(2);
 /// Who has not answered for this long is not reached directly any more.
 const SILENT: Duration = Duration::from_millis(6500);
+/// Who has not answered for this long is asked more often.
+const LATE: Duration = Duration::from_millis(2500);
 
 const ECHO_REQUEST: u8 = 128;
 const ECHO_REPLY: u8 = 129;
+/// The header of IPv6, in bytes.
+const V6_HEAD: usize = 40;
 
 /// Which peers were heard, and when.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +46,11 @@ impl Hearing {
         }
     }
 
+    /// Whether its answer is overdue.
+    pub fn is_late(&self, id: NodeId, now: Instant) -> bool {
+        self.peers.get(&id).is_some_and(|(asked, heard)| now.duration_since(heard.unwrap_or(*asked)) > LATE)
+    }
+
     /// Whether each is heard; who was asked only just now and has not answered is not in it.
     pub fn heard(&self, now: Instant) -> BTreeMap<NodeId, bool> {
         let recent = |then: Instant| now.duration_since(then) < SILENT;
@@ -53,6 +62,9 @@ impl Hearing {
         self.peers.iter().filter_map(judge).collect()
     }
 }
+
+/// Who answered, and a question of how many bytes; 0 for a short one.
+pub type Answer = (Ipv6Addr, u16);
 
 /// A socket for echo requests from this host's own address in the tunnel.
 #[derive(Debug)]
@@ -76,19 +88,22 @@ impl Prober {
         Ok(Self { socket, id })
     }
 
-    /// Asks the peer at `address`. If that cannot be sent, it does not answer.
-    pub async fn ask(&self, address: Ipv6Addr) {
-        let id = self.id.to_be_bytes();
+    /// Asks the peer at `address` by a packet of `size` bytes, or, if it is 0, by a short one. The answer is as long, and
+    /// comes in one piece, as the question goes: no route to such an address takes less than its interface. If it
+    /// cannot be sent, it is not answered.
+    pub async fn ask(&self, address: Ipv6Addr, size: u16) {
+        let (id, number) = (self.id.to_be_bytes(), size.to_be_bytes());
         // The kernel adds the checksum (RFC 3542, section 3.1).
-        let request = [ECHO_REQUEST, 0, 0, 0, id[0], id[1], 0, 0];
+        let mut request = vec![ECHO_REQUEST, 0, 0, 0, id[0], id[1], number[0], number[1]];
+        request.resize(usize::from(size).saturating_sub(V6_HEAD).max(request.len()), 0);
         let _ = self.socket.send_to(&request, SocketAddr::new(address.into(), 0)).await;
     }
 
-    /// The next peer that answers.
+    /// The next answer.
     ///
     /// # Errors
     /// Those of the system.
-    pub async fn answer(&self) -> io::Result<Ipv6Addr> {
+    pub async fn answer(&self) -> io::Result<Answer> {
         let mut buffer = [0; 64];
         loop {
             let (length, from) = self.socket.recv_from(&mut buffer).await?;
@@ -97,7 +112,7 @@ impl Prober {
                 && buffer[4..6] == self.id.to_be_bytes()
                 && let IpAddr::V6(address) = from.ip()
             {
-                return Ok(address);
+                return Ok((address, u16::from_be_bytes([buffer[6], buffer[7]])));
             }
         }
     }
@@ -117,6 +132,7 @@ mod tests {
         assert_eq!(hearing.heard(at(2000)), [].into(), "nobody knows yet");
         hearing.answered(a, at(3000));
         assert_eq!(hearing.heard(at(6500)), [(a, true), (b, false)].into());
+        assert!(!hearing.is_late(a, at(5400)) && hearing.is_late(a, at(5600)) && hearing.is_late(b, at(5400)));
         assert_eq!(hearing.heard(at(9500)), [(a, false), (b, false)].into());
         hearing.answered(b, at(9600));
         hearing.keep([b].into_iter(), at(9600));

@@ -12,7 +12,7 @@ use rtnetlink::{
     Handle, LinkUnspec, RouteMessageBuilder,
     packet_route::{
         address::{AddressAttribute, AddressHeaderFlags},
-        link::LinkAttribute,
+        link::{LinkAttribute, LinkFlags},
         route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteType},
     },
 };
@@ -61,10 +61,20 @@ impl Kernel {
         Ok(Self { handle })
     }
 
-    /// The index of the interface called `name`.
-    pub async fn index(&self, name: &str) -> Option<u32> {
+    /// The index of the interface called `name`, and whether it is up.
+    pub async fn link(&self, name: &str) -> Option<(u32, bool)> {
         let mut links = self.handle.link().get().match_name(name.to_owned()).execute();
-        links.try_next().await.ok().flatten().map(|link| link.header.index)
+        let link = links.try_next().await.ok().flatten()?;
+        Some((link.header.index, link.header.flags.contains(LinkFlags::Up)))
+    }
+
+    /// Has the interface be up.
+    ///
+    /// # Errors
+    /// [`RouteError`]
+    pub async fn set_up(&self, index: u32) -> Result<(), RouteError> {
+        let done = self.handle.link().set(LinkUnspec::new_with_index(index).up().build()).execute().await;
+        done.map_err(|source| RouteError { what: "set the interface up".into(), source })
     }
 
     /// Removes the interface called `name`, if there is one.
@@ -72,7 +82,7 @@ impl Kernel {
     /// # Errors
     /// [`RouteError`]
     pub async fn remove_link(&self, name: &str) -> Result<(), RouteError> {
-        let Some(index) = self.index(name).await else { return Ok(()) };
+        let Some((index, _)) = self.link(name).await else { return Ok(()) };
         let done = self.handle.link().del(index).execute().await;
         done.map_err(|source| RouteError { what: format!("remove the interface {name}"), source })
     }
@@ -126,7 +136,8 @@ impl Kernel {
         let mut there = BTreeSet::new();
         let mut first_error = Ok(());
         for (message, route) in self.ours().await? {
-            if wanted.contains(&route) {
+            let replaced = wanted.iter().any(|other| other.to == route.to && other.tunnel == route.tunnel);
+            if wanted.contains(&route) || tunnel.is_some() && replaced {
                 there.insert(route);
             } else if let Err(source) = self.handle.route().del(message).execute().await {
                 first_error = Err(RouteError { what: format!("remove the route to {}", route.to), source });
@@ -136,7 +147,11 @@ impl Kernel {
         missing.sort_by_key(|route| route.tunnel);
         for route in missing {
             let Some(message) = message(route, tunnel) else { continue };
-            if let Err(source) = self.handle.route().add(message).execute().await {
+            // Not removed before: nothing that is on its way is to find no route.
+            let ours = there.iter().any(|other| other.to == route.to && other.tunnel == route.tunnel);
+            let add = self.handle.route().add(message);
+            let add = if ours { add.replace() } else { add };
+            if let Err(source) = add.execute().await {
                 first_error =
                     first_error.and(Err(RouteError { what: format!("add the route to {}", route.to), source }));
             }

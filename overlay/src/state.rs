@@ -12,6 +12,7 @@ use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    clients::Client,
     files::write_whole,
     network::{Block, Network, NetworkId, NetworkName, NodeId},
     record::Holding,
@@ -99,6 +100,10 @@ pub struct Saved {
     pub alive: BTreeMap<NodeId, u64>,
     /// The blocks that this host holds.
     pub blocks: Vec<Holding>,
+    /// Those of them that are for clients.
+    pub client_blocks: Vec<Holding>,
+    /// The clients of this host.
+    pub clients: Vec<Client>,
     /// Registries that other members use.
     pub registries: Vec<String>,
     /// Subnets that others reach through this host.

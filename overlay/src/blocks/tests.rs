@@ -19,7 +19,7 @@ fn holding(n: u32, since: u64) -> Holding {
 fn steps(hosts: &Hosts, n: usize, held: &[Holding], usage: Option<(u64, u64)>) -> Vec<Step> {
     let name = format!("h{n}");
     let usage = usage.map(|(used, capacity)| (web().id, Usage { used, capacity })).into_iter().collect();
-    plan(&world(hosts), Me { node: hosts.id(n), name: &name, held }, &usage, NOW)
+    plan(&world(hosts), Me { node: hosts.id(n), name: &name, held, apart: &[] }, &usage, NOW)
 }
 
 fn claim(hosts: &mut Hosts, n: usize, block: u32, rev: u64) {

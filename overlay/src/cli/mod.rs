@@ -1,6 +1,7 @@
 //! The commands: one file each for those that talk to the daemon.
 
-mod client;
+pub(crate) mod clients;
+mod daemon;
 pub(crate) mod links;
 pub(crate) mod network;
 pub(crate) mod status;
@@ -8,7 +9,7 @@ pub(crate) mod table;
 
 use std::fmt;
 
-pub(crate) use client::Daemon;
+pub(crate) use daemon::Daemon;
 
 /// What went wrong, and the exit code that says so: 2 for usage, 1 for failure.
 #[derive(Debug)]

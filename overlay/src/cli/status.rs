@@ -119,13 +119,19 @@ fn peers(peers: &Value) -> String {
             or_dash(&peer["endpoint"]),
             handshake,
             or_dash(&peer["plane"]),
-            peer["mtu"].to_string(),
+            mtu(peer),
             text(&peer["version"]),
             items(&peer["routes"]).map(text).filter(|route| !route.ends_with("/128")).collect::<Vec<_>>().join(" "),
         ]
     };
     let rows: Vec<_> = items(peers).map(row).collect();
     table(["PEER", "PATH", "ENDPOINT", "HANDSHAKE", "PLANE", "MTU", "VERSION", "ROUTES"], &rows)
+}
+
+/// What is not known to get through is likely to.
+fn mtu(peer: &Value) -> String {
+    let likely = if peer["mtu_known"] == true { "" } else { "?" };
+    peer["mtu"].as_u64().map_or("-".into(), |mtu| format!("{mtu}{likely}"))
 }
 
 fn ipam(blocks: &Value) -> String {

@@ -1,11 +1,7 @@
 //! What is decided becomes interfaces, peers, rules and routes: only what differs from what was done before, and what keeps
 //! out before what lets in.
 
-use std::{
-    collections::BTreeSet,
-    net::{IpAddr, Ipv6Addr},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use ipnet::IpNet;
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -20,7 +16,7 @@ use crate::{
     network::Network,
     overlap,
     peers::tunnel_address,
-    probe::{self, Prober},
+    probe::{Answer, Prober},
     routes::{Kernel, Route},
     state::Held,
 };
@@ -46,7 +42,6 @@ pub(super) struct Tunnel {
     kernel: Option<Kernel>,
     index: Option<u32>,
     prober: Option<(Arc<Prober>, JoinHandle<()>)>,
-    asked: tokio::time::Instant,
     done: Wanted,
     /// Nothing of what was done is known to hold.
     stale: bool,
@@ -65,7 +60,6 @@ impl Tunnel {
             kernel: None,
             index: None,
             prober: None,
-            asked: tokio::time::Instant::now(),
             done: Wanted::default(),
             stale: true,
             addresses: Vec::new(),
@@ -74,7 +68,7 @@ impl Tunnel {
     }
 
     /// Makes the interface, unless it is `stopped`; what cannot be is tried again.
-    pub(super) async fn open(&mut self, identity: &Identity, stopped: bool, tell: &mpsc::Sender<Ipv6Addr>) {
+    pub(super) async fn open(&mut self, identity: &Identity, stopped: bool, tell: &mpsc::Sender<Answer>) {
         let others = self.troubles.split_off(self.opening);
         self.troubles.clear();
         if self.kernel.is_none() {
@@ -108,14 +102,14 @@ impl Tunnel {
                 info!("the tunnel {interface} is up, by WireGuard of the {plane}: {}", opened.why);
                 self.plane = Some(opened);
                 if let Some(kernel) = &self.kernel {
-                    self.index = kernel.index(&interface).await;
+                    self.index = kernel.link(&interface).await.map(|(index, _)| index);
                 }
             }
             Err(error) => self.trouble(error.to_string()),
         }
     }
 
-    async fn open_prober(&mut self, identity: &Identity, tell: &mpsc::Sender<Ipv6Addr>) {
+    async fn open_prober(&mut self, identity: &Identity, tell: &mpsc::Sender<Answer>) {
         let own = tunnel_address(identity.node());
         let (Some(kernel), Some(index)) = (&self.kernel, self.index) else { return };
         let interface = &self.settings.0;
@@ -134,9 +128,9 @@ impl Tunnel {
                 let prober = Arc::new(prober);
                 let (ours, tell) = (prober.clone(), tell.clone());
                 let task = tokio::spawn(async move {
-                    while let Ok(address) = ours.answer().await {
+                    while let Ok(answer) = ours.answer().await {
                         // Whoever answers faster than it is read is heard all the same.
-                        let _ = tell.try_send(address);
+                        let _ = tell.try_send(answer);
                     }
                 });
                 if let Some((_, old)) = self.prober.replace((prober, task)) {
@@ -188,9 +182,26 @@ impl Tunnel {
     /// Looks at this host's addresses and routes.
     pub(super) async fn survey(&mut self) {
         let Some(kernel) = &self.kernel else { return };
-        let before = self.index;
-        self.index = kernel.index(&self.settings.0).await;
-        self.stale |= before != self.index;
+        let link = kernel.link(&self.settings.0).await;
+        self.stale |= self.index != link.map(|(index, _)| index);
+        self.index = link.map(|(index, _)| index);
+        // Whoever takes it away or down by hand has `overlay stop` for that; its routes went with it.
+        match link {
+            Some((index, false)) if self.plane.is_some() => {
+                warn!("the tunnel's interface {} was down", self.settings.0);
+                let up = kernel.set_up(index).await;
+                self.stale = true;
+                if let Err(error) = up {
+                    self.trouble(kvstore_client::with_causes(&error));
+                }
+            }
+            None if self.plane.is_some() => {
+                warn!("the tunnel's interface {} was removed", self.settings.0);
+                return self.close();
+            }
+            _ => {}
+        }
+        let Some(kernel) = &self.kernel else { return };
         if let Ok(addresses) = kernel.addresses(self.index).await {
             self.addresses = addresses.into_iter().map(|(_, net)| net).collect();
         }
@@ -199,14 +210,11 @@ impl Tunnel {
         }
     }
 
-    pub(super) async fn ask(&mut self, peers: &[Ipv6Addr]) {
+    /// Asks peers with packets of these sizes.
+    pub(super) async fn ask(&mut self, questions: &[Answer]) {
         let Some((prober, _)) = &self.prober else { return };
-        if self.asked.elapsed() < probe::EVERY {
-            return;
-        }
-        self.asked = tokio::time::Instant::now();
-        for peer in peers {
-            prober.ask(*peer).await;
+        for (peer, size) in questions {
+            prober.ask(*peer, *size).await;
         }
     }
 
@@ -336,7 +344,8 @@ fn within(network: &Network, ip: IpAddr) -> bool {
 impl Daemon {
     /// What follows from what this host holds and from the plan.
     pub(super) fn wanted(&self, held: &Held) -> Wanted {
-        let peers: Vec<_> = self.plan.peers.iter().map(|(_, peer)| peer.clone()).collect();
+        let peers = self.plan.peers.iter().map(|(_, peer)| peer.clone());
+        let peers: Vec<_> = peers.chain(self.client_peers()).collect();
         let networks: Vec<_> = held.networks.iter().map(|held| held.network.clone()).collect();
         let blocks: Vec<_> = held.networks.iter().flat_map(|held| held.blocks.iter().copied()).collect();
         let shared = held.networks.iter().filter(|held| !held.network.local);
@@ -365,6 +374,8 @@ impl Daemon {
                 routes.insert(Route { to: *peer, tunnel: true, source, mtu: None });
             }
         }
+        routes.extend(self.narrow_routes(held));
+        routes.extend(self.client_routes(|network| held.network(network)?.blocks.first().copied()));
         let own_lans = self.saved.lans.iter().map(|lan| lan.subnet).filter(|_| self.belongs()).collect();
         let rules = Rules { interface: self.config.interface.clone(), networks, blocks, lans, own_lans };
         Wanted { peers, rules, addresses, routes }

@@ -4,15 +4,13 @@ use tracing::{info, warn};
 
 use super::Daemon;
 use crate::{
+    join::{Known, MAX_REGISTRIES},
     network::NodeId,
     record::{Body, GoneRecord, Key, RecordError, SealedRecord},
     registry, seal,
     secret::{Epoch, Secret},
     world::Doubt,
 };
-
-/// More are not needed to find one that answers.
-const MAX_REGISTRIES: usize = 16;
 
 impl Daemon {
     /// The newest secret that records are written with and that this host lacks: it was evicted, or not told.
@@ -54,8 +52,17 @@ impl Daemon {
         let members = self.world.members(self.now());
         let mut all: Vec<_> = members.flat_map(|(_, node)| &node.registries).cloned().collect();
         all.sort();
-        all.dedup();
-        all.truncate(MAX_REGISTRIES);
+        self.use_registries(all);
+    }
+
+    /// Puts these before those that are known, which stay as long as there is room: who named them may be gone.
+    pub(super) fn use_registries(&mut self, first: Vec<String>) {
+        let mut all: Vec<String> = Vec::new();
+        for registry in first.into_iter().chain(self.saved.registries.iter().cloned()) {
+            if all.len() < MAX_REGISTRIES && !all.contains(&registry) {
+                all.push(registry);
+            }
+        }
         if all == self.saved.registries {
             return;
         }
@@ -70,6 +77,14 @@ impl Daemon {
             }
         }
         self.store_or_tell();
+        self.tell_known();
+    }
+
+    /// For hosts that join by this one.
+    pub(super) fn tell_known(&self) {
+        let used = self.config.registry_and(&self.saved.registries).addresses;
+        let registries = used.into_iter().filter(|address| !Self::is_own(address)).take(MAX_REGISTRIES).collect();
+        self.known.send_replace(Known { keyring: self.keyring.clone(), registries });
     }
 
     pub(super) fn add_secret(&mut self, secret: Secret) -> Result<(), crate::secret::SecretError> {
@@ -77,6 +92,7 @@ impl Daemon {
         ring.add(secret);
         ring.store(&self.config.state_dir.join(crate::SECRETS))?;
         self.keyring = ring;
+        self.tell_known();
         Ok(())
     }
 

@@ -2,6 +2,8 @@
 //! the other, and after each has the plans made anew and carried out. What is decided stands in the pure modules.
 
 mod apply;
+mod asking;
+mod clients;
 mod lan;
 mod membership;
 mod report;
@@ -10,7 +12,6 @@ mod writes;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::Ipv6Addr,
     sync::Arc,
     time::Duration,
 };
@@ -27,10 +28,11 @@ use crate::{
     candidates::Turn,
     config::Config,
     identity::Identity,
+    join::Known,
     mesh::{Asked, Ends},
     network::{Block, NetworkId, NodeId},
-    peers::{Plan, View, tunnel_address},
-    probe::Hearing,
+    peers::{Plan, View},
+    probe::{Answer, Hearing},
     record::Holding,
     registry::Seen,
     secret::{Epoch, Keyring},
@@ -40,6 +42,7 @@ use crate::{
 };
 
 use apply::Tunnel;
+use asking::Ways;
 use writes::Writes;
 
 /// What repairs, if nothing happened meanwhile.
@@ -59,6 +62,8 @@ pub(crate) struct Daemon {
     client: Client,
     /// For those who follow the registry.
     clients: watch::Sender<Client>,
+    /// For those who ask where the registries are.
+    known: watch::Sender<Known>,
     world: World,
     saved: Saved,
     kept_at: Instant,
@@ -74,6 +79,7 @@ pub(crate) struct Daemon {
     /// Networks that cannot be on this host, and why.
     refused: BTreeMap<NetworkId, String>,
     hearing: Hearing,
+    ways: Ways,
     turns: BTreeMap<NodeId, Turn>,
     tunnel: Tunnel,
     plan: Plan,
@@ -88,6 +94,7 @@ pub(crate) struct Parts {
     pub(crate) identity: Identity,
     pub(crate) keyring: Keyring,
     pub(crate) clients: watch::Sender<Client>,
+    pub(crate) known: watch::Sender<Known>,
     pub(crate) saved: Saved,
     pub(crate) ends: Ends,
     pub(crate) status: Arc<Status>,
@@ -95,7 +102,7 @@ pub(crate) struct Parts {
 
 impl Daemon {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { config, identity, keyring, clients, saved, ends, status } = parts;
+        let Parts { config, identity, keyring, clients, known, saved, ends, status } = parts;
         let client = clients.borrow().clone();
         let world = World::remembered(&keyring, &saved.records, saved.alive.clone());
         let tunnel = Tunnel::new(&config);
@@ -106,6 +113,7 @@ impl Daemon {
             keyring,
             client,
             clients,
+            known,
             world,
             saved,
             kept_at: now,
@@ -118,6 +126,7 @@ impl Daemon {
             settling: BTreeMap::new(),
             refused: BTreeMap::new(),
             hearing: Hearing::default(),
+            ways: Ways::default(),
             turns: BTreeMap::new(),
             tunnel,
             plan: Plan::default(),
@@ -131,10 +140,11 @@ impl Daemon {
 
     /// Until `shutdown`. The kernel's WireGuard goes on without us; ours ends.
     pub(crate) async fn run(mut self, mut seen: watch::Receiver<Seen>, shutdown: CancellationToken) {
-        let (tell, mut answers) = mpsc::channel::<Ipv6Addr>(256);
+        let (tell, mut answers) = mpsc::channel::<Answer>(256);
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.tunnel.open(&self.identity, self.saved.stopped, &tell).await;
+        self.tell_known();
         loop {
             self.step().await;
             tokio::select! {
@@ -154,7 +164,7 @@ impl Daemon {
                     self.look(&now);
                 }
                 written = self.writes.next() => self.written(written),
-                Some(address) = answers.recv() => self.answered(address),
+                Some((address, size)) = answers.recv() => self.answered(address, size),
                 _ = tick.tick() => self.tick(&tell).await,
             }
         }
@@ -178,11 +188,12 @@ impl Daemon {
         if seen.away.is_some() {
             return;
         }
+        let alive = self.world.last_alive(self.me());
         let report = self.world.absorb(&self.keyring, &seen.entries, self.now().seconds);
         self.writes.seen();
         if !self.read_once {
             self.read_once = true;
-            self.find_lost();
+            self.find_lost(alive);
         }
         if was_away {
             self.name_again();
@@ -210,13 +221,7 @@ impl Daemon {
         }
     }
 
-    fn answered(&mut self, address: Ipv6Addr) {
-        if let Some((id, _)) = self.plan.peers.iter().find(|(id, _)| tunnel_address(*id) == address) {
-            self.hearing.answered(*id, Instant::now());
-        }
-    }
-
-    async fn tick(&mut self, tell: &mpsc::Sender<Ipv6Addr>) {
+    async fn tick(&mut self, tell: &mpsc::Sender<Answer>) {
         if self.tunnel.is_lost(self.saved.stopped) {
             self.tunnel.open(&self.identity, self.saved.stopped, tell).await;
         }
@@ -224,8 +229,7 @@ impl Daemon {
         if self.registry_away.is_none() && self.world.forget(self.now()) {
             info!("hosts that were away for longer than the grace time are forgotten");
         }
-        let ask: Vec<_> = self.plan.peers.iter().map(|(id, _)| tunnel_address(*id)).collect();
-        self.tunnel.ask(&ask).await;
+        self.ask().await;
     }
 
     /// Has everything be as it follows from what is known now.
@@ -292,6 +296,8 @@ impl Daemon {
         let Some(network) = self.world.networks().into_iter().find(|n| n.id == network) else { return Vec::new() };
         let holders = self.world.holders(self.now());
         let mine = self.saved.blocks.iter().filter(|holding| holding.network == network.id);
+        // Those for clients are nobody else's.
+        let mine = mine.filter(|holding| !self.saved.client_blocks.contains(holding));
         let blocks = mine.filter(|holding| !self.settling.contains_key(*holding));
         let blocks = blocks.filter_map(|holding| network.block_of(holding.block));
         blocks.filter(|block| holders.get(block).is_none_or(|(_, id)| *id == self.me())).collect()

@@ -95,7 +95,8 @@ impl Daemon {
             };
             json!({
                 "name": node.name, "id": id, "key": key.map(|key| key.to_string()),
-                "version": node.version, "plane": node.plane, "mtu": node.mtu,
+                "version": node.version, "plane": node.plane,
+                "mtu": self.way(id).map(|(size, _)| size), "mtu_known": self.way(id).is_some_and(|(_, known)| known),
                 "epoch": record.map(|record| record.epoch),
                 "alive": self.world.live(id),
                 "path": path,

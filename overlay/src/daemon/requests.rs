@@ -1,7 +1,5 @@
 //! What the daemon is asked for.
 
-use std::net::Ipv6Addr;
-
 use ipnet::IpNet;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -13,6 +11,7 @@ use crate::{
     mesh::{NewNetwork, Refusal, Request},
     network::{Network, NetworkId, NetworkName, NodeId},
     overlap,
+    probe::Answer,
     record::{Body, Key, NetworkRecord, NodeRecord},
     registry,
 };
@@ -21,12 +20,19 @@ use crate::{
 const BLOCK_BITS: u8 = 24;
 
 impl Daemon {
-    pub(super) async fn handle(&mut self, request: Request, tell: &mpsc::Sender<Ipv6Addr>) -> Result<Value, Refusal> {
+    pub(super) async fn handle(&mut self, request: Request, tell: &mpsc::Sender<Answer>) -> Result<Value, Refusal> {
         match request {
             Request::Status => Ok(self.report()),
             Request::CreateNetwork(_) if self.saved.left => {
                 let why = "this host has left the mesh; `overlay start` lets it join again";
                 Err(Refusal::Conflict(why.into()))
+            }
+            Request::AddClient(new) => self.add_client(new).await,
+            Request::RemoveClient(name) => self.remove_client(&name),
+            Request::Clients => Ok(self.list_clients()),
+            Request::Learn(registries) => {
+                self.use_registries(registries);
+                Ok(json!({}))
             }
             Request::CreateNetwork(new) => {
                 let network = if new.local { self.create_local(&new)? } else { self.create(new).await? };
@@ -63,6 +69,8 @@ impl Daemon {
                 let pending = self.leave().await.err().map(|refusal| refusal.to_string()).or(named);
                 self.saved.local.clear();
                 self.saved.blocks.clear();
+                self.saved.client_blocks.clear();
+                self.saved.clients.clear();
                 (self.saved.left, self.saved.stopped) = (true, true);
                 self.store()?;
                 self.tunnel.remove().await.map_err(Refusal::Away)?;
@@ -222,6 +230,8 @@ impl Daemon {
             let _ = self.world.believe(&key, record);
         }
         self.saved.blocks.clear();
+        self.saved.client_blocks.clear();
+        self.saved.clients.clear();
         self.saved.left = true;
         self.store()?;
         info!("this host has left the mesh");

@@ -27,8 +27,8 @@ const SEEN_EVERY: Duration = Duration::from_secs(10);
 /// A write that has ended.
 pub(super) struct Written {
     key: Key,
-    /// A claim of this block since then.
-    claim: Option<(Block, u64)>,
+    /// A claim of this block.
+    claim: Option<Block>,
     result: Result<bool, Error>,
 }
 
@@ -59,7 +59,7 @@ impl Writes {
         self.pending.get(key).is_some_and(|until| until.is_none_or(|until| Instant::now() < until))
     }
 
-    fn put(&mut self, client: &Client, key: Key, text: String, cas: u64, claim: Option<(Block, u64)>) {
+    fn put(&mut self, client: &Client, key: Key, text: String, cas: u64, claim: Option<Block>) {
         self.pending.insert(key.clone(), None);
         let client = client.clone();
         self.running.spawn(async move {
@@ -93,7 +93,10 @@ impl Daemon {
             }
         };
         self.writes.pending.insert(key, Some(Instant::now() + pause));
-        if let (Some((block, since)), Ok(true)) = (claim, &result) {
+        if let (Some(block), Ok(true)) = (claim, &result) {
+            // Not before this host last said that it does not have it: it may have said so while the claim was on its way,
+            // and nobody, not even itself, would believe it.
+            let since = self.next_rev(&Key::Node(self.me()));
             let holding = Holding { network: block.network, block: block.v4, since };
             info!("this host has the block {} now", block.v4);
             self.saved.blocks.push(holding);
@@ -129,7 +132,8 @@ impl Daemon {
             return;
         }
         let usage = self.ends.usage.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        let me = Me { node: self.me(), name: &self.config.name, held: &self.saved.blocks };
+        let (held, apart) = (&*self.saved.blocks, &*self.saved.client_blocks);
+        let me = Me { node: self.me(), name: &self.config.name, held, apart };
         let steps = blocks::plan(&self.world, me, &usage, self.now());
         for step in steps {
             match step {
@@ -171,8 +175,8 @@ impl Daemon {
     }
 
     /// At the first look at the registry: what others were given while this host was away.
-    pub(super) fn find_lost(&mut self) {
-        for holding in blocks::lost_while_away(&self.world, self.me(), &self.saved.blocks, self.now()) {
+    pub(super) fn find_lost(&mut self, alive: Option<u64>) {
+        for holding in blocks::lost_while_away(&self.world, self.me(), &self.saved.blocks, alive, self.now()) {
             tracing::warn!(
                 "{} went to another host while this one was away for longer than the grace time",
                 holding.block
@@ -184,15 +188,15 @@ impl Daemon {
     fn let_go(&mut self, holding: Holding) {
         self.saved.blocks.retain(|other| *other != holding);
         self.settling.remove(&holding);
+        self.forget_client_block(holding);
         self.store_or_tell();
     }
 
     fn claim(&mut self, block: Block, cas: u64) {
         let key = Key::Block(block.network, block.v4);
-        // Not before this host last said that it does not have it.
-        let since = self.next_rev(&Key::Node(self.me())).max(crate::now_ms());
+        let since = self.next_rev(&Key::Node(self.me()));
         let record = self.write(&key, Body::Block(BlockRecord { since }));
-        self.writes.put(&self.client, key, record.text, cas, Some((block, since)));
+        self.writes.put(&self.client, key, record.text, cas, Some(block));
     }
 
     pub(super) fn write(&self, key: &Key, body: Body) -> Record {
@@ -261,15 +265,17 @@ impl Daemon {
         }
     }
 
-    /// The registries of this host that others may reach, too.
+    /// The registries of this host that others may reach, too. Who has none, but was told of a member, knows no more than
+    /// that one.
     fn reachable_registries(&self) -> Vec<String> {
-        let loopback = |address: &&String| {
-            ["unix:", "127.", "localhost", "[::1]"].iter().any(|part| {
-                let host = address.split_once("://").map_or(address.as_str(), |(_, host)| host);
-                address.starts_with(part) || host.starts_with(part)
-            })
-        };
-        self.config.registry.addresses.iter().filter(|address| !loopback(address)).cloned().collect()
+        let given = self.config.registry.addresses.iter().filter(|_| !self.config.joining);
+        given.filter(|address| !Self::is_own(address)).cloned().collect()
+    }
+
+    /// Whether only this host reaches a registry of this address.
+    pub(super) fn is_own(address: &str) -> bool {
+        let host = address.split_once("://").map_or(address, |(_, host)| host);
+        ["unix:", "127.", "localhost", "[::1]"].iter().any(|part| address.starts_with(part) || host.starts_with(part))
     }
 
     /// Puts into the registry what it has lost, or never had: what is ours, and what no host alone stands for.

@@ -122,9 +122,19 @@ impl Bed {
     }
 
     pub(crate) fn start_with(&mut self, n: u8, secret: &str) {
+        let by = self.registry_is.clone();
+        self.up(n, secret, &by);
+    }
+
+    /// It is told of another host, and of nothing else.
+    pub(crate) fn join(&mut self, n: u8, member: u8) {
+        self.up(n, "secret", &["--join".to_owned(), Switch::address(member).to_string()]);
+    }
+
+    fn up(&mut self, n: u8, secret: &str, by: &[String]) {
         let mut command = self.switch.command(n, program_path("overlay").to_str().unwrap());
         command.arg("--socket").arg(self.path(&format!("socket{n}")));
-        command.args(["up", "--name", &format!("h{n}")]).args(&self.registry_is);
+        command.args(["up", "--name", &format!("h{n}")]).args(by);
         command.arg("--secret-file").arg(self.path(secret)).arg("--state-dir").arg(self.path(&format!("state{n}")));
         self.daemons[usize::from(n)] = Some(self.spawn(command, &format!("h{n}.log")));
     }
@@ -156,6 +166,28 @@ impl Bed {
     pub(crate) fn status(&self, n: u8) -> Value {
         let said = self.overlay(n, &["status", "--json"]);
         said.map_or(Value::Null, |text| serde_json::from_str(&text).unwrap())
+    }
+
+    /// What the `n`th host says of another one.
+    pub(crate) fn peer(&self, n: u8, other: u8) -> Value {
+        let (status, name) = (self.status(n), format!("h{other}"));
+        let mut peers = status["peers"].as_array().into_iter().flatten();
+        peers.find(|peer| peer["name"] == *name).cloned().unwrap_or_default()
+    }
+
+    /// How it reaches it.
+    pub(crate) fn way(&self, n: u8, other: u8) -> String {
+        self.peer(n, other)["path"].as_str().unwrap_or_default().to_owned()
+    }
+
+    /// The `n`th host hears nothing more of the tunnels of `others`, and whoever was cut off before again.
+    pub(crate) fn cut(&self, n: u8, others: &[u8]) {
+        let drops = others.iter().flat_map(|other| {
+            let (v4, v6) = (Switch::address(*other), Switch::address_v6(*other));
+            [format!("ip saddr {v4} udp dport 51820 drop\n"), format!("ip6 saddr {v6} udp dport 51820 drop\n")]
+        });
+        let rules = format!("chain in {{\ntype filter hook input priority 0\n{}}}", drops.collect::<String>());
+        crate::traffic::nft(&self.switch, n, "inet cut", &rules);
     }
 
     /// The `n`th host's own address in the network.

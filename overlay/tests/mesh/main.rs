@@ -1,7 +1,11 @@
 //! The whole overlay: hosts that are network namespaces on one switch, a real registry, real packets.
 
+mod apart;
 mod bed;
+mod clients;
+mod hostile;
 mod lan;
+mod traffic;
 
 use std::{
     process::{Child, ExitCode},
@@ -22,6 +26,10 @@ const NEEDS: [Need; 5] = [Need::Root, Need::Tun, Need::Program("ip"), Need::Prog
 
 fn main() -> ExitCode {
     let story = |name, tell: fn()| Story::new(name, NEEDS, move || async move { tell() });
+    let with = |name, programs: &[&'static str], tell: fn()| {
+        let needs = NEEDS.into_iter().chain(programs.iter().copied().map(Need::Program));
+        Story::new(name, needs, move || async move { tell() })
+    };
     run(vec![
         story("mesh_pairs", pairs),
         story("mesh_registry_away", registry_away),
@@ -33,6 +41,18 @@ fn main() -> ExitCode {
         story("mesh_relay", relay),
         story("mesh_reset", reset),
         Story::new("mesh_lan", lan_needs(), || async { lan::lan() }),
+        story("mesh_nat", apart::nat),
+        story("mesh_router", apart::router),
+        story("mesh_chain", apart::chain),
+        story("mesh_loss", apart::loss),
+        story("mesh_black_hole", apart::black_hole),
+        story("mesh_overheard", hostile::overheard),
+        story("mesh_spoofed", hostile::spoofed),
+        story("mesh_one_block", hostile::one_block),
+        story("mesh_join", hostile::join),
+        with("mesh_client", &["wireguard-go", "wg", "wg-quick"], clients::client),
+        story("mesh_rotate", hostile::rotate),
+        story("mesh_evicted_at_once", hostile::evicted_at_once),
     ])
 }
 

@@ -69,10 +69,11 @@ impl Host {
         let me = self.identity.node();
         let live = Key::Live(me);
         registry.put(&live, "", None);
+        let alive = self.world.last_alive(me);
         self.world.absorb(&ring(), seen, now.seconds);
         self.world.forget(now);
         if std::mem::take(&mut self.returns) {
-            let lost = lost_while_away(&self.world, me, &self.held, now);
+            let lost = lost_while_away(&self.world, me, &self.held, alive, now);
             self.held.retain(|holding| !lost.contains(holding));
         }
         if self.world.evicted(me) {
@@ -84,7 +85,7 @@ impl Host {
             registry.put(key, &text, Some(self.world.index(key)));
         }
         let full = BTreeMap::new();
-        let steps = plan(&self.world, Me { node: me, name: &self.name, held: &self.held }, &full, now);
+        let steps = plan(&self.world, Me { node: me, name: &self.name, held: &self.held, apart: &[] }, &full, now);
         let (mut claims, mut refused) = (0, 0);
         for step in steps {
             match step {
