@@ -3,6 +3,7 @@
 
 pub(crate) mod bed;
 pub(crate) mod chaos;
+pub(crate) mod clocks;
 pub(crate) mod dies;
 pub(crate) mod etcd_gone;
 pub(crate) mod forgotten;

@@ -90,6 +90,7 @@ fn main() -> ExitCode {
         Story::new("hosts_new_address", hosts::needs(&[]), hosts::moves::story),
         Story::new("hosts_forgotten_lock", hosts::needs(&[]), hosts::forgotten::story),
         Story::new("hosts_replaced", hosts::needs(&[]), hosts::replaced::story),
+        Story::new("hosts_clocks", hosts::needs(&["cc"]), hosts::clocks::story),
         Story::new("hosts_hub", hosts::needs(&[]), hosts::hub::story),
         Story::new("hosts_chaos", hosts::needs(&[]), hosts::chaos::story).within(hosts::chaos::limit()),
         Story::new("overlay_attach", overlay_attach::needs(), overlay_attach::story),

@@ -13,7 +13,7 @@ use super::{Lab, by};
 /// Of the session; the least that there is.
 const TTL: Duration = Duration::from_secs(10);
 /// A session lives a tenth longer than its TTL.
-const LIFETIME: Duration = Duration::from_secs(11);
+pub(crate) const LIFETIME: Duration = Duration::from_secs(11);
 /// Nobody may have a lock for so long after it was torn from a session.
 const LOCK_DELAY: Duration = Duration::from_secs(1);
 /// Etcd looks twice a second whether a lease is over; then somebody has to hear it, to end the session and to lock, on a
@@ -58,14 +58,15 @@ pub(crate) async fn story() {
     taken.is_handed_on(&lab, "and all kvstores stood still as its time was over", thawed + LIFETIME).await;
 }
 
-struct Taken {
+/// A lock whose holder will never be heard again.
+pub(crate) struct Taken {
     key: &'static str,
     since: Instant,
 }
 
 impl Taken {
     /// Has it locked through the holder's host by who will never be heard again.
-    async fn take(lab: &Lab, key: &'static str) -> Self {
+    pub(crate) async fn take(lab: &Lab, key: &'static str) -> Self {
         let client = lab.agents[HOLDER].client.clone();
         let since = Instant::now();
         let taken = async move {
@@ -79,7 +80,7 @@ impl Taken {
     }
 
     /// Another wants it, through another host, and has it in time, and not before.
-    async fn is_handed_on(&self, lab: &Lab, died: &str, within: Duration) {
+    pub(crate) async fn is_handed_on(&self, lab: &Lab, died: &str, within: Duration) {
         let (key, client) = (self.key, lab.agents[0].client.clone());
         // Its kvstore may have to find another etcd first.
         let id = eventually!("a session for another", within, async {

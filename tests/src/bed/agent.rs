@@ -22,6 +22,7 @@ pub struct Agent {
     /// Talks to it, from its host.
     pub client: Client,
     engine: String,
+    env: Vec<(&'static str, String)>,
     dir: TempDir,
     address: SocketAddr,
     program: Option<Program>,
@@ -30,9 +31,15 @@ pub struct Agent {
 impl Agent {
     /// Starts one with this `--engine`, on the usual ports of all of the host's addresses.
     pub async fn start(bed: &Bed, host: usize, engine: &str) -> Self {
+        Self::start_in(bed, host, engine, &[]).await
+    }
+
+    /// The same, with these variables in its environment.
+    pub async fn start_in(bed: &Bed, host: usize, engine: &str, env: &[(&'static str, String)]) -> Self {
         let dir = bed.host(host).disk();
         let (address, client) = reach(bed, host);
-        let mut agent = Self { host, client, engine: engine.to_owned(), dir, address, program: None };
+        let mut agent =
+            Self { host, client, engine: engine.to_owned(), env: env.to_vec(), dir, address, program: None };
         agent.start_again(bed).await;
         agent
     }
@@ -49,6 +56,7 @@ impl Agent {
         let host = bed.host(self.host);
         let launch = Launch::ours("kvstore").args(["agent", "--node", &host.name, "--engine", &self.engine]);
         let launch = launch.args(["--bind", &host.address.to_string(), "--data-dir"]).args([self.dir.path()]);
+        let launch = self.env.iter().fold(launch, |launch, (name, value)| launch.env(name, value));
         self.program = Some(host.start(launch.args(["--http-addr", "0.0.0.0:8500", "--dns-addr", "0.0.0.0:53"])));
     }
 
