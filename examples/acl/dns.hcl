@@ -6,3 +6,6 @@ query_prefix "" { policy = "read" }
 # Which version is live, and which one a caller belongs to.
 key_prefix "release/" { policy = "read" }
 key_prefix "callers/" { policy = "read" }
+
+# Which networks of the overlay there are, whose containers are found by bare names.
+key_prefix "overlay/v1/nets/" { policy = "read" }

@@ -58,6 +58,8 @@ pub struct Container {
     pub bindings: BTreeMap<Port, Vec<Binding>>,
     /// Attached networks by name.
     pub networks: BTreeMap<String, Endpoint>,
+    /// What it is called on each of them.
+    pub attachments: BTreeMap<String, Attachment>,
     /// What Docker said that cannot be used.
     pub problems: Vec<String>,
 }
@@ -167,6 +169,25 @@ pub struct Endpoint {
     pub ipv6: Option<Ipv6Addr>,
 }
 
+/// Beside the addresses on a network: what the network is, and what the container is called there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attachment {
+    /// Docker's id for the network.
+    pub network: String,
+    /// Names beside the container's own, but for the beginning of its id.
+    pub aliases: BTreeSet<String>,
+    /// The network is one of the overlay's, which spans hosts. Docker tells that of networks, not of containers.
+    pub spans_hosts: bool,
+}
+
+impl Attachment {
+    fn from_docker(container: &str, settings: &EndpointSettings) -> Self {
+        let aliases = settings.aliases.iter().flatten().filter(|alias| !container.starts_with(*alias));
+        let network = settings.network_id.clone().unwrap_or_default();
+        Self { network, aliases: aliases.cloned().collect(), spans_hosts: false }
+    }
+}
+
 impl Endpoint {
     /// Both, where there are two.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> + use<> {
@@ -234,6 +255,7 @@ impl Container {
             exposed,
             bindings,
             networks: networks.iter().map(|(n, e)| (n.clone(), Endpoint::from_docker(e))).collect(),
+            attachments: networks.iter().map(|(n, e)| (n.clone(), Attachment::from_docker(&id, e))).collect(),
             id,
             name,
             problems,

@@ -6,13 +6,16 @@ use std::{
     collections::HashMap,
     future::Future,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use bollard::{
     API_DEFAULT_VERSION, Docker,
-    models::{ContainerInspectResponse, ContainerSummary, EventMessage, SystemVersion},
-    query_parameters::{EventsOptionsBuilder, InspectContainerOptions, ListContainersOptionsBuilder},
+    models::{ContainerSummary, EventMessage, NetworkInspect, SystemVersion},
+    query_parameters::{
+        EventsOptionsBuilder, InspectContainerOptions, InspectNetworkOptions, ListContainersOptionsBuilder,
+    },
 };
 use futures_util::Stream;
 use tokio::time::timeout;
@@ -26,6 +29,11 @@ use crate::{
 /// Until the head of an answer, and for a whole answer.
 const CALL_SECONDS: u64 = 10;
 const CALL_LIMIT: Duration = Duration::from_secs(15);
+/// Docker's own networks, of one host each.
+const ITS_OWN: [&str; 4] = ["bridge", "host", "none", "ingress"];
+/// By these two the overlay's networks are known: what made them, or a mark of what they are.
+const OVERLAY_DRIVER: &str = "flotilla";
+const OVERLAY_LABEL: &str = "flotilla.overlay";
 /// Why Docker could not be followed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -119,6 +127,8 @@ pub struct Connection {
     docker: Docker,
     address: String,
     engine: String,
+    /// Whether networks span hosts, by their ids; that never changes.
+    span_hosts: Mutex<HashMap<String, bool>>,
 }
 
 impl Connection {
@@ -129,7 +139,8 @@ impl Connection {
     pub async fn open(target: &Target) -> Result<(Self, Identity), Error> {
         let docker = client(target)?;
         let address = target.address.clone();
-        let mut connection = Self { docker: docker.clone(), address, engine: String::new() };
+        let mut connection =
+            Self { docker: docker.clone(), address, engine: String::new(), span_hosts: Mutex::default() };
         connection.docker = connection.limited("agree on a version", docker.negotiate_version()).await?;
         let version = connection.limited("ask for its version", connection.docker.version()).await?;
         connection.engine = engine(&version, &connection.docker.client_version().to_string());
@@ -171,17 +182,44 @@ impl Connection {
         self.limited("list the containers", call).await
     }
 
-    /// One container; `None` if there is no such.
+    /// One container, or why nothing can be read out of what Docker says of it; `None` if there is no such.
     ///
     /// # Errors
     /// [`Error`]
-    pub async fn inspect(&self, id: &str) -> Result<Option<ContainerInspectResponse>, Error> {
+    pub async fn inspect(&self, id: &str) -> Result<Option<Result<Container, &'static str>>, Error> {
         let call = self.docker.inspect_container(id, None::<InspectContainerOptions>);
-        match self.limited("inspect a container", call).await {
-            Ok(answer) => Ok(Some(answer)),
-            Err(Error::Call { source, .. }) if status(&source) == Some(404) => Ok(None),
-            Err(error) => Err(error),
+        let answer = match self.limited("inspect a container", call).await {
+            Ok(answer) => answer,
+            Err(Error::Call { source, .. }) if status(&source) == Some(404) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut container = match Container::from_docker(answer) {
+            Ok(container) => container,
+            Err(why) => return Ok(Some(Err(why))),
+        };
+        for (name, attachment) in &mut container.attachments {
+            attachment.spans_hosts = !ITS_OWN.contains(&name.as_str()) && self.spans_hosts(&attachment.network).await?;
         }
+        Ok(Some(Ok(container)))
+    }
+
+    async fn spans_hosts(&self, network: &str) -> Result<bool, Error> {
+        let known = || self.span_hosts.lock().unwrap_or_else(PoisonError::into_inner);
+        if network.is_empty() {
+            return Ok(false);
+        }
+        if let Some(known) = known().get(network) {
+            return Ok(*known);
+        }
+        let call = self.docker.inspect_network(network, None::<InspectNetworkOptions>);
+        let spans = match self.limited("inspect a network", call).await {
+            Ok(found) => spans_hosts(&found),
+            // Gone, or no network that Docker would show.
+            Err(Error::Call { source, .. }) if status(&source).is_some() => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        known().insert(network.to_owned(), spans);
+        Ok(spans)
     }
 
     /// All containers that can be read, as [`Connection::list`] says.
@@ -191,7 +229,7 @@ impl Connection {
     pub async fn containers(&self, ended: bool) -> Result<Vec<Container>, Error> {
         let mut all = Vec::new();
         for id in self.list(ended).await?.into_iter().filter_map(|listed| listed.id) {
-            all.extend(self.inspect(&id).await?.and_then(|answer| Container::from_docker(answer).ok()));
+            all.extend(self.inspect(&id).await?.and_then(Result::ok));
         }
         Ok(all)
     }
@@ -202,7 +240,7 @@ impl Connection {
     /// [`Error`]
     pub async fn find(&self, name: &str) -> Result<Option<Container>, Error> {
         let answer = if name.is_empty() { None } else { self.inspect(name).await? };
-        Ok(answer.and_then(|answer| Container::from_docker(answer).ok()).filter(|container| container.running))
+        Ok(answer.and_then(Result::ok).filter(|container| container.running))
     }
 
     fn events(&self, since: i64) -> impl Stream<Item = Result<EventMessage, bollard::errors::Error>> {
@@ -243,6 +281,14 @@ fn client(target: &Target) -> Result<Docker, Error> {
         _ => return Err(bad("it has no scheme that is known")),
     };
     built.map_err(|source| Error::Call { what: "open the socket", address: address.clone(), source })
+}
+
+/// Whether it is one of the overlay's, and not for this host alone.
+fn spans_hosts(network: &NetworkInspect) -> bool {
+    let made_by_it = network.driver.as_deref() == Some(OVERLAY_DRIVER);
+    let marked = network.labels.as_ref().is_some_and(|labels| labels.contains_key(OVERLAY_LABEL));
+    let local = network.options.as_ref().and_then(|options| options.get("local"));
+    (made_by_it && local.is_none_or(|local| local == "false")) || marked
 }
 
 fn engine(version: &SystemVersion, api: &str) -> String {

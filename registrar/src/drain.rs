@@ -97,7 +97,7 @@ impl Asked {
 
     async fn still_runs(&self) -> Result<bool, Error> {
         let answer = self.docker.inspect(&self.container.id).await?;
-        let now = answer.and_then(|answer| Container::from_docker(answer).ok());
+        let now = answer.and_then(Result::ok);
         Ok(now.is_some_and(|now| now.running && now.started == self.container.started))
     }
 }

@@ -4,6 +4,7 @@
 //! the host's with the host's port, or the container's with the container's port.
 
 mod meta;
+mod names;
 mod ports;
 mod tags;
 
@@ -161,6 +162,9 @@ pub fn map(container: &Container, network: Network<'_>, policy: &Policy) -> Mapp
                 mapped.skip(&port, why);
             }
         }
+    }
+    if matches!(network, Network::Own) {
+        names::add(container, policy, &mut mapped);
     }
     mapped.warnings = bounded(mapped.warnings);
     mapped

@@ -30,6 +30,7 @@ pub mod generations;
 pub mod health;
 pub mod names;
 pub mod near;
+mod overlay;
 mod pattern;
 pub mod prepared_query;
 pub mod row;

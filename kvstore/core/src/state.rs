@@ -9,6 +9,7 @@ use crate::{
     credentials::Credentials,
     health::Status,
     names::{CheckId, InstanceId, Key, NodeKey, ServiceKey, SessionId},
+    overlay::Networks,
     prepared_query::{PreparedQuery, QueryId, Resolved, Table, Unresolved},
     row::{Check, Instance, KvEntry, Node, Row, RowKey, Session, Stamped},
     version,
@@ -42,6 +43,8 @@ pub struct State {
     by_network: OrdMap<IpAddr, OrdSet<(NodeKey, InstanceId)>>,
     /// Derived: the keys that tell somebody's version, by the address.
     told_callers: OrdMap<IpAddr, OrdSet<(NodeKey, Key)>>,
+    /// Derived: networks of the overlay.
+    networks: Networks,
     /// Derived: sessions by host.
     sessions_on: OrdMap<NodeKey, OrdSet<SessionId>>,
     /// Derived: the keys whose lock a session holds.
@@ -189,6 +192,7 @@ impl State {
             by_address: OrdMap::new(),
             by_network: OrdMap::new(),
             told_callers: OrdMap::new(),
+            networks: Networks::default(),
             sessions_on: OrdMap::new(),
             held_by: OrdMap::new(),
             marks: Marks::new(index),
@@ -438,6 +442,11 @@ impl State {
         found.filter_map(|(node, key)| Some((node, version::told(&self.key(key)?.value.value))))
     }
 
+    /// Networks of the overlay.
+    pub(crate) fn networks(&self) -> &Networks {
+        &self.networks
+    }
+
     /// Whether a host is registered with this address.
     pub(crate) fn is_host(&self, address: IpAddr) -> bool {
         self.holders_of(address).any(|(_, instance)| instance.is_none())
@@ -610,6 +619,7 @@ impl State {
         if let Some((node, address)) = version::told_caller(&key) {
             self.told_callers.entry(address).or_default().insert((node, key.clone()));
         }
+        self.networks.insert(&key, &row.value.value);
         let old = self.kv.insert(key.clone(), row);
         if let Some(holder) = old.as_ref().and_then(|old| old.session.as_ref()) {
             remove_member(&mut self.held_by, holder, &key);
@@ -656,6 +666,7 @@ impl State {
         if let Some((node, address)) = version::told_caller(key) {
             remove_member(&mut self.told_callers, &address, &(node, key.clone()));
         }
+        self.networks.remove(key);
         if let Some(holder) = &old.session {
             remove_member(&mut self.held_by, holder, key);
         }

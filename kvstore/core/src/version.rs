@@ -78,7 +78,8 @@ impl Callers {
     /// Whether the address, said here, means somebody on this node.
     fn is_meant(&self, state: &State, caller: Caller, node: &NodeKey) -> bool {
         let address = caller.address.to_canonical();
-        if self.routable.iter().any(|net| net.contains(&address)) {
+        // Those of the overlay's networks mean one container, wherever they are asked from.
+        if self.routable.iter().any(|net| net.contains(&address)) || state.networks().of(address).is_some() {
             return true;
         }
         // A resolver speaks for its own host.

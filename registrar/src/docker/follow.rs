@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use bollard::models::{ContainerInspectResponse, ContainerSummary, EventMessage, EventMessageTypeEnum};
+use bollard::models::{ContainerSummary, EventMessage, EventMessageTypeEnum};
 use futures_util::{Stream, StreamExt, stream::FuturesUnordered};
 use kvstore_client::{Backoff, with_causes};
 use tokio::{
@@ -148,7 +148,9 @@ struct Follower<'a> {
     complained: BTreeSet<String>,
 }
 
-type Look<'a> = Pin<Box<dyn Future<Output = (String, Result<Option<ContainerInspectResponse>, Error>)> + Send + 'a>>;
+/// What Docker says of a container, as [`Connection::inspect`] has it.
+type Found = Result<Option<Result<Container, &'static str>>, Error>;
+type Look<'a> = Pin<Box<dyn Future<Output = (String, Found)> + Send + 'a>>;
 type Listing<'a> = Pin<Box<dyn Future<Output = Result<Vec<ContainerSummary>, Error>> + Send + 'a>>;
 
 /// One connection.
@@ -371,14 +373,12 @@ impl<'a, 'b> Session<'a, 'b> {
         self.quiet_at = Some(Instant::now() + BURST_QUIET);
     }
 
-    async fn looked(&mut self, id: String, answer: Result<Option<ContainerInspectResponse>, Error>) -> Result<(), End> {
+    async fn looked(&mut self, id: String, answer: Found) -> Result<(), End> {
         let Some(Looking { cause, stale }) = self.looking.remove(&id) else { return Ok(()) };
         match answer {
             Ok(_) if stale => return Ok(()),
-            Ok(Some(answer)) => match Container::from_docker(answer) {
-                Ok(container) => self.seen(container, cause).await?,
-                Err(why) => self.unreadable(&id, why).await?,
-            },
+            Ok(Some(Ok(container))) => self.seen(container, cause).await?,
+            Ok(Some(Err(why))) => self.unreadable(&id, why).await?,
             Ok(None) => self.gone(&id, cause).await?,
             Err(error) if is_nonsense(&error) => self.unreadable(&id, &with_causes(&error)).await?,
             Err(Error::Call { source, .. }) if status_of(&source).is_some() => {

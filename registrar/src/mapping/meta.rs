@@ -43,9 +43,7 @@ pub(super) fn meta(
     warnings: &mut Vec<String>,
 ) -> BTreeMap<String, String> {
     let mut meta: BTreeMap<String, String> = extra.iter().map(|(k, v)| ((*k).into(), v.clone())).collect();
-    meta.insert(META_MARK.into(), policy.mark.to_string());
-    meta.insert(META_CONTAINER.into(), container.short_id().into());
-    meta.extend(policy.boot.clone().map(|boot| (META_BOOT.into(), boot)));
+    meta.extend(marks(container, policy));
     if !probes.is_empty() {
         meta.insert(META_CHECKS.into(), fingerprint(probes));
     }
@@ -69,6 +67,12 @@ pub(super) fn meta(
         }
     }
     meta
+}
+
+/// Whose an instance is, and about what.
+pub(super) fn marks(container: &Container, policy: &Policy) -> BTreeMap<String, String> {
+    let mark = [(META_MARK.into(), policy.mark.to_string()), (META_CONTAINER.into(), container.short_id().into())];
+    mark.into_iter().chain(policy.boot.clone().map(|boot| (META_BOOT.into(), boot))).collect()
 }
 
 /// The version of a container of which nothing is registered.

@@ -246,7 +246,7 @@ fn choose<'a>(
 }
 
 /// IPv4 if there is one and it is wanted.
-fn address_of(endpoint: &Endpoint, family: Family) -> Option<IpAddr> {
+pub(super) fn address_of(endpoint: &Endpoint, family: Family) -> Option<IpAddr> {
     let all = [endpoint.ipv4.map(IpAddr::V4), endpoint.ipv6.map(IpAddr::V6)];
     all.into_iter().flatten().find(|address| family.has(*address))
 }
@@ -272,6 +272,6 @@ fn on_networks(home: &Container, port: Port, family: Family) -> BTreeMap<String,
     home.networks.iter().filter_map(reach).collect()
 }
 
-fn service_address(address: IpAddr, port: u16) -> ServiceAddress {
+pub(super) fn service_address(address: IpAddr, port: u16) -> ServiceAddress {
     ServiceAddress { address: address.to_string(), port }
 }

@@ -469,3 +469,44 @@ fn registrator_did_not_see_the_tasks_of_a_swarm() {
         &["vm:shop_web.1.x7:80 shop 10.0.1.5:80"],
     );
 }
+
+#[test]
+fn a_container_has_its_names_in_networks_that_span_hosts() {
+    let patch = json!({"NetworkSettings": {"Networks": {
+        "app": {"NetworkID": "n1", "IPAddress": "10.210.7.2", "GlobalIPv6Address": "fd00::2",
+            "Aliases": ["cache", "4f1c2b3a4d5e", "not a name"]},
+        "empty": {"NetworkID": "n2", "IPAddress": "", "Aliases": null},
+        "near": {"NetworkID": "n3", "IPAddress": "10.1.0.2", "Aliases": ["near"]}}},
+        "Config": {"Env": ["SERVICE_VERSION=v2"]}});
+    let mapped = |policy: &Policy, patch: &Value| {
+        let mut container = container(patch);
+        for network in ["app", "empty"] {
+            container.attachments.get_mut(network).unwrap().spans_hosts = true;
+        }
+        map(&container, Network::Own, policy)
+    };
+    let both = mapped(&policy(), &patch);
+    let port = "vm:web:80 hello 10.0.0.1:18080";
+    assert_eq!(
+        lines(&both),
+        [
+            port,
+            "vm:web:cache.app.overlay cache.app.overlay 10.210.7.2:0",
+            "vm:web:web.app.overlay web.app.overlay 10.210.7.2:0"
+        ]
+    );
+    let last = both.instances.last().unwrap();
+    assert_eq!(last.service.meta["overlay-network"], "app");
+    assert_eq!(last.service.meta["version"], "v2");
+    assert_eq!(last.service.tagged_addresses["lan_ipv6"].address, "fd00::2");
+    assert!(last.service.meta.contains_key("registrar") && last.service.checks.is_empty());
+    assert!(both.warnings.iter().any(|warning| warning.contains("not a name")), "{:?}", both.warnings);
+    let v6 = mapped(&Policy { family: Family::Ipv6, ..policy() }, &patch);
+    assert_eq!(v6.instances.last().unwrap().service.address, "fd00::2");
+
+    let mut ignored = patch.clone();
+    ignored["Config"]["Env"] = json!(["SERVICE_IGNORE=yes"]);
+    assert!(mapped(&policy(), &ignored).instances.is_empty());
+    let explicit = mapped(&Policy { explicit: true, ..policy() }, &patch);
+    assert_eq!(lines(&explicit).len(), 2, "a name is no service that somebody would have to ask for");
+}

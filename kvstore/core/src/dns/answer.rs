@@ -30,6 +30,7 @@ use super::{
 use crate::{
     State,
     names::NodeKey,
+    overlay,
     row::{Meta, Node, Stamped},
     version::Caller,
 };
@@ -118,6 +119,7 @@ pub fn answer(
     match lookup {
         Lookup::Foreign => None,
         Lookup::Reverse(ip) => asking.reverse((*ip)?),
+        Lookup::Member { service, network } => Some(asking.member(service, network)),
         _ => Some(asking.in_zone(lookup)),
     }
 }
@@ -169,7 +171,9 @@ impl Asking<'_> {
             _ => {}
         }
         match lookup {
-            Lookup::Missing | Lookup::Foreign | Lookup::Reverse(_) => self.negative(OptRcode::NXDOMAIN),
+            Lookup::Missing | Lookup::Foreign | Lookup::Reverse(_) | Lookup::Member { .. } => {
+                self.negative(OptRcode::NXDOMAIN)
+            }
             Lookup::Step => self.nodata(),
             Lookup::Registry => self.registry(true),
             Lookup::NameServer => self.registry(false),
@@ -326,6 +330,8 @@ impl Asking<'_> {
         let mut targets: Vec<DnsName> = nodes.collect();
         if targets.is_empty() {
             let instances = holders.iter().filter_map(|(node, id)| self.state.instance(node, (*id)?));
+            // Names in networks are for those in them.
+            let instances = instances.filter(|instance| !instance.service.ends_with(overlay::DOMAIN));
             let services: BTreeMap<_, _> = instances.map(|i| (i.service_key(), i.service.as_str())).collect();
             targets.extend(services.values().filter_map(|name| below(name, &self.names.local_services)));
         }

@@ -133,7 +133,10 @@ fn make(packet: &[u8], asked: &Asked<'_>, state: &State, zone: &Zone, out: &mut 
         }
         Incoming::Ignore => return (Reaction::Ignore, None),
     };
-    let lookup = Lookup::of(&question, zone);
+    let lookup = match Lookup::of(&question, zone) {
+        Lookup::Foreign => question::in_network(&question, asked.from, state).unwrap_or(Lookup::Foreign),
+        ours => ours,
+    };
     let subnet = request.edns.and_then(|edns| edns.subnet);
     // Any resolver that says for whom it asks is believed as far as the order of an answer goes.
     let on_behalf = Asked { from: subnet.map_or(asked.from, |subnet| subnet.addr()), ..*asked };

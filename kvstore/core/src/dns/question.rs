@@ -11,7 +11,11 @@ use domain::base::{
 };
 
 use super::{config::Zone, records::DnsName};
-use crate::names::{NodeKey, ServiceKey};
+use crate::{
+    State,
+    names::{NodeKey, ServiceKey},
+    overlay,
+};
 
 /// What is asked.
 #[derive(Clone, Debug)]
@@ -50,6 +54,13 @@ pub enum Lookup {
     },
     /// A name of another domain that stands for a service.
     Alias(ServiceKey),
+    /// A name in the network of the overlay that the asker is in.
+    Member {
+        /// What stands for the name.
+        service: ServiceKey,
+        /// Whose addresses alone are meant.
+        network: String,
+    },
     /// A prepared query, by its name or id in lower case; may have dots.
     Query(String),
     /// A host.
@@ -85,6 +96,38 @@ impl Lookup {
             _ => Self::Foreign,
         }
     }
+}
+
+/// What a name in nobody's zone stands for, for who asks from an address in a network of the overlay: a single label and
+/// `NAME.NETWORK.overlay` are names there, and are answered out of no other network. None if that is in other hands.
+pub(super) fn in_network(question: &Question, from: IpAddr, state: &State) -> Option<Lookup> {
+    // So it costs nothing where there is no overlay.
+    if state.networks().are_none() {
+        return None;
+    }
+    let name = question.name.to_string().to_lowercase();
+    let network = state.networks().of(from);
+    let whole = name.strip_suffix(overlay::DOMAIN);
+    let label = match (network, whole) {
+        (Some(network), Some(rest)) => {
+            rest.strip_suffix(&*network.to_lowercase()).and_then(|rest| rest.strip_suffix('.'))
+        }
+        (Some(_), None) if name.contains('.') || name.is_empty() => return None,
+        (Some(_), None) => Some(name.as_str()),
+        (None, Some(_)) => None,
+        (None, None) => return None,
+    };
+    let named = network.zip(label).and_then(|(network, label)| Some((overlay::service(label, network)?, network)));
+    match named.filter(|(service, _)| state.has_service(service)) {
+        Some((service, network)) => Some(Lookup::Member { service, network: network.to_owned() }),
+        // Of a top-level domain a resolver asks for such, and takes no for an answer about all below it.
+        None if whole.is_none() && is_about_zones(question.qtype) => None,
+        None => Some(Lookup::Missing),
+    }
+}
+
+fn is_about_zones(qtype: Rtype) -> bool {
+    matches!(qtype, Rtype::NS | Rtype::SOA | Rtype::DS | Rtype::DNSKEY)
 }
 
 /// Reads names as seen from one zone.

@@ -2,6 +2,7 @@
 
 mod forms;
 mod hostile;
+mod networks;
 mod queries;
 mod recorded;
 mod replies;

@@ -65,9 +65,21 @@ impl<'a> Asking<'a> {
 
     /// A name of another domain, which exists whether anybody is there or not.
     pub(super) fn standing_for(&self, service: &ServiceKey) -> Answer {
+        self.standing_for_those(service, |_| true)
+    }
+
+    fn standing_for_those(&self, service: &ServiceKey, is_meant: impl Fn(&Offer) -> bool) -> Answer {
         let mut offers = self.offers(service, None);
-        offers.retain(|offer| offer.view.status() == Status::Passing);
+        offers.retain(|offer| offer.view.status() == Status::Passing && is_meant(offer));
         if offers.is_empty() { self.nodata() } else { self.told(offers, service, Duration::ZERO) }
+    }
+
+    /// A name in a network of the overlay, which others know as another one: so no reply is given again.
+    /// Whoever is registered with an address of another network is not meant: names with dots may be written alike.
+    pub(super) fn member(&self, service: &ServiceKey, network: &str) -> Answer {
+        let within = |ip: &IpAddr| self.state.networks().of(*ip) == Some(network);
+        let answer = self.standing_for_those(service, |offer| offer.addresses().iter().all(within));
+        Answer { basis: Basis::More, for_subnet: true, ..answer }
     }
 
     /// Instances of a service, of which there is one, as far as who asks gets them.
