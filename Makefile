@@ -7,7 +7,7 @@ export CARGO_TERM_COLOR ?= auto
 ETCD = $(if $(wildcard /usr/include/google/protobuf/descriptor.proto),$(if $(shell command -v protoc),--features kvstore/etcd))
 TELL_ETCD = [ -n "$(ETCD)" ] || echo 'SKIPPED the engine etcd: this machine lacks protoc and its files (Debian: protobuf-compiler, libprotobuf-dev)'
 
-.PHONY: help setup build lint test unit-and-stories docs pictures demo clean-demo dist bench chaos soak hostile fuzz audit
+.PHONY: help setup build lint test unit-and-stories docs pictures demo clean-demo dist bench docker-restarts chaos soak hostile fuzz audit
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -51,6 +51,11 @@ dist: ## make what is installed, in dist/: static programs, Debian packages and,
 bench: ## print how fast it is, as shipped, beside what it is compared with (ONLY="put herd": these figures only)
 	tests/setup.sh
 	programs=$$(examples/static.sh) && $$programs/bench $(ONLY)
+
+docker-restarts: ## have Docker start without the overlay, and both be killed, which takes minutes
+	$(CARGO) build --workspace --bins --locked $(ETCD)
+	OVERLAY_LONG=1 $(CARGO) test --locked -p flotilla-tests --test it $(ETCD) -- overlay_docker_driver
+	$(CARGO) test --locked -p flotilla-tests --test it $(ETCD) -- overlay_two_hosts_driver
 
 chaos: ## have three hosts fail in turn while clients write, for ten minutes (CHAOS_SECONDS=n; SEED=n: the same faults again)
 	@$(TELL_ETCD)

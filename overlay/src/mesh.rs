@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use ipnet::Ipv4Net;
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -94,6 +94,9 @@ pub struct NewNetwork {
     /// Its addresses; some that nobody here uses, if it does not matter.
     #[serde(default)]
     pub subnet: Option<Ipv4Net>,
+    /// Its addresses of IPv6, a /48 of RFC 4193; some that follow from its id, if it does not matter.
+    #[serde(default)]
+    pub subnet6: Option<Ipv6Net>,
     /// The length of the prefix of its blocks.
     #[serde(default)]
     pub block_bits: Option<u8>,

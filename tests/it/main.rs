@@ -14,6 +14,7 @@ mod images;
 mod links;
 mod overlay_attach;
 mod overlay_docker;
+mod overlay_two_hosts;
 mod packages_debian;
 mod register_to_reload;
 mod replica;
@@ -95,6 +96,10 @@ fn main() -> ExitCode {
         Story::new("hosts_chaos", hosts::needs(&[]), hosts::chaos::story).within(hosts::chaos::limit()),
         Story::new("overlay_attach", overlay_attach::needs(), overlay_attach::story),
         Story::new("overlay_docker_driver", overlay_docker::needs(), overlay_docker::driver),
+        Story::new("overlay_two_hosts_driver", overlay_two_hosts::needs(), overlay_two_hosts::driver)
+            .within(overlay_two_hosts::STORY_LIMIT),
+        Story::new("overlay_two_hosts_names", overlay_two_hosts::needs(), overlay_two_hosts::names)
+            .within(overlay_two_hosts::STORY_LIMIT),
         Story::new("examples_links_circular", resolver_only::needs(&[]), links::circular),
         Story::new("examples_links_files", stage::needs(), links::files),
         Story::new("examples_front", front::needs(), front::story),

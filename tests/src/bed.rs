@@ -21,6 +21,7 @@ use std::{
 use tempfile::TempDir;
 
 use crate::{
+    docker::Dockerd,
     namespace::{Namespace, Threads},
     needs::Need,
     program::{Launch, Program},
@@ -188,6 +189,34 @@ impl Host {
     /// Takes away again what it was filled with.
     pub fn clear(&self, dir: &Path) {
         self.namespace.call("rm", &format!("{}/filled", dir.display()), "");
+    }
+
+    /// A Docker on it, with these arguments, whose default bridge has [`Self::BRIDGE`] on each host, and which looks for
+    /// plugins in a directory of its own.
+    ///
+    /// # Panics
+    /// If there is none to be had.
+    pub fn dockerd(&self, args: &[&str]) -> Dockerd {
+        let plugins = Path::new("/run/docker/plugins");
+        std::fs::create_dir_all(plugins).expect("root may");
+        self.mount(plugins, 4);
+        // Docker calls its control groups so, too, which all hosts have in common.
+        let bridge = format!("fl{}h{}", std::process::id(), self.number);
+        self.namespace.ip(&format!("link add {bridge} type bridge"));
+        self.namespace.ip(&format!("address add {}/24 dev {bridge}", Self::BRIDGE));
+        self.namespace.ip(&format!("link set {bridge} up"));
+        Dockerd::start_on(&self.namespace, &bridge, args)
+    }
+
+    /// See [`Self::dockerd`].
+    pub const BRIDGE: Ipv4Addr = Ipv4Addr::new(172, 30, 0, 1);
+
+    /// Runs a program of the system to its end on it, with the words of `arguments`; `input` is what it reads.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn call(&self, program: &str, arguments: &str, input: &str) {
+        self.namespace.call(program, arguments, input);
     }
 
     /// Starts a program on it.

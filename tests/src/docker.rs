@@ -42,8 +42,8 @@ pub struct Dockerd {
     dir: PathBuf,
     /// What starts and removes it.
     script: &'static str,
-    /// Where its network is, if not here.
-    namespace: Option<PathBuf>,
+    /// What is entered before it is started, if it is not to be here: arguments of `nsenter`.
+    inside: Vec<String>,
 }
 
 const DOCKERD: &str = "tests/dockerd.sh";
@@ -62,7 +62,7 @@ impl Dockerd {
     /// # Panics
     /// If it cannot be started, or an image cannot be made.
     pub fn start() -> Self {
-        Self::with_dir(Self::new_dir("dockerd"), None)
+        Self::with_dir(Self::new_dir("dockerd"), Vec::new())
     }
 
     /// Podman in its place, in this network namespace; it has [`HELLO_WEB`] only.
@@ -74,7 +74,7 @@ impl Dockerd {
         std::fs::create_dir_all(&dir).expect("/tmp can be written");
         let network = namespace.path().display().to_string();
         std::fs::write(dir.join("namespace"), network).expect("our own directory");
-        let podman = Self { dir, script: PODMAN, namespace: None };
+        let podman = Self { dir, script: PODMAN, inside: Vec::new() };
         podman.start_again();
         podman.make_images(&["hello-web"]);
         podman
@@ -88,7 +88,7 @@ impl Dockerd {
         let dir = Self::new_dir("dockerd");
         std::fs::create_dir_all(&dir).expect("/tmp can be written");
         write_arguments(&dir, args);
-        Self::with_dir(dir, None)
+        Self::with_dir(dir, Vec::new())
     }
 
     /// Has its next start take these instead.
@@ -101,10 +101,29 @@ impl Dockerd {
     /// # Panics
     /// If it cannot be started, or an image cannot be made.
     pub fn start_in(namespace: &Namespace, bridge: &str) -> Self {
+        let dir = Self::with_bridge(bridge);
+        Self::with_dir(dir, vec![format!("--net={}", namespace.path().display())])
+    }
+
+    /// The same with that host's mounts, too, and with these arguments of its own; it has [`HELLO_WEB`] only.
+    ///
+    /// # Panics
+    /// If it cannot be started, or an image cannot be made.
+    pub fn start_on(namespace: &Namespace, bridge: &str, args: &[&str]) -> Self {
+        let dir = Self::with_bridge(bridge);
+        write_arguments(&dir, args);
+        let inside = vec![format!("--target={}", namespace.pid()), "--net".into(), "--mount".into()];
+        let dockerd = Self { dir, script: DOCKERD, inside };
+        dockerd.start_again();
+        dockerd.make_images(&["hello-web"]);
+        dockerd
+    }
+
+    fn with_bridge(bridge: &str) -> PathBuf {
         let dir = Self::new_dir("dockerd");
         std::fs::create_dir_all(&dir).expect("/tmp can be written");
         std::fs::write(dir.join("bridge"), format!("{bridge}\n")).expect("our own directory");
-        Self::with_dir(dir, Some(namespace.path()))
+        dir
     }
 
     fn new_dir(kind: &str) -> PathBuf {
@@ -114,8 +133,8 @@ impl Dockerd {
         format!("/tmp/flotilla-{kind}.{}.{n}", process::id()).into()
     }
 
-    fn with_dir(dir: PathBuf, namespace: Option<PathBuf>) -> Self {
-        let dockerd = Self { dir, script: DOCKERD, namespace };
+    fn with_dir(dir: PathBuf, inside: Vec<String>) -> Self {
+        let dockerd = Self { dir, script: DOCKERD, inside };
         dockerd.start_again();
         dockerd.make_images(&["hello-web"]);
         dockerd.script("tests/proxy-image.sh", &["haproxy"]);
@@ -142,14 +161,11 @@ impl Dockerd {
         let owner = process::id().to_string();
         let script = workspace().join(self.script);
         let start = [script.to_str().expect("a path of ours"), "start", self.dir(), &owner];
-        match &self.namespace {
-            None => self.script(self.script, &start[1..]),
-            Some(namespace) => {
-                let inside = format!("--net={}", namespace.display());
-                let entered = run_script(Path::new("nsenter"), &[&[&*inside][..], &start].concat(), "");
-                entered.unwrap_or_else(|e| panic!("dockerd in {}: {e}", namespace.display()));
-            }
+        if self.inside.is_empty() {
+            return self.script(self.script, &start[1..]);
         }
+        let entered: Vec<&str> = self.inside.iter().map(String::as_str).chain(start).collect();
+        run_script(Path::new("nsenter"), &entered, "").unwrap_or_else(|e| panic!("dockerd in {:?}: {e}", self.inside));
     }
 
     /// The address of this machine, or of the namespace, that containers on the default bridge see.

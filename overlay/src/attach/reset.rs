@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use super::Desk;
 use crate::{
-    docker::{Docker, LABEL, Network},
+    docker::{self, Docker, LABEL, Network},
     mesh::Refusal,
     plugin::Holder,
 };
@@ -43,6 +43,9 @@ impl Desk {
         }
         if let Some(docker) = &docker {
             left.extend(self.empty(docker).await);
+        }
+        if docker.is_some() {
+            docker::close_firewall().await;
         }
         if let Err(error) = self.0.plugin.reset().await {
             left.push(error.to_string());

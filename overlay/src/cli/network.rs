@@ -51,7 +51,9 @@ pub(crate) async fn run(command: Command, daemon: &Daemon, json: bool) -> Result
     match command {
         Command::Create { name, subnet, block_bits, local, hosts } => {
             let hosts = if hosts.is_empty() { Hosts::All } else { Hosts::List(hosts.into_iter().collect()) };
-            let made = daemon.post("/v1/networks", &NewNetwork { name, subnet, block_bits, local, hosts }).await?;
+            let made = daemon
+                .post("/v1/networks", &NewNetwork { name, subnet, subnet6: None, block_bits, local, hosts })
+                .await?;
             show(&made, json, |made| format!("{} {}\n", text(&made["name"]), text(&made["subnet"])));
         }
         Command::Ls => show(&daemon.get("/v1/held").await?, json, list),

@@ -102,7 +102,8 @@ impl Daemon {
     /// All subnets that a new network must not meet.
     fn taken(&self) -> Vec<IpNet> {
         let networks = self.world.networks().into_iter().chain(&self.saved.local);
-        networks.map(|network| IpNet::V4(network.subnet)).chain(self.tunnel.used().iter().copied()).collect()
+        let subnets = networks.flat_map(|network| [IpNet::V4(network.subnet), IpNet::V6(network.subnet6)]);
+        subnets.chain(self.tunnel.used().iter().copied()).collect()
     }
 
     fn design(&self, new: &NewNetwork, bits: Option<u8>) -> Result<Network, Refusal> {
@@ -126,7 +127,18 @@ impl Daemon {
         let bits = bits.unwrap_or(subnet.prefix_len());
         let made = Network::new(new.name.clone(), id, subnet, bits, crate::now_ms());
         let made = made.map_err(|e| Refusal::Wrong(e.to_string()))?;
-        Ok(Network { local: new.local, hosts: new.hosts.clone(), ..made })
+        let subnet6 = new.subnet6.unwrap_or(made.subnet6);
+        let network = Network { local: new.local, hosts: new.hosts.clone(), subnet6, ..made };
+        network.check().map_err(|e| Refusal::Wrong(e.to_string()))?;
+        // An address of its own on a link, as the driver's bridges have it, is in nobody's way.
+        let meets = |net: &&IpNet| match net {
+            IpNet::V6(v6) => (1..128).contains(&v6.prefix_len()) && (v6.contains(&subnet6) || subnet6.contains(v6)),
+            IpNet::V4(_) => false,
+        };
+        match taken.iter().find(meets).filter(|_| !new.local) {
+            Some(other) => Err(Refusal::Conflict(format!("{subnet6} overlaps with {other}, which is in use"))),
+            None => Ok(network),
+        }
     }
 
     fn create_local(&mut self, new: &NewNetwork) -> Result<Network, Refusal> {

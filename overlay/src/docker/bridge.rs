@@ -19,7 +19,9 @@ pub(crate) async fn have(links: &Links, held: &HeldNetwork) -> Result<(), LinkEr
         Some(link) if !link.ours => links.adopt(&name, &alias, held.mtu.into()).await?,
         _ => links.bridge(&name, &alias, held.mtu.into(), mac_of(block.gateway().into())).await?,
     };
-    links.set(&format!("net/ipv4/conf/{name}/forwarding"), "1")
+    links.set(&format!("net/ipv4/conf/{name}/forwarding"), "1")?;
+    // A kernel without IPv6 has no addresses of it to give.
+    if links.setting("net/ipv6/conf/all/forwarding").is_ok() { links.forward_ipv6().await } else { Ok(()) }
 }
 
 /// Has none for it.

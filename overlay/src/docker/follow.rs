@@ -6,12 +6,13 @@ use std::{
 };
 
 use futures_util::StreamExt;
+use ipnet::IpNet;
 use kvstore_client::with_causes;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::{Action, Address, Docker, DockerError, LABEL, Network, bridge, plan};
+use super::{Action, Address, Docker, DockerError, LABEL, Network, bridge, forward::Forward, plan};
 use crate::{
     link::Links,
     mesh::{Mesh, Refusal, Request},
@@ -62,13 +63,20 @@ async fn life(
     let mut events = std::pin::pin!(docker.events());
     let mut changes = mesh.changes();
     let mut missing = Missing::default();
+    let mut let_through: Option<Forward> = None;
     start_failed(&docker).await?;
     loop {
         changes.mark_unchanged();
+        let wanted = forward(&docker, mesh, plugin).await?;
+        if let_through.as_ref() != Some(&wanted) {
+            let_through = wanted.apply().await.then_some(wanted);
+        }
         look(&docker, links, mesh, plugin, told, &mut missing).await?;
-        let until = Instant::now() + RESYNC;
+        // Where somebody else was at the rules just then, it is done again soon.
+        let until = Instant::now() + if let_through.is_some() { RESYNC } else { AWAY };
         tokio::select! {
-            () = sleep_until(until) => {}
+            // Who makes the host's firewall anew takes our rules with it.
+            () = sleep_until(until) => let_through = None,
             changed = changes.changed() => if changed.is_err() { return Ok(()) },
             event = events.next() => match event {
                 Some(Ok(_)) => sleep(GATHER).await,
@@ -76,6 +84,14 @@ async fn life(
             },
         }
     }
+}
+
+/// What Docker's firewall is to let through.
+async fn forward(docker: &Docker, mesh: &Mesh, plugin: &Plugin) -> Result<Forward, DockerError> {
+    let held = mesh.held();
+    let networks = held.networks.iter().map(|held| &held.network);
+    let subnets = networks.flat_map(|network| [IpNet::V4(network.subnet), IpNet::V6(network.subnet6)]);
+    Ok(Forward::of(plugin.bridged().await, subnets, &docker.networks().await?))
 }
 
 /// Starts what Docker could not start while the driver was away; each once in a life of Docker's.

@@ -4,6 +4,7 @@
 mod bridge;
 mod containers;
 mod follow;
+mod forward;
 mod plan;
 
 use std::{collections::HashMap, str::FromStr, time::Duration};
@@ -26,6 +27,7 @@ pub(crate) use self::bridge::have as have_bridge;
 pub use self::{
     containers::{Member, Membership},
     follow::follow,
+    forward::close_firewall,
     plan::{Action, LABEL, Network, Range, Wanted, beside, bridge_name, plan},
 };
 

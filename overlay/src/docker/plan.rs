@@ -36,6 +36,16 @@ pub struct Network {
     pub in_use: bool,
 }
 
+impl Network {
+    /// The link that is its bridge, if it is a bridge network.
+    pub(super) fn bridge(&self) -> Option<String> {
+        let told = || self.options.get(BRIDGE_NAME).cloned();
+        let by_id =
+            || if self.name == "bridge" { Some("docker0".into()) } else { Some(format!("br-{}", self.id.get(..12)?)) };
+        told().or_else(by_id)
+    }
+}
+
 /// A bridge network as it is to be made. None of ours is in the way when Docker starts a container in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
@@ -156,7 +166,14 @@ fn announce(held: &Held, docker: &[Network], made: &Made) -> Option<Action> {
         )));
     }
     let block_bits = made.local.then_some(made.subnet.prefix_len());
-    let new = NewNetwork { name, subnet: Some(made.subnet), block_bits, local: made.local, hosts: Hosts::All };
+    let new = NewNetwork {
+        name,
+        subnet: Some(made.subnet),
+        subnet6: made.subnet6,
+        block_bits,
+        local: made.local,
+        hosts: Hosts::All,
+    };
     Some(Action::Announce { id: made.id.clone(), network: Box::new(new) })
 }
 

@@ -96,6 +96,26 @@ impl Links {
             .map_err(|e| LinkError::refused(format!("give {name} the address {address}"), e))
     }
 
+    /// Has packets of IPv6 passed on, which the kernel does for all links or for none. A host that does would forget what it
+    /// has learned from routers around it, unless it is told to listen to them all the same.
+    ///
+    /// # Errors
+    /// [`LinkError`]
+    pub async fn forward_ipv6(&self) -> Result<(), LinkError> {
+        const ALL: &str = "net/ipv6/conf/all/forwarding";
+        if self.setting(ALL)? == "1" {
+            return Ok(());
+        }
+        for link in self.all().await? {
+            let listens = format!("net/ipv6/conf/{}/accept_ra", link.name);
+            // One that has just gone says nothing.
+            if self.setting(&listens).is_ok_and(|listens| listens == "1") {
+                let _ = self.set(&listens, "2");
+            }
+        }
+        self.set(ALL, "1")
+    }
+
     /// Gives a link these addresses, and takes all others from it.
     ///
     /// # Errors

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     attached::{Asked, Attachment, Holder, Place, Way},
-    networks::Made,
+    networks::{Bridged, Made},
     pools::OFFERED,
 };
 use super::protocol::{Answer, Call, Id, Published};

@@ -33,7 +33,7 @@ use crate::{
 
 pub(crate) use self::book::ends;
 pub use self::{
-    book::{Asked, Attachment, Holder, Made, OFFERED, Place, Way as AttachedWay},
+    book::{Asked, Attachment, Bridged, Holder, Made, OFFERED, Place, Way as AttachedWay},
     server::{Socket, bind, serve},
 };
 
@@ -193,6 +193,11 @@ impl Plugin {
     async fn have_bridge(&self, bridge: &Bridge) -> Result<(), LinkError> {
         let (links, name) = (&self.0.links, bridge.name.as_str());
         links.bridge(name, &bridge.alias, u32::from(bridge.mtu), bridge.mac).await?;
+        if bridge.addresses.iter().any(|address| address.addr().is_ipv6()) {
+            // Where IPv6 is off by default, it is on for this.
+            links.set(&format!("net/ipv6/conf/{name}/disable_ipv6"), "0")?;
+            links.forward_ipv6().await?;
+        }
         links.set_addresses(name, &bridge.addresses).await?;
         links.set(&format!("net/ipv4/conf/{name}/forwarding"), "1")?;
         let there = links.routes(Owner::Containers).await?;
@@ -271,6 +276,11 @@ impl Plugin {
     /// The networks that Docker made with this driver.
     pub async fn made(&self) -> Vec<Made> {
         self.0.book.lock().await.made()
+    }
+
+    /// Their bridges.
+    pub async fn bridged(&self) -> Vec<Bridged> {
+        self.0.book.lock().await.bridged()
     }
 
     /// Notes that the mesh has a network from here: when Docker removes it the mesh is to have it no more.

@@ -81,6 +81,10 @@ fn what_the_driver_made_is_told_to_the_mesh_and_has_no_bridge_beside() {
     assert_eq!(announced(false), ("web".into(), "10.90.0.0/16".into(), None, false));
     assert_eq!(announced(true), ("web".into(), "10.90.0.0/16".into(), Some(16), true));
     assert_eq!(plan(&nothing, &[], &[made(false)]), [], "Docker does not list it yet");
+    let six = Made { subnet6: "fd00:1::/48".parse().ok(), ..made(false) };
+    let actions = plan(&nothing, std::slice::from_ref(&docker), std::slice::from_ref(&six));
+    let [Action::Announce { network, .. }] = &actions[..] else { panic!("{actions:?}") };
+    assert_eq!(network.subnet6, six.subnet6, "as Docker has it");
 
     let same = Made { subnet: "10.77.0.0/16".parse().unwrap(), ..made(false) };
     assert_eq!(plan(&held(&[7], 1380), &[docker], &[same]), [], "the mesh has it");

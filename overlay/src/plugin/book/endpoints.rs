@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::{Book, Done, Endpoint, Network, Pair, Refusal, Step, World, blocks, held, networks, never, pools::list};
+use super::{
+    Book, Done, Endpoint, Network, Pair, Refusal, Step, World, blocks, held, networks, never,
+    pools::{list, own_addresses},
+};
 use crate::{
     link::mac_of,
     plugin::protocol::{
@@ -37,7 +40,7 @@ impl Book {
         let Some(pool) = network.pools.iter().find(|pool| pool.contains(&ip)) else {
             return never(format!("{ip} is not in {}", list(&network.pools)));
         };
-        if network.gateways.contains(&ip) {
+        if network.gateways.contains(&ip) || own_addresses(world, *pool).contains(&ip) {
             return never(format!("{ip} is the gateway's"));
         }
         let has_it =

@@ -1,6 +1,6 @@
 //! Networks: what Docker makes once and never tells again, and what their bridges are like.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde_json::Value;
@@ -30,6 +30,17 @@ pub struct Made {
     pub subnet6: Option<Ipv6Net>,
     /// Other hosts are not to know of it.
     pub local: bool,
+}
+
+/// What of a network the host's firewall has to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bridged {
+    /// The name of its bridge.
+    pub bridge: String,
+    /// It leads nowhere else.
+    pub internal: bool,
+    /// Its addresses, of each family.
+    pub pools: Vec<IpNet>,
 }
 
 impl Book {
@@ -101,6 +112,16 @@ impl Book {
         self.networks.iter().filter_map(made).collect()
     }
 
+    /// The bridges of those, for the host's firewall.
+    pub(in crate::plugin) fn bridged(&self) -> Vec<Bridged> {
+        let bridged = |(id, network): (&Id, &Network)| Bridged {
+            bridge: bridge_name(id),
+            internal: network.internal,
+            pools: network.pools.clone(),
+        };
+        self.networks.iter().map(bridged).collect()
+    }
+
     /// What takes these steps back, where this book is to count again.
     pub(in crate::plugin) fn instead_of(&self, steps: &[Step]) -> Vec<Step> {
         let there = |name: &str| self.networks.keys().any(|id| bridge_name(id) == name);
@@ -156,6 +177,11 @@ fn network(asked: &CreateNetwork) -> Result<Network, Refusal> {
     for (name, value) in &asked.options.generic {
         option(&mut made, name, &value.as_str().map_or_else(|| value.to_string(), str::to_owned))?;
     }
+    // Hosts have a /64 of it each, and others take it for what it is.
+    let shared = |net: &&IpNet| net.prefix_len() == 48 && matches!(net.addr(), IpAddr::V6(ip) if ip.is_unique_local());
+    if let Some(v6) = made.pools.get(1).filter(|pool| !made.local && !shared(pool)) {
+        return never(format!("{v6} is no /48 of fd00::/8, as a network of several hosts needs it"));
+    }
     Ok(made)
 }
 
@@ -177,7 +203,7 @@ fn option(network: &mut Network, name: &str, value: &str) -> Result<(), Refusal>
     Ok(())
 }
 
-fn gateway(data: &IpamData) -> Result<std::net::IpAddr, Refusal> {
+fn gateway(data: &IpamData) -> Result<IpAddr, Refusal> {
     let gateway = data.gateway.map(|gateway| gateway.addr()).or_else(|| addresses::first(data.pool));
     match gateway {
         Some(gateway) if data.pool.contains(&gateway) => Ok(gateway),

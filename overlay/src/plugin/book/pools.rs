@@ -151,7 +151,10 @@ impl Pool {
         let Some(gateway) = gateway else {
             return never(format!("{subnet} is too small for a gateway and containers"));
         };
-        self.addresses.reserve(gateway).map_err(|e| refused(gateway, e))?;
+        match self.addresses.reserve(gateway) {
+            Err(addresses::Refusal::Taken) if own_addresses(world, subnet).contains(&gateway) => {}
+            other => other.map_err(|e| refused(gateway, e))?,
+        }
         if let Some(former) = self.gateway.replace(gateway) {
             self.addresses.release(former);
         }
@@ -184,6 +187,12 @@ impl Pool {
         let given = self.addresses.take_any();
         given.map_err(|e| Refusal::Never(format!("no address of {}: {e}", list(self.addresses.ranges()))))
     }
+}
+
+/// What the host itself has in its blocks.
+pub(super) fn own_addresses(world: World<'_>, pool: IpNet) -> Vec<IpAddr> {
+    let shared = held(world, pool).filter(|held| !held.network.local);
+    shared.map(|held| blocks(held, pool)).unwrap_or_default().into_iter().filter_map(addresses::first).collect()
 }
 
 fn refused(address: IpAddr, why: addresses::Refusal) -> Refusal {

@@ -400,3 +400,41 @@ fn bytes_of_strangers_are_refused_and_nothing_breaks() {
         );
     }
 }
+
+#[test]
+fn what_the_host_has_itself_no_container_gets() {
+    // The network was made before this host had a part of it, or with a gateway of the user's own.
+    let mut host = Host::new(&[]);
+    host.pool("10.77.0.0/16", "");
+    assert_eq!(host.gateway("10.77.0.0/16", ""), "10.77.0.1/16");
+    host.network(NET, "10.77.0.0/16", "10.77.0.1/16", json!({})).unwrap();
+    host.held = held(&[("app", "10.77.0.0/16", &[7, 9])]);
+    assert_eq!(host.address("10.77.0.0/16", ""), "10.77.7.2/16");
+    assert!(host.address("10.77.0.0/16", "10.77.9.1").contains("in use"));
+    assert!(host.endpoint("ee00000000001", "10.77.9.1/16").contains("gateway"));
+    assert_eq!(host.gateway("10.77.0.0/16", "10.77.7.1"), "10.77.7.1/16", "a gateway it may be");
+}
+
+#[test]
+fn both_families_come_out_of_this_hosts_blocks() {
+    let mut host = Host::new(&[("six", "10.78.0.0/16", &[3])]);
+    let v6 = host.held.networks[0].network.subnet6.to_string();
+    let block = host.held.networks[0].blocks[0];
+    assert_eq!(host.pool(&v6, ""), format!("flotilla/{v6}"));
+    assert_eq!(host.gateway(&v6, ""), format!("{}/48", block.gateway6()));
+    let given: IpNet = host.address(&v6, "").parse().unwrap();
+    assert!(IpNet::V6(block.v6).contains(&given.addr()) && given.prefix_len() == 48, "{given}");
+    let make = |host: &mut Host, v6: &str, options: Value| {
+        let pool = |pool: &str| json!([{ "AddressSpace": "x", "Pool": pool }]);
+        let options = json!({ "com.docker.network.generic": options, "com.docker.network.enable_ipv6": true });
+        let asked =
+            json!({ "NetworkID": NET, "Options": options, "IPv4Data": pool("10.79.0.0/16"), "IPv6Data": pool(v6) });
+        host.enter("NetworkDriver.CreateNetwork", &asked)
+    };
+    for other in ["fd00:1::/64", "2001:db8::/48"] {
+        let refused = make(&mut host, other, json!({})).unwrap_err().to_string();
+        assert!(refused.contains("/48 of fd00::/8"), "{refused}");
+        make(&mut host, other, json!({ "local": "true" })).unwrap();
+        host.enter("NetworkDriver.DeleteNetwork", &json!({ "NetworkID": NET })).unwrap();
+    }
+}
