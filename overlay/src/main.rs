@@ -71,6 +71,7 @@ enum Command {
     #[command(after_help = cli::links::EXPOSE_EXAMPLES)]
     Expose(cli::links::Expose),
     /// Takes what was exposed from this host
+    #[command(after_help = cli::links::HIDE_EXAMPLES)]
     Hide(cli::links::Hide),
     /// Lists the containers with addresses of the overlay, and this host's own
     #[command(after_help = cli::links::PS_EXAMPLES)]
@@ -91,6 +92,7 @@ enum Command {
         part: Option<cli::status::Part>,
     },
     /// Shows all that is known of another host
+    #[command(after_help = cli::status::PEER_EXAMPLES)]
     Peer {
         /// Its name, or the beginning of its id
         host: String,
@@ -114,7 +116,8 @@ enum Command {
     },
     /// Gives all members a new secret
     Rotate,
-    /// Leaves the mesh and removes from this host every interface, rule and route of the overlay
+    /// Leaves the mesh and removes from this host every interface, rule, route and Docker network of the overlay, whoever is
+    /// in it
     Reset,
     /// Makes or shows the secret that hosts join with
     Secret {

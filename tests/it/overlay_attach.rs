@@ -138,7 +138,7 @@ async fn reaches(caller: &Container<'_>, address: &str, port: u16) -> Result<(),
     caller.exec(&["curl", "--silent", "--show-error", "--max-time", "3", &url]).await.map(|_| ())
 }
 
-async fn host_reaches(host: &DockerHost, address: &str) -> Result<(), String> {
+fn host_reaches(host: &DockerHost, address: &str) -> Result<(), String> {
     says(&host.namespace.path(), &format!("curl --silent --fail --max-time 3 http://{address}:8080/")).map(|_| ())
 }
 
@@ -172,7 +172,7 @@ impl<'a> Site<'a> {
     }
 
     async fn network(&self, name: &str, third: u8) {
-        let subnet = format!("10.{}.0.0/16", third);
+        let subnet = format!("10.{third}.0.0/16");
         self.a.good(&["network", "create", name, "--subnet", &subnet]).await;
         for overlay in [&self.a, &self.b] {
             eventually!("it has a block", LIMIT, async {
@@ -205,7 +205,7 @@ pub(crate) async fn story() {
     site.a.good(&["attach", "stranger", "other"]).await;
     reaches(&none, &of_web, 8080).await.expect("without any other network");
     reaches(&stranger, &of_web, 8080).await.expect_err("from another network");
-    eventually!("from the other host", LIMIT, host_reaches(&site.hosts[1], &of_web));
+    eventually!("from the other host", LIMIT, async { host_reaches(&site.hosts[1], &of_web) });
     assert!(within(docker, &none, "ip -6 address show ov0").await.expect("ov0").contains("inet6 fd"), "IPv6, too");
 
     refusals(&site, &at).await;
@@ -302,7 +302,7 @@ async fn restarts(site: &mut Site<'_>, web: &Container<'_>, none: &Container<'_>
     reaches(none, of_web, 8080).await.expect_err("nobody attaches it");
     site.a.start(&site.hosts[0].namespace).await;
     eventually!("attached when the overlay is back", LIMIT, reaches(none, of_web, 8080));
-    eventually!("for the other host, too", LIMIT, host_reaches(&site.hosts[1], of_web));
+    eventually!("for the other host, too", LIMIT, async { host_reaches(&site.hosts[1], of_web) });
     // Somebody removes the bridge; with the next thing that happens all is mended.
     let here = site.hosts[0].namespace.path();
     for bridge in
@@ -315,7 +315,7 @@ async fn restarts(site: &mut Site<'_>, web: &Container<'_>, none: &Container<'_>
     reaches(none, of_web, 8080).await.expect_err("there is no bridge");
     let _event = site.docker.run(&[CALLER, "sleep", "600"]).await;
     eventually!("mended", LIMIT, reaches(none, of_web, 8080));
-    eventually!("mended for the other host", LIMIT, host_reaches(&site.hosts[1], of_web));
+    eventually!("mended for the other host", LIMIT, async { host_reaches(&site.hosts[1], of_web) });
 }
 
 /// Containers of all hosts reach this one, where it listens, and the other way round.

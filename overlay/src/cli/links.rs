@@ -35,6 +35,16 @@ Examples:
   overlay expose --lan 192.168.7.0/24 --name printer --address 192.168.7.9 --port 631
                               and the DNS knows printer.service.consul";
 
+pub(crate) const HIDE_EXAMPLES: &str = "\
+Examples:
+  overlay hide                        this host's addresses in all networks
+  overlay hide app                    that in this one
+  overlay hide --lan 192.168.7.0/24   the way to this subnet, and its names";
+
+const RELEASE_EXAMPLES: &str = "\
+Examples:
+  overlay ipam release 10.210.7.9     who has it is named, and keeps it";
+
 pub(crate) const PS_EXAMPLES: &str = "\
 Examples:
   overlay ps                  all containers with addresses of the overlay, and this host
@@ -108,6 +118,7 @@ pub(crate) struct Ps {
 #[derive(Subcommand)]
 pub(crate) enum Ipam {
     /// Has an address be given again that nobody has any more
+    #[command(after_help = RELEASE_EXAMPLES)]
     Release {
         /// Which
         address: IpAddr,

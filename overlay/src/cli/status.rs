@@ -5,6 +5,11 @@ use serde_json::Value;
 
 use super::{Daemon, Failure, print_json, table::table, text};
 
+pub(crate) const PEER_EXAMPLES: &str = "\
+Examples:
+  overlay peer host2            its key, its path, what goes through, what is behind it
+  overlay peer host2 --json";
+
 /// A part of it.
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Part {

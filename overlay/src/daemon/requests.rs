@@ -103,7 +103,8 @@ impl Daemon {
     fn taken(&self) -> Vec<IpNet> {
         let networks = self.world.networks().into_iter().chain(&self.saved.local);
         let subnets = networks.flat_map(|network| [IpNet::V4(network.subnet), IpNet::V6(network.subnet6)]);
-        subnets.chain(self.tunnel.used().iter().copied()).collect()
+        let lans = self.world.members(self.now()).flat_map(|(_, node)| node.lan.iter().copied().map(IpNet::V4));
+        subnets.chain(lans).chain(self.tunnel.used().iter().copied()).collect()
     }
 
     fn design(&self, new: &NewNetwork, bits: Option<u8>) -> Result<Network, Refusal> {

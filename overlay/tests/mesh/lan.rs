@@ -46,6 +46,9 @@ pub(crate) fn lan() {
     assert_eq!(said_by_dns(&bed), format!("{PRINTER}\n"));
     assert!(bed.overlay(2, &["status"]).unwrap().contains("192.168.7.0/24 behind h1"));
 
+    let meets = bed.overlay(2, &["network", "create", "meets", "--subnet", "192.168.0.0/16"]).unwrap_err();
+    assert!(meets.contains("overlaps with 192.168.7.0/24"), "{meets}");
+
     // What a host has itself it does not take from others.
     forwarding_on(&bed, 2, "1");
     bed.overlay(2, &["expose", "--lan", "192.168.7.0/24"]).unwrap();

@@ -29,6 +29,14 @@ impl Host {
         Ok(done)
     }
 
+    fn note(&mut self, change: impl Fn(&mut Book)) {
+        let noted = self.change(|book, _| {
+            change(book);
+            Ok(())
+        });
+        noted.unwrap();
+    }
+
     fn attach(&mut self, holder: &Holder, at: &str) -> Result<Attachment, Refusal> {
         let asked = Asked { holder: holder.clone(), place: place(at), gateway: None, mac: None };
         self.change(|book, world| book.attach(world, &asked))
@@ -106,7 +114,7 @@ fn a_network_of_the_driver_has_one_allocator() {
     host.call("NetworkDriver.DeleteNetwork", json!({ "NetworkID": NET }));
     assert!(host.first(&container("b"), "10.1.7.3").contains("Docker gives it itself"));
     let attached = host.book.attached[0].clone();
-    host.change(|book, _| Ok(book.detach(&attached))).unwrap();
+    host.note(|book| book.detach(&attached));
     assert_eq!(host.book.attached, []);
 }
 
@@ -129,7 +137,7 @@ fn whoever_has_ended_has_the_same_again_if_nobody_took_it() {
     ] {
         let made = host.attach(&container("a"), at).unwrap();
         let first = made.addresses[0].addr().to_string();
-        host.change(|book, _| Ok(book.let_go(&made))).unwrap();
+        host.note(|book| book.let_go(&made));
         let ended = host.book.attached[0].clone();
         let other = taken.then(|| host.attach(&container("b"), &first).unwrap());
         let again = host.change(|book, world| book.resume(world, &ended));
@@ -138,7 +146,7 @@ fn whoever_has_ended_has_the_same_again_if_nobody_took_it() {
         assert!(fits, "{at} {taken}: {again}");
         let all = host.book.attached.clone();
         for there in all {
-            host.change(|book, _| Ok(book.detach(&there))).unwrap();
+            host.note(|book| book.detach(&there));
         }
         let kept = host.book.pools.values().map(|pool| pool.addresses.taken().len()).sum::<usize>();
         assert_eq!(kept, 0, "{at} {taken}: all is given back, of {other:?}");
