@@ -7,7 +7,7 @@ set -euo pipefail
 cd "$(dirname "$0")"
 seconds=${1:-600}
 targets=("${@:2}")
-[ ${#targets[@]} -gt 0 ] || targets=(filter request row rules dns snapshot)
+[ ${#targets[@]} -gt 0 ] || targets=(filter request row rules dns snapshot record plugin)
 command -v cargo-fuzz >/dev/null || { echo 'first: cargo install --locked cargo-fuzz'; exit 1; }
 rustc +nightly --version >/dev/null 2>&1 || { echo 'first: rustup toolchain install nightly'; exit 1; }
 work=target/fuzz

@@ -295,7 +295,11 @@ fn message(key: &Key, epoch: Epoch, rev: u64, by: &Keys, body: &str) -> Vec<u8> 
 }
 
 impl Body {
-    fn read(key: &Key, text: &str) -> Result<Self, RecordError> {
+    /// What a record at `key` says.
+    ///
+    /// # Errors
+    /// [`RecordError::Malformed`]
+    pub fn read(key: &Key, text: &str) -> Result<Self, RecordError> {
         fn parse<T: DeserializeOwned>(text: &str) -> Result<T, RecordError> {
             serde_json::from_str(text).map_err(|e| RecordError::Malformed(e.to_string()))
         }
