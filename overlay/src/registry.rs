@@ -19,6 +19,9 @@ use crate::{
 
 /// The longest that one query waits.
 const WAIT: Duration = Duration::from_mins(5);
+/// After each read, which is of everything, a pause of a millisecond for each entry, and no longer than this: when hosts
+/// come in crowds, what they write is read together.
+const LONGEST_PAUSE: Duration = Duration::from_millis(300);
 /// A session that is not renewed ends after this.
 const SESSION_TTL: Duration = Duration::from_secs(30);
 /// So often it is renewed.
@@ -38,7 +41,12 @@ pub struct Seen {
 /// Follows all that is below the prefix until `stop`.
 pub async fn follow(mut clients: watch::Receiver<Client>, seen: watch::Sender<Seen>, stop: CancellationToken) {
     let mut watch = Watch::new(WAIT);
+    let mut pause = Duration::ZERO;
     loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            () = tokio::time::sleep(std::mem::take(&mut pause)) => {}
+        }
         let client = clients.borrow_and_update().clone();
         let list =
             async |wait: Option<Wait>| -> Result<Read<Vec<KvEntry>>, Error> { client.kv_list(PREFIX, wait).await };
@@ -55,6 +63,7 @@ pub async fn follow(mut clients: watch::Receiver<Client>, seen: watch::Sender<Se
                 }
                 seen.entries = Arc::new(entries.into_iter().map(entry).collect());
                 seen.changes += 1;
+                pause = Duration::from_millis(seen.entries.len() as u64).min(LONGEST_PAUSE);
             }),
             Err(error) => {
                 let why = kvstore_client::with_causes(&error);

@@ -33,7 +33,8 @@ struct Found {
     way: Way,
     /// Where the peer was then: from another place there is another way.
     endpoint: Option<SocketAddr>,
-    heard: bool,
+    /// It was silent, and has not been heard since.
+    lost: bool,
     sent_bytes: u64,
     received_bytes: u64,
 }
@@ -69,12 +70,12 @@ impl Daemon {
             let stat = stats.get(&key);
             let endpoint = stat.and_then(|stat| stat.endpoint);
             let (sent_bytes, received_bytes) = stat.map_or((0, 0), |stat| (stat.sent_bytes, stat.received_bytes));
-            let heard = heard.get(&id) == Some(&true);
-            let begin = || Found { way: Way::new(max), endpoint, heard, sent_bytes, received_bytes };
+            let heard = heard.get(&id).copied();
+            let begin = || Found { way: Way::new(max), endpoint, lost: false, sent_bytes, received_bytes };
             let found = self.ways.ways.entry(id).or_insert_with(begin);
             // Where many packets are lost a few more show that there is a way all the same.
             questions.extend([(tunnel_address(id), 0); 3].into_iter().take(if late { 3 } else { 1 }));
-            if found.endpoint != endpoint || heard && !found.heard {
+            if found.endpoint != endpoint || found.lost && heard == Some(true) {
                 *found = begin();
             }
             if !due && !new {
@@ -83,9 +84,10 @@ impl Daemon {
             let sent = sent_bytes.saturating_sub(found.sent_bytes);
             let received = received_bytes.saturating_sub(found.received_bytes);
             let busy = sent > BUSY_BYTES || sent > received + UNANSWERED_BYTES;
-            (found.heard, found.sent_bytes, found.received_bytes) = (heard, sent_bytes, received_bytes);
+            found.lost |= heard == Some(false);
+            (found.sent_bytes, found.received_bytes) = (sent_bytes, received_bytes);
             // Of who does not answer at all, nothing is to be learned; a new one may be about to.
-            if heard || new {
+            if heard == Some(true) || new {
                 questions.extend(found.way.round(max, busy).into_iter().map(|size| (tunnel_address(id), size)));
             }
         }

@@ -23,6 +23,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 const SHOWN: Duration = Duration::from_secs(3);
 /// Where others are heard changes often behind some NATs; it is told no more often than this.
 const SEEN_EVERY: Duration = Duration::from_secs(10);
+/// New links are told no more often.
+const LINKS_EVERY: Duration = Duration::from_secs(2);
 
 /// A write that has ended.
 pub(super) struct Written {
@@ -39,6 +41,8 @@ pub(super) struct Writes {
     pending: BTreeMap<Key, Option<Instant>>,
     /// When it was last told where each peer is heard.
     told: BTreeMap<Key, Instant>,
+    /// When it was last told whom this host reaches.
+    links_told: Option<Instant>,
 }
 
 impl Writes {
@@ -209,7 +213,7 @@ impl Daemon {
         self.say(&Key::Node(me), Body::Node(Box::new(self.self_record())));
         let heard = self.hearing.heard(Instant::now());
         let to = heard.iter().filter(|(_, heard)| **heard).map(|(id, _)| *id).collect();
-        self.say(&Key::Links(me), Body::Links(LinksRecord { to }));
+        self.say_links(LinksRecord { to });
         for (id, address) in self.observed() {
             let key = Key::Seen(id, me);
             if self.writes.told.get(&key).is_none_or(|then| then.elapsed() >= SEEN_EVERY)
@@ -221,6 +225,21 @@ impl Daemon {
         }
         let known: BTreeSet<_> = self.plan.peers.iter().map(|(id, _)| *id).collect();
         self.writes.told.retain(|key, _| matches!(key, Key::Seen(id, _) if known.contains(id)));
+    }
+
+    /// A link that is gone is told at once, new ones now and then: many come at once when hosts join, each host tells of
+    /// them, and each that hears of it reads everything.
+    fn say_links(&mut self, links: LinksRecord) {
+        let key = Key::Links(self.me());
+        let known = match self.world.record(&key).map(|record| &record.body) {
+            Some(Body::Links(known)) => known.to.as_slice(),
+            _ => &[],
+        };
+        let gone = known.iter().any(|id| !links.to.contains(id));
+        let recent = self.writes.links_told.is_some_and(|then| then.elapsed() < LINKS_EVERY);
+        if (gone || !recent) && self.say(&key, Body::Links(links)) {
+            self.writes.links_told = Some(Instant::now());
+        }
     }
 
     /// Peers that are heard from elsewhere than they say.
