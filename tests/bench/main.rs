@@ -21,6 +21,7 @@ mod floor;
 mod herd;
 mod lives;
 mod memory;
+mod mesh;
 mod metrics;
 mod peers;
 mod reads;
@@ -183,6 +184,13 @@ const FIGURES: &[Figure] = &[
         programs: &["ip", "iperf3", "nebula", "nebula-cert", "ping", "ss", "tincd", "wg", "wireguard-go"],
         docker: false,
         measure: || Box::pin(tunnels::carried()),
+    },
+    Figure {
+        name: "mesh",
+        what: "a host that joins 49 others of the overlay (MESH_HOSTS=n: of n in all)",
+        programs: &["ip", "nft", "ping"],
+        docker: false,
+        measure: || Box::pin(mesh::joined()),
     },
     Figure {
         name: "memory",
