@@ -124,26 +124,24 @@ async fn gateways_and_ranges(a: &Docked, b: &Docked) {
     let (near, far) = (a.address(&caller, "odd").await, b.address(&web, "odd").await);
     eventually!("by a gateway of its own", LIMIT, reaches(&caller, &far));
     drop((web, caller));
-    a.docker.docker(&["network", "rm", "odd"]).await;
     let block = near.rsplit_once('.').expect("an address of IPv4").0;
+    a.docker.docker(&["network", "rm", "odd"]).await;
     b.until("odd", false).await;
 
-    // A new network of the same addresses may have another block: its host's part is where the range is to be.
+    // A new network of the same addresses has the same block as a rule, and may have another one.
     let range = format!("{block}.128/28");
-    if create(a, &["--subnet", "10.207.0.0/16", "--ip-range", &range, "ranged"]).await.is_ok() {
-        b.until("ranged", true).await;
-        match a.docker.try_docker(&["run", "--detach", "--network", "ranged", HELLO_WEB]).await.ok() {
-            Ok(id) => {
-                let format = "{{.NetworkSettings.Networks.ranged.IPAddress}}";
-                let address = a.docker.docker(&["inspect", "--format", format, id.trim()]).await;
-                let last: u8 = address.rsplit('.').next().and_then(|last| last.parse().ok()).expect("an address");
-                assert!(address.starts_with(block) && (128..144).contains(&last), "{address} is not in {range}");
-                a.docker.docker(&["rm", "--force", id.trim()]).await;
-            }
-            Err(why) => assert!(why.contains("in none of this host's blocks"), "{why}"),
+    create(a, &["--subnet", "10.207.0.0/16", "--ip-range", &range, "ranged"]).await.expect("it is made");
+    match a.docker.try_docker(&["run", "--detach", "--network", "ranged", HELLO_WEB]).await.ok() {
+        Ok(id) => {
+            let format = "{{.NetworkSettings.Networks.ranged.IPAddress}}";
+            let address = a.docker.docker(&["inspect", "--format", format, id.trim()]).await;
+            let last: u8 = address.rsplit('.').next().and_then(|last| last.parse().ok()).expect("an address");
+            assert!(address.starts_with(block) && (128..144).contains(&last), "{address} is not in {range}");
+            a.docker.docker(&["rm", "--force", id.trim()]).await;
         }
-        a.docker.docker(&["network", "rm", "ranged"]).await;
+        Err(why) => assert!(why.contains("in none of this host's blocks"), "{why}"),
     }
+    a.docker.docker(&["network", "rm", "ranged"]).await;
 }
 
 /// A network with addresses of IPv6, too.
