@@ -166,10 +166,12 @@ fn engine(layer: &Layer, facts: &Facts, faults: &mut Vec<Fault>, notes: &mut Vec
         return None;
     };
     if layer.data_dir.is_none() {
-        let what = match name {
-            _ if !layer.replica_of.is_empty() => "the replica's copy",
-            EngineName::Embedded => "the state",
-            _ => "this node's id",
+        let what = if !layer.replica_of.is_empty() {
+            "the replica's copy"
+        } else if name == EngineName::Embedded {
+            "the state"
+        } else {
+            "this node's id"
         };
         notes.push(format!("{what} is kept in {}, since no data directory was named", data_dir.display()));
     }

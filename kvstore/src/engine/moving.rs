@@ -4,6 +4,9 @@
 //! at which they were created. That of their last change they keep in a data directory; in an etcd they get a new one, above
 //! all old ones, so that whoever waits for a change looks again.
 
+// Without etcd there is nothing to wait for.
+#![cfg_attr(not(feature = "etcd"), allow(unused_variables, clippy::unused_async))]
+
 use std::{fmt, path::PathBuf};
 
 use kvstore_core::row::{Row, Stamped};
