@@ -225,9 +225,10 @@ impl Book {
             return Err(Refusal::NotYet(why));
         }
         let mut next = self.clone();
-        // Docker gives a network of the driver's addresses of IPv6 of its own.
-        let families =
-            if self.networks.values().any(|made| made.pools.contains(&v4)) { vec![v4] } else { vec![v4, v6] };
+        // A network of the driver's may be without IPv6.
+        let made = self.networks.values().find(|made| made.pools.contains(&v4));
+        let has = |family: &IpNet| made.is_none_or(|made| made.pools.contains(family));
+        let families: Vec<_> = [v4, v6].into_iter().filter(has).collect();
         let mut taken = Vec::new();
         for family in families {
             let wanted = wanted.filter(|ip| family.contains(ip));
@@ -238,9 +239,10 @@ impl Book {
     }
 
     fn take_one(&mut self, family: IpNet, blocks: &[IpNet], wanted: Option<IpAddr>) -> Result<IpNet, Refusal> {
-        // What Docker has given by itself in a network of the driver's.
+        // What Docker has given by itself in a network of the driver's, and what the host has in each block.
         let ends = self.endpoints.values().flat_map(|end| &end.addresses).map(IpNet::addr);
-        let others: Vec<_> = ends.filter(|ip| family.contains(ip)).collect();
+        let gateways = blocks.iter().filter_map(|block| addresses::first(*block));
+        let others: Vec<_> = ends.chain(gateways).filter(|ip| family.contains(ip)).collect();
         let pool = self.pools.entry(family).or_insert_with(|| Pool::new(family, None));
         let ours = pool.gateway.is_some();
         let ranges: Vec<_> = blocks.iter().map(|block| if ours { *block } else { beside(*block) }).collect();

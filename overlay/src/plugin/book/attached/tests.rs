@@ -119,6 +119,27 @@ fn a_network_of_the_driver_has_one_allocator() {
 }
 
 #[test]
+fn what_the_host_has_in_its_blocks_is_not_given_and_ipv6_where_the_network_has_it() {
+    let mut host = Host::new(&[("app", "10.1.0.0/16", &[7, 9])]);
+    let v6 = host.held.networks[0].network.subnet6.to_string();
+    let pool = |pool: &str| json!([{ "AddressSpace": "x", "Pool": pool }]);
+    for subnet in ["10.1.0.0/16", &*v6] {
+        host.pool(subnet, "");
+        host.gateway(subnet, "");
+    }
+    let asked = json!({ "NetworkID": NET, "Options": {}, "IPv4Data": pool("10.1.0.0/16"), "IPv6Data": pool(&v6) });
+    host.call("NetworkDriver.CreateNetwork", asked);
+    for gateway in ["10.1.7.1", "10.1.9.1"] {
+        assert!(host.first(&container("a"), gateway).contains("in use"), "{gateway}");
+    }
+    let made = host.attach(&container("a"), "10.1.9.2").unwrap();
+    let texts: Vec<_> = made.addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(texts[0], "10.1.9.2/24");
+    assert!(texts[1].ends_with(":7::2/64"), "{texts:?}");
+    assert_eq!(host.address("10.1.0.0/16", "10.1.9.3"), "10.1.9.3/16");
+}
+
+#[test]
 fn what_docker_gives_by_itself_is_not_given_twice() {
     let mut host = driven(false);
     host.endpoint("ee00000000001", "10.1.7.129/16");
