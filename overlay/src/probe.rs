@@ -39,11 +39,10 @@ impl Hearing {
         self.peers = peers.map(|id| (id, old.get(&id).copied().unwrap_or((now, None)))).collect();
     }
 
-    /// It answered.
-    pub fn answered(&mut self, id: NodeId, now: Instant) {
-        if let Some((_, heard)) = self.peers.get_mut(&id) {
-            *heard = Some(now);
-        }
+    /// It answered. True if it was not heard before.
+    pub fn answered(&mut self, id: NodeId, now: Instant) -> bool {
+        let Some((_, heard)) = self.peers.get_mut(&id) else { return false };
+        heard.replace(now).is_none_or(|then| now.duration_since(then) >= SILENT)
     }
 
     /// Whether its answer is overdue.
@@ -130,11 +129,11 @@ mod tests {
         let at = |ms| start + Duration::from_millis(ms);
         hearing.keep([a, b].into_iter(), at(0));
         assert_eq!(hearing.heard(at(2000)), [].into(), "nobody knows yet");
-        hearing.answered(a, at(3000));
+        assert!(hearing.answered(a, at(2900)) && !hearing.answered(a, at(3000)));
         assert_eq!(hearing.heard(at(6500)), [(a, true), (b, false)].into());
         assert!(!hearing.is_late(a, at(5400)) && hearing.is_late(a, at(5600)) && hearing.is_late(b, at(5400)));
         assert_eq!(hearing.heard(at(9500)), [(a, false), (b, false)].into());
-        hearing.answered(b, at(9600));
+        assert!(hearing.answered(b, at(9600)) && hearing.answered(a, at(9600)), "it had fallen silent");
         hearing.keep([b].into_iter(), at(9600));
         assert_eq!(hearing.heard(at(9700)), [(b, true)].into(), "it is back at once");
     }

@@ -40,13 +40,15 @@ struct Found {
 }
 
 impl Daemon {
-    /// A peer has answered a question of `size` bytes; 0 for the one whether it is there.
-    pub(super) fn answered(&mut self, address: Ipv6Addr, size: u16) {
-        let Some((id, _)) = self.plan.peers.iter().find(|(id, _)| tunnel_address(*id) == address) else { return };
-        self.hearing.answered(*id, Instant::now());
-        if let Some(found) = self.ways.ways.get_mut(id) {
-            found.way.answered(size);
-        }
+    /// A peer has answered a question of `size` bytes; 0 for the one whether it is there. True if that is news: most
+    /// answers are what they were, and there are many of them.
+    pub(super) fn answered(&mut self, address: Ipv6Addr, size: u16) -> bool {
+        let Some((id, _)) = self.plan.peers.iter().find(|(id, _)| tunnel_address(*id) == address) else { return false };
+        let heard = self.hearing.answered(*id, Instant::now());
+        let Some(found) = self.ways.ways.get_mut(id) else { return heard };
+        let before = found.way.size();
+        found.way.answered(size);
+        heard || found.way.size() != before
     }
 
     /// Asks all that it is time for; a new peer at once.

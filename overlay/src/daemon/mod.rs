@@ -145,8 +145,12 @@ impl Daemon {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.tunnel.open(&self.identity, self.saved.stopped, &tell).await;
         self.tell_known();
+        let mut news = true;
         loop {
-            self.step().await;
+            if news {
+                self.step().await;
+            }
+            news = true;
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 asked = self.ends.requests.recv() => match asked {
@@ -164,7 +168,7 @@ impl Daemon {
                     self.look(&now);
                 }
                 written = self.writes.next() => self.written(written),
-                Some((address, size)) = answers.recv() => self.answered(address, size),
+                Some((address, size)) = answers.recv() => news = self.answered(address, size),
                 _ = tick.tick() => self.tick(&tell).await,
             }
         }
