@@ -188,8 +188,10 @@ pub(super) async fn answer(app: &App, route: usize, call: Call, mut read: Read) 
         // Other rows may be seen under another policy: who asks again after its change must not wait.
         read.keys.push(WatchKey::Acl);
     }
-    let life = app.registry.whole().life();
-    let shape = read.shows.is_some().then(|| Shape::of(life, route, rest, query, caller.authority().cloned()));
+    let shape = read.shows.is_some().then(|| {
+        let life = app.registry.whole().life();
+        Shape::of(life, route, rest, query, caller.authority().cloned())
+    });
     if consistency == Consistency::Consistent {
         app.registry.catch_up().await?;
     }

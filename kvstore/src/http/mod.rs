@@ -427,6 +427,8 @@ static PATHS: LazyLock<HashMap<(&'static str, bool), Group>> = LazyLock::new(|| 
     plain.map(|group| (key(group.routes[0].path), group)).collect()
 });
 
+static KEYS: LazyLock<Group> = LazyLock::new(|| PATHS[&("/v1/kv", true)]);
+
 /// The routes of each path with a `*`, by what is before and after it.
 static STARRED: LazyLock<Vec<(&'static str, &'static str, Group)>> = LazyLock::new(|| {
     let split = |group: Group| group.routes[0].path.split_once('*').map(|(before, after)| (before, after, group));
@@ -454,6 +456,10 @@ const MAX_PARTS: usize = 8;
 
 /// The routes of the path that fits best, all methods, and what comes after the route's own part.
 fn find(path: &str) -> Option<(Group, &str)> {
+    // Most requests; whatever follows is a key.
+    if let Some(key) = path.strip_prefix(path::KEYS) {
+        return Some((*KEYS, key));
+    }
     if let Some(group) = PATHS.get(&(path, false)) {
         return Some((*group, ""));
     }
@@ -464,8 +470,12 @@ fn find(path: &str) -> Option<(Group, &str)> {
         return Some((*group, &path[before.len()..path.len() - after.len()]));
     }
     // `/v1/kv` is the same as `/v1/kv/`: nothing follows.
-    let ends = path.match_indices('/').map(|(at, _)| at).take(MAX_PARTS).chain([path.len()]).collect::<Vec<_>>();
-    let found = ends.into_iter().rev().find_map(|end| Some((end, PATHS.get(&(&path[..end], true))?)));
+    let (mut ends, mut parts) = ([0; MAX_PARTS + 1], 0);
+    for end in path.match_indices('/').map(|(at, _)| at).take(MAX_PARTS).chain([path.len()]) {
+        ends[parts] = end;
+        parts += 1;
+    }
+    let found = ends[..parts].iter().rev().find_map(|end| Some((*end, PATHS.get(&(&path[..*end], true))?)));
     found.map(|(end, group)| (*group, path.get(end + 1..).unwrap_or_default()))
 }
 
@@ -552,7 +562,7 @@ async fn route(app: &App, request: Request<Received>, from: Option<IpAddr>, id: 
         let asked = Passing { method: &head.method, uri: &head.uri, headers: &head.headers, id, query: &query };
         return pass_on::pass_on(app, hub, route, asked, incoming).await;
     }
-    let caller = admitted(app, route, &rest, guard.access.shown(&head.headers, &query))?;
+    let caller = admitted(app, &guard.access, route, &rest, guard.access.shown(&head.headers, &query))?;
     query.same_place(&app.about.datacenter)?;
     if strict && let Some(extension) = strict::by_parameters(&method, route.path, &query) {
         return Err(extension.refused());
@@ -584,11 +594,10 @@ async fn route(app: &App, request: Request<Received>, from: Option<IpAddr>, id: 
 }
 
 /// Who shows this token, if they may ask this of that route.
-fn admitted(app: &App, route: &Route, rest: &str, shown: Option<Digest>) -> Result<Caller, ApiError> {
+fn admitted(app: &App, access: &Access, route: &Route, rest: &str, shown: Option<Digest>) -> Result<Caller, ApiError> {
     if route.rule == Rule::Open {
         return Ok(Caller::default());
     }
-    let access = &app.about.guard.now().access;
     let caller = app.registry.caller(access, shown)?;
     caller.admit(route.writes())?;
     // Without access control there is nothing of it to be guarded, which is what the handler says.
@@ -616,7 +625,7 @@ async fn while_admitted(app: &App, number: usize, route: &Route, mut call: Call)
             answer = once => Some(answer),
             () = app.registry.changed(&call.caller, &app.about.guard) => None,
         };
-        call.caller = admitted(app, route, &call.rest, call.caller.shown())?;
+        call.caller = admitted(app, &app.about.guard.now().access, route, &call.rest, call.caller.shown())?;
         if let Some(answer) = answer {
             return answer;
         }

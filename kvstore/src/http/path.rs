@@ -13,7 +13,7 @@ use hyper::{
 use super::{Answer, Body, error::ApiError};
 
 /// Keys may begin with `/` and have `//` and `..` in them.
-const KEYS: &str = "/v1/kv/";
+pub(super) const KEYS: &str = "/v1/kv/";
 
 /// The path to be answered; `None` if the client is to ask again under [`cleaned`]. `exists` says whether there is an
 /// endpoint. As Consul does it if `strict`: every method is sent elsewhere, keys too.

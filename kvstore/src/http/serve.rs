@@ -198,13 +198,14 @@ impl Accepted {
         };
         let mut builder = http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(HEAD_DEADLINE).max_buf_size(MAX_HEAD_BYTES);
-        let place = Arc::new(place);
+        let shared = Arc::new((app, place));
         let service = service_fn(move |request| {
-            let (app, place) = (app.clone(), place.clone());
+            let shared = shared.clone();
             let request = request.map(Either::Left);
             async move {
+                let (app, place) = &*shared;
                 place.works();
-                let answer = answer(&app, request, from).await;
+                let answer = answer(app, request, from).await;
                 place.idles();
                 Ok::<_, std::convert::Infallible>(answer)
             }
