@@ -87,10 +87,15 @@ async fn reach(site: &Site, a: &Docked, b: &Docked) {
                 reaches(&there[from].0, &there[to].1)
             );
         }
-        let before = crossed().await;
-        assert!(before > 0, "what goes to another host is counted");
-        reaches(&there[0].0, &there[0].1).await.expect("on one host");
-        assert_eq!(crossed().await, before, "what stays on one host does not go through the tunnel");
+        assert!(crossed().await > 0, "what goes to another host is counted");
+        // The last words of a connection to the other host may be on their way still.
+        let stays = async || {
+            let before = crossed().await;
+            reaches(&there[0].0, &there[0].1).await?;
+            let more = crossed().await - before;
+            if more == 0 { Ok(()) } else { Err(format!("{more} packets")) }
+        };
+        eventually!("what stays on one host does not go through the tunnel", LIMIT, stays());
     }
 
     // Connected later, and at an address of the caller's choice.
