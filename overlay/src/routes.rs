@@ -164,9 +164,24 @@ impl Kernel {
     /// # Errors
     /// [`RouteError`]
     pub async fn used(&self) -> Result<Vec<IpNet>, RouteError> {
-        let all = self.all().await?;
-        let others = all.iter().filter(|message| message.header.protocol != RouteProtocol::Other(OURS));
-        Ok(others.filter(|m| m.header.table == 254).filter_map(destination).collect())
+        Ok(self.others().await?.iter().filter_map(destination).collect())
+    }
+
+    /// The same but for those that lead to links whose names begin so.
+    ///
+    /// # Errors
+    /// [`RouteError`]
+    pub async fn used_elsewhere(&self, prefix: &str) -> Result<Vec<IpNet>, RouteError> {
+        let names = self.names().await?;
+        let named = |index: u32| names.iter().any(|(other, name)| *other == index && name.starts_with(prefix));
+        let leads = |m: &RouteMessage| m.attributes.iter().any(|a| matches!(a, RouteAttribute::Oif(to) if named(*to)));
+        Ok(self.others().await?.iter().filter(|message| !leads(message)).filter_map(destination).collect())
+    }
+
+    async fn others(&self) -> Result<Vec<RouteMessage>, RouteError> {
+        let mut all = self.all().await?;
+        all.retain(|m| m.header.protocol != RouteProtocol::Other(OURS) && m.header.table == 254);
+        Ok(all)
     }
 
     /// The addresses of this host with the subnets around them, but for those of the interface called `but`.

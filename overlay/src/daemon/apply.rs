@@ -323,6 +323,12 @@ impl Tunnel {
         &self.used
     }
 
+    /// The same as of just now, but for those of our bridges: what Docker's driver has made has one before the mesh has it.
+    pub(super) async fn used_by_others(&self) -> Vec<IpNet> {
+        let Some(kernel) = &self.kernel else { return Vec::new() };
+        kernel.used_elsewhere(crate::docker::BRIDGES).await.unwrap_or_else(|_| self.used.clone())
+    }
+
     /// Where others might find this host.
     pub(super) fn own_places(&self) -> BTreeSet<IpAddr> {
         let usable = |ip: &IpAddr| match ip {

@@ -35,7 +35,10 @@ impl Daemon {
                 Ok(json!({}))
             }
             Request::CreateNetwork(new) => {
-                let network = if new.local { self.create_local(&new)? } else { self.create(new).await? };
+                // What has gone since the last look is in nobody's way.
+                self.tunnel.survey().await;
+                let used = self.tunnel.used_by_others().await;
+                let network = if new.local { self.create_local(&new, &used)? } else { self.create(new, &used).await? };
                 Ok(serde_json::to_value(network).expect("plain data"))
             }
             Request::RemoveNetwork(name) => self.remove(&name).await.map(|()| json!({})),
@@ -99,21 +102,21 @@ impl Daemon {
         }
     }
 
-    /// All subnets that a new network must not meet.
-    fn taken(&self) -> Vec<IpNet> {
+    /// All subnets that a new network must not meet; others on this host have `used`.
+    fn taken(&self, used: &[IpNet]) -> Vec<IpNet> {
         let networks = self.world.networks().into_iter().chain(&self.saved.local);
         let subnets = networks.flat_map(|network| [IpNet::V4(network.subnet), IpNet::V6(network.subnet6)]);
         let lans = self.world.members(self.now()).flat_map(|(_, node)| node.lan.iter().copied().map(IpNet::V4));
-        subnets.chain(lans).chain(self.tunnel.used().iter().copied()).collect()
+        subnets.chain(lans).chain(used.iter().copied()).collect()
     }
 
-    fn design(&self, new: &NewNetwork, bits: Option<u8>) -> Result<Network, Refusal> {
+    fn design(&self, new: &NewNetwork, bits: Option<u8>, used: &[IpNet]) -> Result<Network, Refusal> {
         let named = |network: &&Network| network.name == new.name;
         if self.world.networks().into_iter().chain(&self.saved.local).any(|network| named(&network)) {
             return Err(Refusal::Conflict(format!("there is a network {} already", new.name)));
         }
         let id = NetworkId(Uuid::new_v4());
-        let taken = self.taken();
+        let taken = self.taken(used);
         let free = || overlap::free(u32::try_from(id.0.as_u128() & 0xffff).expect("sixteen bits"), &taken);
         let subnet = match new.subnet {
             Some(subnet) => match overlap::clash(subnet, &taken) {
@@ -142,8 +145,8 @@ impl Daemon {
         }
     }
 
-    fn create_local(&mut self, new: &NewNetwork) -> Result<Network, Refusal> {
-        let network = self.design(new, None)?;
+    fn create_local(&mut self, new: &NewNetwork, used: &[IpNet]) -> Result<Network, Refusal> {
+        let network = self.design(new, None, used)?;
         self.saved.local.push(network.clone());
         if let Err(refusal) = self.store() {
             self.saved.local.pop();
@@ -153,10 +156,10 @@ impl Daemon {
         Ok(network)
     }
 
-    async fn create(&mut self, new: NewNetwork) -> Result<Network, Refusal> {
+    async fn create(&mut self, new: NewNetwork, used: &[IpNet]) -> Result<Network, Refusal> {
         self.needs_registry()?;
         let bits = new.block_bits.unwrap_or_else(|| new.subnet.map_or(BLOCK_BITS, |s| s.prefix_len().max(BLOCK_BITS)));
-        let network = self.design(&new, Some(bits))?;
+        let network = self.design(&new, Some(bits), used)?;
         let key = Key::Network(network.name.clone());
         self.put_network(key, Some(network.clone())).await?;
         info!("network {} is {}", network.name, network.subnet);

@@ -28,7 +28,7 @@ pub use self::{
     containers::{Member, Membership},
     follow::follow,
     forward::close_firewall,
-    plan::{Action, LABEL, Network, Range, Wanted, beside, bridge_name, plan},
+    plan::{Action, BRIDGES, LABEL, Network, Range, Wanted, beside, bridge_name, plan},
 };
 
 /// Until the head of an answer, and for a whole answer.

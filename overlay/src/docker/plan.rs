@@ -199,9 +199,12 @@ fn wanted(held: &HeldNetwork, block: &Block) -> Wanted {
     }
 }
 
+/// What the names of all our bridges begin with.
+pub const BRIDGES: &str = "ovb-";
+
 /// The name of the bridge of a network of the mesh.
 pub fn bridge_name(network: NetworkId) -> String {
-    format!("ovb-{}", &network.to_string()[..11])
+    format!("{BRIDGES}{}", &network.to_string()[..11])
 }
 
 /// The first half is Docker's.

@@ -157,7 +157,7 @@ impl Book {
 }
 
 pub(super) fn bridge_name(id: &Id) -> String {
-    format!("ovb-{}", id.short())
+    format!("{}{}", crate::docker::BRIDGES, id.short())
 }
 
 pub(super) fn pair_name(endpoint: &Id) -> String {
