@@ -358,7 +358,7 @@ async fn answer(State(docker): State<Arc<Mutex<Docker>>>, request: Request) -> R
         }
         ["events"] => {
             let query = request.uri().query().unwrap_or_default();
-            let since = query.split('&').find_map(|pair| pair.strip_prefix("since=")).map_or(0, nanoseconds);
+            let since = query.split('&').find_map(|pair| pair.strip_prefix("since=")).map_or(i64::MAX, nanoseconds);
             let events = docker.listen(since);
             let without_die = docker.podman && !query.contains("died");
             let lines = stream::unfold(events, move |mut events: mpsc::UnboundedReceiver<String>| async move {

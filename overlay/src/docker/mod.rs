@@ -217,14 +217,18 @@ impl Docker {
         self.limited("start a container", call).await
     }
 
-    /// What happens to networks and containers from now on.
+    /// What happens to networks and containers from now on. Docker is asked only when the stream is first polled, and tells
+    /// then what has happened since this call.
     pub(crate) fn events(&self) -> impl Stream<Item = Result<EventMessage, bollard::errors::Error>> + use<> {
         let filters: HashMap<&str, Vec<&str>> = [
             ("type", vec!["network", "container"]),
             ("event", vec!["create", "destroy", "start", "die", "connect", "disconnect"]),
         ]
         .into();
-        self.api.events(Some(EventsOptionsBuilder::default().filters(&filters).build()))
+        // Docker is on this host, so its clock is ours; a second more in case that was set back.
+        let since = crate::now_ms().saturating_sub(1000);
+        let since = format!("{}.{:03}000000", since / 1000, since % 1000);
+        self.api.events(Some(EventsOptionsBuilder::default().filters(&filters).since(&since).build()))
     }
 
     async fn limited<T>(
@@ -278,5 +282,25 @@ fn status(error: &bollard::errors::Error) -> Option<u16> {
     match error {
         bollard::errors::Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::StreamExt;
+
+    use flotilla_tests::fake_docker::FakeDocker;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_happens_before_events_are_first_asked_for_is_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = FakeDocker::start(dir.path());
+        let docker = Docker::connect(&fake.address().parse().unwrap()).await.unwrap();
+        let mut events = std::pin::pin!(docker.events());
+        fake.run("web", 8080, &serde_json::Value::Null);
+        let told = timeout(CALL_LIMIT, events.next()).await.expect("it is told").expect("the stream goes on");
+        assert_eq!(told.unwrap().action.as_deref(), Some("connect"));
     }
 }
