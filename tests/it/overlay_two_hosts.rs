@@ -43,6 +43,7 @@ pub(crate) async fn driver() {
     appear_and_go(a, b).await;
     reach(&site, a, b).await;
     gateways_and_ranges(a, b).await;
+    refused_at_first(&site, a, b).await;
     both_families(a, b).await;
     isolated(&site, a, b).await;
     some_hosts(&site, a, b).await;
@@ -56,6 +57,12 @@ async fn appear_and_go(a: &Docked, b: &Docked) {
     create(a, &["--subnet", "10.210.0.0/16", "app"]).await.expect("it is made");
     println!("  a network of the driver is at the other host's Docker after {:?}", b.until("app", true).await);
     assert!(!b.networks().await.contains(&"here".to_owned()), "a local network stays where it is");
+    // Its own bridge, which was there first, is not in its way.
+    let known = async || match a.overlay.run(&["status", "networks", "--json"]).await {
+        text if text.contains("\"here\"") => Ok(()),
+        text => Err(text),
+    };
+    eventually!("the overlay takes the local network", LIMIT / 2, known());
     a.docker.docker(&["network", "rm", "here"]).await;
 
     create(a, &["--subnet", "10.209.0.0/16", "short"]).await.expect("it is made");
@@ -136,6 +143,7 @@ async fn gateways_and_ranges(a: &Docked, b: &Docked) {
     // A new network of the same addresses has the same block as a rule, and may have another one.
     let range = format!("{block}.128/28");
     create(a, &["--subnet", "10.207.0.0/16", "--ip-range", &range, "ranged"]).await.expect("it is made");
+    b.until("ranged", true).await;
     match a.docker.try_docker(&["run", "--detach", "--network", "ranged", HELLO_WEB]).await.ok() {
         Ok(id) => {
             let format = "{{.NetworkSettings.Networks.ranged.IPAddress}}";
@@ -147,6 +155,27 @@ async fn gateways_and_ranges(a: &Docked, b: &Docked) {
         Err(why) => assert!(why.contains("in none of this host's blocks"), "{why}"),
     }
     a.docker.docker(&["network", "rm", "ranged"]).await;
+}
+
+/// A network that the mesh does not take is offered again soon, though nobody tells when nothing is in its way any more.
+async fn refused_at_first(site: &Site, a: &Docked, b: &Docked) {
+    let host = site.bed.host(a.number);
+    host.call("ip", "route add 10.205.7.0/24 dev lo", "");
+    create(a, &["--subnet", "10.205.0.0/16", "late"]).await.expect("it is made");
+    let refused = async || {
+        let log = a.overlay.log();
+        if log.contains("network late of Docker is not the mesh's") { Ok(()) } else { Err(log) }
+    };
+    eventually!("the mesh refuses it", LIMIT, refused());
+    // What Docker told before has all been looked at by then.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    host.call("ip", "route del 10.205.7.0/24 dev lo", "");
+    let took = b.until("late", true).await;
+    println!("  one that was refused is at the other host's Docker {took:?} after nothing was in its way");
+    // Everything is looked at every minute in any case.
+    assert!(took < LIMIT / 2, "{took:?}");
+    a.docker.docker(&["network", "rm", "late"]).await;
+    b.until("late", false).await;
 }
 
 /// A network with addresses of IPv6, too.

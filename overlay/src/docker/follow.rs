@@ -7,8 +7,8 @@ use std::{
 
 use futures_util::StreamExt;
 use ipnet::IpNet;
-use kvstore_client::with_causes;
-use tokio::time::{Instant, sleep, sleep_until};
+use kvstore_client::{Backoff, with_causes};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
@@ -36,7 +36,7 @@ pub async fn follow(docker: Address, links: Links, mesh: Mesh, plugin: Plugin, s
     let work = async {
         let mut away = false;
         loop {
-            match life(&docker, &links, &mesh, &plugin, &mut told).await {
+            match life(&docker, &links, &mesh, &plugin, &mut told, &mut away).await {
                 Err(error) if !away => warn!("{}; its networks are looked at when it answers", with_causes(&error)),
                 _ => {}
             }
@@ -57,6 +57,7 @@ async fn life(
     mesh: &Mesh,
     plugin: &Plugin,
     told: &mut BTreeSet<String>,
+    away: &mut bool,
 ) -> Result<(), DockerError> {
     let docker = Docker::connect(docker).await?;
     // Before the first look, so that nothing happens in between unseen.
@@ -64,6 +65,7 @@ async fn life(
     let mut changes = mesh.changes();
     let mut missing = Missing::default();
     let mut let_through: Option<Forward> = None;
+    let mut again = Backoff::between(AWAY, RESYNC);
     start_failed(&docker).await?;
     loop {
         changes.mark_unchanged();
@@ -71,18 +73,23 @@ async fn life(
         if let_through.as_ref() != Some(&wanted) {
             let_through = wanted.apply().await.then_some(wanted);
         }
-        look(&docker, links, mesh, plugin, told, &mut missing).await?;
-        // Where somebody else was at the rules just then, it is done again soon.
-        let until = Instant::now() + if let_through.is_some() { RESYNC } else { AWAY };
+        let refused = look(&docker, links, mesh, plugin, told, &mut missing).await?;
+        *away = false;
+        // Nobody tells when what was in the way is gone, such as somebody else at the rules, or a route.
+        let pause = if refused || let_through.is_none() { again.delay() } else { RESYNC };
         tokio::select! {
-            // Who makes the host's firewall anew takes our rules with it.
-            () = sleep_until(until) => let_through = None,
+            () = sleep(pause) => {
+                // Who makes the host's firewall anew takes our rules with it.
+                let_through = None;
+                continue;
+            }
             changed = changes.changed() => if changed.is_err() { return Ok(()) },
             event = events.next() => match event {
                 Some(Ok(_)) => sleep(GATHER).await,
                 Some(Err(_)) | None => return Ok(()),
             },
         }
+        again.reset();
     }
 }
 
@@ -105,7 +112,7 @@ async fn start_failed(docker: &Docker) -> Result<(), DockerError> {
     Ok(())
 }
 
-/// Compares, and does what is to be done.
+/// Compares, and does what is to be done; whether the mesh has refused some of it.
 async fn look(
     docker: &Docker,
     links: &Links,
@@ -113,7 +120,7 @@ async fn look(
     plugin: &Plugin,
     told: &mut BTreeSet<String>,
     missing: &mut Missing,
-) -> Result<(), DockerError> {
+) -> Result<bool, DockerError> {
     // The book first: what is entered meanwhile Docker lists only afterwards.
     let made = plugin.made().await;
     let networks = docker.networks().await?;
@@ -121,6 +128,7 @@ async fn look(
     plugin.forget(&gone).await;
     let mut warned = BTreeSet::new();
     let withdrawn = withdraw(mesh, plugin, &mut warned).await;
+    let mut refused = !warned.is_empty();
     let held = mesh.held();
     for there in held.networks.iter().filter(|held| is_there(held, &networks)) {
         bridge::have(links, there).await?;
@@ -150,7 +158,10 @@ async fn look(
                         plugin.announced(&id, &name).await;
                         info!("the network {name}, made in Docker ({}), is the mesh's", id.short());
                     }
-                    Err(refusal) => _ = warned.insert(format!("network {name} of Docker is not the mesh's: {refusal}")),
+                    Err(refusal) => {
+                        refused = true;
+                        warned.insert(format!("network {name} of Docker is not the mesh's: {refusal}"));
+                    }
                 }
             }
             Action::Warn(text) => _ = warned.insert(text),
@@ -160,7 +171,7 @@ async fn look(
         warn!("{text}");
     }
     *told = warned;
-    Ok(())
+    Ok(refused)
 }
 
 /// Has the mesh remove what it has from this Docker, and this Docker has removed; what is still to be removed.

@@ -65,6 +65,11 @@ impl Forward {
 
     /// Has it let through, where Docker has such a chain; whether that is so now.
     pub(super) async fn apply(&self) -> bool {
+        if self.networks.is_empty() && self.bridges.is_empty() {
+            // Also while all that is ours is being removed: a chain that lets nothing through would be left behind.
+            close_firewall().await;
+            return true;
+        }
         let mut all = true;
         for (program, v4) in FAMILIES {
             if let Err(error) = self.apply_to(program, v4).await {

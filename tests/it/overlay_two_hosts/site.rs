@@ -139,6 +139,10 @@ impl Overlay {
         self.try_run(args).await.unwrap_or_else(|e| panic!("overlay {args:?}: {e}"))
     }
 
+    pub(super) fn log(&self) -> String {
+        self.program.as_ref().map(Program::log).unwrap_or_default()
+    }
+
     /// `kill -9`.
     pub(super) fn kill(&mut self) {
         if let Some(mut program) = self.program.take() {
