@@ -1,6 +1,7 @@
 //! A replica and its hub: what one has the other shows, whatever becomes of either.
 
 mod secured;
+mod watched;
 
 use std::{
     collections::BTreeMap,
