@@ -30,14 +30,14 @@ test: ## everything, the way CI runs it: lint, unit tests, and the stories with 
 	$(MAKE) --no-print-directory lint unit-and-stories
 
 unit-and-stories:
-	$(CARGO) test --workspace --locked --no-fail-fast $(ETCD)
+	CARGO='$(CARGO)' tests/run.sh $(ETCD)
 
 docs: build ## write docs/reference anew, and with mdbook (cargo install mdbook) the book, to target/book
 	RENEW_DOCS=1 $(CARGO) test --locked -p flotilla-tests --test docs reference
 	@if command -v mdbook >/dev/null; then mdbook build docs; else echo 'there is no mdbook; docs/SUMMARY.md leads through the pages'; fi
 
 pictures: ## take README's pictures of the web UI again
-	PICTURES=docs/pictures $(CARGO) test -p flotilla-tests --test it --locked -- web_ui
+	PICTURES=docs/pictures $(CARGO) test -p flotilla-tests --test stories --locked -- web_ui
 
 demo: ## show the main job with real containers, HAProxy and nginx; stays up until Ctrl-C (ONCE=1: ends by itself)
 	ONCE=$(ONCE) examples/demo/run.sh
@@ -54,17 +54,17 @@ bench: ## print how fast it is, as shipped, beside what it is compared with (ONL
 
 docker-restarts: ## have Docker start without the overlay, and both be killed, which takes minutes
 	$(CARGO) build --workspace --bins --locked $(ETCD)
-	OVERLAY_LONG=1 $(CARGO) test --locked -p flotilla-tests --test it $(ETCD) -- overlay_docker_driver
-	$(CARGO) test --locked -p flotilla-tests --test it $(ETCD) -- overlay_two_hosts_driver
+	OVERLAY_LONG=1 $(CARGO) test --locked -p flotilla-tests --test stories -- overlay_docker_driver
+	$(CARGO) test --locked -p flotilla-tests --test stories -- overlay_two_hosts_driver
 
 chaos: ## have three hosts fail in turn while clients write, for ten minutes (CHAOS_SECONDS=n; SEED=n: the same faults again)
 	@$(TELL_ETCD)
 	$(CARGO) build --workspace --bins --locked $(ETCD)
-	CHAOS_SECONDS=$(or $(CHAOS_SECONDS),600) SEED=$(SEED) $(CARGO) test --locked -p flotilla-tests --test it -- hosts_chaos
+	CHAOS_SECONDS=$(or $(CHAOS_SECONDS),600) SEED=$(SEED) $(CARGO) test --locked -p flotilla-tests --test stories -- hosts_chaos
 
 soak: ## hold a steady load for half an hour: memory, files and threads stay what they are (SOAK_SECONDS=n)
 	$(CARGO) build --workspace --bins --locked
-	SOAK_SECONDS=$(or $(SOAK_SECONDS),1800) $(CARGO) test --locked -p flotilla-tests --test it -- soak
+	SOAK_SECONDS=$(or $(SOAK_SECONDS),1800) $(CARGO) test --locked -p flotilla-tests --test stories -- soak
 
 hostile: ## send random requests to every endpoint for a minute (SECONDS=n: for longer; SEED=n: the same again)
 	HOSTILE_SECONDS=$(or $(SECONDS),60) $(CARGO) test --release --locked -p kvstore --lib hostile -- --nocapture

@@ -227,14 +227,15 @@ impl Tunnel {
         // Rules before routes: nothing gets through that may not.
         let held = self.apply_rules(wanted).await;
         let stopped = self.plane.is_none();
-        if let Some(plane) = &self.plane
-            && (self.stale || self.done.peers != wanted.peers)
-            && let Err(error) = plane.tunnel.set_peers(if held { &wanted.peers } else { &[] })
-        {
-            self.trouble(error.to_string());
-        }
+        let peers = match &self.plane {
+            Some(plane) if self.stale || self.done.peers != wanted.peers => {
+                plane.tunnel.set_peers(if held { &wanted.peers } else { &[] })
+            }
+            _ => Ok(()),
+        };
+        let peers = peers.map_err(|error| self.trouble(error.to_string())).is_ok();
         let routes = self.apply_routes(wanted).await;
-        if held && routes {
+        if held && peers && routes {
             self.done = wanted.clone();
             self.stale = false;
         }

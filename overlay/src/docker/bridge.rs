@@ -19,7 +19,14 @@ pub(crate) async fn have(links: &Links, held: &HeldNetwork) -> Result<(), LinkEr
         Some(link) if !link.ours => links.adopt(&name, &alias, held.mtu.into()).await?,
         _ => links.bridge(&name, &alias, held.mtu.into(), mac_of(block.gateway().into())).await?,
     };
-    links.set(&format!("net/ipv4/conf/{name}/forwarding"), "1")?;
+    links.set(&format!("net/ipv4/conf/{name}/forwarding"), "1")
+}
+
+/// Has the host pass IPv6 on, for what is attached to such a bridge.
+///
+/// # Errors
+/// [`LinkError`] where that cannot be switched on, as in a container.
+pub(super) async fn forward_ipv6(links: &Links) -> Result<(), LinkError> {
     // A kernel without IPv6 has no addresses of it to give.
     if links.setting("net/ipv6/conf/all/forwarding").is_ok() { links.forward_ipv6().await } else { Ok(()) }
 }

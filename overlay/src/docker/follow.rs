@@ -133,6 +133,12 @@ async fn look(
     for there in held.networks.iter().filter(|held| is_there(held, &networks)) {
         bridge::have(links, there).await?;
     }
+    if !held.networks.is_empty()
+        && let Err(error) = bridge::forward_ipv6(links).await
+    {
+        let why = with_causes(&error);
+        warned.insert(format!("networks have IPv4 only: {why}; set net.ipv6.conf.all.forwarding to 1 on the host"));
+    }
     for action in plan(&held, &networks, &made) {
         match action {
             // Docker has just removed it.
