@@ -7,14 +7,15 @@ use kvstore::{
     config::{self, HttpAddr},
     server::{self, Running, Surroundings},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-/// A running agent with nothing kept; it ends with the test's runtime, or in order by [`Agent::stop`].
+/// A running agent with nothing kept; it ends with the test, or in order by [`Agent::stop`].
 pub(crate) struct Agent {
     /// `http://IP:PORT`
     pub(crate) base: String,
     running: Running,
-    shutdown: CancellationToken,
+    /// Whatever becomes of the runtime: threads that went on would answer at ports that others have by then.
+    shutdown: DropGuard,
 }
 
 /// The configuration the recordings were made with, on free ports.
@@ -54,7 +55,7 @@ impl Agent {
         let shutdown = CancellationToken::new();
         let running = server::start_in(surroundings, settings, shutdown.clone()).await.unwrap();
         let address = running.http.iter().find(|a| matches!(a, HttpAddr::Tcp(_))).expect("an address over TCP");
-        Self { base: address.to_string(), running, shutdown }
+        Self { base: address.to_string(), running, shutdown: shutdown.drop_guard() }
     }
 
     /// `https://IP:PORT`
@@ -70,7 +71,7 @@ impl Agent {
 
     /// Stops in order.
     pub(crate) async fn stop(self) {
-        self.shutdown.cancel();
+        drop(self.shutdown);
         self.running.wait().await;
     }
 }
