@@ -156,6 +156,8 @@ impl Reconciler {
                 self.set_policy();
             }
             News::Seen { container, cause, clock } => {
+                // What the list tells at the start is what was there, whichever side is known first.
+                let cause = if self.starting && cause == "list" { "first look" } else { cause };
                 let short = (!container.running).then(|| container.short_id().to_owned());
                 self.names.insert(container.short_id().to_owned(), container.name.clone());
                 let change = self.world.observe(*container, Moment { at: Instant::now(), docker: clock });
