@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flotilla_tests::registry::Registry;
+use flotilla_tests::{held::Held, registry::Registry};
 use nix::{
     sys::resource::{Resource, getrlimit, setrlimit},
     unistd::Pid,
@@ -21,7 +21,6 @@ use tokio::{runtime::Builder, task::JoinSet, time::sleep};
 use crate::{
     catalog,
     figures::{Row, Times},
-    memory,
     wire::{self, Wire},
 };
 
@@ -70,7 +69,7 @@ struct Measured {
 }
 
 async fn measure(address: SocketAddr, pid: Pid) -> Measured {
-    let before = memory::mib(pid);
+    let before = Held::by(pid).mib;
     let (mut one, mut herd) = (Wire::to(address).await, connected(address).await);
     let first = one.ask(&wire::get(PATH)).await;
     let (mut index, mut measured) = (first.index, Measured::default());
@@ -78,7 +77,7 @@ async fn measure(address: SocketAddr, pid: Pid) -> Measured {
     for round in 0..ROUNDS {
         wait_all(&mut herd, index, &mut one).await;
         if round == 0 {
-            let kib = (memory::mib(pid) - before) * 1024.0;
+            let kib = (Held::by(pid).mib - before) * 1024.0;
             measured.kib_each = kib / f64::from(u32::try_from(WATCHERS).expect("it fits"));
             one.ask(&change("service-0501", 1)).await;
             sleep(UNWOKEN).await;

@@ -1,7 +1,6 @@
 //! Resident memory with a catalog in it.
 
-use flotilla_tests::registry::Registry;
-use nix::unistd::Pid;
+use flotilla_tests::{held::Held, registry::Registry};
 
 use crate::{catalog, figures::Row, peers};
 
@@ -10,17 +9,17 @@ const LIMIT_MIB: f64 = 30.0;
 pub(crate) async fn resident() -> Vec<Row> {
     let dir = peers::dir();
     let mut registry = Registry::on_disk_in(dir.path()).await;
-    let empty = mib(registry.program().pid());
+    let empty = Held::by(registry.program().pid()).mib;
     catalog::fill(&registry.client).await;
-    let filled = mib(registry.program().pid());
+    let filled = Held::by(registry.program().pid()).mib;
     let services = registry.client.catalog_services(None).await.expect("the registry answers").value;
     for service in services.keys() {
         registry.client.health_service(service, true, None).await.expect("the registry answers");
     }
-    let read = mib(registry.program().pid());
+    let read = Held::by(registry.program().pid()).mib;
     registry.kill();
     registry.start_again().await;
-    let restarted = mib(registry.program().pid());
+    let restarted = Held::by(registry.program().pid()).mib;
     let row = |what, mib: f64| Row {
         what,
         found: format!("{mib:.1} MiB"),
@@ -33,12 +32,4 @@ pub(crate) async fn resident() -> Vec<Row> {
         Row::told("  with the answers to a read of each service", &format!("{read:.1} MiB")),
         Row::told("  empty", &format!("{empty:.1} MiB")),
     ]
-}
-
-/// What a process has in memory.
-#[allow(clippy::cast_precision_loss)] // far below what a float holds exactly
-pub(crate) fn mib(pid: Pid) -> f64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-    let kib = status.lines().find_map(|line| line.strip_prefix("VmRSS:")?.trim().strip_suffix(" kB"));
-    kib.and_then(|kib| kib.parse::<u64>().ok()).expect("the kernel tells it") as f64 / 1024.0
 }

@@ -11,13 +11,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flotilla_tests::{program_path, switch::Switch};
+use flotilla_tests::{held::Held, program_path, switch::Switch};
 use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::{
     figures::{Row, Times},
-    memory::mib,
     peers,
 };
 
@@ -81,12 +80,12 @@ fn measured() -> Vec<Row> {
         reached.push(started.elapsed());
         // What it is when all has settled.
         mesh.until("it reaches all directly", |mesh| mesh.direct(hosts) == others);
-        young = mib(pid(&joining));
+        young = Held::by(pid(&joining)).mib;
         assert!(mesh.ask(hosts, &["leave"]).is_some(), "it leaves");
         drop(joining);
         fs::remove_dir_all(mesh.dir.join(format!("state{hosts}"))).expect("it was there");
     }
-    let most = mesh.daemons.iter().map(|daemon| mib(pid(daemon))).fold(0.0, f64::max);
+    let most = mesh.daemons.iter().map(|daemon| Held::by(pid(daemon)).mib).fold(0.0, f64::max);
     let memory = Row {
         what: "memory of a daemon, the largest",
         found: format!("{most:.1} MiB; one that has just joined {young:.1} MiB"),

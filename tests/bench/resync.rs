@@ -6,6 +6,7 @@ use std::time::Duration;
 use flotilla_tests::{
     eventually,
     fake_docker::FakeDocker,
+    held::Held,
     program::{Launch, Program},
     registry::Registry,
 };
@@ -15,7 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 
-use crate::{cpu, figures::Row, memory, metrics};
+use crate::{cpu, figures::Row, metrics};
 
 const CONTAINERS: u16 = 500;
 const SERVICES: u16 = 50;
@@ -55,7 +56,7 @@ pub(crate) async fn of_what_is_unchanged() -> Vec<Row> {
 }
 
 fn memory_row(registrar: Pid) -> Row {
-    let mib = memory::mib(registrar);
+    let mib = Held::by(registrar).mib;
     Row {
         what: "registrar's resident memory, 500 containers",
         found: format!("{mib:.1} MiB"),

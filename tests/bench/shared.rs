@@ -14,6 +14,7 @@ use std::{
 
 use flotilla_tests::{
     eventually,
+    held::Held,
     ports::free_port,
     program::{Launch, Program},
 };
@@ -31,7 +32,6 @@ use tokio::{
 use crate::{
     catalog, cpu,
     figures::{Row, Times},
-    memory,
     peers::{self, Etcd},
     wrk::{self, Rates},
 };
@@ -74,7 +74,7 @@ pub(crate) async fn by_five() -> Vec<Row> {
     let (shown, told) = (shown.await.expect("it does not panic"), told.await.expect("it does not panic"));
     let after = (cpu::of(quiet), cpu::of(watch.pid()));
     drop(watch);
-    let mib = memory::mib(quiet);
+    let mib = Held::by(quiet).mib;
     let started = hosts[2].start_again(&etcd).await;
     let (ours, theirs) = writes(&hosts[0], &etcd).await;
     let each = |before, after: Duration| after.saturating_sub(before) / u32::try_from(CHANGES).expect("it is small");

@@ -1,6 +1,7 @@
 //! What a compose file of the examples says, run by docker-compose.
 
 use std::{
+    os::unix::fs::MetadataExt,
     path::PathBuf,
     process::{Command, Stdio},
     time::Duration,
@@ -20,11 +21,17 @@ pub struct Compose<'a> {
 }
 
 impl<'a> Compose<'a> {
-    /// Those of `file`, below `examples`, under the name `project` and with these variables; none runs yet.
+    /// Those of `file`, below `examples`, under the name `project`, with this Docker and these variables; none runs yet.
     pub fn new(dockerd: &'a Dockerd, file: &str, project: &'static str, env: &[(&'static str, String)]) -> Self {
         let file = workspace().join("examples").join(file);
         let mut env = env.to_vec();
-        env.extend([("COMPOSE_PROJECT_NAME", project.to_owned()), ("DOCKER_HOST", dockerd.host())]);
+        let group = dockerd.socket().metadata().expect("the daemon listens").gid();
+        env.extend([
+            ("COMPOSE_PROJECT_NAME", project.to_owned()),
+            ("DOCKER_HOST", dockerd.host()),
+            ("DOCKER_SOCKET", dockerd.socket().display().to_string()),
+            ("DOCKER_GID", group.to_string()),
+        ]);
         Self { dockerd, file, project, env }
     }
 

@@ -376,6 +376,14 @@ impl Container<'_> {
         Ok(self.dockerd.try_docker(&args).await.ok()?.trim_end().to_owned())
     }
 
+    /// What curl in it gets from there.
+    ///
+    /// # Errors
+    /// If that is no good answer, or does not come soon.
+    pub async fn curl(&self, url: &str) -> Result<String, String> {
+        self.exec(&["curl", "--silent", "--show-error", "--fail", "--max-time", "3", url]).await
+    }
+
     /// `docker stop`: asks it to end, and waits for that.
     pub async fn stop(&self) {
         self.dockerd.docker(&["stop", &self.id]).await;

@@ -2,13 +2,12 @@
 
 use std::{
     collections::BTreeSet,
-    os::unix::fs::MetadataExt,
     time::{Duration, Instant},
 };
 
 use flotilla_tests::{
     compose::Compose,
-    dig::dig_at,
+    dig::{dig, dig_at},
     docker::Dockerd,
     eventually,
     needs::Need,
@@ -18,6 +17,8 @@ use flotilla_tests::{
     web::{self, hello},
 };
 use reqwest::Method;
+
+use crate::stage::same;
 
 pub(crate) fn needs() -> Vec<Need> {
     let mut needs = Need::DOCKER.to_vec();
@@ -34,13 +35,7 @@ pub(crate) async fn story() {
     dockerd.make_nginx();
     dockerd.make_images(&["kvstore", "registrar", "templater-haproxy", "templater-nginx"]);
     let (http, dns, registry) = (free_port(), free_port(), free_port());
-    let env = [
-        ("DOCKER_SOCKET", dockerd.socket().display().to_string()),
-        ("DOCKER_GID", dockerd.socket().metadata().expect("the daemon listens").gid().to_string()),
-        ("HTTP_PORT", http.to_string()),
-        ("DNS_PORT", dns.to_string()),
-        ("REGISTRY_PORT", registry.to_string()),
-    ];
+    let env = [("HTTP_PORT", http.to_string()), ("DNS_PORT", dns.to_string()), ("REGISTRY_PORT", registry.to_string())];
     let compose = Compose::new(dockerd, "front/compose.yaml", "front", &env);
     let front = Front { compose, url: format!("http://127.0.0.1:{http}/"), dns };
     let scale = async |proxies: u8| {
@@ -55,16 +50,16 @@ pub(crate) async fn story() {
 
     let dnsmasq = Resolver::example_dnsmasq(local(free_port()), local(dns), None).await;
     let through = async || Ok::<_, String>(dig_at(dnsmasq.address, PROXIES, "A", &[]).await?.records.len());
-    eventually!("dnsmasq passes it on", LIMIT, async { same(&through().await?, &2) });
+    eventually!("dnsmasq passes it on", LIMIT, async { same("the proxies", &through().await?, &2) });
     name_without_address(registry, dns).await;
 
     let visitors = Visitors::begin(&front.url);
     let proxies = front.compose.containers("haproxy").await;
     let killed = Instant::now();
     dockerd.docker(&["kill", "--signal", "KILL", &proxies[0]]).await;
-    eventually!("DNS knows that it died", LIMIT, async { same(&front.proxies().await?.len(), &1) });
+    eventually!("DNS knows that it died", LIMIT, async { same("the proxies", &front.proxies().await?.len(), &1) });
     println!("  a proxy was killed: out of DNS after {} ms", killed.elapsed().as_millis());
-    eventually!("behind dnsmasq too", LIMIT, async { same(&through().await?, &1) });
+    eventually!("behind dnsmasq too", LIMIT, async { same("the proxies", &through().await?, &1) });
     scale(3).await;
     front.knows_proxies(3).await;
     // Those that are there since then have had visitors, too.
@@ -88,16 +83,18 @@ impl Front {
             for _ in 0..12 {
                 met.insert(hello(&web::get_from(&self.url, host).await?)?.id);
             }
-            same(&met, &wanted)
+            same("those who answer", &met, &wanted)
         });
     }
 
     async fn proxies(&self) -> Result<Vec<String>, String> {
-        Ok(dig_at(local(self.dns), PROXIES, "A", &[]).await?.records)
+        Ok(dig(self.dns, PROXIES, "A", &[]).await?.records)
     }
 
     async fn knows_proxies(&self, count: usize) {
-        eventually!(format!("DNS has {count} proxies"), LIMIT, async { same(&self.proxies().await?.len(), &count) });
+        eventually!(format!("DNS has {count} proxies"), LIMIT, async {
+            same("the proxies", &self.proxies().await?.len(), &count)
+        });
     }
 
     /// Each is the first one now and then, and none may be kept.
@@ -120,7 +117,7 @@ async fn name_without_address(registry: u16, dns: u16) {
     let node = serde_json::json!({"Node": "web", "Address": PROXIES});
     let url = format!("http://127.0.0.1:{registry}/v1/catalog/register");
     web::send(Method::PUT, &url, node.to_string()).await.expect("the registry answers");
-    let found = dig_at(local(dns), "web.node.consul", "A", &[]).await.expect("it answers").records;
+    let found = dig(dns, "web.node.consul", "A", &[]).await.expect("it answers").records;
     let (alias, addresses): (Vec<_>, Vec<_>) = found.into_iter().partition(|data| data.ends_with('.'));
     assert_eq!(alias, [format!("{PROXIES}.")]);
     let url = format!("http://{}:8080/", addresses[1]);
@@ -146,8 +143,4 @@ impl Visitors {
 
 fn local(port: u16) -> std::net::SocketAddr {
     ([127, 0, 0, 1], port).into()
-}
-
-fn same<T: PartialEq + std::fmt::Debug>(found: &T, wanted: &T) -> Result<(), String> {
-    if found == wanted { Ok(()) } else { Err(format!("{found:?}, not {wanted:?}")) }
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs::{self, Permissions},
-    os::unix::fs::{MetadataExt, PermissionsExt, chown},
+    os::unix::fs::{PermissionsExt, chown},
     process,
     time::Duration,
 };
@@ -14,8 +14,8 @@ use flotilla_tests::{
     eventually,
     host::DockerHost,
     needs::Need,
+    overlay,
     ports::free_port,
-    program::Launch,
     web,
 };
 use reqwest::Method;
@@ -36,8 +36,6 @@ pub(crate) async fn story() {
         ("HOST_ADDRESS", address.clone()),
         ("NODE", "host1".to_owned()),
         ("REGISTRY_TOKEN_FILE", token.path().display().to_string()),
-        ("DOCKER_SOCKET", dockerd.socket().display().to_string()),
-        ("DOCKER_GID", dockerd.socket().metadata().expect("the daemon listens").gid().to_string()),
         ("DNS_PORT", dns.to_string()),
         ("HTTP_PORT", http.to_string()),
     ];
@@ -82,8 +80,7 @@ pub(crate) async fn overlay() {
     let addresses = hosts[0].link(&hosts[1]);
     let dockerds = hosts.each_ref().map(|host| Dockerd::start_in(&host.namespace, &host.bridge));
     let (token, secret) = (token(), NamedTempFile::new().expect("a temporary file can be made"));
-    let made = Launch::ours("overlay").args(["secret", "new"]).run(LIMIT).await.ok().expect("a secret");
-    fs::write(secret.path(), made).expect("our own file");
+    fs::write(secret.path(), overlay::secret().await).expect("our own file");
     // All daemons of this machine look for drivers in one place.
     let drivers = [1, 2].map(|n| format!("flotilla-{}-{n}", process::id()));
     let env = |n: usize| {
@@ -92,7 +89,6 @@ pub(crate) async fn overlay() {
             ("NODE", format!("host{}", n + 1)),
             ("REGISTRY_TOKEN_FILE", token.path().display().to_string()),
             ("OVERLAY_SECRET_FILE", secret.path().display().to_string()),
-            ("DOCKER_SOCKET", dockerds[n].socket().display().to_string()),
             ("PLUGIN_SOCKET", format!("/run/docker/plugins/{}.sock", drivers[n])),
         ]
     };
@@ -122,8 +118,7 @@ pub(crate) async fn overlay() {
         let callers = [in_network(&dockerds[0], network).await, in_network(&dockerds[1], network).await];
         for (from, to) in [(0, 1), (1, 0)] {
             let url = format!("http://{}:8080/", address_on(&dockerds[to], &callers[to][1], network).await);
-            let ask = ["curl", "--silent", "--show-error", "--fail", "--max-time", "3", &url];
-            eventually!("they reach each other", LIMIT, callers[from][0].exec(&ask));
+            eventually!("they reach each other", LIMIT, callers[from][0].curl(&url));
         }
     }
     let status = overlays[0].run(&["exec", "-T", "overlay", "overlay", "status"]).await;

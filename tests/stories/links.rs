@@ -40,8 +40,7 @@ pub(crate) async fn circular() {
 }
 
 async fn asks(container: &Container<'_>, service: &str) -> Result<String, String> {
-    let url = format!("http://{service}.service.consul:8080/");
-    container.exec(&["curl", "--silent", "--show-error", "--fail", "--max-time", "2", &url]).await
+    container.curl(&format!("http://{service}.service.consul:8080/")).await
 }
 
 async fn meets(container: &Container<'_>, service: &str, wanted: &Container<'_>) -> Result<(), String> {

@@ -7,12 +7,11 @@ use flotilla_tests::{
     docker::{CALLER, Container, Dockerd, HELLO_WEB},
     eventually,
     host::DockerHost,
-    namespace::Namespace,
     needs::Need,
+    overlay::{Overlay, secret},
     program::{Launch, Program},
 };
 use serde_json::Value;
-use tempfile::TempDir;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -21,76 +20,26 @@ pub(crate) fn needs() -> Vec<Need> {
     [&Need::DOCKER[..], &[Need::Tun], &programs].concat()
 }
 
-/// The overlay of a host, and what its commands need.
-struct Overlay {
-    dir: TempDir,
-    name: &'static str,
-    registry: String,
-    docker: Option<String>,
-    program: Option<Program>,
+/// A name of the driver's own: all daemons look for drivers in one place.
+fn driver_name() -> String {
+    format!("flotilla-{}-a", std::process::id())
 }
 
-impl Overlay {
-    fn new(name: &'static str, registry: &str, secret: &str, docker: Option<&Dockerd>) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory can be made");
-        std::fs::write(dir.path().join("secret"), secret).expect("our own directory");
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(dir.path().join("secret"), mode).expect("our own file");
-        Self { dir, name, registry: registry.to_owned(), docker: docker.map(Dockerd::host), program: None }
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.dir.path().join(name).display().to_string()
-    }
-
-    async fn start(&mut self, namespace: &Namespace) {
-        let plugin = format!("/run/docker/plugins/{}.sock", self.driver());
-        let docker = self.docker.clone().unwrap_or("none".into());
-        let launch = Launch::ours("overlay").args(["up", "--name", self.name, "--registry", &self.registry]);
-        let launch = launch.args(["--docker", &docker, "--plugin-socket", &plugin]);
-        let launch = launch.args(["--secret-file", &self.path("secret"), "--state-dir", &self.path("state")]);
-        self.program = Some(launch.args(["--socket", &self.path("socket")]).inside(namespace).start());
-        eventually!("the overlay is up", LIMIT, async { self.run(&["wait", "--timeout", "1s"]).await.map(|_| ()) });
-    }
-
-    fn driver(&self) -> String {
-        format!("flotilla-{}-{}", std::process::id(), self.name)
-    }
-
-    async fn run(&self, args: &[&str]) -> Result<String, String> {
-        let ran = Launch::ours("overlay").args(args).args(["--socket", &self.path("socket")]).run(LIMIT).await;
-        if ran.status.success() { Ok(ran.out) } else { Err(ran.err) }
-    }
-
-    async fn good(&self, args: &[&str]) -> String {
-        self.run(args).await.unwrap_or_else(|e| panic!("overlay {args:?}: {e}\n{}", self.log()))
-    }
-
-    async fn refused(&self, args: &[&str], words: &str) {
-        let why = self.run(args).await.expect_err("it is refused");
-        assert!(why.contains(words), "overlay {args:?}: {why}");
-    }
-
-    async fn json(&self, args: &[&str]) -> Value {
-        serde_json::from_str(&self.good(&[args, &["--json"]].concat()).await).expect("JSON")
-    }
-
-    /// The first address of what was attached or exposed.
-    async fn address(&self, args: &[&str]) -> String {
-        let made = self.json(args).await;
-        made["addresses"][0].as_str().unwrap_or_else(|| panic!("{made}")).to_owned()
-    }
-
-    fn log(&self) -> String {
-        self.program.as_ref().map(Program::log).unwrap_or_default()
-    }
+/// Starts it on its host, and waits until all is there.
+async fn start(overlay: &mut Overlay, host: &DockerHost) {
+    overlay.start(|launch| launch.inside(&host.namespace).start()).await;
+    eventually!("the overlay is up", LIMIT, overlay.try_run(&["wait", "--timeout", "1s"]));
 }
 
-impl Drop for Overlay {
-    fn drop(&mut self) {
-        self.program = None;
-        let _ = std::fs::remove_file(format!("/run/docker/plugins/{}.sock", self.driver()));
-    }
+async fn refused(overlay: &Overlay, args: &[&str], words: &str) {
+    let why = overlay.try_run(args).await.expect_err("it is refused");
+    assert!(why.contains(words), "overlay {args:?}: {why}");
+}
+
+/// The first address of what was attached or exposed.
+async fn address(overlay: &Overlay, args: &[&str]) -> String {
+    let made = overlay.json(args).await;
+    made["addresses"][0].as_str().unwrap_or_else(|| panic!("{made}")).to_owned()
 }
 
 /// What a program of the system says in a host's network, or a container's.
@@ -162,18 +111,19 @@ impl<'a> Site<'a> {
             ["agent", "--dev", "--node", "registry", "--http-addr", "0.0.0.0:8500", "--dns-addr", "127.0.0.1:8600"];
         let mut registry = Launch::ours("kvstore").args(agent).inside(&hosts[0].namespace).start();
         registry.wait_for_log("listening", LIMIT).await;
-        let made = Launch::ours("overlay").args(["secret", "new"]).run(LIMIT).await.ok().expect("a secret");
         let url = format!("http://{first}:8500");
-        let (a, b) = (Overlay::new("a", &url, &made, Some(docker)), Overlay::new("b", &url, &made, None));
+        let (secret, registry_at) = (secret().await, ["--registry", &*url]);
+        let [a, b] = ["a", "b"].map(|name| Overlay::new(name, &secret, &registry_at));
+        let a = a.with_docker(docker, Some(&driver_name()));
         let mut site = Self { a, b, docker, _registry: registry, hosts };
-        site.a.start(&site.hosts[0].namespace).await;
-        site.b.start(&site.hosts[1].namespace).await;
+        start(&mut site.a, &site.hosts[0]).await;
+        start(&mut site.b, &site.hosts[1]).await;
         (site, before)
     }
 
     async fn network(&self, name: &str, third: u8) {
         let subnet = format!("10.{third}.0.0/16");
-        self.a.good(&["network", "create", name, "--subnet", &subnet]).await;
+        self.a.run(&["network", "create", name, "--subnet", &subnet]).await;
         for overlay in [&self.a, &self.b] {
             eventually!("it has a block", LIMIT, async {
                 let held = overlay.json(&["status", "networks"]).await;
@@ -199,10 +149,10 @@ pub(crate) async fn story() {
     let stranger = docker.run(&["--name", "stranger", CALLER, "sleep", "600"]).await;
 
     // Of any mode; on this host, from another, and not from another network.
-    let at = site.a.address(&["attach", "none", "app"]).await;
-    let of_web = site.a.address(&["attach", "web", "app"]).await;
-    assert_eq!(site.a.address(&["attach", "web", "app"]).await, of_web, "once more is the same");
-    site.a.good(&["attach", "stranger", "other"]).await;
+    let at = address(&site.a, &["attach", "none", "app"]).await;
+    let of_web = address(&site.a, &["attach", "web", "app"]).await;
+    assert_eq!(address(&site.a, &["attach", "web", "app"]).await, of_web, "once more is the same");
+    site.a.run(&["attach", "stranger", "other"]).await;
     reaches(&none, &of_web, 8080).await.expect("without any other network");
     reaches(&stranger, &of_web, 8080).await.expect_err("from another network");
     eventually!("from the other host", LIMIT, async { host_reaches(&site.hosts[1], &of_web) });
@@ -212,15 +162,15 @@ pub(crate) async fn story() {
     let rows = site.a.json(&["ps"]).await;
     let row = rows.as_array().and_then(|all| all.iter().find(|row| row["name"] == "web" && row["network"] == "app"));
     assert!(row.is_some_and(|row| row["addresses"][0] == of_web && row["door"] == "attached"), "{rows}");
-    assert!(site.a.good(&["ps", "none"]).await.contains(&at));
-    site.a.refused(&["ipam", "release", &of_web], "overlay detach web").await;
+    assert!(site.a.run(&["ps", "none"]).await.contains(&at));
+    refused(&site.a, &["ipam", "release", &of_web], "overlay detach web").await;
 
     // An address that was asked for, in a container with two links.
     let fixed = of_web.rsplit_once('.').map(|(net, _)| format!("{net}.200")).expect("an address");
-    assert_eq!(site.a.address(&["attach", "none", &fixed]).await, fixed);
-    site.a.refused(&["attach", "web", &fixed], "in use").await;
-    site.a.good(&["detach", "none", &fixed]).await;
-    assert_eq!(site.a.address(&["attach", "stranger", &fixed]).await, fixed, "it was given back");
+    assert_eq!(address(&site.a, &["attach", "none", &fixed]).await, fixed);
+    refused(&site.a, &["attach", "web", &fixed], "in use").await;
+    site.a.run(&["detach", "none", &fixed]).await;
+    assert_eq!(address(&site.a, &["attach", "stranger", &fixed]).await, fixed, "it was given back");
     reaches(&stranger, &of_web, 8080).await.expect("it is in both networks now");
 
     restarts(&mut site, &web, &none, &of_web).await;
@@ -232,23 +182,23 @@ pub(crate) async fn story() {
     // Given back with the container, and by hand.
     web.remove().await;
     eventually!("it went with its container", LIMIT, async {
-        match site.a.good(&["ps"]).await {
+        match site.a.run(&["ps"]).await {
             all if all.contains(&of_web) => Err(all),
             _ => Ok(()),
         }
     });
-    site.a.good(&["detach", "stranger"]).await;
+    site.a.run(&["detach", "stranger"]).await;
     reaches(&stranger, &at, 1).await.expect_err("detached");
     assert!(within(docker, &stranger, "ip link show ov0").await.is_err(), "no link is left");
-    site.a.refused(&["detach", "stranger"], "nothing is attached to it").await;
+    refused(&site.a, &["detach", "stranger"], "nothing is attached to it").await;
 
     // Killed in the middle of it all, and begun anew: then nothing is left.
     let ordinary = docker.run(&["--network", "other", "--name", "ordinary", CALLER, "sleep", "600"]).await;
-    assert!(site.a.good(&["ps", "ordinary"]).await.contains("ordinary"), "an ordinary network's");
+    assert!(site.a.run(&["ps", "ordinary"]).await.contains("ordinary"), "an ordinary network's");
     let driven = docker.run(&["--network", "driven", CALLER, "sleep", "600"]).await;
-    site.a.program.as_mut().expect("it runs").kill();
-    site.a.start(&site.hosts[0].namespace).await;
-    site.a.good(&["reset"]).await;
+    site.a.program().kill();
+    start(&mut site.a, &site.hosts[0]).await;
+    site.a.run(&["reset"]).await;
     for container in [none, stranger, ordinary, driven] {
         container.remove().await;
     }
@@ -287,7 +237,7 @@ async fn refusals(site: &Site<'_>, taken: &str) {
         (vec!["ipam", "release", &format!("{mine}.201")], "free already"),
         (vec!["ipam", "release", "198.51.100.7"], "nobody has a block"),
     ] {
-        a.refused(&args, words).await;
+        refused(a, &args, words).await;
     }
 }
 
@@ -296,11 +246,11 @@ async fn restarts(site: &mut Site<'_>, web: &Container<'_>, none: &Container<'_>
     let restart = ["restart", "--time", "1", &web.id];
     site.docker.docker(&restart).await;
     eventually!("attached again", LIMIT, reaches(none, of_web, 8080));
-    site.a.program.as_mut().expect("it runs").kill();
+    site.a.program().kill();
     reaches(none, of_web, 8080).await.expect("without the overlay");
     site.docker.docker(&restart).await;
     reaches(none, of_web, 8080).await.expect_err("nobody attaches it");
-    site.a.start(&site.hosts[0].namespace).await;
+    start(&mut site.a, &site.hosts[0]).await;
     eventually!("attached when the overlay is back", LIMIT, reaches(none, of_web, 8080));
     eventually!("for the other host, too", LIMIT, async { host_reaches(&site.hosts[1], of_web) });
     // Somebody removes the bridge; with the next thing that happens all is mended.
@@ -320,8 +270,8 @@ async fn restarts(site: &mut Site<'_>, web: &Container<'_>, none: &Container<'_>
 
 /// Containers of all hosts reach this one, where it listens, and the other way round.
 async fn exposed(site: &Site<'_>, none: &Container<'_>) {
-    let here = site.a.address(&["expose", "app"]).await;
-    let there = site.b.address(&["expose", "app"]).await;
+    let here = address(&site.a, &["expose", "app"]).await;
+    let there = address(&site.b, &["expose", "app"]).await;
     assert_ne!(here, there);
     eventually!("this host's registry", LIMIT, reaches(none, &here, 8500));
     let from = |host: &DockerHost, to: &str| {
@@ -333,23 +283,23 @@ async fn exposed(site: &Site<'_>, none: &Container<'_>) {
     web.stop();
     let rows = site.b.json(&["ps"]).await;
     assert!(rows[0]["door"] == "exposed" && rows[0]["addresses"][0] == there, "{rows}");
-    site.a.good(&["hide", "app"]).await;
+    site.a.run(&["hide", "app"]).await;
     from(&site.hosts[1], &here).expect_err("hidden");
-    site.b.good(&["hide"]).await;
+    site.b.run(&["hide"]).await;
 }
 
 /// A network of the driver's: Docker and the overlay give addresses of one store.
 async fn driven(site: &Site<'_>, none: &Container<'_>) {
     let (a, docker) = (&site.a, site.docker);
-    let driver = a.driver();
+    let driver = driver_name();
     let make =
         ["network", "create", "--driver", &driver, "--ipam-driver", &driver, "--subnet", "10.119.0.0/16", "driven"];
     docker.docker(&make).await;
     let run = ["--network", "driven", "--name"];
     let first = docker.run(&[&run[..], &["first", HELLO_WEB]].concat()).await;
-    eventually!("the mesh has it", LIMIT, async { a.run(&["attach", "none", "driven"]).await.map(|_| ()) });
-    let attached = a.address(&["attach", "none", "driven"]).await;
-    let here = a.address(&["expose", "driven"]).await;
+    eventually!("the mesh has it", LIMIT, a.try_run(&["attach", "none", "driven"]));
+    let attached = address(a, &["attach", "none", "driven"]).await;
+    let here = address(a, &["expose", "driven"]).await;
     let second = docker.run(&[&run[..], &["second", HELLO_WEB]].concat()).await;
     let format = "{{.NetworkSettings.Networks.driven.IPAddress}}";
     let mut all = vec![attached.clone(), here.clone()];
@@ -360,10 +310,10 @@ async fn driven(site: &Site<'_>, none: &Container<'_>) {
     }
     assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), 4, "{all:?}");
     reaches(none, &here, 8500).await.expect("this host");
-    let ps = a.good(&["ps"]).await;
+    let ps = a.run(&["ps"]).await;
     assert!(ps.lines().any(|line| line.contains(" second ") && line.ends_with("driver")), "{ps}");
-    a.refused(&["ipam", "release", &all[3]], "docker network disconnect driven second").await;
-    a.good(&["detach", "none", "driven"]).await;
+    refused(a, &["ipam", "release", &all[3]], "docker network disconnect driven second").await;
+    a.run(&["detach", "none", "driven"]).await;
     reaches(none, &all[2], 8080).await.expect_err("detached");
     // The network, with this host's address, is left for the reset.
 }
@@ -375,11 +325,11 @@ async fn ended(site: &Site<'_>, web: &Container<'_>, none: &Container<'_>, of_we
     let brief = site.a.json(&["attach", "none", "brief"]).await;
     let link = format!("ip link show {}", brief["interface"].as_str().expect("its name"));
     within(site.docker, none, &link).await.expect("it is there");
-    site.a.good(&["network", "rm", "brief"]).await;
+    site.a.run(&["network", "rm", "brief"]).await;
     web.stop().await;
-    assert!(site.a.good(&["ps"]).await.contains(of_web), "it may be just restarting");
+    assert!(site.a.run(&["ps"]).await.contains(of_web), "it may be just restarting");
     eventually!("it has ended, and so has the network", 2 * LIMIT, async {
-        match site.a.good(&["ps"]).await {
+        match site.a.run(&["ps"]).await {
             all if all.contains(of_web) || all.contains("brief") => Err(all),
             _ => Ok(()),
         }
@@ -393,25 +343,25 @@ async fn ended(site: &Site<'_>, web: &Container<'_>, none: &Container<'_>, of_we
 async fn pipework(site: &Site<'_>, none: &Container<'_>) {
     let (a, docker) = (&site.a, site.docker);
     let attach = ["attach", "none", "192.0.2.9/24@192.0.2.1", "--bridge", "br0", "--mac", "02:00:00:00:00:09"];
-    assert_eq!(a.address(&attach).await, "192.0.2.9");
+    assert_eq!(address(a, &attach).await, "192.0.2.9");
     reaches(none, "192.0.2.1", 8500).await.expect("what is on the bridge");
     let routes = within(docker, none, "ip route").await.expect("it runs");
     assert!(routes.contains("default via 192.0.2.1 dev ov1"), "{routes}");
     let link = within(docker, none, "ip link show ov1").await.expect("ov1");
     assert!(link.contains("02:00:00:00:00:09"), "{link}");
-    a.good(&["detach", "none", "192.0.2.9"]).await;
+    a.run(&["detach", "none", "192.0.2.9"]).await;
     reaches(none, "192.0.2.1", 8500).await.expect_err("detached");
-    match a.run(&["attach", "none", "192.0.2.10/24", "--parent", "br0"]).await {
+    match a.try_run(&["attach", "none", "192.0.2.10/24", "--parent", "br0"]).await {
         Ok(_) => {
             let link = within(docker, none, "ip -d link show ov1").await.expect("ov1");
             assert!(link.contains("macvlan mode bridge"), "{link}");
-            a.good(&["detach", "none", "192.0.2.10"]).await;
+            a.run(&["detach", "none", "192.0.2.10"]).await;
             within(docker, none, "ip link show ov1").await.expect_err("detached");
         }
         Err(why) => assert!(why.contains("macvlan"), "{why}"),
     }
-    match a.run(&["attach", "none", "192.0.2.11/24", "--parent", "br0", "--vlan", "7"]).await {
-        Ok(_) => drop(a.good(&["detach", "none", "192.0.2.11"]).await),
+    match a.try_run(&["attach", "none", "192.0.2.11/24", "--parent", "br0", "--vlan", "7"]).await {
+        Ok(_) => drop(a.run(&["detach", "none", "192.0.2.11"]).await),
         Err(why) => assert!(why.contains("8021q"), "{why}"),
     }
     let links = says(&site.hosts[0].namespace.path(), "ip -o link show group 28534").expect("ip");

@@ -1,15 +1,18 @@
 //! Containers in networks of the overlay, on one host: by Docker's driver, by its driver of addresses alone, and in
 //! ordinary networks that the overlay makes; while Docker and the overlay are restarted.
 
-use std::{path::PathBuf, process, time::Duration};
+use std::{path::Path, process, time::Duration};
 
 use flotilla_tests::{
     docker::{CALLER, Container, Dockerd, HELLO_WEB},
     eventually,
     needs::Need,
-    program::{Launch, Program},
+    overlay::{Overlay, secret},
+    program::Launch,
 };
 use nix::sys::signal::Signal;
+
+use crate::resolver_only::address_on;
 
 const LIMIT: Duration = Duration::from_secs(20);
 const SOON: Duration = Duration::from_secs(2);
@@ -18,72 +21,20 @@ pub(crate) fn needs() -> Vec<Need> {
     [&Need::DOCKER[..], &["nft", "curl", "getent", "dig"].map(Need::Program)].concat()
 }
 
-/// The overlay of this host, whose driver has a name of its own: all daemons look for drivers in one place.
-struct Overlay {
-    dir: tempfile::TempDir,
-    driver: String,
-    docker: String,
-    program: Program,
-}
+/// Removes the rules that stay where a daemon ends, so that what runs goes on.
+struct Rules;
 
-impl Overlay {
-    async fn start(docker: &Dockerd) -> Self {
-        let dir = tempfile::tempdir().expect("a temporary directory can be made");
-        let driver = format!("flotilla-{}", process::id());
-        let program = Self::launch(&dir, &driver, &docker.host()).await;
-        Self { dir, driver, docker: docker.host(), program }
-    }
-
-    async fn launch(dir: &tempfile::TempDir, driver: &str, docker: &str) -> Program {
-        let (plugin, state) = (plugin_socket(driver), dir.path().join("state"));
-        let secret = dir.path().join("secret");
-        if !secret.exists() {
-            let made = Launch::ours("overlay").args(["secret", "new"]).run(LIMIT).await.ok().expect("a secret");
-            std::fs::write(&secret, made).expect("our own directory");
-            let mode = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-            std::fs::set_permissions(&secret, mode).expect("our own file");
-        }
-        let launch = Launch::ours("overlay").args(["up", "--name", "h1", "--docker", docker]);
-        let launch = launch.args(["--interface", "ovl-story", "--port", "51999"]).arg2("--secret-file", &secret);
-        let launch = launch.arg2("--state-dir", &state).arg2("--plugin-socket", &plugin);
-        let mut program = launch.arg2("--socket", &dir.path().join("overlay.sock")).start();
-        program.wait_for_log("Docker's driver of networks is at", LIMIT).await;
-        program
-    }
-
-    async fn start_again(&mut self) {
-        self.program = Self::launch(&self.dir, &self.driver, &self.docker).await;
-    }
-
-    async fn run(&self, args: &[&str]) -> String {
-        let launch = Launch::ours("overlay").args(args).arg2("--socket", &self.dir.path().join("overlay.sock"));
-        launch.run(LIMIT).await.ok().unwrap_or_else(|e| panic!("overlay {args:?}: {e}"))
-    }
-}
-
-impl Drop for Overlay {
+impl Drop for Rules {
     fn drop(&mut self) {
-        let _ = self.program.kill();
-        let _ = std::fs::remove_file(plugin_socket(&self.driver));
-        // Rules stay where a daemon ends: what runs goes on.
         for table in ["overlay", "overlay_nat"] {
             let _ = process::Command::new("nft").args(["delete", "table", "inet", table]).output();
         }
     }
 }
 
-trait Arguments {
-    fn arg2(self, name: &str, path: &std::path::Path) -> Self;
-}
-
-impl Arguments for Launch {
-    fn arg2(self, name: &str, path: &std::path::Path) -> Self {
-        self.args([name.as_ref(), path.as_os_str()])
-    }
-}
-
-fn plugin_socket(driver: &str) -> PathBuf {
-    format!("/run/docker/plugins/{driver}.sock").into()
+/// A name of the driver's own: all daemons look for drivers in one place.
+fn driver_name() -> String {
+    format!("flotilla-{}", process::id())
 }
 
 /// An address of a network of this story's own, of the `third` of those.
@@ -92,13 +43,7 @@ fn net(third: u8, rest: &str) -> String {
 }
 
 async fn reaches(caller: &Container<'_>, host: &str) -> Result<(), String> {
-    let url = format!("http://{host}:8080/");
-    caller.exec(&["curl", "--silent", "--show-error", "--fail", "--max-time", "3", &url]).await.map(|_| ())
-}
-
-async fn address(docker: &Dockerd, container: &Container<'_>, network: &str) -> String {
-    let format = format!("{{{{(index .NetworkSettings.Networks \"{network}\").IPAddress}}}}");
-    docker.docker(&["inspect", "--format", &format, &container.id]).await
+    caller.curl(&format!("http://{host}:8080/")).await.map(drop)
 }
 
 async fn networks(docker: &Dockerd) -> String {
@@ -109,8 +54,10 @@ pub(crate) async fn driver() {
     let before = links();
     let docker = Dockerd::start();
     docker.make_callers();
-    let mut overlay = Overlay::start(&docker).await;
-    let driver = overlay.driver.clone();
+    let (_rules, driver) = (Rules, driver_name());
+    let beside = ["--interface", "ovl-story", "--port", "51999"];
+    let mut overlay = Overlay::new("h1", &secret().await, &beside).with_docker(&docker, Some(&driver));
+    overlay.start(Launch::start).await;
 
     let (subnet, range, gateway) = (net(1, "0/24"), net(1, "64/26"), net(1, "254"));
     let make = ["network", "create", "--driver", &driver, "--ipam-driver", &driver, "--opt", "local=true"];
@@ -127,10 +74,10 @@ pub(crate) async fn driver() {
     let web = docker.run(&["--network", "app", "--name", "web", "--restart", "always", HELLO_WEB]).await;
     let caller = docker.run(&["--network", "app", "--restart", "always", CALLER, "sleep", "600"]).await;
     reaches(&caller, "web").await.expect("by its name");
-    assert!(address(&docker, &web, "app").await.starts_with(&net(1, "")), "in the subnet");
+    assert!(address_on(&docker, &web, "app").await.starts_with(&net(1, "")), "in the subnet");
     let fixed = net(1, "9");
     let given = docker.run(&["--network", "app", "--ip", &fixed, "--publish", "8080", HELLO_WEB]).await;
-    assert_eq!(address(&docker, &given, "app").await, fixed);
+    assert_eq!(address_on(&docker, &given, "app").await, fixed);
     reaches(&caller, &fixed).await.expect("by its address");
     let elsewhere = docker.run(&[HELLO_WEB]).await;
     docker.docker(&["network", "connect", "--alias", "late", "app", &elsewhere.id]).await;
@@ -151,12 +98,12 @@ pub(crate) async fn driver() {
     assert!(!nft(&["list", "table", "inet", "overlay_nat"]).contains(&dnat), "the port went with its container");
 
     // While the overlay is away what runs goes on; when it is back it knows all that it has given.
-    overlay.program.kill();
+    overlay.program().kill();
     reaches(&caller, "web").await.expect("without the overlay");
-    overlay.start_again().await;
+    overlay.start(Launch::start).await;
     let next = docker.run(&["--network", "app", HELLO_WEB]).await;
-    reaches(&caller, &address(&docker, &next, "app").await).await.expect("started afterwards");
-    let taken = [&web, &caller, &next].map(|container| async { address(&docker, container, "app").await });
+    reaches(&caller, &address_on(&docker, &next, "app").await).await.expect("started afterwards");
+    let taken = [&web, &caller, &next].map(|container| async { address_on(&docker, container, "app").await });
     let taken = futures_util::future::join_all(taken).await;
     assert_eq!(taken.iter().collect::<std::collections::BTreeSet<_>>().len(), 3, "{taken:?}");
     next.remove().await;
@@ -181,9 +128,9 @@ pub(crate) async fn driver() {
 /// Docker's own networks: with our addresses, and made by the overlay.
 async fn plain(docker: &Dockerd, overlay: &Overlay) {
     let subnet = net(2, "0/24");
-    docker.docker(&["network", "create", "--ipam-driver", &overlay.driver, "--subnet", &subnet, "addresses"]).await;
+    docker.docker(&["network", "create", "--ipam-driver", &driver_name(), "--subnet", &subnet, "addresses"]).await;
     let container = docker.run(&["--network", "addresses", HELLO_WEB]).await;
-    assert_eq!(address(docker, &container, "addresses").await, net(2, "2"));
+    assert_eq!(address_on(docker, &container, "addresses").await, net(2, "2"));
     container.remove().await;
     docker.docker(&["network", "rm", "addresses"]).await;
 
@@ -209,16 +156,17 @@ async fn plain(docker: &Dockerd, overlay: &Overlay) {
 
 /// Docker waits a while for a driver that is not there, and its containers stay down; they are started when it is.
 async fn docker_without_the_overlay(docker: &Dockerd, overlay: &mut Overlay) {
-    let driver = overlay.driver.clone();
+    let driver = driver_name();
     let subnet = net(4, "0/24");
     let make = ["network", "create", "--driver", &driver, "--ipam-driver", &driver, "--opt", "local=true"];
     docker.docker(&[&make[..], &["--subnet", &subnet, "app"]].concat()).await;
     let web = docker.run(&["--network", "app", "--name", "web", "--restart", "always", HELLO_WEB]).await;
     docker.halt(Signal::SIGTERM);
-    assert!(overlay.program.stop().success());
-    assert!(!plugin_socket(&driver).exists(), "nobody is to wait for an answer there");
+    assert!(overlay.program().stop().success());
+    let socket = format!("/run/docker/plugins/{driver}.sock");
+    assert!(!Path::new(&socket).exists(), "nobody is to wait for an answer there");
     docker.start_again();
-    overlay.start_again().await;
+    overlay.start(Launch::start).await;
     let running = async || match docker.docker(&["inspect", "--format", "{{.State.Running}}", &web.id]).await {
         yes if yes == "true" => Ok(()),
         no => Err(no),

@@ -33,8 +33,7 @@ async fn create(host: &Docked, args: &[&str]) -> Result<String, String> {
 }
 
 async fn reaches(caller: &Container<'_>, host: &str) -> Result<(), String> {
-    let url = format!("http://{host}:8080/");
-    caller.exec(&["curl", "--silent", "--show-error", "--fail", "--max-time", "2", &url]).await.map(|_| ())
+    caller.curl(&format!("http://{host}:8080/")).await.map(drop)
 }
 
 pub(crate) async fn driver() {
@@ -248,7 +247,7 @@ async fn killed(site: &mut Site) {
             site.docked[1 - number].docker.try_docker(&ask).await.ok()
         };
         eventually!("before", LIMIT, reached(site));
-        site.docked[number].overlay.kill();
+        site.docked[number].overlay.program().kill();
         site.docked[number].docker.halt(Signal::SIGKILL);
         site.start_again(number).await;
         site.docked[number].docker.start_again();

@@ -1,6 +1,6 @@
 //! `examples/sidecar`: its compose file, run by docker-compose with the images of the programs that are being tested.
 
-use std::{collections::BTreeSet, fs, os::unix::fs::MetadataExt, time::Duration};
+use std::{collections::BTreeSet, fs, time::Duration};
 
 use flotilla_tests::{
     compose::Compose,
@@ -95,10 +95,7 @@ struct Stack {
 impl Stack {
     fn new(dockerd: &'static Dockerd) -> Self {
         let (http, dns, registry) = (free_port(), free_port(), free_port());
-        let group = dockerd.socket().metadata().expect("the daemon listens").gid();
         let env = [
-            ("DOCKER_SOCKET", dockerd.socket().display().to_string()),
-            ("DOCKER_GID", group.to_string()),
             ("HAPROXY_IMAGE", HAPROXY.to_owned()),
             ("HTTP_PORT", http.to_string()),
             ("DNS_PORT", dns.to_string()),

@@ -12,6 +12,7 @@ use std::{
 
 use flotilla_tests::{
     docker::{Dockerd, HELLO_WEB},
+    held::Held,
     needs::Need,
     program::Launch,
     proxy::Kind,
@@ -148,27 +149,6 @@ type Figure = (&'static str, fn(&Held) -> f64, (f64, f64));
 
 const FIGURES: [Figure; 3] =
     [("MiB", |held| held.mib, MEMORY), ("files", |held| held.files, OTHERS), ("threads", |held| held.threads, OTHERS)];
-
-/// What a process holds.
-#[derive(Clone, Copy)]
-struct Held {
-    mib: f64,
-    files: f64,
-    threads: f64,
-}
-
-impl Held {
-    #[allow(clippy::cast_precision_loss)] // they are few
-    fn by(pid: Pid) -> Self {
-        let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("it runs");
-        let number = |name: &str| -> f64 {
-            let rest = status.lines().find_map(|line| line.strip_prefix(name)).expect("the kernel tells it");
-            rest.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a number")
-        };
-        let files = fs::read_dir(format!("/proc/{pid}/fd")).expect("it is ours").count();
-        Self { mib: number("VmRSS:") / 1024.0, files: files as f64, threads: number("Threads:") }
-    }
-}
 
 /// What each holds, second by second.
 async fn sample(programs: &[(&str, Pid)], length: Duration) -> Vec<Vec<Held>> {

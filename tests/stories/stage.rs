@@ -183,6 +183,7 @@ async fn behind(site: &Site, want: &Wanted) -> Result<(), String> {
     same(&format!("those behind {kind:?}"), &found.into_iter().map(|h| h.id).collect(), &want.ids)
 }
 
-fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: &T, want: &T) -> Result<(), String> {
+/// For `eventually!`.
+pub(crate) fn same<T: PartialEq + std::fmt::Debug>(what: &str, found: &T, want: &T) -> Result<(), String> {
     if found == want { Ok(()) } else { Err(format!("{what} are {found:?}, not {want:?}")) }
 }

@@ -2,7 +2,7 @@
 
 use std::{thread::sleep, time::Duration};
 
-use flotilla_tests::switch::Switch;
+use flotilla_tests::{held::Held, switch::Switch};
 use overlay::{
     device::{self, Choice, Peer, Plane, Settings},
     keys::{PresharedKey, PrivateKey},
@@ -12,7 +12,7 @@ use super::{
     kinds::Program,
     ours::{self, MTU},
 };
-use crate::{figures::Row, memory::mib, peers};
+use crate::{figures::Row, peers};
 
 const PEERS: u8 = 50;
 const LIMIT_MIB: f64 = 20.0;
@@ -55,7 +55,7 @@ pub(super) fn with_peers() -> Vec<Row> {
         sleep(Duration::from_millis(100));
     }
     assert_eq!(shaken(), spokes.len(), "all have shaken hands");
-    let mib = mib(program.pid());
+    let mib = Held::by(program.pid()).mib;
     let bound = Some((format!("under {LIMIT_MIB} MiB"), mib < LIMIT_MIB));
     vec![Row { what: "memory of a tunnel with 50 peers", found: format!("{mib:.1} MiB"), bound }]
 }
