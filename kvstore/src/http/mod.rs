@@ -470,12 +470,9 @@ fn find(path: &str) -> Option<(Group, &str)> {
         return Some((*group, &path[before.len()..path.len() - after.len()]));
     }
     // `/v1/kv` is the same as `/v1/kv/`: nothing follows.
-    let (mut ends, mut parts) = ([0; MAX_PARTS + 1], 0);
-    for end in path.match_indices('/').map(|(at, _)| at).take(MAX_PARTS).chain([path.len()]) {
-        ends[parts] = end;
-        parts += 1;
-    }
-    let found = ends[..parts].iter().rev().find_map(|end| Some((*end, PATHS.get(&(&path[..*end], true))?)));
+    let parts = path.match_indices('/').nth(MAX_PARTS).map_or(path, |(end, _)| &path[..end]);
+    let mut ends = [path.len()].into_iter().chain(parts.rmatch_indices('/').map(|(end, _)| end));
+    let found = ends.find_map(|end| Some((end, PATHS.get(&(&path[..end], true))?)));
     found.map(|(end, group)| (*group, path.get(end + 1..).unwrap_or_default()))
 }
 
@@ -740,6 +737,7 @@ mod tests {
             ("/v1/agent/service/register", "/v1/agent/service/register", ""),
             ("/v1/agent/service/deregister/a/b", "/v1/agent/service/deregister/", "a/b"),
             ("/v1/agent/service/web", "/v1/agent/service/", "web"),
+            ("/v1/agent/service/a/b/c/d/e/f/g", "/v1/agent/service/", "a/b/c/d/e/f/g"),
             ("/v1/agent/services", "/v1/agent/services", ""),
             ("/v1/catalog/services", "/v1/catalog/services", ""),
             ("/v1/catalog/service/web", "/v1/catalog/service/", "web"),
