@@ -2,8 +2,6 @@
 //! and replaced meanwhile, must not write over what its successor has written; so each has a number, beside the rows, that
 //! every transaction compares.
 
-use std::cmp::Ordering;
-
 use etcd_client::{Compare, CompareOp, KeyValue, Txn, TxnOp};
 
 use super::{
@@ -65,15 +63,11 @@ impl Shared {
             Incarnation::Newest(ours) => ours,
             Incarnation::Replaced => return Ok(()),
         };
-        match newest.cmp(&ours) {
-            Ordering::Equal => return Ok(()),
-            Ordering::Greater => {
-                self.newest_is(newest);
-                return Ok(());
-            }
-            // It is new, or somebody has taken the key away, or restored an older etcd.
-            Ordering::Less => {}
+        if newest >= ours {
+            self.newest_is(newest);
+            return Ok(());
         }
+        // It is new, or somebody has taken the key away, or restored an older etcd.
         let unchanged = Compare::mod_revision(key.clone(), CompareOp::Equal, revision);
         let put = TxnOp::put(key, ours.to_string(), None);
         if !within(kv.txn(Txn::new().when([unchanged]).and_then([put]))).await?.succeeded() {
