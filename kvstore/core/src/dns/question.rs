@@ -108,14 +108,10 @@ pub(super) fn in_network(question: &Question, from: IpAddr, state: &State) -> Op
     let name = question.name.to_string().to_lowercase();
     let network = state.networks().of(from);
     let whole = name.strip_suffix(overlay::DOMAIN);
-    let label = match (network, whole) {
-        (Some(network), Some(rest)) => {
-            rest.strip_suffix(&*network.to_lowercase()).and_then(|rest| rest.strip_suffix('.'))
-        }
-        (Some(_), None) if name.contains('.') || name.is_empty() => return None,
-        (Some(_), None) => Some(name.as_str()),
-        (None, Some(_)) => None,
-        (None, None) => return None,
+    let label = match whole {
+        Some(rest) => network.and_then(|network| rest.strip_suffix(&*network.to_lowercase())?.strip_suffix('.')),
+        None if network.is_none() || name.is_empty() || name.contains('.') => return None,
+        None => Some(&*name),
     };
     let named = network.zip(label).and_then(|(network, label)| Some((overlay::service(label, network)?, network)));
     match named.filter(|(service, _)| state.has_service(service)) {
