@@ -25,7 +25,7 @@ use crate::{
 /// What all keys about callers begin with.
 const PREFIX: &str = "callers/";
 /// The metadata that names a version.
-const VERSION: &str = "version";
+pub(crate) const VERSION: &str = "version";
 /// Between attempts while the registry does not take what is to be told.
 const RETRY: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 

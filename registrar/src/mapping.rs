@@ -91,7 +91,7 @@ pub enum NameFrom {
 /// What a container gives.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Mapped {
-    /// One per port.
+    /// One per port, and per name in a network that spans hosts.
     pub instances: Vec<Instance>,
     /// Ports (or the whole container) that are not registered, and why.
     pub skipped: Vec<Skipped>,
@@ -99,7 +99,7 @@ pub struct Mapped {
     pub warnings: Vec<String>,
 }
 
-/// One port as it should stand in the registry.
+/// One port, or one name, as it should stand in the registry.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Instance {
     /// With every check but the one that follows Docker's.

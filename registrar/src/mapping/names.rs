@@ -17,8 +17,6 @@ use crate::{address::Family, callers, container::Container, variables::Variables
 const MAX_NAMES: usize = 32;
 /// Metadata: the network that a name is in.
 const META_NETWORK: &str = "overlay-network";
-/// Metadata, as for ports: which version it is.
-const META_VERSION: &str = "version";
 
 /// Adds them to what is registered.
 pub(super) fn add(container: &Container, policy: &Policy, mapped: &mut Mapped) {
@@ -59,7 +57,7 @@ fn instance(
     }
     let mut meta = meta::marks(container, policy);
     meta.insert(META_NETWORK.into(), network.to_owned());
-    meta.extend(version.map(|version| (META_VERSION.into(), version.to_owned())));
+    meta.extend(version.map(|version| (callers::VERSION.into(), version.to_owned())));
     let beside = endpoint.ipv6.filter(|_| address.is_ipv4() && policy.family == Family::Both);
     let service = ServiceRegistration {
         id: format!("{}:{}:{service}", policy.host, container.name),
