@@ -16,12 +16,9 @@ tests "$@" --test stories >"$log" 2>&1 </dev/null &
 stories=$!
 trap 'kill -INT -- -$stories; exit 130' INT TERM
 
-# All targets but the stories, none of which begins with an s.
-tests "$@" --no-fail-fast --lib --bins --test '[!s]*'
+STORIES=beside tests "$@" --no-fail-fast
 others=$?
-tests "$@" --doc
-examples=$?
 wait "$stories"
 told=$?
 cat "$log"
-exit $((others | examples | told))
+exit $((others | told))

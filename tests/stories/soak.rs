@@ -3,7 +3,6 @@
 //! `SOAK_SECONDS` says how long; `make soak` takes half an hour.
 
 use std::{
-    env,
     fmt::Write as _,
     fs,
     ops::Range,
@@ -17,6 +16,7 @@ use flotilla_tests::{
     program::Launch,
     proxy::Kind,
     registry::Registry,
+    story::number,
     wait::poll,
     web,
 };
@@ -52,8 +52,7 @@ pub(crate) fn limit() -> Duration {
 }
 
 fn length() -> Duration {
-    let text = env::var("SOAK_SECONDS").ok().filter(|text| !text.is_empty());
-    Duration::from_secs(text.map_or(SHORT, |text| text.parse().expect("SOAK_SECONDS is a number")))
+    Duration::from_secs(number("SOAK_SECONDS").unwrap_or(SHORT))
 }
 
 pub(crate) async fn story() {

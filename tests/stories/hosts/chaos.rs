@@ -10,7 +10,6 @@ mod history;
 
 use std::{
     collections::BTreeSet,
-    env,
     sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
@@ -20,6 +19,7 @@ use flotilla_tests::{
         Cable, Cut,
         faults::{Fault, Planned, plan},
     },
+    story::number,
     wait::poll,
     web,
 };
@@ -50,11 +50,6 @@ pub(crate) fn limit() -> Duration {
 
 fn length() -> Duration {
     Duration::from_secs(number("CHAOS_SECONDS").unwrap_or(SHORT))
-}
-
-fn number(variable: &str) -> Option<u64> {
-    let text = env::var(variable).ok().filter(|text| !text.is_empty())?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}")))
 }
 
 pub(crate) async fn story() {
