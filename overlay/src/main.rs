@@ -252,11 +252,7 @@ async fn ask(command: Command, daemon: &Daemon, json: bool) -> Result<(), Failur
             unreachable!("these ask no daemon")
         }
     };
-    if json {
-        cli::print_json(&answer);
-    } else {
-        println!("{said}");
-    }
+    cli::show(&answer, json, |_| said + "\n");
     Ok(())
 }
 

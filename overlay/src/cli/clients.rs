@@ -10,7 +10,7 @@ use overlay::{
 };
 use serde_json::Value;
 
-use super::{Daemon, Failure, print_json, table::table, text};
+use super::{Daemon, Failure, show, table::table, text};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -62,27 +62,12 @@ pub(crate) async fn run(command: Command, daemon: &Daemon, json: bool) -> Result
                 let told = text(&answer["configuration"]).replace(&text(&answer["secret"]), &made.text());
                 answer["configuration"] = told.into();
             }
-            if json {
-                print_json(&answer);
-            } else {
-                print!("{}", text(&answer["configuration"]));
-            }
+            show(&answer, json, |answer| text(&answer["configuration"]));
         }
-        Command::List => {
-            let all = daemon.get("/v1/clients").await?;
-            if json {
-                print_json(&all);
-            } else {
-                print!("{}", list(&all));
-            }
-        }
+        Command::List => show(&daemon.get("/v1/clients").await?, json, list),
         Command::Rm { name } => {
             let answer = daemon.delete(&format!("/v1/clients/{name}")).await?;
-            if json {
-                print_json(&answer);
-            } else {
-                println!("{name}: removed");
-            }
+            show(&answer, json, |_| format!("{name}: removed\n"));
         }
     }
     Ok(())

@@ -7,7 +7,7 @@ use ipnet::Ipv4Net;
 use overlay::{attach::NewLink, link::Mac, mesh::NewLan};
 use serde_json::{Value, json};
 
-use super::{Daemon, Failure, print_json, table::table, text};
+use super::{Daemon, Failure, show, table::table, text};
 
 pub(crate) const ATTACH_EXAMPLES: &str = "\
 Examples:
@@ -175,14 +175,6 @@ pub(crate) async fn ipam(command: Ipam, daemon: &Daemon, json: bool) -> Result<(
     let done = daemon.post("/v1/ipam/release", &json!({ "address": address })).await?;
     show(&done, json, |_| format!("{address} is free\n"));
     Ok(())
-}
-
-fn show(value: &Value, json: bool, people: impl FnOnce(&Value) -> String) {
-    if json {
-        print_json(value);
-    } else {
-        print!("{}", people(value));
-    }
 }
 
 fn said_gone(gone: &Value) -> String {

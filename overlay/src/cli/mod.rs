@@ -9,6 +9,8 @@ pub(crate) mod table;
 
 use std::fmt;
 
+use serde_json::Value;
+
 pub(crate) use daemon::Daemon;
 
 /// What went wrong, and the exit code that says so: 2 for usage, 1 for failure.
@@ -35,11 +37,15 @@ impl fmt::Display for Failure {
 }
 
 /// A text as it is, anything else as JSON.
-pub(crate) fn text(value: &serde_json::Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// JSON as it is shown to whoever asked for it.
-pub(crate) fn print_json(value: &serde_json::Value) {
-    println!("{value:#}");
+/// Prints it, as JSON for whoever asked for that, else as `people` read it.
+pub(crate) fn show(value: &Value, json: bool, people: impl FnOnce(&Value) -> String) {
+    if json {
+        println!("{value:#}");
+    } else {
+        print!("{}", people(value));
+    }
 }

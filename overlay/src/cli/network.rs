@@ -8,7 +8,7 @@ use overlay::{
 };
 use serde_json::Value;
 
-use super::{Daemon, Failure, print_json, table::table, text};
+use super::{Daemon, Failure, show, table::table, text};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -63,14 +63,6 @@ pub(crate) async fn run(command: Command, daemon: &Daemon, json: bool) -> Result
         }
     }
     Ok(())
-}
-
-fn show(value: &Value, json: bool, people: impl FnOnce(&Value) -> String) {
-    if json {
-        print_json(value);
-    } else {
-        print!("{}", people(value));
-    }
 }
 
 pub(crate) fn list(held: &Value) -> String {

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use serde_json::Value;
 
-use super::{Daemon, Failure, print_json, table::table, text};
+use super::{Daemon, Failure, show, table::table, text};
 
 pub(crate) const PEER_EXAMPLES: &str = "\
 Examples:
@@ -29,16 +29,12 @@ pub(crate) async fn run(daemon: &Daemon, part: Option<Part>, json: bool) -> Resu
         Some(Part::Networks) => &status["networks"],
         Some(Part::Ipam) => &status["ipam"],
     };
-    if json {
-        print_json(shown);
-        return Ok(());
-    }
-    match part {
-        None => print!("{}", whole(&status)),
-        Some(Part::Peers) => print!("{}", peers(shown)),
-        Some(Part::Networks) => print!("{}", super::network::list(&serde_json::json!({ "networks": shown }))),
-        Some(Part::Ipam) => print!("{}", ipam(shown)),
-    }
+    show(shown, json, |shown| match part {
+        None => whole(shown),
+        Some(Part::Peers) => peers(shown),
+        Some(Part::Networks) => super::network::list(&serde_json::json!({ "networks": shown })),
+        Some(Part::Ipam) => ipam(shown),
+    });
     Ok(())
 }
 
@@ -84,8 +80,7 @@ pub(crate) async fn peer(daemon: &Daemon, host: &str, json: bool) -> Result<(), 
     let is = |peer: &&Value| peer["name"] == host || peer["id"].as_str().is_some_and(|id| id.starts_with(host));
     let found: Vec<_> = items(&status["peers"]).filter(is).collect();
     match found[..] {
-        [peer] if json => print_json(peer),
-        [peer] => print!("{}", one(peer)),
+        [peer] => show(peer, json, one),
         [] => return Err(Failure::new(format!("no other host is called {host}; `overlay status peers` shows them"))),
         _ => {
             let ids = found.iter().map(|peer| text(&peer["id"])).collect::<Vec<_>>().join(", ");
