@@ -110,6 +110,17 @@ impl LinkError {
     fn refused(what: impl Into<String>, source: impl Into<io::Error>) -> Self {
         Self::Refused { what: what.into(), source: source.into() }
     }
+
+    /// With what the kernel's error means here.
+    fn because(self, meaning: impl FnOnce(i32) -> Option<&'static str>) -> Self {
+        match self {
+            Self::Refused { what, source } => {
+                let meaning = source.raw_os_error().and_then(meaning);
+                Self::Refused { what: meaning.map_or(what.clone(), |meaning| format!("{what}: {meaning}")), source }
+            }
+            other => other,
+        }
+    }
 }
 
 /// The links of a namespace.
@@ -230,26 +241,29 @@ impl Links {
         let parent = self.get(parent).await?;
         let make = marked(LinkMacVlan::new(&peer.name, parent.index, MacVlanMode::Bridge)).mtu(peer.mtu);
         let make = peer.mac.into_iter().fold(make, |make, mac| make.address(mac.0.to_vec()));
-        self.add(
-            make.build(),
-            format!("make an interface on {}; does this kernel have macvlan (modprobe macvlan)?", parent.name),
-        )
-        .await?;
+        let made = self.add(make.build(), format!("make an interface on {}", parent.name)).await;
+        made.map_err(|error| error.because(lacks_macvlan))?;
         self.label(&peer.name, alias).await
     }
 
     /// Has `name`, up, for the packets of VLAN `id` on `parent`.
     ///
     /// # Errors
-    /// [`LinkError::Refused`] too where the kernel knows no 802.1q.
+    /// [`LinkError::Refused`] too where the kernel knows no 802.1q, or somebody else has made that VLAN.
     pub async fn vlan(&self, name: &str, parent: &str, id: u16, alias: &str) -> Result<Link, LinkError> {
         let parent = self.get(parent).await?;
         if self.find(name).await?.is_none() {
             let make = marked(LinkVlan::new(name, parent.index, id)).up().build();
-            let what = format!("make VLAN {id} of {}; does this kernel have 802.1q (modprobe 8021q)?", parent.name);
-            self.add(make, what).await?;
+            let made = self.add(make, format!("make VLAN {id} of {}", parent.name)).await;
+            // By now the kernel has looked for the module itself.
+            made.map_err(|error| error.because(|errno| lacks_vlan(errno, self.knows_vlans())))?;
         }
         self.settle(name, alias, parent.mtu).await
+    }
+
+    /// Whether the kernel has 802.1q, as a module that is loaded or built in.
+    fn knows_vlans(&self) -> bool {
+        self.namespace.enter(|| std::path::Path::new("/proc/thread-self/net/vlan").exists()).unwrap_or_default()
     }
 
     /// Makes a link that somebody has just made for us ours, and sets it up.
@@ -379,6 +393,20 @@ impl Links {
 
     async fn change(&self, message: LinkMessage, what: String) -> Result<(), LinkError> {
         limited(self.handle.link().change(message).execute()).await.map_err(|e| LinkError::refused(what, e))
+    }
+}
+
+/// The kernel says the same of a kind of link that it does not know, and of a parent that takes none of that kind.
+fn lacks_macvlan(errno: i32) -> Option<&'static str> {
+    (errno == nix::libc::EOPNOTSUPP).then_some("this kernel has no macvlan; modprobe macvlan")
+}
+
+fn lacks_vlan(errno: i32, known: bool) -> Option<&'static str> {
+    match errno {
+        nix::libc::EOPNOTSUPP if known => Some("that interface takes no VLANs"),
+        nix::libc::EOPNOTSUPP => Some("this kernel has no 802.1q; modprobe 8021q"),
+        nix::libc::EEXIST => Some("somebody else has made it; give its interface as the parent, without a VLAN"),
+        _ => None,
     }
 }
 

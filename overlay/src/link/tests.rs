@@ -180,3 +180,19 @@ async fn settings_are_those_of_the_namespace() {
     let elsewhere = Links::here().unwrap().setting(setting);
     assert!(elsewhere.unwrap_err().to_string().contains("net/ipv4/conf/ovb-app/forwarding"));
 }
+
+#[test]
+fn why_there_is_no_vlan_is_said_by_what_the_kernel_answers() {
+    use nix::libc::{EEXIST, EOPNOTSUPP, EPERM};
+    for (errno, known, words) in [
+        (EOPNOTSUPP, false, "this kernel has no 802.1q; modprobe 8021q"),
+        (EOPNOTSUPP, true, "that interface takes no VLANs"),
+        (EEXIST, true, "somebody else has made it"),
+        (EPERM, false, ""),
+    ] {
+        let refused = LinkError::refused("make VLAN 7 of eth0", io::Error::from_raw_os_error(errno));
+        let said = refused.because(|errno| lacks_vlan(errno, known)).to_string();
+        assert!(said.starts_with("cannot make VLAN 7 of eth0") && said.contains(words), "{said}");
+        assert_eq!(said.contains("8021q"), errno == EOPNOTSUPP && !known, "{said}");
+    }
+}
