@@ -26,6 +26,7 @@ pub mod mtu;
 pub mod network;
 pub mod overlap;
 pub mod paths;
+mod news;
 pub mod peers;
 pub mod plugin;
 pub mod probe;
@@ -124,7 +125,12 @@ pub async fn run(config: Config, socket: &Path, shutdown: CancellationToken) -> 
     let keyring = secrets(&config)?;
     let saved = Saved::load(&config.state_dir)?;
     let client = Client::new(&config.registry_and(&saved.registries))?;
-    let nothing = Held { node: identity.node(), host: config.name.clone(), networks: Vec::new() };
+    let nothing = Held {
+        node: identity.node(),
+        host: config.name.clone(),
+        tunnel: config.interface.clone(),
+        networks: Vec::new(),
+    };
     let (mesh, ends) = Mesh::new(nothing);
     info!("this host is {} ({})", config.name, identity.node());
     let (status, tasks, node) = (Arc::new(Status::default()), TaskTracker::new(), identity.node());

@@ -31,6 +31,8 @@ pub struct Held {
     pub node: NodeId,
     /// What it is called.
     pub host: String,
+    /// The interface that leads to the others.
+    pub tunnel: String,
     /// Its networks, local ones too, by name.
     pub networks: Vec<HeldNetwork>,
 }

@@ -1,8 +1,8 @@
-//! Docker's API 1.41 on a unix socket, as far as the registrar asks, with answers as Docker 20.10 gives them: for faults
+//! Docker's API 1.41 on a unix socket, as far as the registrar asks, and the overlay of networks, with answers as Docker 20.10 gives them: for faults
 //! that a real Docker does not have when a test wants them, and for more containers than a test has time to start.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
@@ -12,7 +12,7 @@ use axum::{
     Router,
     body::{Body, Bytes},
     extract::{Request, State},
-    http::{StatusCode, header::CONTENT_TYPE},
+    http::{Method, StatusCode, header::CONTENT_TYPE},
     response::{IntoResponse, Response},
 };
 use futures_util::stream;
@@ -33,6 +33,9 @@ pub struct FakeDocker {
 #[derive(Default)]
 struct Docker {
     containers: BTreeMap<String, Value>,
+    networks: BTreeMap<String, Value>,
+    /// Networks that it does not remove.
+    stuck: BTreeSet<String>,
     listeners: Vec<mpsc::UnboundedSender<String>>,
     history: Vec<(i64, String)>,
     /// Events happen, but nobody is told, then or later.
@@ -127,6 +130,24 @@ impl FakeDocker {
     /// From now on it answers this about `name`.
     pub fn go_mad_about(&self, name: &str, answer: &str) {
         self.docker().mad.insert(id(name), answer.to_owned());
+    }
+
+    /// `docker network create`: a bridge with these labels.
+    pub fn make_network(&self, name: &str, labels: &Value) {
+        let network = json!({"Id": id(name), "Name": name, "Driver": "bridge", "Scope": "local", "Labels": labels,
+            "IPAM": {"Driver": "default", "Config": []}, "Options": {}});
+        self.docker().networks.insert(id(name), network);
+    }
+
+    /// From now on it does not remove this network.
+    pub fn hold_network(&self, name: &str) {
+        self.docker().stuck.insert(id(name));
+    }
+
+    /// What its networks are called.
+    pub fn network_names(&self) -> BTreeSet<String> {
+        let name = |network: &Value| network["Name"].as_str().unwrap_or_default().to_owned();
+        self.docker().networks.values().map(name).collect()
     }
 
     /// Sends this to all who follow its events.
@@ -354,6 +375,22 @@ async fn answer(State(docker): State<Arc<Mutex<Docker>>>, request: Request) -> R
             match docker.containers.get(id) {
                 Some(container) => json_body(StatusCode::OK, container),
                 None => json_body(StatusCode::NOT_FOUND, &json!({"message": format!("No such container: {id}")})),
+            }
+        }
+        ["networks"] => json_body(StatusCode::OK, &docker.networks.values().cloned().collect()),
+        ["networks", id] => {
+            let is_removal = request.method() == Method::DELETE;
+            if let Some(nonsense) = docker.mad.get(*id).filter(|_| !is_removal) {
+                return json_text(StatusCode::OK, nonsense.clone());
+            }
+            if is_removal && docker.stuck.contains(*id) {
+                return json_body(StatusCode::FORBIDDEN, &json!({"message": "it has active endpoints"}));
+            }
+            let found = if is_removal { docker.networks.remove(*id) } else { docker.networks.get(*id).cloned() };
+            match found {
+                Some(_) if is_removal => StatusCode::NO_CONTENT.into_response(),
+                Some(network) => json_body(StatusCode::OK, &network),
+                None => json_body(StatusCode::NOT_FOUND, &json!({"message": format!("network {id} not found")})),
             }
         }
         ["events"] => {

@@ -14,6 +14,8 @@ use flotilla_tests::{
 use serde_json::Value;
 
 const LIMIT: Duration = Duration::from_secs(30);
+/// The interface between hosts, which is not called as it is by default.
+const TUNNEL: &str = "mesh0";
 
 pub(crate) fn needs() -> Vec<Need> {
     let programs = ["nft", "nsenter", "setpriv", "curl", "ping", "getent", "dig"].map(Need::Program);
@@ -112,8 +114,8 @@ impl<'a> Site<'a> {
         let mut registry = Launch::ours("kvstore").args(agent).inside(&hosts[0].namespace).start();
         registry.wait_for_log("listening", LIMIT).await;
         let url = format!("http://{first}:8500");
-        let (secret, registry_at) = (secret().await, ["--registry", &*url]);
-        let [a, b] = ["a", "b"].map(|name| Overlay::new(name, &secret, &registry_at));
+        let (secret, args) = (secret().await, ["--registry", &*url, "--interface", TUNNEL]);
+        let [a, b] = ["a", "b"].map(|name| Overlay::new(name, &secret, &args));
         let a = a.with_docker(docker, Some(&driver_name()));
         let mut site = Self { a, b, docker, _registry: registry, hosts };
         start(&mut site.a, &site.hosts[0]).await;
@@ -190,6 +192,13 @@ pub(crate) async fn story() {
     site.a.run(&["detach", "stranger"]).await;
     reaches(&stranger, &at, 1).await.expect_err("detached");
     assert!(within(docker, &stranger, "ip link show ov0").await.is_err(), "no link is left");
+    // Wherever the tunnel is named, it is the configured one.
+    let rules = says(&site.hosts[0].namespace.path(), "nft list ruleset").expect("nft");
+    assert!(rules.contains(&format!("oifname != \"{TUNNEL}\" masquerade")), "{rules}");
+    let format = "{{index .Options \"com.docker.network.bridge.trusted_host_interfaces\"}}";
+    assert_eq!(docker.docker(&["network", "inspect", "app", "--format", format]).await, TUNNEL);
+    assert!(!rules.contains("ovl0"), "{rules}");
+
     refused(&site.a, &["detach", "stranger"], "nothing is attached to it").await;
 
     // Killed in the middle of it all, and begun anew: then nothing is left.

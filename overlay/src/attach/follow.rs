@@ -1,30 +1,22 @@
 //! Keeps links as they were asked for, while containers, Docker, the mesh and this program come and go.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+use std::{collections::BTreeMap, time::Duration};
 
-use futures_util::{StreamExt, future::Either};
+use futures_util::{future::Either, stream};
 use kvstore_client::with_causes;
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{Desk, listed, namespace};
 use crate::{
     docker::Docker,
     mesh::Refusal,
     network::NetworkId,
+    news::{self, AWAY, Found, Look, Told, Why},
     plugin::{Attachment, Holder},
 };
 
-/// Docker that is away is asked again after that.
-const AWAY: Duration = Duration::from_secs(1);
-/// Without news everything is looked at that often.
-const RESYNC: Duration = Duration::from_mins(1);
-/// Events come in groups; the whole group is looked at once.
-const GATHER: Duration = Duration::from_millis(50);
 /// A container that has ended keeps its addresses that long, as in Weave: it may be just restarting.
 const ENDED: Duration = Duration::from_secs(30);
 /// A network that is missing for that long is gone.
@@ -37,66 +29,45 @@ struct Since {
     ended: BTreeMap<String, Instant>,
     /// Networks that the mesh does not have.
     gone: BTreeMap<NetworkId, Instant>,
-    /// What was told, so that it is told once.
-    told: BTreeSet<String>,
 }
 
 impl Desk {
     /// Until `shutdown`.
     pub async fn follow(&self, shutdown: CancellationToken) {
-        let mut since = Since::default();
+        let (mut since, mut told) = (Since::default(), Told::default());
         let work = async {
             loop {
                 // Docker that is away is told of by those who keep its networks.
-                let _ = self.life(&mut since).await;
+                let _ = self.life(&mut since, &mut told).await;
                 sleep(AWAY).await;
             }
         };
-        tokio::select! {
-            () = shutdown.cancelled() => {}
-            () = work => {}
-        }
+        shutdown.run_until_cancelled(work).await;
     }
 
     /// One life of Docker's; or of the mesh alone, where there is no Docker.
-    async fn life(&self, since: &mut Since) -> Result<(), Refusal> {
-        let mut changes = self.0.mesh.changes();
+    async fn life(&self, since: &mut Since, told: &mut Told) -> Result<(), Refusal> {
+        let changes = self.0.mesh.changes();
         let docker = match &self.0.docker {
             Some(_) => match self.docker().await {
                 Ok(docker) => Some(docker),
                 Err(refusal) => {
                     // This host's own addresses need no Docker.
-                    self.look(None, since).await;
+                    told.tell(self.look(None, since).await.wrong);
                     return Err(refusal);
                 }
             },
             None => None,
         };
-        let events =
-            docker.as_ref().map_or(Either::Right(futures_util::stream::pending()), |d| Either::Left(d.events()));
-        let mut events = std::pin::pin!(events);
-        loop {
-            changes.mark_unchanged();
-            self.look(docker.as_ref(), since).await;
-            let next =
-                since.ended.values().map(|then| *then + ENDED).chain(since.gone.values().map(|then| *then + GONE));
-            let until = next.min().unwrap_or(Instant::now() + RESYNC).max(Instant::now() + AWAY);
-            tokio::select! {
-                () = sleep_until(until) => {}
-                changed = changes.changed() => if changed.is_err() { return Ok(()) },
-                event = events.next() => match event {
-                    Some(Ok(_)) => sleep(GATHER).await,
-                    Some(Err(_)) | None => return Ok(()),
-                },
-            }
-        }
+        let events = docker.as_ref().map_or(Either::Right(stream::pending()), |docker| Either::Left(docker.events()));
+        news::watch(changes, events, told, &mut Keeper { desk: self, docker: docker.as_ref(), since }).await
     }
 
-    async fn look(&self, docker: Option<&Docker>, since: &mut Since) {
+    async fn look(&self, docker: Option<&Docker>, since: &mut Since) -> Found {
         let _turn = self.0.turn.lock().await;
         let all = self.0.plugin.attachments().await;
         since.only(&all);
-        let mut told = BTreeSet::new();
+        let mut found = Found::default();
         for attachment in &all {
             let looked = match self.without_network(attachment, since) {
                 Some(true) => self.take(attachment, None).await,
@@ -104,13 +75,11 @@ impl Desk {
                 None => self.look_at(attachment, docker, since).await,
             };
             if let Err(refusal) = looked {
-                told.insert(format!("{} is not as it should be: {refusal}", listed(attachment)));
+                found.failed([format!("{} is not as it should be: {refusal}", listed(attachment))]);
             }
         }
-        for text in told.difference(&since.told) {
-            warn!("{text}");
-        }
-        since.told = told;
+        found.within = since.next().map(|then| then.saturating_duration_since(Instant::now()));
+        found
     }
 
     /// Whether the network of a link is missing: gone for good, or perhaps not told of yet.
@@ -124,6 +93,7 @@ impl Desk {
         Some(then.elapsed() >= GONE)
     }
 
+    /// Has a link be as it should.
     async fn look_at(
         &self,
         attachment: &Attachment,
@@ -139,38 +109,51 @@ impl Desk {
             return self.0.plugin.bridge_to(held).await.map(|_| ()).map_err(|e| away(&e));
         };
         let Some(docker) = docker else { return Ok(()) };
-        match docker.container(id).await.map_err(|e| away(&e))? {
-            None => {
-                info!("container {name} is gone, and with it {}", listed(attachment));
-                self.take(attachment, None).await
+        let Some(container) = docker.container(id).await.map_err(|e| away(&e))? else {
+            info!("container {name} is gone, and with it {}", listed(attachment));
+            return self.take(attachment, None).await;
+        };
+        let Some(pid) = container.pid else {
+            let then = attachment.kept.then(|| *since.ended.entry(id.clone()).or_insert_with(Instant::now));
+            if then.is_some_and(|then| then.elapsed() >= ENDED) {
+                info!("container {name} has ended; others may have {}", listed(attachment));
+                self.0.plugin.let_go(attachment).await?;
             }
-            Some(container) => match container.pid {
-                None if !attachment.kept => Ok(()),
-                None => {
-                    let then = *since.ended.entry(id.clone()).or_insert_with(Instant::now);
-                    if then.elapsed() >= ENDED {
-                        info!("container {name} has ended; others may have {}", listed(attachment));
-                        self.0.plugin.let_go(attachment).await?;
-                    }
-                    Ok(())
-                }
-                Some(pid) => {
-                    since.ended.remove(id);
-                    let attachment = if attachment.kept {
-                        attachment.clone()
-                    } else {
-                        let next = self.0.plugin.resume(attachment).await?;
-                        info!("container {name} runs again, and has {}", listed(&next));
-                        next
-                    };
-                    self.have(&attachment, &namespace(pid, name)?).await.map_err(|e| away(&e))
-                }
-            },
-        }
+            return Ok(());
+        };
+        since.ended.remove(id);
+        let attachment = if attachment.kept {
+            attachment.clone()
+        } else {
+            let next = self.0.plugin.resume(attachment).await?;
+            info!("container {name} runs again, and has {}", listed(&next));
+            next
+        };
+        self.have(&attachment, &namespace(pid, name)?).await.map_err(|e| away(&e))
+    }
+}
+
+/// Who keeps the links in one life of Docker's.
+struct Keeper<'a> {
+    desk: &'a Desk,
+    docker: Option<&'a Docker>,
+    since: &'a mut Since,
+}
+
+impl Look for Keeper<'_> {
+    type Error = Refusal;
+
+    async fn look(&mut self, _: Why) -> Result<Found, Refusal> {
+        Ok(self.desk.look(self.docker, self.since).await)
     }
 }
 
 impl Since {
+    /// When somebody has waited for long enough.
+    fn next(&self) -> Option<Instant> {
+        self.ended.values().map(|then| *then + ENDED).chain(self.gone.values().map(|then| *then + GONE)).min()
+    }
+
     /// Forgets what nothing is asked for any more; of what has been let go nobody waits for the end.
     fn only(&mut self, all: &[Attachment]) {
         let is = |there: &Attachment, wanted: &String| {
@@ -178,5 +161,47 @@ impl Since {
         };
         self.ended.retain(|id, _| all.iter().any(|there| is(there, id)));
         self.gone.retain(|id, _| all.iter().any(|there| there.network() == Some(*id)));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use flotilla_tests::fake_docker::{FakeDocker, id};
+    use serde_json::Value;
+
+    use super::*;
+    use crate::{
+        link::Links,
+        mesh::Mesh,
+        network::NodeId,
+        plugin::{Asked, AttachedWay, Place, Plugin},
+        state::Held,
+    };
+
+    #[tokio::test]
+    async fn what_fails_for_one_link_keeps_none_of_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = FakeDocker::start(dir.path());
+        let nothing = Held { node: NodeId([1; 16]), host: "h".into(), tunnel: "wg7".into(), networks: Vec::new() };
+        let ((mesh, _ends), links) = (Mesh::new(nothing), Links::here().unwrap());
+        let plugin = Plugin::new(dir.path().join("book"), links.clone(), mesh.clone()).unwrap();
+        for (n, name) in ["a", "b", "c"].into_iter().enumerate() {
+            let way = AttachedWay::Bridge("nosuch".into());
+            let place = Place::Outside(format!("192.0.2.{}/24", n + 1).parse().unwrap(), way);
+            let holder = Holder::Container { id: id(name), name: name.into(), number: 0 };
+            plugin.attach(&Asked { holder, place, gateway: None, mac: None }).await.unwrap();
+        }
+        // Of the second one Docker says nothing that can be read; the others are gone.
+        fake.run("b", 80, &Value::Null);
+        fake.go_mad_about("b", "{");
+        let desk = Desk::new(plugin.clone(), Some(fake.address().parse().unwrap()), links, mesh);
+        let (docker, mut since) = (desk.docker().await.unwrap(), Since::default());
+        let found = desk.look(Some(&docker), &mut since).await;
+        let left: Vec<_> = plugin.attachments().await.iter().map(listed).collect();
+        assert_eq!(left, ["192.0.2.2"]);
+        let [wrong] = &found.wrong.iter().collect::<Vec<_>>()[..] else { panic!("{found:?}") };
+        assert!(wrong.starts_with("192.0.2.2 is not as it should be: Docker at "), "{wrong}");
+        assert!(found.again && found.within.is_none(), "it is tried again soon");
+        assert_eq!(desk.look(Some(&docker), &mut since).await, found, "the same, which is not told twice");
     }
 }

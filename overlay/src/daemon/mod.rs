@@ -322,7 +322,8 @@ impl Daemon {
         });
         let mut networks: Vec<_> = shared.chain(local).collect();
         networks.sort_by(|a, b| a.network.name.cmp(&b.network.name));
-        Held { node: self.me(), host: self.config.name.clone(), networks }
+        let Config { name, interface, .. } = &self.config;
+        Held { node: self.me(), host: name.clone(), tunnel: interface.clone(), networks }
     }
 
     /// Keeps what is believed on the disk if it has changed; when hosts were alive, only now and then.

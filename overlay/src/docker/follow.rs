@@ -5,9 +5,8 @@ use std::{
     time::Duration,
 };
 
-use futures_util::StreamExt;
 use ipnet::IpNet;
-use kvstore_client::{Backoff, with_causes};
+use kvstore_client::with_causes;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -17,24 +16,18 @@ use crate::{
     link::Links,
     mesh::{Mesh, Refusal, Request},
     network::NetworkName,
+    news::{self, AWAY, Found, Look, Told, Why},
     plugin::{Made, Plugin, protocol},
-    state::HeldNetwork,
+    state::{Held, HeldNetwork},
 };
 
-/// A Docker that is away is asked again after that.
-const AWAY: Duration = Duration::from_secs(1);
-/// Without news everything is looked at that often.
-const RESYNC: Duration = Duration::from_mins(1);
-/// Events come in groups; the whole group is looked at once.
-const GATHER: Duration = Duration::from_millis(100);
 /// A network of the book that Docker does not have for that long it has no more.
 const GONE: Duration = Duration::from_secs(20);
 
 /// Until `shutdown`.
 pub async fn follow(docker: Address, links: Links, mesh: Mesh, plugin: Plugin, shutdown: CancellationToken) {
-    let mut told = BTreeSet::new();
+    let (mut told, mut away) = (Told::default(), false);
     let work = async {
-        let mut away = false;
         loop {
             match life(&docker, &links, &mesh, &plugin, &mut told, &mut away).await {
                 Err(error) if !away => warn!("{}; its networks are looked at when it answers", with_causes(&error)),
@@ -44,10 +37,7 @@ pub async fn follow(docker: Address, links: Links, mesh: Mesh, plugin: Plugin, s
             sleep(AWAY).await;
         }
     };
-    tokio::select! {
-        () = shutdown.cancelled() => {}
-        () = work => {}
-    }
+    shutdown.run_until_cancelled(work).await;
 }
 
 /// One life of Docker's, from its first answer to its last.
@@ -56,49 +46,15 @@ async fn life(
     links: &Links,
     mesh: &Mesh,
     plugin: &Plugin,
-    told: &mut BTreeSet<String>,
+    told: &mut Told,
     away: &mut bool,
 ) -> Result<(), DockerError> {
-    let docker = Docker::connect(docker).await?;
+    let docker = &Docker::connect(docker).await?;
     // Before the first look, so that nothing happens in between unseen.
-    let mut events = std::pin::pin!(docker.events());
-    let mut changes = mesh.changes();
-    let mut missing = Missing::default();
-    let mut let_through: Option<Forward> = None;
-    let mut again = Backoff::between(AWAY, RESYNC);
-    start_failed(&docker).await?;
-    loop {
-        changes.mark_unchanged();
-        let wanted = forward(&docker, mesh, plugin).await?;
-        if let_through.as_ref() != Some(&wanted) {
-            let_through = wanted.apply().await.then_some(wanted);
-        }
-        let refused = look(&docker, links, mesh, plugin, told, &mut missing).await?;
-        *away = false;
-        // Nobody tells when what was in the way is gone, such as somebody else at the rules, or a route.
-        let pause = if refused || let_through.is_none() { again.delay() } else { RESYNC };
-        tokio::select! {
-            () = sleep(pause) => {
-                // Who makes the host's firewall anew takes our rules with it.
-                let_through = None;
-                continue;
-            }
-            changed = changes.changed() => if changed.is_err() { return Ok(()) },
-            event = events.next() => match event {
-                Some(Ok(_)) => sleep(GATHER).await,
-                Some(Err(_)) | None => return Ok(()),
-            },
-        }
-        again.reset();
-    }
-}
-
-/// What Docker's firewall is to let through.
-async fn forward(docker: &Docker, mesh: &Mesh, plugin: &Plugin) -> Result<Forward, DockerError> {
-    let held = mesh.held();
-    let networks = held.networks.iter().map(|held| &held.network);
-    let subnets = networks.flat_map(|network| [IpNet::V4(network.subnet), IpNet::V6(network.subnet6)]);
-    Ok(Forward::of(plugin.bridged().await, subnets, &docker.networks().await?))
+    let (events, changes) = (docker.events(), mesh.changes());
+    start_failed(docker).await?;
+    let mut keeper = Keeper { docker, links, mesh, plugin, away, missing: Missing::default(), let_through: None };
+    news::watch(changes, events, told, &mut keeper).await
 }
 
 /// Starts what Docker could not start while the driver was away; each once in a life of Docker's.
@@ -112,83 +68,126 @@ async fn start_failed(docker: &Docker) -> Result<(), DockerError> {
     Ok(())
 }
 
-/// Compares, and does what is to be done; whether the mesh has refused some of it.
-async fn look(
-    docker: &Docker,
-    links: &Links,
-    mesh: &Mesh,
-    plugin: &Plugin,
-    told: &mut BTreeSet<String>,
-    missing: &mut Missing,
-) -> Result<bool, DockerError> {
-    // The book first: what is entered meanwhile Docker lists only afterwards.
-    let made = plugin.made().await;
-    let networks = docker.networks().await?;
-    let gone = missing.gone(&made, &networks, Instant::now());
-    plugin.forget(&gone).await;
-    let mut warned = BTreeSet::new();
-    let withdrawn = withdraw(mesh, plugin, &mut warned).await;
-    let mut refused = !warned.is_empty();
-    let held = mesh.held();
-    for there in held.networks.iter().filter(|held| is_there(held, &networks)) {
-        bridge::have(links, there).await?;
+/// Who compares, and does what is to be done, in one life of Docker's.
+struct Keeper<'a> {
+    docker: &'a Docker,
+    links: &'a Links,
+    mesh: &'a Mesh,
+    plugin: &'a Plugin,
+    /// Until it was looked at everything once.
+    away: &'a mut bool,
+    missing: Missing,
+    /// What Docker's firewall was told last.
+    let_through: Option<Forward>,
+}
+
+impl Look for Keeper<'_> {
+    /// That Docker is away.
+    type Error = DockerError;
+
+    /// What cannot be done for one network keeps none of the others from being looked after.
+    async fn look(&mut self, why: Why) -> Result<Found, DockerError> {
+        // The book first: what is entered meanwhile Docker lists only afterwards.
+        let made = self.plugin.made().await;
+        let networks = self.docker.networks().await?;
+        let mut found = Found::default();
+        found.failed(networks.iter().filter_map(|network| network.trouble.clone()));
+        // Who makes the host's firewall anew takes our rules with it, and does not tell.
+        if why == Why::Time {
+            self.let_through = None;
+        }
+        found.failed(self.open_firewall(&networks).await);
+        let gone = self.missing.gone(&made, &networks, Instant::now());
+        self.plugin.forget(&gone).await;
+        let withdrawn = withdraw(self.mesh, self.plugin, &mut found).await;
+        let held = self.mesh.held();
+        for there in held.networks.iter().filter(|held| is_there(held, &networks)) {
+            if let Err(error) = bridge::have(self.links, there).await {
+                found.failed([format!("network {}: {}", there.network.name, with_causes(&error))]);
+            }
+        }
+        if !held.networks.is_empty()
+            && let Err(error) = bridge::forward_ipv6(self.links).await
+        {
+            let why = with_causes(&error);
+            found
+                .wrong
+                .insert(format!("networks have IPv4 only: {why}; set net.ipv6.conf.all.forwarding to 1 on the host"));
+        }
+        for action in plan(&held, &networks, &made) {
+            match self.carry_out(action, &held, &withdrawn).await {
+                Ok(wrong) => found.failed(wrong),
+                Err(error) if error.is_away() => return Err(error),
+                Err(error) => found.failed([with_causes(&error)]),
+            }
+        }
+        *self.away = false;
+        Ok(found)
     }
-    if !held.networks.is_empty()
-        && let Err(error) = bridge::forward_ipv6(links).await
-    {
-        let why = with_causes(&error);
-        warned.insert(format!("networks have IPv4 only: {why}; set net.ipv6.conf.all.forwarding to 1 on the host"));
+}
+
+impl Keeper<'_> {
+    /// Has Docker's firewall let through what is ours; what is wrong with that.
+    async fn open_firewall(&mut self, networks: &[Network]) -> Vec<String> {
+        let held = self.mesh.held();
+        let subnets = held.networks.iter().map(|held| &held.network);
+        let subnets = subnets.flat_map(|network| [IpNet::V4(network.subnet), IpNet::V6(network.subnet6)]);
+        let wanted = Forward::of(self.plugin.bridged().await, subnets, networks);
+        if self.let_through.as_ref() == Some(&wanted) {
+            return Vec::new();
+        }
+        let wrong = wanted.apply().await;
+        self.let_through = wrong.is_empty().then_some(wanted);
+        wrong
     }
-    for action in plan(&held, &networks, &made) {
+
+    /// Takes a step; what it says to be wrong.
+    async fn carry_out(
+        &self,
+        action: Action,
+        held: &Held,
+        withdrawn: &BTreeSet<NetworkName>,
+    ) -> Result<Option<String>, DockerError> {
         match action {
             // Docker has just removed it.
             Action::Create { wanted, .. } if withdrawn.iter().any(|name| name.as_str() == wanted.name) => {}
             Action::Create { network, wanted } => {
                 if let Some(held) = held.network(network) {
-                    bridge::have(links, held).await?;
+                    bridge::have(self.links, held).await?;
                 }
-                docker.create(&wanted).await?;
+                self.docker.create(&wanted).await?;
                 info!("Docker has the network {}", wanted.name);
             }
             Action::Remove { id, name, bridge } => {
-                docker.remove(&id, &name).await?;
+                self.docker.remove(&id, &name).await?;
                 if let Some(bridge) = bridge {
-                    bridge::remove(links, &bridge).await?;
+                    bridge::remove(self.links, &bridge).await?;
                 }
                 info!("Docker has the network {name} no more");
             }
             Action::Announce { id, network } => {
                 let name = network.name.clone();
-                match mesh.create_network(*network).await {
-                    Ok(_) => {
-                        plugin.announced(&id, &name).await;
-                        info!("the network {name}, made in Docker ({}), is the mesh's", id.short());
-                    }
-                    Err(refusal) => {
-                        refused = true;
-                        warned.insert(format!("network {name} of Docker is not the mesh's: {refusal}"));
-                    }
+                if let Err(refusal) = self.mesh.create_network(*network).await {
+                    return Ok(Some(format!("network {name} of Docker is not the mesh's: {refusal}")));
                 }
+                self.plugin.announced(&id, &name).await;
+                info!("the network {name}, made in Docker ({}), is the mesh's", id.short());
             }
-            Action::Warn(text) => _ = warned.insert(text),
+            Action::Warn(text) => return Ok(Some(text)),
         }
+        Ok(None)
     }
-    for text in warned.difference(told) {
-        warn!("{text}");
-    }
-    *told = warned;
-    Ok(refused)
 }
 
 /// Has the mesh remove what it has from this Docker, and this Docker has removed; what is still to be removed.
-async fn withdraw(mesh: &Mesh, plugin: &Plugin, warned: &mut BTreeSet<String>) -> BTreeSet<NetworkName> {
+async fn withdraw(mesh: &Mesh, plugin: &Plugin, found: &mut Found) -> BTreeSet<NetworkName> {
     let withdrawn = plugin.withdrawn().await;
     for name in &withdrawn {
         match mesh.ask(Request::RemoveNetwork(name.clone())).await {
             Ok(_) => info!("the network {name}, removed from Docker, is the mesh's no more"),
             Err(Refusal::Unknown(_)) => {}
             Err(refusal) => {
-                warned.insert(format!("the network {name}, removed from Docker, is still the mesh's: {refusal}"));
+                found.failed([format!("the network {name}, removed from Docker, is still the mesh's: {refusal}")]);
                 continue;
             }
         }
@@ -219,7 +218,49 @@ impl Missing {
 
 #[cfg(test)]
 mod tests {
+    use flotilla_tests::fake_docker::{FakeDocker, id};
+    use serde_json::json;
+
     use super::*;
+    use crate::network::NodeId;
+
+    #[tokio::test]
+    async fn what_fails_for_one_network_keeps_none_of_the_others() {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = FakeDocker::start(dir.path());
+        for name in ["a", "b", "c", "d"] {
+            fake.make_network(name, &json!({ LABEL: name }));
+        }
+        // The mesh has none of them any more; one is not removed, and one not even shown.
+        fake.hold_network("b");
+        fake.go_mad_about("c", "{");
+        let docker = &Docker::connect(&fake.address().parse().unwrap()).await.unwrap();
+        let nothing = Held { node: NodeId([1; 16]), host: "h".into(), tunnel: "wg7".into(), networks: Vec::new() };
+        let ((mesh, _ends), links) = (Mesh::new(nothing), Links::here().unwrap());
+        let plugin = Plugin::new(dir.path().join("book"), links.clone(), mesh.clone()).unwrap();
+        // As it is without any network: nothing of this machine's firewall is changed.
+        let others = ["a", "b", "c", "d"].map(|name| format!("br-{}", &id(name)[..12])).into();
+        let let_through = Some(Forward { others, ..Forward::default() });
+        let (missing, mesh, plugin, links, away) = (Missing::default(), &mesh, &plugin, &links, &mut false);
+        let mut keeper = Keeper { docker, links, mesh, plugin, away, missing, let_through };
+        let found = keeper.look(Why::News).await.unwrap();
+        assert_eq!(fake.network_names(), ["b", "c"].map(str::to_owned).into());
+        let wrong: Vec<_> = found.wrong.iter().collect();
+        assert_eq!(wrong.len(), 3, "{wrong:?}");
+        assert!(wrong.iter().any(|text| text.contains("remove the network b") && text.contains("active endpoints")));
+        assert!(wrong.iter().any(|text| text.contains("look at the network c")), "{wrong:?}");
+        assert!(wrong.iter().any(|text| text.contains("network c") && text.contains("is in use")), "{wrong:?}");
+        assert!(found.again, "it is tried again");
+        keeper
+            .let_through
+            .as_mut()
+            .unwrap()
+            .others
+            .retain(|bridge| !["a", "d"].iter().any(|n| bridge.contains(&id(n)[..12])));
+        assert_eq!(keeper.look(Why::News).await.unwrap(), found, "the same, which is not told twice");
+        drop(fake);
+        assert!(keeper.look(Why::News).await.unwrap_err().is_away());
+    }
 
     #[test]
     fn a_network_is_gone_when_it_was_missing_for_long() {

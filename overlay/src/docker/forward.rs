@@ -7,7 +7,6 @@ use std::{collections::BTreeSet, io, process::Stdio, time::Duration};
 
 use ipnet::IpNet;
 use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
-use tracing::warn;
 
 use super::Network;
 use crate::plugin::Bridged;
@@ -63,21 +62,20 @@ impl Forward {
         text + "COMMIT\n"
     }
 
-    /// Has it let through, where Docker has such a chain; whether that is so now.
-    pub(super) async fn apply(&self) -> bool {
+    /// Has it let through, where Docker has such a chain; what is wrong with that.
+    pub(super) async fn apply(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
         if self.networks.is_empty() && self.bridges.is_empty() {
             // Also while all that is ours is being removed: a chain that lets nothing through would be left behind.
             close_firewall().await;
-            return true;
+            return wrong;
         }
-        let mut all = true;
         for (program, v4) in FAMILIES {
             if let Err(error) = self.apply_to(program, v4).await {
-                warn!("packets between hosts may not get through Docker's firewall: {error}");
-                all = false;
+                wrong.push(format!("packets between hosts may not get through Docker's firewall: {error}"));
             }
         }
-        all
+        wrong
     }
 
     async fn apply_to(&self, program: &str, v4: bool) -> io::Result<()> {

@@ -21,7 +21,9 @@ use bollard::{
     },
 };
 use futures_util::Stream;
+use kvstore_client::with_causes;
 use tokio::time::timeout;
+use tracing::warn;
 
 pub(crate) use self::bridge::have as have_bridge;
 pub use self::{
@@ -127,14 +129,16 @@ impl Docker {
     pub async fn networks(&self) -> Result<Vec<Network>, DockerError> {
         let listed = self.limited("list its networks", self.api.list_networks(None::<ListNetworksOptions>)).await?;
         let mut networks = Vec::new();
-        for id in listed.into_iter().filter_map(|network| network.id) {
+        for listed in listed {
             // Only then it tells who is in it.
-            let call = self.api.inspect_network(&id, None::<InspectNetworkOptions>);
-            match self.limited("look at a network", call).await {
+            let (id, name) = (listed.id.as_deref().unwrap_or_default(), listed.name.as_deref().unwrap_or_default());
+            let call = self.api.inspect_network(id, None::<InspectNetworkOptions>);
+            match self.limited(&format!("look at the network {name}"), call).await {
                 Ok(found) => networks.push(network(found)),
                 // Gone in between.
-                Err(DockerError::Call { source, .. }) if status(&source) == Some(404) => {}
-                Err(error) => return Err(error),
+                Err(error) if error.status() == Some(404) => {}
+                Err(error) if error.is_away() => return Err(error),
+                Err(error) => networks.push(known_by_list(listed, &error)),
             }
         }
         Ok(networks)
@@ -170,7 +174,7 @@ impl Docker {
     /// [`DockerError`]
     pub async fn remove(&self, id: &str, name: &str) -> Result<(), DockerError> {
         match self.limited(&format!("remove the network {name}"), self.api.remove_network(id)).await {
-            Err(DockerError::Call { source, .. }) if status(&source) == Some(404) => Ok(()),
+            Err(error) if error.status() == Some(404) => Ok(()),
             other => other,
         }
     }
@@ -182,7 +186,7 @@ impl Docker {
     pub async fn container(&self, name: &str) -> Result<Option<Container>, DockerError> {
         let call = self.api.inspect_container(name, None::<InspectContainerOptions>);
         let found = match self.limited(&format!("look at the container {name}"), call).await {
-            Err(DockerError::Call { source, .. }) if status(&source) == Some(404) => return Ok(None),
+            Err(error) if error.status() == Some(404) => return Ok(None),
             other => other?,
         };
         Ok(Some(container(found)))
@@ -201,8 +205,9 @@ impl Docker {
             let call = self.api.inspect_container(&id, None::<InspectContainerOptions>);
             match self.limited("look at a container", call).await {
                 Ok(found) => failed.extend(failed_start(&found).then(|| container(found))),
-                Err(DockerError::Call { source, .. }) if status(&source) == Some(404) => {}
-                Err(error) => return Err(error),
+                Err(error) if error.status() == Some(404) => {}
+                Err(error) if error.is_away() => return Err(error),
+                Err(error) => warn!("whether a container is to be started is not known: {}", with_causes(&error)),
             }
         }
         Ok(failed)
@@ -255,7 +260,16 @@ fn network(found: NetworkInspect) -> Network {
         options: found.options.unwrap_or_default().into_iter().collect(),
         subnets: configs.iter().filter_map(|config| config.subnet.as_deref()?.parse().ok()).collect(),
         in_use: found.containers.is_some_and(|containers| !containers.is_empty()),
+        trouble: None,
     }
+}
+
+/// One that Docker lists, and does not show.
+fn known_by_list(listed: bollard::models::Network, why: &DockerError) -> Network {
+    let bollard::models::Network { id, name, driver, labels, options, ipam, .. } = listed;
+    let found = NetworkInspect { id, name, driver, labels, options, ipam, ..NetworkInspect::default() };
+    // Somebody may be in it.
+    Network { in_use: true, trouble: Some(with_causes(why)), ..network(found) }
 }
 
 fn container(found: ContainerInspectResponse) -> Container {
@@ -278,10 +292,29 @@ fn failed_start(found: &ContainerInspectResponse) -> bool {
     kept && DRIVER_ERRORS.iter().any(|part| error.contains(part))
 }
 
-fn status(error: &bollard::errors::Error) -> Option<u16> {
-    match error {
-        bollard::errors::Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
-        _ => None,
+impl DockerError {
+    /// What it answered, if it did.
+    fn status(&self) -> Option<u16> {
+        match self {
+            Self::Call { source: bollard::errors::Error::DockerResponseServerError { status_code, .. }, .. } => {
+                Some(*status_code)
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether it is about all of Docker, and not only about what was asked for: who answers, or is slow just now, may do
+    /// something else all the same.
+    fn is_away(&self) -> bool {
+        use bollard::errors::Error;
+        let Self::Call { source, .. } = self else { return false };
+        !matches!(
+            source,
+            Error::DockerResponseServerError { .. }
+                | Error::JsonDataError { .. }
+                | Error::JsonSerdeError { .. }
+                | Error::RequestTimeoutError
+        )
     }
 }
 

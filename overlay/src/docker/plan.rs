@@ -16,6 +16,7 @@ pub const LABEL: &str = "flotilla.overlay";
 /// Docker's names for what a bridge is to be like.
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 const BRIDGE_MTU: &str = "com.docker.network.driver.mtu";
+const BRIDGE_TRUSTS: &str = "com.docker.network.bridge.trusted_host_interfaces";
 
 /// A network that Docker has.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,6 +35,8 @@ pub struct Network {
     pub subnets: BTreeSet<IpNet>,
     /// Whether a running container is in it.
     pub in_use: bool,
+    /// Why Docker does not show it; what it lists is known all the same.
+    pub trouble: Option<String>,
 }
 
 impl Network {
@@ -103,8 +106,8 @@ pub enum Action {
 /// The way from what Docker has to what it should have.
 pub fn plan(held: &Held, docker: &[Network], made: &[Made]) -> Vec<Action> {
     let mut actions = Vec::new();
-    for held in &held.networks {
-        actions.extend(have(held, docker, made));
+    for network in &held.networks {
+        actions.extend(have(&held.tunnel, network, docker, made));
     }
     let known: BTreeSet<String> = held.networks.iter().map(|held| held.network.id.to_string()).collect();
     for left in docker.iter().filter(|network| network.labels.get(LABEL).is_some_and(|id| !known.contains(id))) {
@@ -115,14 +118,14 @@ pub fn plan(held: &Held, docker: &[Network], made: &[Made]) -> Vec<Action> {
 }
 
 /// The bridge network for this host's part of `held`, once it has one.
-fn have(held: &HeldNetwork, docker: &[Network], made: &[Made]) -> Option<Action> {
+fn have(tunnel: &str, held: &HeldNetwork, docker: &[Network], made: &[Made]) -> Option<Action> {
     let network = &held.network;
     // The driver serves it.
     if made.iter().any(|made| made.subnet == network.subnet) {
         return None;
     }
     let block = held.blocks.first()?;
-    let wanted = wanted(held, block);
+    let wanted = wanted(tunnel, held, block);
     let ours = docker.iter().find(|there| there.labels.get(LABEL).is_some_and(|id| *id == network.id.to_string()));
     let Some(there) = ours else {
         let taken = docker.iter().find(|there| there.name == wanted.name);
@@ -132,12 +135,15 @@ fn have(held: &HeldNetwork, docker: &[Network], made: &[Made]) -> Option<Action>
         }));
     };
     let fits = there.subnets.iter().any(|subnet| held.blocks.iter().any(|block| IpNet::V4(block.v4) == *subnet));
-    let same_mtu = there.options.get(BRIDGE_MTU) == wanted.options.get(BRIDGE_MTU);
-    if fits && same_mtu {
-        return None;
-    }
+    let same = |option: &str| there.options.get(option) == wanted.options.get(option);
+    let why = match () {
+        () if !fits => "has another block by now",
+        () if !same(BRIDGE_MTU) => "has packets of another size by now",
+        () if !same(BRIDGE_TRUSTS) => "is reached through another interface by now",
+        () => return None,
+    };
     // What Docker has made it does not change; removed, it is made anew at once.
-    Some(remove(there, if fits { "has packets of another size by now" } else { "has another block by now" }))
+    Some(remove(there, why))
 }
 
 fn remove(network: &Network, why: &str) -> Action {
@@ -178,7 +184,7 @@ fn announce(held: &Held, docker: &[Network], made: &Made) -> Option<Action> {
 }
 
 /// What Docker is asked for: an ordinary bridge, on the one that we have made and keep.
-fn wanted(held: &HeldNetwork, block: &Block) -> Wanted {
+fn wanted(tunnel: &str, held: &HeldNetwork, block: &Block) -> Wanted {
     let network = &held.network;
     let options = [
         (BRIDGE_NAME, bridge_name(network.id)),
@@ -186,7 +192,7 @@ fn wanted(held: &HeldNetwork, block: &Block) -> Wanted {
         // Others are to see the container's own address; what leaves the mesh we masquerade ourselves.
         ("com.docker.network.bridge.enable_ip_masquerade", "false".to_owned()),
         // Docker 28.2 and later: it lets nothing in by other links else.
-        ("com.docker.network.bridge.trusted_host_interfaces", "ovl0".to_owned()),
+        (BRIDGE_TRUSTS, tunnel.to_owned()),
     ];
     Wanted {
         name: network.name.to_string(),

@@ -7,9 +7,11 @@ mod nat;
 pub mod protocol;
 mod server;
 
-use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, convert::Infallible, io, path::PathBuf, sync::Arc, time::Duration};
 
+use futures_util::stream;
 use ipnet::IpNet;
+use kvstore_client::with_causes;
 use rand::{TryRng, rngs::SysRng};
 use tokio::{
     sync::Mutex,
@@ -28,6 +30,7 @@ use crate::{
     link::{LinkError, Links, Owner, Peer, Route, Way},
     mesh::Mesh,
     network::NetworkName,
+    news::{self, Found, Look, Told, Why},
     state::Usage,
 };
 
@@ -137,7 +140,7 @@ impl Plugin {
         self.keep(&book, &next).await?;
         for step in &steps {
             if let Err(error) = self.take(step, &next).await {
-                let why = kvstore_client::with_causes(&error);
+                let why = with_causes(&error);
                 warn!("Docker's call is refused: {why}");
                 self.take_back(&steps, &book).await;
                 self.keep(&next, &book).await?;
@@ -155,7 +158,7 @@ impl Plugin {
             return Ok(BTreeSet::new());
         }
         let offered = OFFERED.parse().expect("a subnet");
-        self.0.links.overlapping(offered).await.map_err(|e| Refusal::Never(kvstore_client::with_causes(&e)))
+        self.0.links.overlapping(offered).await.map_err(|e| Refusal::Never(with_causes(&e)))
     }
 
     async fn keep(&self, old: &Book, new: &Book) -> Result<(), Refusal> {
@@ -185,7 +188,7 @@ impl Plugin {
     async fn take_back(&self, steps: &[Step], book: &Book) {
         for step in book.instead_of(steps) {
             if let Err(error) = self.take(&step, book).await {
-                warn!("something is left behind: {}", kvstore_client::with_causes(&error));
+                warn!("something is left behind: {}", with_causes(&error));
             }
         }
     }
@@ -223,7 +226,8 @@ impl Plugin {
         for internal in book.internal() {
             leaving.remove(&internal);
         }
-        let wanted = Nat { ports: book.published().map(|(port, to)| (port.clone(), to)).collect(), leaving };
+        let ports = book.published().map(|(port, to)| (port.clone(), to)).collect();
+        let wanted = Nat { tunnel: held.tunnel.clone(), ports, leaving };
         let mut there = self.0.nat.lock().await;
         if there.as_ref() != Some(&wanted) {
             // Nothing is there as far as we know until it is taken.
@@ -236,33 +240,29 @@ impl Plugin {
 
     /// Keeps bridges and ports as they should be while the mesh changes, until `shutdown`.
     pub async fn follow(&self, shutdown: CancellationToken) {
-        let mut changes = self.0.mesh.changes();
-        loop {
-            changes.mark_unchanged();
-            self.refresh().await;
-            tokio::select! {
-                () = shutdown.cancelled() => return,
-                changed = changes.changed() => if changed.is_err() { return },
-            }
-        }
+        let (mut told, mut keeper) = (Told::default(), self.clone());
+        // Docker's own calls are answered by themselves.
+        let events = stream::pending::<Result<(), Infallible>>();
+        let work = news::watch(self.0.mesh.changes(), events, &mut told, &mut keeper);
+        shutdown.run_until_cancelled(work).await;
     }
 
-    async fn refresh(&self) {
+    async fn refresh(&self) -> Found {
         let book = self.0.book.lock().await;
         let held = self.0.mesh.held();
         let world = World { held: &held, busy: &BTreeSet::new(), random: 0 };
+        let mut found = Found::default();
         for bridge in book.bridges(world) {
             if let Err(error) = self.have_bridge(&bridge).await {
-                warn!("{}: {}", bridge.alias, kvstore_client::with_causes(&error));
+                found.failed([format!("{}: {}", bridge.alias, with_causes(&error))]);
             }
         }
         if let Err(error) = self.translate(&book).await {
-            warn!(
-                "containers may not reach the world, nor be reached at ports: {}",
-                kvstore_client::with_causes(&error)
-            );
+            let why = with_causes(&error);
+            found.failed([format!("containers may not reach the world, nor be reached at ports: {why}")]);
         }
         self.tell_usage(&book);
+        found
     }
 
     fn tell_usage(&self, book: &Book) {
@@ -321,13 +321,21 @@ impl Plugin {
         }
         for step in steps {
             if let Err(error) = self.take(&step, &next).await {
-                warn!("a network that is gone leaves something behind: {}", kvstore_client::with_causes(&error));
+                warn!("a network that is gone leaves something behind: {}", with_causes(&error));
             }
         }
         if *book != next {
             info!("what Docker has removed while the overlay was away is forgotten");
         }
         *book = next;
+    }
+}
+
+impl Look for Plugin {
+    type Error = Infallible;
+
+    async fn look(&mut self, _: Why) -> Result<Found, Infallible> {
+        Ok(self.refresh().await)
     }
 }
 

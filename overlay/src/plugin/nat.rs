@@ -15,12 +15,12 @@ use super::protocol::Published;
 use crate::link::{LinkError, Namespace};
 
 const TABLE: &str = "overlay_nat";
-/// What leads to other hosts.
-const TUNNEL: &str = "ovl0";
 
 /// What is to be translated.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Nat {
+    /// The interface that leads to other hosts.
+    pub(super) tunnel: String,
     /// Ports of the host, and the container that each leads to.
     pub(super) ports: Vec<(Published, IpAddr)>,
     /// Networks whose containers reach the world, under an address of the host's.
@@ -33,7 +33,7 @@ impl Nat {
         // Named twice: what is not there cannot be deleted.
         let mut text = format!("table inet {TABLE}\ndelete table inet {TABLE}\n");
         let arriving: Vec<String> = self.ports.iter().filter_map(|(port, to)| arriving(port, *to)).collect();
-        let leaving: Vec<String> = self.leaving.iter().map(leaving).collect();
+        let leaving: Vec<String> = self.leaving.iter().map(|net| leaving(net, &self.tunnel)).collect();
         if arriving.is_empty() && leaving.is_empty() {
             return text;
         }
@@ -57,9 +57,9 @@ fn chain(text: &mut String, name: &str, hook: &str, rules: &[String]) {
 }
 
 /// What stays in the network, or goes through the tunnel to another one, keeps its own address.
-fn leaving(net: &IpNet) -> String {
+fn leaving(net: &IpNet, tunnel: &str) -> String {
     let family = if net.addr().is_ipv4() { "ip" } else { "ip6" };
-    format!("{family} saddr {net} {family} daddr != {net} oifname != \"{TUNNEL}\" masquerade")
+    format!("{family} saddr {net} {family} daddr != {net} oifname != \"{tunnel}\" masquerade")
 }
 
 /// None for what NAT cannot do: from one family to the other.
@@ -119,12 +119,12 @@ mod tests {
         };
         let ports = vec![port(None, 6, 8080), port(Some("192.0.2.1"), 17, 53), port(Some("2001:db8::1"), 6, 1)];
         let leaving = ["10.1.0.0/16".parse().unwrap(), "fd00::/48".parse().unwrap()].into();
-        let text = Nat { ports, leaving }.ruleset();
+        let text = Nat { tunnel: "wg7".into(), ports, leaving }.ruleset();
         for rule in [
             "fib daddr type local tcp dport 8080 dnat ip to 10.1.7.2:80\n",
             "ip daddr 192.0.2.1 udp dport 53 dnat ip to 10.1.7.2:80\n",
-            "    ip saddr 10.1.0.0/16 ip daddr != 10.1.0.0/16 oifname != \"ovl0\" masquerade\n",
-            "    ip6 saddr fd00::/48 ip6 daddr != fd00::/48 oifname != \"ovl0\" masquerade\n",
+            "    ip saddr 10.1.0.0/16 ip daddr != 10.1.0.0/16 oifname != \"wg7\" masquerade\n",
+            "    ip6 saddr fd00::/48 ip6 daddr != fd00::/48 oifname != \"wg7\" masquerade\n",
         ] {
             assert!(text.contains(rule), "{rule} in {text}");
         }

@@ -9,7 +9,7 @@ fn held(blocks: &[u32], mtu: u16) -> Held {
     let id = NetworkId(Uuid::from_u128(APP));
     let app = network::Network::new("app".parse().unwrap(), id, "10.77.0.0/16".parse().unwrap(), 24, 1).unwrap();
     let app = HeldNetwork { blocks: blocks.iter().map(|n| app.block(*n)).collect(), network: app, mtu };
-    Held { node: NodeId([1; 16]), host: "a".into(), networks: vec![app] }
+    Held { node: NodeId([1; 16]), host: "a".into(), tunnel: "wg7".into(), networks: vec![app] }
 }
 
 fn made(local: bool) -> Made {
@@ -27,6 +27,7 @@ fn there(wanted: &Wanted, in_use: bool) -> Network {
         options: wanted.options.clone(),
         subnets: wanted.ranges.iter().map(|range| range.subnet).collect(),
         in_use,
+        trouble: None,
     }
 }
 
@@ -42,6 +43,7 @@ fn a_network_of_the_mesh_is_made_once_this_host_has_a_block_of_it() {
     assert_eq!(wanted.name, "app");
     assert_eq!(wanted.options[BRIDGE_NAME], "ovb-0123456789a");
     assert_eq!(wanted.options[BRIDGE_MTU], "1380");
+    assert_eq!(wanted.options[BRIDGE_TRUSTS], "wg7");
     let range = &wanted.ranges[0];
     let texts = (range.subnet.to_string(), range.given.to_string(), range.gateway.to_string());
     assert_eq!(texts, ("10.77.7.0/24".into(), "10.77.7.0/25".into(), "10.77.7.1".into()));
@@ -53,7 +55,9 @@ fn a_network_of_the_mesh_is_made_once_this_host_has_a_block_of_it() {
 fn what_does_not_fit_any_more_is_made_anew_unless_it_is_in_use() {
     let wanted = created(&plan(&held(&[7], 1380), &[], &[]));
     let remove = Action::Remove { id: "b1".into(), name: "app".into(), bridge: Some("ovb-0123456789a".into()) };
-    for now in [held(&[9], 1380), held(&[7], 1300), Held { networks: Vec::new(), ..held(&[], 1380) }] {
+    let elsewhere = Held { tunnel: "wg8".into(), ..held(&[7], 1380) };
+    let nothing = Held { networks: Vec::new(), ..held(&[], 1380) };
+    for now in [held(&[9], 1380), held(&[7], 1300), elsewhere, nothing] {
         assert_eq!(plan(&now, &[there(&wanted, false)], &[]), std::slice::from_ref(&remove));
         let [Action::Warn(text)] = &plan(&now, &[there(&wanted, true)], &[])[..] else { panic!() };
         assert!(text.contains("in use"), "{text}");

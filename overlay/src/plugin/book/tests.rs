@@ -18,7 +18,12 @@ fn held(networks: &[(&str, &str, &[u32])]) -> Held {
         let network = network::Network { hosts: Hosts::All, ..network };
         HeldNetwork { blocks: blocks.iter().map(|n| network.block(*n)).collect(), network, mtu: 1380 }
     };
-    Held { node: NodeId([1; 16]), host: "a".into(), networks: networks.iter().map(network).collect() }
+    Held {
+        node: NodeId([1; 16]),
+        host: "a".into(),
+        tunnel: "wg7".into(),
+        networks: networks.iter().map(network).collect(),
+    }
 }
 
 pub(super) struct Host {
