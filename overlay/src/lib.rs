@@ -20,6 +20,7 @@ pub mod firewall;
 pub mod identity;
 pub mod join;
 pub mod keys;
+pub mod lans;
 pub mod link;
 pub mod mesh;
 pub mod mtu;

@@ -11,6 +11,7 @@ use ring::digest::{SHA256, digest};
 
 use crate::{
     device::Peer,
+    lans,
     network::NodeId,
     paths::Graph,
     record::{Body, Key},
@@ -47,6 +48,8 @@ pub struct Plan {
     pub peers: Vec<(NodeId, Peer)>,
     /// Through whom each host is reached that is not reached directly.
     pub relayed: BTreeMap<NodeId, NodeId>,
+    /// Through whom each subnet is reached that is behind a host; this host itself among them.
+    pub lans: BTreeMap<Ipv4Net, NodeId>,
 }
 
 /// The peers of `view.me`, each with what is behind it.
@@ -56,8 +59,9 @@ pub fn plan(world: &World, keyring: &Keyring, view: &View<'_>, now: Now) -> Plan
     }
     let members: BTreeMap<NodeId, _> = world.members(now).filter(|(id, _)| *id != view.me).collect();
     let next = next_hops(world, view, now);
+    let lans = lans::carriers(&lans::offered(world, now), view.me, |id| next.contains_key(&id));
     let mut behind: BTreeMap<NodeId, BTreeSet<IpNet>> = BTreeMap::new();
-    for (net, owner) in owned(world, view.me, now) {
+    for (net, owner) in owned(world, view.me, &lans, now) {
         // Who is reached by nobody is tried directly.
         let through = next.get(&owner).copied().filter(|hop| members.contains_key(hop)).unwrap_or(owner);
         behind.entry(through).or_default().insert(net);
@@ -78,27 +82,17 @@ pub fn plan(world: &World, keyring: &Keyring, view: &View<'_>, now: Now) -> Plan
     };
     let peers = members.keys().filter_map(|id| peer(*id)).collect();
     let relayed = next.into_iter().filter(|(id, hop)| id != hop && members.contains_key(id)).collect();
-    Plan { peers, relayed }
+    Plan { peers, relayed, lans }
 }
 
 /// The prefixes of others, each of one of them.
-fn owned(world: &World, me: NodeId, now: Now) -> BTreeMap<IpNet, NodeId> {
+fn owned(world: &World, me: NodeId, lans: &BTreeMap<Ipv4Net, NodeId>, now: Now) -> BTreeMap<IpNet, NodeId> {
     let mut owned = BTreeMap::new();
     for (block, (_, holder)) in world.holders(now) {
         owned.insert(IpNet::V4(block.v4), holder);
         owned.insert(IpNet::V6(block.v6), holder);
     }
-    let networks: Vec<Ipv4Net> = world.networks().iter().map(|network| network.subnet).collect();
-    for (id, node) in world.members(now) {
-        // Nobody takes an address of a network by saying that it is in his LAN, or what is everybody's.
-        let outside = |lan: &&Ipv4Net| {
-            crate::overlap::may_be_lan(**lan)
-                && !networks.iter().any(|network| crate::overlap::overlap(**lan, *network))
-        };
-        for lan in node.lan.iter().filter(outside) {
-            owned.entry(IpNet::V4(*lan)).or_insert(id);
-        }
-    }
+    owned.extend(lans.iter().map(|(lan, carrier)| (IpNet::V4(*lan), *carrier)));
     owned.retain(|_, owner| *owner != me);
     owned
 }

@@ -68,7 +68,10 @@ fn whole(status: &Value) -> String {
         line("LEFT OUT", format!("network {}: {}", text(&refused["network"]), text(&refused["why"])));
     }
     for lan in items(&status["lans"]) {
-        let way = format!("{} behind {}", text(&lan["subnet"]), text(&lan["host"]));
+        let mut way = format!("{} behind {}", text(&lan["subnet"]), text(&lan["host"]));
+        if let Some(other) = lan["carried_by"].as_str().filter(|carrier| lan["host"] != **carrier) {
+            way = format!("{way}, carried by {other}");
+        }
         line("LAN", lan["left_out"].as_str().map_or(way.clone(), |why| format!("{way} is LEFT OUT: {why}")));
     }
     all + "\n" + &peers(&status["peers"])

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::Daemon;
 use crate::{
+    lans,
     mesh::{NewLan, Refusal},
     overlap,
     state::{Lan, Named},
@@ -57,6 +58,15 @@ impl Daemon {
         let networks = self.world.networks().into_iter().chain(&self.saved.local);
         if let Some(network) = networks.into_iter().find(|network| overlap::overlap(network.subnet, subnet)) {
             return Err(Refusal::Conflict(format!("{subnet} overlaps with the network {}", network.name)));
+        }
+        let own = self.saved.lans.iter().map(|lan| lan.subnet);
+        let own =
+            own.into_iter().find(|lan| *lan != subnet && overlap::overlap(*lan, subnet)).map(|lan| (lan, self.me()));
+        if let Some((lan, host)) = own.or_else(|| lans::other_than(&self.world, subnet, self.now())) {
+            let host = self.name(host);
+            return Err(Refusal::Conflict(format!(
+                "{subnet} overlaps with {lan} behind {host}; expose the same subnet"
+            )));
         }
         // Set by whoever runs the host; after a reset nobody would know whether to take it back.
         if std::fs::read_to_string(FORWARDING).is_ok_and(|value| value.trim() != "1") {

@@ -118,10 +118,11 @@ impl Daemon {
             .map(|lan| json!({ "subnet": lan.subnet, "host": self.config.name, "names": lan.names }));
         let others = self.world.members(self.now()).filter(|(id, _)| *id != self.me()).flat_map(|(id, node)| {
             node.lan.iter().map(move |lan| {
-                let ours = self.plan.peers.iter().any(|(_, peer)| peer.allowed.contains(&ipnet::IpNet::V4(*lan)));
-                let not_ours = || (!ours).then(|| "another host has it, or it is no LAN".to_owned());
-                let why = self.lan_is_taken(*lan).err().or_else(not_ours);
-                json!({ "subnet": lan, "host": self.name(id), "left_out": why })
+                let carrier = self.plan.lans.get(lan).map(|id| self.name(*id));
+                let none =
+                    || carrier.is_none().then(|| "it is no LAN, or overlaps with another one or a network".into());
+                let why = self.lan_is_taken(*lan).err().or_else(none);
+                json!({ "subnet": lan, "host": self.name(id), "carried_by": carrier, "left_out": why })
             })
         });
         own.chain(others).collect()

@@ -1,5 +1,7 @@
 //! What is behind one host, reached from the others through it.
 
+use std::time::Duration;
+
 use flotilla_tests::switch::Switch;
 use serde_json::Value;
 
@@ -71,6 +73,49 @@ pub(crate) fn lan() {
     assert!(bed.overlay(1, &["hide", "--lan", lan]).unwrap_err().contains("is not exposed"));
 }
 
+/// Two hosts have the same LAN: the others reach it through one of them, and through the other one when that is away.
+pub(crate) fn two_ways() {
+    let mut bed = Bed::idle(4);
+    let printer = bed.switch.namespace(4);
+    for command in ["link set up0 down", "link add lan0 type bridge", "link set lan0 up"] {
+        bed.switch.ip(4, command);
+    }
+    bed.switch.ip(4, &format!("address add {PRINTER}/24 dev lan0"));
+    for n in [2, 3] {
+        bed.switch.ip(n, &format!("link add lan0 type veth peer name lan{n} netns {printer}"));
+        bed.switch.ip(n, &format!("address add 192.168.7.{n}/24 dev lan0"));
+        bed.switch.ip(n, "link set lan0 up");
+        bed.switch.ip(4, &format!("link set lan{n} master lan0 up"));
+        forwarding_on(&bed, n, "1");
+    }
+    for n in [1, 2, 3] {
+        bed.start(n);
+    }
+    bed.network(&[1, 2, 3]);
+    let lan = "192.168.7.0/24";
+    for n in [2, 3] {
+        bed.overlay(n, &["expose", "--lan", lan]).unwrap();
+    }
+    bed.until("the printer is reached", |bed| reaches_from(bed, 1));
+    bed.until("both are heard of", |bed| bed.status(1)["lans"].as_array().is_some_and(|all| all.len() == 2));
+    let lans = bed.status(1)["lans"].clone();
+    assert_eq!(lans[0]["carried_by"], lans[1]["carried_by"], "{lans}");
+    let (first, second) = if lans[0]["carried_by"] == "h2" { (2, 3) } else { (3, 2) };
+    let shown = bed.overlay(1, &["status"]).unwrap();
+    assert!(shown.contains(&format!("{lan} behind h{second}, carried by h{first}")), "{shown}");
+    let refused = bed.overlay(1, &["expose", "--lan", "192.168.0.0/16"]).unwrap_err();
+    assert!(refused.contains(&format!("overlaps with {lan} behind h")), "{refused}");
+
+    bed.switch.ip(first, "link set up0 down");
+    let took = bed.until("it is reached through the other one", |bed| reaches_from(bed, 1));
+    println!("the other host carried it after {took:?}");
+    assert!(took < Duration::from_secs(20), "{took:?}, on a busy machine");
+    bed.overlay(second, &["hide", "--lan", lan]).unwrap();
+    bed.until("it is reached through none", |bed| !reaches_from(bed, 1));
+    bed.switch.ip(first, "link set up0 up");
+    bed.until("it is reached through the first one again", |bed| reaches_from(bed, 1));
+}
+
 fn forwarding(bed: &Bed, value: &str) {
     forwarding_on(bed, 1, value);
 }
@@ -81,8 +126,12 @@ fn forwarding_on(bed: &Bed, n: u8, value: &str) {
 }
 
 fn reaches(bed: &Bed) -> bool {
-    let Some(source) = bed.address(2, "app") else { return false };
-    let mut ping = bed.switch.command(2, "ping");
+    reaches_from(bed, 2)
+}
+
+fn reaches_from(bed: &Bed, n: u8) -> bool {
+    let Some(source) = bed.address(n, "app") else { return false };
+    let mut ping = bed.switch.command(n, "ping");
     ping.args(["-c", "1", "-W", "1", "-I", &source, PRINTER]);
     ping.output().unwrap().status.success()
 }

@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         story("mesh_relay", relay),
         story("mesh_reset", reset),
         Story::new("mesh_lan", lan_needs(), || async { lan::lan() }),
+        story("mesh_lan_two_ways", lan::two_ways),
         story("mesh_nat", apart::nat),
         story("mesh_router", apart::router),
         story("mesh_chain", apart::chain),
