@@ -24,10 +24,11 @@ pub mod lans;
 pub mod link;
 pub mod mesh;
 pub mod mtu;
+pub mod names;
 pub mod network;
+mod news;
 pub mod overlap;
 pub mod paths;
-mod news;
 pub mod peers;
 pub mod plugin;
 pub mod probe;
@@ -147,6 +148,7 @@ pub async fn run(config: Config, socket: &Path, shutdown: CancellationToken) -> 
     let (known, knows) = watch::channel(join::Known { keyring: keyring.clone(), registries: Vec::new() });
     tasks.spawn(join::serve(config.port, knows.clone(), shutdown.clone()));
     tasks.spawn(join::learn(config.members.clone(), knows, seen.clone(), mesh.clone(), shutdown.clone()));
+    tasks.spawn(names::follow(client.clone(), node, config.name.clone(), mesh.names(), shutdown.clone()));
     tasks.spawn(registry::live(client, node, shutdown.clone()));
     if let Some(systemd) = Systemd::from_environment() {
         tasks.spawn(systemd.serve_until(shutdown.clone().cancelled_owned()));

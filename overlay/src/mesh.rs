@@ -2,7 +2,7 @@
 //! ask for a change. The daemon alone changes anything.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::Ipv4Addr,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::{
     clients::NewClient,
+    names::{self, Name, Names},
     network::{Hosts, Network, NetworkId, NetworkName},
     state::{Held, Named, Usage},
 };
@@ -25,6 +26,7 @@ const QUEUE: usize = 64;
 pub struct Mesh {
     held: watch::Receiver<Arc<Held>>,
     usage: Arc<Mutex<BTreeMap<NetworkId, Usage>>>,
+    names: watch::Sender<Names>,
     requests: mpsc::Sender<Asked>,
 }
 
@@ -35,6 +37,8 @@ pub struct Ends {
     pub held: watch::Sender<Arc<Held>>,
     /// How full the blocks are, as it was told.
     pub usage: Arc<Mutex<BTreeMap<NetworkId, Usage>>>,
+    /// Where it tells what clients are called.
+    pub names: watch::Sender<Names>,
     /// What it is asked for.
     pub requests: mpsc::Receiver<Asked>,
 }
@@ -165,8 +169,9 @@ impl Mesh {
     pub fn new(first: Held) -> (Self, Ends) {
         let (tell, held) = watch::channel(Arc::new(first));
         let (send, requests) = mpsc::channel(QUEUE);
-        let usage = Arc::default();
-        (Self { held, usage: Arc::clone(&usage), requests: send }, Ends { held: tell, usage, requests })
+        let (usage, names) = (Arc::default(), watch::Sender::default());
+        let ends = Ends { held: tell, usage: Arc::clone(&usage), names: names.clone(), requests };
+        (Self { held, usage, names, requests: send }, ends)
     }
 
     /// What this host holds just now.
@@ -182,6 +187,16 @@ impl Mesh {
     /// Tells how full the blocks of a network are; the daemon claims another in time.
     pub fn tell_usage(&self, network: NetworkId, usage: Usage) {
         self.usage.lock().unwrap_or_else(PoisonError::into_inner).insert(network, usage);
+    }
+
+    /// Tells which attached containers run, and what they are called.
+    pub fn tell_attached(&self, names: BTreeSet<Name>) {
+        names::tell(&self.names, |all| &mut all.attached, names);
+    }
+
+    /// What has a name by this host, as it changes.
+    pub fn names(&self) -> watch::Receiver<Names> {
+        self.names.subscribe()
     }
 
     /// Has the daemon do something.

@@ -110,7 +110,7 @@ impl<'a> Site<'a> {
         hosts[0].namespace.ip("link set br0 up");
         let before = everything(&hosts[0], docker).await;
         let agent =
-            ["agent", "--dev", "--node", "registry", "--http-addr", "0.0.0.0:8500", "--dns-addr", "127.0.0.1:8600"];
+            ["agent", "--dev", "--node", "registry", "--http-addr", "0.0.0.0:8500", "--dns-addr", "0.0.0.0:8600"];
         let mut registry = Launch::ours("kvstore").args(agent).inside(&hosts[0].namespace).start();
         registry.wait_for_log("listening", LIMIT).await;
         let url = format!("http://{first}:8500");
@@ -140,6 +140,32 @@ impl<'a> Site<'a> {
     }
 }
 
+impl Site<'_> {
+    /// What the registry's DNS says of a name to somebody in a network, on the host where nothing is attached.
+    async fn named(&self, name: &str, network: &str) -> String {
+        let mut gateways = Vec::new();
+        for overlay in [&self.a, &self.b] {
+            let held = overlay.json(&["status", "networks"]).await;
+            let held =
+                held.as_array().and_then(|all| all.iter().find(|held| held["network"]["name"] == network).cloned());
+            let block = held.as_ref().and_then(|held| held["blocks"][0]["v4"].as_str()?.strip_suffix(".0/24"));
+            gateways.push(format!("{}.1", block.expect("a block")));
+        }
+        let dig = format!("dig +short +time=2 +tries=1 -b {} @{} -p 8600 -q {name} -t A", gateways[1], gateways[0]);
+        says(&self.hosts[1].namespace.path(), &dig).unwrap_or_else(|e| format!("dig failed: {e}")).trim().to_owned()
+    }
+
+    /// Until it is that.
+    async fn until_named(&self, name: &str, network: &str, wanted: &str) {
+        eventually!("the name is what it should be", LIMIT, async {
+            match self.named(name, network).await {
+                said if said == wanted => Ok(()),
+                said => Err(format!("{name} in {network} is {said:?}, not {wanted:?}")),
+            }
+        });
+    }
+}
+
 pub(crate) async fn story() {
     let hosts = [DockerHost::new(0), DockerHost::new(1)];
     let docker = &Dockerd::start_in(&hosts[0].namespace, &hosts[0].bridge);
@@ -155,10 +181,23 @@ pub(crate) async fn story() {
     let of_web = address(&site.a, &["attach", "web", "app"]).await;
     assert_eq!(address(&site.a, &["attach", "web", "app"]).await, of_web, "once more is the same");
     site.a.run(&["attach", "stranger", "other"]).await;
+    for (name, address) in [("web", &of_web), ("none", &at)] {
+        site.until_named(name, "app", address).await;
+    }
+    site.until_named("web.app.overlay", "app", &of_web).await;
+    assert_eq!(site.named("web", "other").await, "", "it means nothing in another network");
+    assert_eq!(site.named("web.app.overlay", "other").await, "");
     reaches(&none, &of_web, 8080).await.expect("without any other network");
     reaches(&stranger, &of_web, 8080).await.expect_err("from another network");
     eventually!("from the other host", LIMIT, async { host_reaches(&site.hosts[1], &of_web) });
     assert!(within(docker, &none, "ip -6 address show ov0").await.expect("ov0").contains("inet6 fd"), "IPv6, too");
+
+    // Wherever the tunnel is named, it is the configured one.
+    let rules = says(&site.hosts[0].namespace.path(), "nft list ruleset").expect("nft");
+    assert!(rules.contains(&format!("oifname != \"{TUNNEL}\" masquerade")), "{rules}");
+    let format = "{{index .Options \"com.docker.network.bridge.trusted_host_interfaces\"}}";
+    assert_eq!(docker.docker(&["network", "inspect", "app", "--format", format]).await, TUNNEL);
+    assert!(!rules.contains("ovl0"), "{rules}");
 
     refusals(&site, &at).await;
     let rows = site.a.json(&["ps"]).await;
@@ -174,6 +213,8 @@ pub(crate) async fn story() {
     site.a.run(&["detach", "none", &fixed]).await;
     assert_eq!(address(&site.a, &["attach", "stranger", &fixed]).await, fixed, "it was given back");
     reaches(&stranger, &of_web, 8080).await.expect("it is in both networks now");
+    site.until_named("stranger", "app", &fixed).await;
+    site.until_named("none", "app", &at).await;
 
     restarts(&mut site, &web, &none, &of_web).await;
     exposed(&site, &none).await;
@@ -189,16 +230,11 @@ pub(crate) async fn story() {
             _ => Ok(()),
         }
     });
+    site.until_named("web", "app", "").await;
     site.a.run(&["detach", "stranger"]).await;
+    site.until_named("stranger", "app", "").await;
     reaches(&stranger, &at, 1).await.expect_err("detached");
     assert!(within(docker, &stranger, "ip link show ov0").await.is_err(), "no link is left");
-    // Wherever the tunnel is named, it is the configured one.
-    let rules = says(&site.hosts[0].namespace.path(), "nft list ruleset").expect("nft");
-    assert!(rules.contains(&format!("oifname != \"{TUNNEL}\" masquerade")), "{rules}");
-    let format = "{{index .Options \"com.docker.network.bridge.trusted_host_interfaces\"}}";
-    assert_eq!(docker.docker(&["network", "inspect", "app", "--format", format]).await, TUNNEL);
-    assert!(!rules.contains("ovl0"), "{rules}");
-
     refused(&site.a, &["detach", "stranger"], "nothing is attached to it").await;
 
     // Killed in the middle of it all, and begun anew: then nothing is left.
@@ -336,6 +372,7 @@ async fn ended(site: &Site<'_>, web: &Container<'_>, none: &Container<'_>, of_we
     within(site.docker, none, &link).await.expect("it is there");
     site.a.run(&["network", "rm", "brief"]).await;
     web.stop().await;
+    site.until_named("web", "app", "").await;
     assert!(site.a.run(&["ps"]).await.contains(of_web), "it may be just restarting");
     eventually!("it has ended, and so has the network", 2 * LIMIT, async {
         match site.a.run(&["ps"]).await {
@@ -346,6 +383,7 @@ async fn ended(site: &Site<'_>, web: &Container<'_>, none: &Container<'_>, of_we
     within(site.docker, none, &link).await.expect_err("it went with its network");
     site.docker.docker(&["start", &web.id]).await;
     eventually!("the same again", LIMIT, reaches(none, of_web, 8080));
+    site.until_named("web", "app", of_web).await;
 }
 
 /// A bridge of the host's, a default route, a hardware address; an interface behind another one, where the kernel can.

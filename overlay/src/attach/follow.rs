@@ -1,8 +1,12 @@
 //! Keeps links as they were asked for, while containers, Docker, the mesh and this program come and go.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::Duration,
+};
 
-use futures_util::{future::Either, stream};
+use futures_util::{StreamExt, future::Either, stream};
 use kvstore_client::with_causes;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
@@ -12,9 +16,10 @@ use super::{Desk, listed, namespace};
 use crate::{
     docker::Docker,
     mesh::Refusal,
+    names::Name,
     network::NetworkId,
     news::{self, AWAY, Found, Look, Told, Why},
-    plugin::{Attachment, Holder},
+    plugin::{AttachedWay, Attachment, Holder},
 };
 
 /// A container that has ended keeps its addresses that long, as in Weave: it may be just restarting.
@@ -29,6 +34,8 @@ struct Since {
     ended: BTreeMap<String, Instant>,
     /// Networks that the mesh does not have.
     gone: BTreeMap<NetworkId, Instant>,
+    /// Who runs, and is in a network of several hosts.
+    names: BTreeSet<Name>,
 }
 
 impl Desk {
@@ -59,7 +66,14 @@ impl Desk {
             },
             None => None,
         };
-        let events = docker.as_ref().map_or(Either::Right(stream::pending()), |docker| Either::Left(docker.events()));
+        let dockers = docker.as_ref().map_or(Either::Right(stream::pending()), |docker| Either::Left(docker.events()));
+        // Its end is an end, whatever else there is to hear of.
+        let dockers = dockers.map(|event| event.map(drop).map_err(drop)).chain(stream::once(async { Err(()) }));
+        let own = stream::unfold(&self.0.changed, |changed| async move {
+            changed.notified().await;
+            Some((Ok(()), changed))
+        });
+        let events = stream::select(dockers, own);
         news::watch(changes, events, told, &mut Keeper { desk: self, docker: docker.as_ref(), since }).await
     }
 
@@ -67,16 +81,26 @@ impl Desk {
         let _turn = self.0.turn.lock().await;
         let all = self.0.plugin.attachments().await;
         since.only(&all);
-        let mut found = Found::default();
+        let (mut found, mut names) = (Found::default(), BTreeSet::new());
         for attachment in &all {
             let looked = match self.without_network(attachment, since) {
-                Some(true) => self.take(attachment, None).await,
-                Some(false) => Ok(()),
+                Some(true) => self.take(attachment, None).await.map(|()| None),
+                Some(false) => Ok(None),
                 None => self.look_at(attachment, docker, since).await,
             };
-            if let Err(refusal) = looked {
-                found.failed([format!("{} is not as it should be: {refusal}", listed(attachment))]);
+            match looked {
+                Ok(name) => names.extend(name),
+                Err(refusal) => {
+                    found.failed([format!("{} is not as it should be: {refusal}", listed(attachment))]);
+                    // As far as is known it goes on as before.
+                    names.extend(since.names.iter().filter(|there| there.addresses == ips(attachment)).cloned());
+                }
             }
+        }
+        // Of a Docker that is away nothing is known.
+        if docker.is_some() || self.0.docker.is_none() {
+            since.names.clone_from(&names);
+            self.0.mesh.tell_attached(names);
         }
         found.within = since.next().map(|then| then.saturating_duration_since(Instant::now()));
         found
@@ -93,25 +117,25 @@ impl Desk {
         Some(then.elapsed() >= GONE)
     }
 
-    /// Has a link be as it should.
+    /// Has a link be as it should; what its container is called, if it runs.
     async fn look_at(
         &self,
         attachment: &Attachment,
         docker: Option<&Docker>,
         since: &mut Since,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Option<Name>, Refusal> {
         let away = |e: &dyn std::error::Error| Refusal::Away(with_causes(e));
         let Holder::Container { id, name, .. } = &attachment.holder else {
             let mesh = self.0.mesh.held();
             // Without a block there is nowhere to have it yet.
             let held = attachment.network().and_then(|id| mesh.network(id)).filter(|held| !held.blocks.is_empty());
-            let Some(held) = held else { return Ok(()) };
-            return self.0.plugin.bridge_to(held).await.map(|_| ()).map_err(|e| away(&e));
+            let Some(held) = held else { return Ok(None) };
+            return self.0.plugin.bridge_to(held).await.map(|_| None).map_err(|e| away(&e));
         };
-        let Some(docker) = docker else { return Ok(()) };
+        let Some(docker) = docker else { return Ok(None) };
         let Some(container) = docker.container(id).await.map_err(|e| away(&e))? else {
             info!("container {name} is gone, and with it {}", listed(attachment));
-            return self.take(attachment, None).await;
+            return self.take(attachment, None).await.map(|()| None);
         };
         let Some(pid) = container.pid else {
             let then = attachment.kept.then(|| *since.ended.entry(id.clone()).or_insert_with(Instant::now));
@@ -119,7 +143,7 @@ impl Desk {
                 info!("container {name} has ended; others may have {}", listed(attachment));
                 self.0.plugin.let_go(attachment).await?;
             }
-            return Ok(());
+            return Ok(None);
         };
         since.ended.remove(id);
         let attachment = if attachment.kept {
@@ -129,8 +153,21 @@ impl Desk {
             info!("container {name} runs again, and has {}", listed(&next));
             next
         };
-        self.have(&attachment, &namespace(pid, name)?).await.map_err(|e| away(&e))
+        self.have(&attachment, &namespace(pid, name)?).await.map_err(|e| away(&e))?;
+        Ok(self.name(container.name, &attachment))
     }
+
+    /// What a container is called in the network of a link, where that is one of several hosts.
+    fn name(&self, container: String, attachment: &Attachment) -> Option<Name> {
+        let AttachedWay::Network { id, .. } = &attachment.way else { return None };
+        let held = self.0.mesh.held();
+        let network = &held.network(*id).filter(|held| !held.network.local)?.network;
+        Some(Name { name: container, network: network.name.clone(), addresses: ips(attachment) })
+    }
+}
+
+fn ips(attachment: &Attachment) -> BTreeSet<IpAddr> {
+    attachment.addresses.iter().map(ipnet::IpNet::addr).collect()
 }
 
 /// Who keeps the links in one life of Docker's.

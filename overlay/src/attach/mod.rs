@@ -12,7 +12,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use kvstore_client::with_causes;
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Notify};
 use tracing::info;
 
 pub use self::{api::router, place::NewLink};
@@ -36,12 +36,14 @@ struct Inner {
     mesh: Mesh,
     /// One after the other.
     turn: Mutex<()>,
+    /// Something was attached or detached.
+    changed: Notify,
 }
 
 impl Desk {
     /// One that has its addresses from the book of `plugin`.
     pub fn new(plugin: Plugin, docker: Option<Address>, links: Links, mesh: Mesh) -> Self {
-        Self(Arc::new(Inner { plugin, docker, links, mesh, turn: Mutex::default() }))
+        Self(Arc::new(Inner { plugin, docker, links, mesh, turn: Mutex::default(), changed: Notify::new() }))
     }
 
     async fn docker(&self) -> Result<Docker, Refusal> {
@@ -85,6 +87,7 @@ impl Desk {
             }
             return Err(Refusal::Away(with_causes(&error)));
         }
+        self.0.changed.notify_one();
         info!("container {} has {} now", new.container, listed(&attachment));
         Ok(attachment)
     }
@@ -133,6 +136,7 @@ impl Desk {
         }
         self.0.plugin.detach(attachment).await?;
         self.clear_up(attachment).await;
+        self.0.changed.notify_one();
         info!("{} is taken away", listed(attachment));
         Ok(())
     }

@@ -1,6 +1,9 @@
 //! Clients: machines that have this host for their only peer.
 
-use std::net::SocketAddr;
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+};
 
 use serde_json::{Value, json};
 use tracing::info;
@@ -11,6 +14,7 @@ use crate::{
     clients::{Client, MTU, NewClient},
     device::Peer,
     mesh::Refusal,
+    names::Name,
     network::{Block, Network, NetworkId},
     record::{BlockRecord, Body, Holding, Key},
     registry,
@@ -125,6 +129,17 @@ impl Daemon {
             blocks.any(|holding| client.is_in(holding.block))
         };
         self.saved.clients.iter().filter(move |client| self.belongs() && held(client))
+    }
+
+    /// What they are called in their networks.
+    pub(super) fn client_names(&self) -> BTreeSet<Name> {
+        let networks = self.world.networks();
+        let name = |client: &Client| {
+            let network = networks.iter().find(|network| network.id == client.network)?;
+            let addresses = [IpAddr::V4(client.v4), IpAddr::V6(client.v6)].into();
+            Some(Name { name: client.name.clone(), network: network.name.clone(), addresses })
+        };
+        self.served().filter_map(name).collect()
     }
 
     /// As the tunnel is to know them.

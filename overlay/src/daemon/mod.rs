@@ -30,6 +30,7 @@ use crate::{
     identity::Identity,
     join::Known,
     mesh::{Asked, Ends},
+    names,
     network::{Block, NetworkId, NodeId},
     peers::{Plan, View},
     probe::{Answer, Hearing},
@@ -252,6 +253,7 @@ impl Daemon {
         }
         self.hearing.keep(self.plan.peers.iter().map(|(id, _)| *id), Instant::now());
         self.count(&held);
+        names::tell(&self.ends.names, |all| &mut all.clients, self.client_names());
         if **self.ends.held.borrow() != held {
             self.ends.held.send_replace(Arc::new(held));
         }

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::Daemon;
 use crate::{
     mesh::{NewNetwork, Refusal, Request},
+    names,
     network::{Network, NetworkId, NetworkName, NodeId},
     overlap,
     probe::Answer,
@@ -218,6 +219,7 @@ impl Daemon {
         // Here at once, however long the registry takes.
         self.step().await;
         let written = self.tell_put_out(id).await;
+        names::forget_soon(&self.client, id);
         let rotated = match written {
             Ok(()) => self.bring_secret().await,
             Err(why) => Err(why),

@@ -12,6 +12,7 @@ use tracing::{debug, info};
 use super::Daemon;
 use crate::{
     blocks::{self, Me, Step},
+    names,
     network::{Block, Network},
     record::{BlockRecord, Body, Candidate, Holding, Key, LinksRecord, NodeRecord, Record, SeenRecord, Source},
     registry,
@@ -326,6 +327,9 @@ impl Daemon {
         for (key, cas) in blocks::left_over(&self.world, self.me(), self.now()) {
             if !self.writes.is_pending(&key) {
                 info!("{key} is removed from the registry: its host is gone");
+                if let Key::Node(id) = key {
+                    names::forget_soon(&self.client, id);
+                }
                 self.writes.delete(&self.client, key, cas);
             }
         }

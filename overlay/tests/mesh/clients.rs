@@ -109,7 +109,17 @@ pub(crate) fn client() {
     let public = text.lines().find_map(|line| line.strip_prefix("PublicKey = ")).unwrap();
     let refused = bed.overlay(2, &["client", "add", "box", "--network", "app", "--public-key", public]).unwrap_err();
     assert!(refused.contains("the key of a member"), "{refused}");
+    bed.until("the DNS knows it", |bed| named(bed) == mine);
     bed.overlay(2, &["client", "rm", "laptop"]).unwrap();
     thread::sleep(Duration::from_millis(500));
     assert!(!ping(&bed, 3, &there) && !ping(&bed, 1, &mine), "it is out");
+    bed.until("nor does the DNS know it", |bed| named(bed).is_empty());
+}
+
+/// What the registry's DNS says of it to the first host, as one that is in its network.
+fn named(bed: &Bed) -> String {
+    let (source, registry) = (bed.address(1, "app").unwrap(), format!("@{}", Switch::address(1)));
+    let mut dig = bed.switch.command(1, "dig");
+    dig.args(["+short", "+time=2", "+tries=1", "-b", &source, &registry, "-p", "8600", "laptop", "A"]);
+    String::from_utf8_lossy(&dig.output().unwrap().stdout).trim().to_owned()
 }

@@ -51,7 +51,7 @@ fn main() -> ExitCode {
         story("mesh_spoofed", hostile::spoofed),
         story("mesh_one_block", hostile::one_block),
         story("mesh_join", hostile::join),
-        with("mesh_client", &["wireguard-go", "wg", "wg-quick"], clients::client),
+        with("mesh_client", &["wireguard-go", "wg", "wg-quick", "dig"], clients::client),
         story("mesh_rotate", hostile::rotate),
         story("mesh_evicted_at_once", hostile::evicted_at_once),
     ])
