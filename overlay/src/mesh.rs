@@ -89,6 +89,13 @@ pub enum Request {
     Reset,
 }
 
+impl Request {
+    /// Whether it changes nothing.
+    pub fn only_asks(&self) -> bool {
+        matches!(self, Self::Status | Self::Clients | Self::Secret)
+    }
+}
+
 /// A network to be made.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -132,6 +132,11 @@ impl fmt::Display for NetworkId {
 }
 
 impl NodeId {
+    /// Before all others.
+    pub(crate) const MIN: Self = Self([0; 16]);
+    /// Behind all others.
+    pub(crate) const MAX: Self = Self([0xff; 16]);
+
     /// Eight digits: for messages and file names, where a few hosts are told apart.
     pub fn short(self) -> String {
         self.to_string()[..8].to_owned()

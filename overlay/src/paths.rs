@@ -12,11 +12,13 @@ use crate::network::NodeId;
 /// Ways are not longer: packets lose one of their hops at each host.
 const MAX_HOPS: u32 = 16;
 
-/// Links between hosts.
+/// Hosts, all of which have links to each other but for those that are said to be missing: few.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Graph {
-    /// Each link once, the lower id first.
-    pub links: BTreeSet<(NodeId, NodeId)>,
+    /// All.
+    pub hosts: BTreeSet<NodeId>,
+    /// Each missing link once, the lower id first.
+    missing: BTreeSet<(NodeId, NodeId)>,
     /// Who passes on what is for others.
     pub relays: BTreeSet<NodeId>,
 }
@@ -29,35 +31,39 @@ impl Graph {
     pub fn set(&mut self, one: NodeId, other: NodeId, there: bool) {
         let link = (one.min(other), one.max(other));
         if there {
-            self.links.insert(link);
+            self.missing.remove(&link);
         } else {
-            self.links.remove(&link);
+            self.missing.insert(link);
         }
+    }
+
+    fn has(&self, one: NodeId, other: NodeId) -> bool {
+        !self.missing.contains(&(one.min(other), one.max(other)))
     }
 
     /// The neighbour through which each host is reached from `me`; those that are not reached are not in it.
     pub fn next_hops(&self, me: NodeId) -> BTreeMap<NodeId, NodeId> {
-        let mut neighbours: BTreeMap<NodeId, Vec<NodeId>> = BTreeMap::new();
-        for (one, other) in &self.links {
-            neighbours.entry(*one).or_default().push(*other);
-            neighbours.entry(*other).or_default().push(*one);
+        let others = self.hosts.iter().copied().filter(|host| *host != me);
+        // No way is shorter than one hop. So ways of more are looked for only to who has no link to `me`.
+        let (near, far): (Vec<_>, Vec<_>) = others.partition(|host| self.has(me, *host));
+        let mut far: BTreeSet<_> = far.into_iter().collect();
+        let mut found: BTreeMap<_, _> = near.iter().map(|host| (*host, *host)).collect();
+        if far.is_empty() {
+            return found;
         }
-        let mut found = BTreeMap::new();
-        let mut queue = BinaryHeap::from([Reverse(((0, 0), me, me))]);
+        let mut queue: BinaryHeap<_> =
+            near.into_iter().map(|host| Reverse((longer((0, 0), me, host), host, host))).collect();
         while let Some(Reverse((length, node, first))) = queue.pop() {
-            if found.contains_key(&node) {
+            if length.0 > 1 && !far.remove(&node) {
                 continue;
             }
             found.insert(node, first);
-            if length.0 == MAX_HOPS || node != me && !self.relays.contains(&node) {
+            if length.0 == MAX_HOPS || !self.relays.contains(&node) {
                 continue;
             }
-            for next in neighbours.get(&node).into_iter().flatten().filter(|next| !found.contains_key(next)) {
-                let first = if node == me { *next } else { first };
-                queue.push(Reverse((longer(length, node, *next), *next, first)));
-            }
+            let next = far.iter().filter(|next| self.has(node, **next));
+            queue.extend(next.map(|next| Reverse((longer(length, node, *next), *next, first))));
         }
-        found.remove(&me);
         found
     }
 }
@@ -77,10 +83,16 @@ mod tests {
         NodeId([n; 16])
     }
 
+    /// Of the hosts below 12, with these links only.
     fn graph(links: &[(u8, u8)], relays: impl IntoIterator<Item = u8>) -> Graph {
-        let mut graph = Graph { relays: relays.into_iter().map(id).collect(), ..Graph::default() };
-        for (a, b) in links {
-            graph.set(id(*a), id(*b), true);
+        let hosts = 0..12_u8;
+        let mut graph = Graph {
+            hosts: hosts.clone().map(id).collect(),
+            relays: relays.into_iter().map(id).collect(),
+            ..Graph::default()
+        };
+        for (a, b) in hosts.clone().flat_map(|a| (0..a).map(move |b| (a, b))) {
+            graph.set(id(a), id(b), links.contains(&(a, b)) || links.contains(&(b, a)));
         }
         graph
     }

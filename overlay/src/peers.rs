@@ -14,7 +14,7 @@ use crate::{
     lans,
     network::NodeId,
     paths::Graph,
-    record::{Body, Key},
+    record::Key,
     secret::Keyring,
     world::{Now, World},
 };
@@ -50,6 +50,8 @@ pub struct Plan {
     pub relayed: BTreeMap<NodeId, NodeId>,
     /// Through whom each subnet is reached that is behind a host; this host itself among them.
     pub lans: BTreeMap<Ipv4Net, NodeId>,
+    /// Whose each [`tunnel_address`] is.
+    pub addresses: BTreeMap<Ipv6Addr, NodeId>,
 }
 
 /// The peers of `view.me`, each with what is behind it.
@@ -80,9 +82,10 @@ pub fn plan(world: &World, keyring: &Keyring, view: &View<'_>, now: Now) -> Plan
         };
         Some((id, peer))
     };
-    let peers = members.keys().filter_map(|id| peer(*id)).collect();
+    let peers: Vec<_> = members.keys().filter_map(|id| peer(*id)).collect();
+    let addresses = peers.iter().map(|(id, _)| (tunnel_address(*id), *id)).collect();
     let relayed = next.into_iter().filter(|(id, hop)| id != hop && members.contains_key(id)).collect();
-    Plan { peers, relayed, lans }
+    Plan { peers, relayed, lans, addresses }
 }
 
 /// The prefixes of others, each of one of them.
@@ -99,10 +102,13 @@ fn owned(world: &World, me: NodeId, lans: &BTreeMap<Ipv4Net, NodeId>, now: Now) 
 
 fn next_hops(world: &World, view: &View<'_>, now: Now) -> BTreeMap<NodeId, NodeId> {
     let members: BTreeMap<NodeId, bool> = world.members(now).map(|(id, node)| (id, node.relay)).collect();
-    let both = |(one, other): &(NodeId, NodeId)| members.contains_key(one) && members.contains_key(other);
-    let links = world.links().into_iter().filter(both).collect();
-    let relays = members.iter().filter(|(_, relay)| **relay).map(|(id, _)| *id).collect();
-    let mut graph = Graph { links, relays };
+    let mut graph = Graph::default();
+    for (from, not_to) in world.cut_off().filter(|(from, _)| members.contains_key(from)) {
+        // A link is there if neither end says that it is not.
+        not_to.iter().filter(|to| members.contains_key(to)).for_each(|to| graph.set(from, *to, false));
+    }
+    graph.relays = members.iter().filter(|(_, relay)| **relay).map(|(id, _)| *id).collect();
+    graph.hosts = members.keys().copied().chain([view.me]).collect();
     // Of our own links we know more, and sooner.
     for id in members.keys().filter(|id| **id != view.me) {
         graph.set(view.me, *id, view.heard.get(id).copied().unwrap_or(true));
@@ -114,11 +120,8 @@ fn next_hops(world: &World, view: &View<'_>, now: Now) -> BTreeMap<NodeId, NodeI
 pub fn candidates(world: &World, id: NodeId, now: Now) -> Vec<crate::record::Candidate> {
     use crate::record::{Candidate, Source::Observed};
     let mut all = world.node(id).map(|node| node.endpoints.clone()).unwrap_or_default();
-    for (by, _) in world.members(now) {
-        if let Some(Body::Seen(seen)) = world.record(&Key::Seen(id, by)).map(|record| &record.body) {
-            all.push(Candidate { source: Observed, address: seen.address });
-        }
-    }
+    let by_members = world.seen(id).filter(|(by, _)| world.is_member(*by, now));
+    all.extend(by_members.map(|(_, address)| Candidate { source: Observed, address }));
     all
 }
 

@@ -148,11 +148,13 @@ pub struct BlockRecord {
     pub since: u64,
 }
 
-/// Whom a host reaches without another one between.
+/// Whom a host does not reach without another one between. Where all reach each other that is nobody, however many they
+/// are; a host that says nothing is taken to reach all.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct LinksRecord {
     /// These.
-    pub to: Vec<NodeId>,
+    pub not_to: Vec<NodeId>,
 }
 
 /// Where a host is heard from.
@@ -242,6 +244,8 @@ impl Record {
     /// # Errors
     /// [`RecordError`]
     pub fn read(keyring: &Keyring, key: &Key, text: &[u8]) -> Result<Self, RecordError> {
+        #[cfg(test)]
+        VERIFIED.set(VERIFIED.get() + 1);
         let malformed = |why: &dyn fmt::Display| RecordError::Malformed(why.to_string());
         if text.len() > MAX_BYTES {
             return Err(malformed(&format!("it is over {MAX_BYTES} bytes")));
@@ -334,7 +338,7 @@ impl Body {
                     return Err("its host has no name that can be".into());
                 }
             }
-            (Self::Links(links), _) if links.to.len() > MAX_ITEMS => return Err("it has too many links".into()),
+            (Self::Links(links), _) if links.not_to.len() > MAX_ITEMS => return Err("it has too many links".into()),
             _ => {}
         }
         Ok(())
@@ -412,6 +416,15 @@ fn parse_key(text: &str) -> Option<Key> {
         "secrets" => pair().and_then(|(epoch, id)| Some(Key::Sealed(epoch.parse().ok()?, id.parse().ok()?)))?,
         _ => return None,
     })
+}
+
+#[cfg(test)]
+thread_local!(static VERIFIED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
+
+/// How many records this thread has verified.
+#[cfg(test)]
+pub(crate) fn verified() -> usize {
+    VERIFIED.get()
 }
 
 #[cfg(test)]

@@ -135,9 +135,12 @@ impl Kernel {
     pub async fn set_routes(&self, tunnel: Option<u32>, wanted: &BTreeSet<Route>) -> Result<(), RouteError> {
         let mut there = BTreeSet::new();
         let mut first_error = Ok(());
+        let place = |route: &Route| (route.to, route.tunnel);
+        let wanted_places: BTreeSet<_> = wanted.iter().map(place).collect();
+        let mut places = BTreeSet::new();
         for (message, route) in self.ours().await? {
-            let replaced = wanted.iter().any(|other| other.to == route.to && other.tunnel == route.tunnel);
-            if wanted.contains(&route) || tunnel.is_some() && replaced {
+            if wanted.contains(&route) || tunnel.is_some() && wanted_places.contains(&place(&route)) {
+                places.insert(place(&route));
                 there.insert(route);
             } else if let Err(source) = self.handle.route().del(message).execute().await {
                 first_error = Err(RouteError { what: format!("remove the route to {}", route.to), source });
@@ -148,9 +151,8 @@ impl Kernel {
         for route in missing {
             let Some(message) = message(route, tunnel) else { continue };
             // Not removed before: nothing that is on its way is to find no route.
-            let ours = there.iter().any(|other| other.to == route.to && other.tunnel == route.tunnel);
             let add = self.handle.route().add(message);
-            let add = if ours { add.replace() } else { add };
+            let add = if places.contains(&place(route)) { add.replace() } else { add };
             if let Err(source) = add.execute().await {
                 first_error =
                     first_error.and(Err(RouteError { what: format!("add the route to {}", route.to), source }));

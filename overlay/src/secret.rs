@@ -170,10 +170,11 @@ impl Keyring {
         other.secrets.into_values().for_each(|secret| self.add(secret));
     }
 
-    /// Forgets those before `epoch`, but never the newest.
-    pub fn forget_before(&mut self, epoch: Epoch) {
-        let newest = self.current().epoch;
+    /// Forgets those before `epoch`, but never the newest. True if there were any.
+    pub fn forget_before(&mut self, epoch: Epoch) -> bool {
+        let (newest, before) = (self.current().epoch, self.secrets.len());
         self.secrets.retain(|known, _| *known >= epoch.min(newest));
+        self.secrets.len() < before
     }
 
     /// What a record says that it is authentic by, in the newest epoch.

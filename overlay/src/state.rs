@@ -6,6 +6,7 @@ use std::{
     fs, io,
     net::Ipv4Addr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use ipnet::Ipv4Net;
@@ -16,6 +17,7 @@ use crate::{
     files::write_whole,
     network::{Block, Network, NetworkId, NetworkName, NodeId},
     record::Holding,
+    world::Changes,
 };
 
 /// Where state is kept unless told otherwise.
@@ -178,6 +180,33 @@ impl Saved {
     }
 }
 
+/// When what is believed is written to the disk. Pure. What changes often, and the registry has, now and then: who is
+/// killed in between and starts without a registry lacks the newest of it. What must not be lost, which nobody alone
+/// stands for, at once. What this host itself has, such as its blocks, is no part of this: it is written before it is used.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Upkeep {
+    kept: Option<(Changes, Duration)>,
+}
+
+impl Upkeep {
+    /// After this at the latest; when hosts were alive is then a minute old at the most.
+    const EVERY: Duration = Duration::from_mins(1);
+    /// Not more often, for what changes often.
+    const CHANGES_EVERY: Duration = Duration::from_secs(2);
+
+    /// Whether it is to be written at the time `now`, on a clock that only goes forward.
+    pub fn is_due(&self, changes: Changes, now: Duration) -> bool {
+        let Some((kept, then)) = self.kept else { return true };
+        let since = now.saturating_sub(then);
+        kept.shared != changes.shared || kept != changes && since >= Self::CHANGES_EVERY || since >= Self::EVERY
+    }
+
+    /// It is.
+    pub fn kept(&mut self, changes: Changes, now: Duration) {
+        self.kept = Some((changes, now));
+    }
+}
+
 #[derive(Deserialize)]
 struct Format {
     format: u32,
@@ -196,6 +225,29 @@ mod tests {
         saved.alive.insert(NodeId([1; 16]), 7);
         saved.store(dir.path()).unwrap();
         assert_eq!(Saved::load(dir.path()).unwrap(), saved);
+    }
+
+    #[test]
+    fn what_changes_often_is_written_now_and_then_and_what_must_not_be_lost_at_once() {
+        let (mut upkeep, mut changes) = (Upkeep::default(), Changes::default());
+        let mut writes = |which: fn(&mut Changes) -> &mut u64, from: u64, count: u64, every_ms: u64| {
+            (0..count)
+                .filter(|n| {
+                    *which(&mut changes) += 1;
+                    let now = Duration::from_millis(from + n * every_ms);
+                    let due = upkeep.is_due(changes, now);
+                    if due {
+                        upkeep.kept(changes, now);
+                    }
+                    due
+                })
+                .count()
+        };
+        assert_eq!(writes(|changes| &mut changes.all, 0, 1000, 10), 5, "a thousand in ten seconds, the first at once");
+        assert_eq!(writes(|changes| &mut changes.shared, 10_000, 10, 10), 10);
+        assert_eq!(writes(|changes| &mut changes.all, 60_000, 3, 60_000), 3);
+        assert!(!upkeep.is_due(changes, Duration::from_secs(200)), "nothing new");
+        assert!(upkeep.is_due(changes, Duration::from_mins(4)), "but when hosts were alive");
     }
 
     #[test]

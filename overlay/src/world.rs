@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
+    net::SocketAddr,
 };
 
 use crate::{
@@ -66,6 +67,16 @@ pub struct World {
     live: BTreeSet<NodeId>,
     /// When each host was last seen alive, or first heard of; seconds since 1970.
     alive: BTreeMap<NodeId, u64>,
+    changes: Changes,
+}
+
+/// How often what is believed has changed since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// In any record.
+    pub all: u64,
+    /// In what no host alone stands for: networks, and who is out for good.
+    pub shared: u64,
 }
 
 /// What time it is, and how long a host may be away before what it holds is given to others.
@@ -161,7 +172,14 @@ impl World {
             }
         }
         self.records.insert(key.clone(), record);
+        self.changes.all += 1;
+        self.changes.shared += u64::from(matches!(key, Key::Network(_) | Key::Gone(_)));
         Ok(true)
+    }
+
+    /// How often what is believed has changed since the start.
+    pub fn changes(&self) -> Changes {
+        self.changes
     }
 
     fn note_alive(&mut self, now: u64) {
@@ -190,7 +208,9 @@ impl World {
         let before = self.records.len();
         self.records.retain(|key, _| !about(key));
         self.alive.retain(|id, _| !over.contains(id));
-        self.records.len() != before
+        let forgotten = self.records.len() != before;
+        self.changes.all += u64::from(forgotten);
+        forgotten
     }
 
     /// What is believed, and the registry does not have, or has an older one of.
@@ -221,7 +241,8 @@ impl World {
 
     /// All hosts that were ever heard of and not forgotten.
     pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &NodeRecord)> {
-        self.records.iter().filter_map(|(key, record)| match (key, &record.body) {
+        let nodes = self.records.range(Key::Node(NodeId::MIN)..=Key::Node(NodeId::MAX));
+        nodes.filter_map(|(key, record)| match (key, &record.body) {
             (Key::Node(id), Body::Node(node)) => Some((*id, &**node)),
             _ => None,
         })
@@ -259,12 +280,19 @@ impl World {
         self.nodes().filter(move |(id, node)| !node.left && !self.evicted(*id) && !self.lapsed(*id, now))
     }
 
+    /// Whether a host is one of them.
+    pub fn is_member(&self, id: NodeId, now: Now) -> bool {
+        self.node(id).is_some_and(|node| !node.left) && !self.evicted(id) && !self.lapsed(id, now)
+    }
+
     /// The networks, by name. Two never overlap: the one made later is left out.
     pub fn networks(&self) -> Vec<&Network> {
-        let all = self.records.values().filter_map(|record| match &record.body {
-            Body::Network(network) => network.network.as_ref(),
+        // They stand before all other keys.
+        let all = self.records.values().map_while(|record| match &record.body {
+            Body::Network(network) => Some(network.network.as_ref()),
             _ => None,
         });
+        let all = all.flatten();
         let mut by_age: Vec<_> = all.collect();
         by_age.sort_by_key(|network| (network.since, network.id));
         let mut kept: Vec<&Network> = Vec::new();
@@ -323,17 +351,22 @@ impl World {
         blocks.filter_map(|held| networks.get(&held.network)?.block_of(held.block)).collect()
     }
 
-    /// The links that hosts say they have, as far as both ends do.
-    pub fn links(&self) -> BTreeSet<(NodeId, NodeId)> {
-        let said: BTreeSet<_> = self.records.iter().flat_map(|(key, record)| said_links(key, record)).collect();
-        said.iter().filter(|(a, b)| a < b && said.contains(&(*b, *a))).copied().collect()
+    /// Where a host is heard, and by whom.
+    pub fn seen(&self, id: NodeId) -> impl Iterator<Item = (NodeId, SocketAddr)> {
+        let seen = self.records.range(Key::Seen(id, NodeId::MIN)..=Key::Seen(id, NodeId::MAX));
+        seen.filter_map(|(key, record)| match (key, &record.body) {
+            (Key::Seen(_, by), Body::Seen(seen)) => Some((*by, seen.address)),
+            _ => None,
+        })
     }
-}
 
-fn said_links(key: &Key, record: &Record) -> Vec<(NodeId, NodeId)> {
-    match (key, &record.body) {
-        (Key::Links(from), Body::Links(links)) => links.to.iter().map(|to| (*from, *to)).collect(),
-        _ => Vec::new(),
+    /// Whom each host says it does not reach without another one between: seldom anybody.
+    pub fn cut_off(&self) -> impl Iterator<Item = (NodeId, &[NodeId])> {
+        let links = self.records.range(Key::Links(NodeId::MIN)..=Key::Links(NodeId::MAX));
+        links.filter_map(|(key, record)| match (key, &record.body) {
+            (Key::Links(from), Body::Links(links)) => Some((*from, &*links.not_to)),
+            _ => None,
+        })
     }
 }
 

@@ -3,8 +3,9 @@
 
 use std::{
     fs::File,
+    io::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
-    process::{self, Command},
+    process::{self, Command, Stdio},
     sync::atomic::{AtomicUsize, Ordering},
     thread,
 };
@@ -12,6 +13,10 @@ use std::{
 use nix::sched::{CloneFlags, setns};
 
 use crate::program::find;
+
+/// The kernel remembers 1,024 neighbours of all namespaces together, and sends nothing to those that it forgot
+/// (`net.ipv4.neigh.default.gc_thresh3`). Those that it was told for good do not count.
+const FEW: u8 = 20;
 
 /// Some hosts that see each other, counted from 1; dropping it takes them down, so what runs there goes first.
 pub struct Switch {
@@ -37,7 +42,30 @@ impl Switch {
             ip(&format!("-n {bridge} link set port{n} master switch up"));
             switch.set_up(n);
         }
+        if hosts > FEW {
+            switch.introduce();
+        }
         switch
+    }
+
+    /// Tells each host where all others are, for good, in the place of asking.
+    fn introduce(&self) {
+        let mac = |n: u8| format!("02:00:0a:d8:00:{n:02x}");
+        for n in 1..=self.hosts {
+            self.ip(n, &format!("link set up0 address {}", mac(n)));
+        }
+        for n in 1..=self.hosts {
+            let others = (1..=self.hosts).filter(|other| *other != n);
+            let lines = others.flat_map(|other| {
+                let addresses = [Self::address(other), Self::address_v6(other)];
+                addresses.map(|ip| format!("neigh replace {ip} lladdr {} dev up0 nud permanent\n", mac(other)))
+            });
+            let mut batch = Command::new(find("ip".as_ref()));
+            batch.args(["-n", &self.namespace(n), "-batch", "-"]).stdin(Stdio::piped());
+            let mut batch = batch.spawn().expect("ip can be run");
+            let told = batch.stdin.take().expect("it is piped").write_all(lines.collect::<String>().as_bytes());
+            assert!(told.is_ok() && batch.wait().is_ok_and(|ended| ended.success()), "ip neigh on host {n}");
+        }
     }
 
     fn set_up(&self, n: u8) {

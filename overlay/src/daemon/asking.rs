@@ -43,7 +43,7 @@ impl Daemon {
     /// A peer has answered a question of `size` bytes; 0 for the one whether it is there. True if that is news: most
     /// answers are what they were, and there are many of them.
     pub(super) fn answered(&mut self, address: Ipv6Addr, size: u16) -> bool {
-        let Some((id, _)) = self.plan.peers.iter().find(|(id, _)| tunnel_address(*id) == address) else { return false };
+        let Some(id) = self.plan.addresses.get(&address) else { return false };
         let heard = self.hearing.answered(*id, Instant::now());
         let Some(found) = self.ways.ways.get_mut(id) else { return heard };
         let before = found.way.size();

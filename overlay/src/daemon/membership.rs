@@ -110,8 +110,7 @@ impl Daemon {
             return;
         }
         let mut ring = self.keyring.clone();
-        ring.forget_before(current);
-        if ring.store(&self.config.state_dir.join(crate::SECRETS)).is_ok() {
+        if ring.forget_before(current) && ring.store(&self.config.state_dir.join(crate::SECRETS)).is_ok() {
             self.keyring = ring;
         }
     }

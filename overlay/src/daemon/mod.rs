@@ -1,11 +1,12 @@
 //! The one owner of what this host holds and does: hears of the registry, of peers that answer and of requests, one after
-//! the other, and after each has the plans made anew and carried out. What is decided stands in the pure modules.
+//! the other, and has the plans made anew and carried out after them. What is decided stands in the pure modules.
 
 mod apply;
 mod asking;
 mod clients;
 mod lan;
 mod membership;
+mod pace;
 mod report;
 mod requests;
 mod writes;
@@ -37,21 +38,20 @@ use crate::{
     record::Holding,
     registry::Seen,
     secret::{Epoch, Keyring},
-    state::{Held, HeldNetwork, Saved},
+    state::{Held, HeldNetwork, Saved, StateError, Upkeep},
     status::Status,
     world::{Doubt, Now, World},
 };
 
 use apply::Tunnel;
 use asking::Ways;
+use pace::Pace;
 use writes::Writes;
 
 /// What repairs, if nothing happened meanwhile.
 const TICK: Duration = Duration::from_secs(1);
 /// A block is given out of only when nobody else turned out to have claimed it by then.
 const SETTLE: Duration = Duration::from_millis(300);
-/// When hosts were alive is kept on the disk this often.
-const KEEP_EVERY: Duration = Duration::from_mins(1);
 /// Doubts are told once an hour each, and no more than so many of them are remembered.
 const MAX_DOUBTS: usize = 1000;
 
@@ -67,7 +67,7 @@ pub(crate) struct Daemon {
     known: watch::Sender<Known>,
     world: World,
     saved: Saved,
-    kept_at: Instant,
+    upkeep: Upkeep,
     ends: Ends,
     status: Arc<Status>,
     registry_away: Option<String>,
@@ -103,9 +103,9 @@ pub(crate) struct Parts {
 
 impl Daemon {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { config, identity, keyring, clients, known, saved, ends, status } = parts;
+        let Parts { config, identity, keyring, clients, known, mut saved, ends, status } = parts;
         let client = clients.borrow().clone();
-        let world = World::remembered(&keyring, &saved.records, saved.alive.clone());
+        let world = World::remembered(&keyring, &std::mem::take(&mut saved.records), saved.alive.clone());
         let tunnel = Tunnel::new(&config);
         let now = Instant::now();
         let daemon = Self {
@@ -117,7 +117,7 @@ impl Daemon {
             known,
             world,
             saved,
-            kept_at: now,
+            upkeep: Upkeep::default(),
             ends,
             status,
             registry_away: None,
@@ -146,18 +146,24 @@ impl Daemon {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.tunnel.open(&self.identity, self.saved.stopped, &tell).await;
         self.tell_known();
-        let mut news = true;
+        let mut pace = Pace::default();
+        pace.news();
         loop {
-            if news {
-                self.step().await;
-            }
-            news = true;
             tokio::select! {
                 () = shutdown.cancelled() => break,
+                () = pace.wait() => {
+                    let began = Instant::now();
+                    self.step().await;
+                    pace.stepped(began, Instant::now());
+                }
                 asked = self.ends.requests.recv() => match asked {
                     Some(Asked { request, reply }) => {
+                        let changes = !request.only_asks();
                         // Nobody may wait any more; what was done stays done.
                         let _ = reply.send(self.handle(request, &tell).await);
+                        if changes {
+                            self.step().await;
+                        }
                     }
                     None => break,
                 },
@@ -167,10 +173,19 @@ impl Daemon {
                     }
                     let now = seen.borrow_and_update().clone();
                     self.look(&now);
+                    pace.news();
                 }
-                written = self.writes.next() => self.written(written),
-                Some((address, size)) = answers.recv() => news = self.answered(address, size),
-                _ = tick.tick() => self.tick(&tell).await,
+                written = self.writes.next() => {
+                    self.written(written);
+                    pace.news();
+                }
+                Some((address, size)) = answers.recv() => if self.answered(address, size) {
+                    pace.news();
+                },
+                _ = tick.tick() => {
+                    self.tick(&tell).await;
+                    pace.news();
+                }
             }
         }
         self.keep(true);
@@ -328,18 +343,23 @@ impl Daemon {
         Held { node: self.me(), host: name.clone(), tunnel: interface.clone(), networks }
     }
 
-    /// Keeps what is believed on the disk if it has changed; when hosts were alive, only now and then.
+    /// Keeps what is believed on the disk, if it is time to.
     fn keep(&mut self, last: bool) {
-        let (records, alive) = self.world.to_remember();
-        let due = last || self.kept_at.elapsed() >= KEEP_EVERY;
-        if records == self.saved.records && !(due && alive != self.saved.alive) {
-            return;
-        }
-        (self.saved.records, self.saved.alive) = (records, alive);
-        self.kept_at = Instant::now();
-        if let Err(error) = self.saved.store(&self.config.state_dir) {
+        if (last || self.upkeep.is_due(self.world.changes(), self.started.elapsed()))
+            && let Err(error) = self.save()
+        {
             error!("{}; after a restart without the registry this host would not know its peers", with_causes(&error));
         }
+    }
+
+    /// Keeps all on the disk, what is believed, too.
+    fn save(&mut self) -> Result<(), StateError> {
+        self.upkeep.kept(self.world.changes(), self.started.elapsed());
+        (self.saved.records, self.saved.alive) = self.world.to_remember();
+        let stored = self.saved.store(&self.config.state_dir);
+        // The world has them.
+        self.saved.records.clear();
+        stored
     }
 }
 

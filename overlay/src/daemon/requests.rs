@@ -88,8 +88,8 @@ impl Daemon {
         self.store()
     }
 
-    pub(super) fn store(&self) -> Result<(), Refusal> {
-        self.saved.store(&self.config.state_dir).map_err(|e| Refusal::Away(kvstore_client::with_causes(&e)))
+    pub(super) fn store(&mut self) -> Result<(), Refusal> {
+        self.save().map_err(|e| Refusal::Away(kvstore_client::with_causes(&e)))
     }
 
     pub(super) fn needs_registry(&self) -> Result<(), Refusal> {

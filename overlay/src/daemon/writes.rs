@@ -24,8 +24,10 @@ const AGAIN: Duration = Duration::from_secs(1);
 const SHOWN: Duration = Duration::from_secs(3);
 /// Where others are heard changes often behind some NATs; it is told no more often than this.
 const SEEN_EVERY: Duration = Duration::from_secs(10);
-/// New links are told no more often.
+/// That links are there again is told no more often.
 const LINKS_EVERY: Duration = Duration::from_secs(2);
+/// That they are gone, no more often: where one host falls silent, others may.
+const LINKS_GONE_EVERY: Duration = Duration::from_millis(300);
 
 /// A write that has ended.
 pub(super) struct Written {
@@ -110,8 +112,8 @@ impl Daemon {
         }
     }
 
-    pub(super) fn store_or_tell(&self) {
-        if let Err(error) = self.saved.store(&self.config.state_dir) {
+    pub(super) fn store_or_tell(&mut self) {
+        if let Err(error) = self.save() {
             tracing::error!("{}", with_causes(&error));
         }
     }
@@ -213,8 +215,8 @@ impl Daemon {
         let me = self.me();
         self.say(&Key::Node(me), Body::Node(Box::new(self.self_record())));
         let heard = self.hearing.heard(Instant::now());
-        let to = heard.iter().filter(|(_, heard)| **heard).map(|(id, _)| *id).collect();
-        self.say_links(LinksRecord { to });
+        let not_to = heard.iter().filter(|(_, heard)| !**heard).map(|(id, _)| *id).collect();
+        self.say_links(LinksRecord { not_to });
         for (id, address) in self.observed() {
             let key = Key::Seen(id, me);
             if self.writes.told.get(&key).is_none_or(|then| then.elapsed() >= SEEN_EVERY)
@@ -228,17 +230,19 @@ impl Daemon {
         self.writes.told.retain(|key, _| matches!(key, Key::Seen(id, _) if known.contains(id)));
     }
 
-    /// A link that is gone is told at once, new ones now and then: many come at once when hosts join, each host tells of
-    /// them, and each that hears of it reads everything.
+    /// A link that is gone is told at once, that one is there again now and then: when a host goes or comes, all others
+    /// tell of it, and each that hears of it reads everything. Who reaches all says nothing.
     fn say_links(&mut self, links: LinksRecord) {
         let key = Key::Links(self.me());
         let known = match self.world.record(&key).map(|record| &record.body) {
-            Some(Body::Links(known)) => known.to.as_slice(),
+            Some(Body::Links(known)) => known.not_to.as_slice(),
+            None if links.not_to.is_empty() => return,
             _ => &[],
         };
-        let gone = known.iter().any(|id| !links.to.contains(id));
-        let recent = self.writes.links_told.is_some_and(|then| then.elapsed() < LINKS_EVERY);
-        if (gone || !recent) && self.say(&key, Body::Links(links)) {
+        let gone = links.not_to.iter().any(|id| !known.contains(id));
+        let pause = if gone { LINKS_GONE_EVERY } else { LINKS_EVERY };
+        let recent = self.writes.links_told.is_some_and(|then| then.elapsed() < pause);
+        if !recent && self.say(&key, Body::Links(links)) {
             self.writes.links_told = Some(Instant::now());
         }
     }
@@ -246,8 +250,8 @@ impl Daemon {
     /// Peers that are heard from elsewhere than they say.
     fn observed(&self) -> Vec<(crate::network::NodeId, std::net::SocketAddr)> {
         let stats = self.tunnel.stats();
-        let of = |key| self.plan.peers.iter().find(|(_, peer)| peer.key == key).map(|(id, _)| *id);
-        let seen = stats.into_iter().filter_map(|stat| Some((of(stat.key)?, stat.endpoint?)));
+        let ids: BTreeMap<_, _> = self.plan.peers.iter().map(|(id, peer)| (peer.key, *id)).collect();
+        let seen = stats.into_iter().filter_map(|stat| Some((*ids.get(&stat.key)?, stat.endpoint?)));
         let says = |id, address| {
             self.world.node(id).is_some_and(|node| node.endpoints.iter().any(|said| said.address == address))
         };

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    record::{LinksRecord, NodeRecord},
+    record::{Body, LinksRecord, NodeRecord},
     world::tests::{Hosts, NOW, ring, web},
 };
 
@@ -35,9 +35,10 @@ fn chain() -> Hosts {
     hosts.network(0, 1, Some(web()));
     (0..4).for_each(|n| hosts.publish(n, 10, &[(u32::try_from(n).unwrap(), 9)]));
     let ids: Vec<_> = (0..4).map(|n| hosts.id(n)).collect();
-    for (n, to) in [(0, vec![1]), (1, vec![0, 2]), (2, vec![1, 3]), (3, vec![2])] {
-        let to = to.into_iter().map(|n: usize| ids[n]).collect();
-        hosts.write(n, &Key::Links(ids[n]), 1, Body::Links(LinksRecord { to }));
+    // One end of a link is enough to say that it is not there.
+    for (n, not_to) in [(0, vec![2, 3]), (3, vec![1])] {
+        let not_to = not_to.into_iter().map(|n: usize| ids[n]).collect();
+        hosts.write(n, &Key::Links(ids[n]), 1, Body::Links(LinksRecord { not_to }));
     }
     hosts
 }
@@ -86,4 +87,19 @@ fn what_another_one_announces_stays_with_its_holder() {
     let plan = plan_of(&hosts, 0, &[]);
     let v4: Vec<_> = plan.peers[2].1.allowed.iter().filter(|net| matches!(net, IpNet::V4(_))).collect();
     assert_eq!(v4, [&"192.168.7.0/24".parse::<IpNet>().unwrap()]);
+}
+
+#[test]
+fn who_says_nothing_of_links_is_taken_to_reach_all() {
+    let mut hosts = Hosts::new(4);
+    hosts.network(0, 1, Some(web()));
+    (0..4).for_each(|n| hosts.publish(n, 10, &[(u32::try_from(n).unwrap(), 9)]));
+    assert_eq!(plan_of(&hosts, 0, &[(1, true), (2, true), (3, true)]).relayed, [].into());
+    let relayed = plan_of(&hosts, 0, &[(1, true), (2, true), (3, false)]).relayed;
+    let hop = relayed[&hosts.id(3)];
+    // Until the one it would go through says that it does not reach it either.
+    let said = Body::Links(LinksRecord { not_to: vec![hosts.id(3)] });
+    hosts.write(if hop == hosts.id(1) { 1 } else { 2 }, &Key::Links(hop), 1, said);
+    let other = if hop == hosts.id(1) { hosts.id(2) } else { hosts.id(1) };
+    assert_eq!(plan_of(&hosts, 0, &[(1, true), (2, true), (3, false)]).relayed, [(hosts.id(3), other)].into());
 }

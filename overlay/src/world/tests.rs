@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     identity::Identity,
     keys::PrivateKey,
-    record::{GoneRecord, LinksRecord, NetworkRecord},
+    record::{GoneRecord, LinksRecord, NetworkRecord, SeenRecord},
     secret::Secret,
 };
 
@@ -218,14 +218,42 @@ fn networks_never_overlap() {
 }
 
 #[test]
-fn a_link_is_there_if_both_say_so() {
+fn what_was_verified_once_is_not_verified_again() {
+    let mut hosts = Hosts::new(3);
+    hosts.network(0, 10, Some(web()));
+    (0..3).for_each(|n| hosts.publish(n, 10, &[(u32::try_from(n).unwrap(), 9)]));
+    let mut world = World::default();
+    let mut read = |entries: &[Entry]| {
+        let before = (crate::record::verified(), world.changes());
+        world.absorb(&ring(), entries, 5000);
+        let after = world.changes();
+        (crate::record::verified() - before.0, after.all - before.1.all, after.shared - before.1.shared)
+    };
+    assert_eq!(read(&hosts.registry.all()), (4, 4, 1));
+    for _ in 0..100 {
+        assert_eq!(read(&hosts.registry.all()), (0, 0, 0));
+    }
+    hosts.publish(1, 20, &[(7, 15)]);
+    assert_eq!(read(&hosts.registry.all()), (1, 1, 0), "of many the one that is new");
+    hosts.evict(0, 2, 5_000_000);
+    assert_eq!(read(&hosts.registry.all()), (1, 1, 1), "what must not be lost is told apart");
+}
+
+#[test]
+fn what_is_said_of_a_host_is_found_by_it() {
     let mut hosts = Hosts::new(3);
     let ids: Vec<_> = (0..3).map(|n| hosts.id(n)).collect();
-    for (from, to) in [(0, vec![1, 2]), (1, vec![0])] {
-        let to = to.into_iter().map(|n: usize| ids[n]).collect();
-        hosts.write(from, &Key::Links(ids[from]), 1, Body::Links(LinksRecord { to }));
+    (0..3).for_each(|n| hosts.publish(n, 10, &[]));
+    let address = "192.0.2.7:4000".parse().unwrap();
+    for (of, by) in [(1, 0), (1, 2), (2, 0)] {
+        hosts.write(by, &Key::Seen(ids[of], ids[by]), 1, Body::Seen(SeenRecord { address }));
     }
+    hosts.write(0, &Key::Links(ids[0]), 1, Body::Links(LinksRecord { not_to: vec![ids[2]] }));
     let mut world = World::default();
     world.absorb(&ring(), &hosts.registry.all(), 5000);
-    assert_eq!(world.links().into_iter().collect::<Vec<_>>(), [(ids[0], ids[1])]);
+    assert_eq!(world.seen(ids[1]).collect::<Vec<_>>(), [(ids[0], address), (ids[2], address)]);
+    assert_eq!(world.seen(ids[0]).count(), 0);
+    assert_eq!(world.cut_off().collect::<Vec<_>>(), [(ids[0], &ids[2..])]);
+    assert_eq!(world.nodes().map(|(id, _)| id).collect::<Vec<_>>(), ids);
+    assert!(world.is_member(ids[0], NOW) && !world.is_member(NodeId::MAX, NOW));
 }
