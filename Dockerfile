@@ -10,11 +10,11 @@ ARG HAPROXY_IMAGE=haproxy:lts
 ARG NGINX_IMAGE=nginx:stable
 
 FROM rust:1.95-bookworm AS build
-# The build of the engine etcd runs protoc; nft goes into an image.
-RUN apt-get update && apt-get install --yes --no-install-recommends protobuf-compiler libprotobuf-dev nftables
+# The build of the engine etcd runs protoc; nft and iptables go into an image.
+RUN apt-get update && apt-get install --yes --no-install-recommends protobuf-compiler libprotobuf-dev nftables iptables
 WORKDIR /src
 COPY . .
-RUN examples/images/roots.sh /image kvstore registrar templater overlay hello-web nft
+RUN examples/images/roots.sh /image kvstore registrar templater overlay hello-web load nft iptables
 
 # The registry: HTTP on 8500, DNS on 53 and 8600. It needs no capability: Docker from 20.03 on opens the low ports to
 # everybody in a container. Elsewhere, and with --network host: --sysctl net.ipv4.ip_unprivileged_port_start=0
@@ -79,6 +79,13 @@ USER 10001:10001
 EXPOSE 8080/tcp
 ENTRYPOINT ["/bin/hello-web"]
 
+# Its visitors, who count what fails.
+
+FROM scratch AS load
+COPY --from=build /image/load /
+USER 10001:10001
+ENTRYPOINT ["/bin/load"]
+
 # The registry with a shell and what Debian has, for health checks by scripts.
 
 FROM $DEBIAN_IMAGE AS kvstore-shell
@@ -93,13 +100,15 @@ HEALTHCHECK --interval=10s --timeout=5s CMD ["/bin/kvstore", "info"]
 ENTRYPOINT ["/bin/kvstore"]
 CMD ["agent", "--data-dir", "/data", "--http-addr", "0.0.0.0:8500", "--dns-addr", "0.0.0.0:53", "--dns-addr", "0.0.0.0:8600"]
 
-# The overlay's daemon, with nft and the libraries that it loads. It is root, in the host's network, and writes to its volume.
+# The overlay's daemon, with nft, iptables and the libraries that they load. It is root, in the host's network, and writes to
+# its volume.
 
 FROM scratch AS overlay-nft
 LABEL org.opencontainers.image.title="overlay-nft" org.opencontainers.image.licenses="MIT OR Apache-2.0" \
-      org.opencontainers.image.description="The overlay's daemon, with nft, by which it keeps networks apart"
+      org.opencontainers.image.description="The overlay's daemon, with nft, by which it keeps networks apart, and iptables, Docker's"
 COPY --from=build /image/overlay /
 COPY --from=build /image/nft /
+COPY --from=build /image/iptables /
 USER 0:0
 ENV OVERLAY_SOCKET=/var/lib/overlay/overlay.sock OVERLAY_HTTP_ADDR=127.0.0.1:8592
 VOLUME /var/lib/overlay

@@ -16,3 +16,14 @@ ldd "$program" | sed -n 's|^[^/]*\(/[^ ]*\).*|\1|p' | while read -r library; do
     mkdir -p "$root$(dirname "$library")"
     cp --dereference --update "$library" "$root$library"
 done
+
+# One program is all of iptables, by its name; what a rule may say is a library that it loads then. The overlay says these.
+case $(readlink -f "$program") in
+*/xtables-*-multi)
+    for name in iptables iptables-restore ip6tables ip6tables-restore; do
+        [ -e "$root/bin/$name" ] || ln -s "${program##*/}" "$root/bin/$name"
+    done
+    for library in /usr/lib*/{,*/}xtables/libxt_{conntrack,standard}.so; do
+        [ ! -e "$library" ] || { mkdir -p "$root$(dirname "$library")" && cp "$library" "$root$library"; }
+    done ;;
+esac

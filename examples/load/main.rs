@@ -2,12 +2,13 @@
 //!
 //! ```text
 //! load [--keep-alive] http://HOST:PORT/PATH [VISITORS]
+//! load --once http://HOST:PORT/PATH
 //! ```
 //!
-//! Each of the `VISITORS` (4) sends a request on a connection of its own, waits for the whole answer, pauses a little and
-//! goes on; with `--keep-alive` on the same connection for as long as the server keeps it. A failure is told at once. On
+//! Each of the `VISITORS` (4) looks HOST up, sends a request on a connection of its own, waits for the whole answer, pauses a
+//! little and goes on; with `--keep-alive` on the same connection for as long as the server keeps it. A failure is told at once. On
 //! USR1 it prints the count so far; on TERM or INT it prints the last one and exits with 1 if any request failed or none was
-//! made.
+//! made. With `--once` it prints the one answer.
 //!
 //! Nothing is tried twice but what HTTP has every client do (RFC 9112, 9.3.1): a request on a kept connection that the
 //! server closed while it was idle, before a single byte of an answer, is sent again on a new one.
@@ -17,7 +18,7 @@ use std::{
     env,
     error::Error,
     io::{self, Read, Write},
-    net::{SocketAddr, TcpStream, ToSocketAddrs},
+    net::{TcpStream, ToSocketAddrs},
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
     thread,
@@ -32,7 +33,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 const MAX_ANSWER_BYTES: usize = 64 << 10;
 
 struct Target {
-    address: SocketAddr,
+    /// With the port.
     host: String,
     path: String,
     keep_alive: bool,
@@ -48,8 +49,8 @@ struct Count {
 
 fn main() -> ExitCode {
     match run() {
-        Ok(count) if count.failed == 0 && count.requests > 0 => ExitCode::SUCCESS,
-        Ok(_) => ExitCode::FAILURE,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(e) => {
             eprintln!("load: {e}");
             ExitCode::from(2)
@@ -57,12 +58,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn run() -> Result<Count, Box<dyn Error>> {
+/// Whether nothing failed.
+fn run() -> Result<bool, Box<dyn Error>> {
     let mut args = env::args().skip(1).peekable();
+    let is_once = args.next_if(|arg| arg == "--once").is_some();
     let keep_alive = args.next_if(|arg| arg == "--keep-alive").is_some();
-    let url = args.next().ok_or("usage: load [--keep-alive] http://HOST:PORT/PATH [VISITORS]")?;
+    let url = args.next().ok_or("usage: load [--once] [--keep-alive] http://HOST:PORT/PATH [VISITORS]")?;
+    let target = Target { keep_alive, ..parse(&url)? };
+    if is_once {
+        return Ok(once(&target));
+    }
     let visitors: usize = args.next().as_deref().unwrap_or("4").parse()?;
-    let target = Arc::new(Target { keep_alive, ..parse(&url)? });
+    let target = Arc::new(target);
     let count = Arc::new(Mutex::new(Count::default()));
 
     let signals = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT, Signal::SIGUSR1]);
@@ -76,7 +83,16 @@ fn run() -> Result<Count, Box<dyn Error>> {
     }
     let count = std::mem::take(&mut *locked(&count));
     println!("{}", told(&count));
-    Ok(count)
+    Ok(count.failed == 0 && count.requests > 0)
+}
+
+fn once(target: &Target) -> bool {
+    let answer = ask(target, &mut None).and_then(|text| version(&text).map(|_| text));
+    match &answer {
+        Ok(text) => print!("{}", text.split_once("\r\n\r\n").map_or("", |(_, body)| body)),
+        Err(e) => eprintln!("load: {}: {e}", target.host),
+    }
+    answer.is_ok()
 }
 
 fn locked(count: &Mutex<Count>) -> std::sync::MutexGuard<'_, Count> {
@@ -86,13 +102,9 @@ fn locked(count: &Mutex<Count>) -> std::sync::MutexGuard<'_, Count> {
 fn parse(url: &str) -> Result<Target, Box<dyn Error>> {
     let rest = url.strip_prefix("http://").ok_or_else(|| format!("{url:?} does not begin with http://"))?;
     let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-    let address = host.to_socket_addrs().map_err(|e| format!("{host:?}: {e}"))?.next();
-    Ok(Target {
-        address: address.ok_or_else(|| format!("{host:?} has no address"))?,
-        host: host.into(),
-        path: if path.is_empty() { "/".into() } else { path.into() },
-        keep_alive: false,
-    })
+    let port = host.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok());
+    port.ok_or_else(|| format!("{host:?} is not HOST:PORT"))?;
+    Ok(Target { host: host.into(), path: if path.is_empty() { "/".into() } else { path.into() }, keep_alive: false })
 }
 
 fn visit(target: &Target, count: &Mutex<Count>) {
@@ -122,11 +134,23 @@ fn ask(target: &Target, kept: &mut Option<TcpStream>) -> io::Result<String> {
             answer => return keep(target, stream, answer, kept),
         }
     }
-    let mut stream = TcpStream::connect_timeout(&target.address, DEADLINE)?;
+    let mut stream = connect(target)?;
     stream.set_read_timeout(Some(DEADLINE))?;
     stream.set_write_timeout(Some(DEADLINE))?;
     let answer = exchange(target, &mut stream);
     keep(target, stream, answer, kept)
+}
+
+/// To the first of the host's addresses that takes it.
+fn connect(target: &Target) -> io::Result<TcpStream> {
+    let mut failed = io::Error::other("the name has no address");
+    for address in target.host.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, DEADLINE) {
+            Ok(stream) => return Ok(stream),
+            Err(error) => failed = error,
+        }
+    }
+    Err(failed)
 }
 
 fn keep(

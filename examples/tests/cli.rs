@@ -103,6 +103,23 @@ fn failures_are_counted() {
 }
 
 #[test]
+fn one_answer_is_shown_and_a_name_without_an_address_is_a_failure() {
+    let (_server, port) = hello_web("0");
+    let once = |host: &str| {
+        let url = format!("http://{host}:{port}/slow/100");
+        let output = Command::new(env!("CARGO_BIN_EXE_load")).args(["--once", &url]).output().unwrap();
+        (output.status.code(), [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()))
+    };
+    let (code, [said, _]) = once("localhost");
+    assert!(
+        code == Some(0) && said.starts_with("hello from ") && said.ends_with("path /slow/100\n"),
+        "{code:?} {said}"
+    );
+    let (code, [said, why]) = once("nobody.invalid");
+    assert!(code == Some(1) && said.is_empty() && why.contains("nobody.invalid"), "{code:?} {said} {why}");
+}
+
+#[test]
 fn the_check_follows_the_health() {
     let (server, port) = hello_web("0");
     let check = || {

@@ -87,6 +87,8 @@ impl Rules {
     ip6 saddr @nets6 ip6 daddr @nets6 counter drop comment \"another network\"
     oifname \"{tun}\" ip daddr @lan4 ip saddr @nets4 accept
     oifname \"{tun}\" ct state established,related accept
+    oifname \"{tun}\" ct status dnat ip daddr @nets4 accept
+    oifname \"{tun}\" ct status dnat ip6 daddr @nets6 accept
     oifname \"{tun}\" counter drop comment \"not of a network\"
     iifname \"{tun}\" ip daddr @lan4 ip saddr @nets4 accept
     iifname \"{tun}\" ct state established,related accept

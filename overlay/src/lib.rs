@@ -57,7 +57,7 @@ use kvstore_client::{
 };
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::info;
+use tracing::{info, warn};
 
 use config::Config;
 use daemon::{Daemon, Parts};
@@ -168,15 +168,21 @@ pub async fn run(config: Config, socket: &Path, shutdown: CancellationToken) -> 
     Ok(())
 }
 
-/// Those that are kept, and that of the file that was given: whichever is the newest counts.
+/// Those that are kept, and that of the file that was given: whichever is the newest counts. A file that has another one of the
+/// same epoch is of another mesh, to which this host belongs from now on.
 fn secrets(config: &Config) -> Result<Keyring, SecretError> {
     let kept = config.state_dir.join(SECRETS);
     let ring = match (Keyring::load(&config.secret_file), kept.exists()) {
         (Ok(given), false) => given,
         (Ok(given), true) => {
             let mut ring = Keyring::load(&kept)?;
-            ring.merge(given);
-            ring
+            if ring.contradicts(&given) {
+                warn!("{} has the secret of another mesh than before", config.secret_file.display());
+                given
+            } else {
+                ring.merge(given);
+                ring
+            }
         }
         // A member goes on without the file that it was told of once.
         (Err(SecretError::File { .. }), true) => Keyring::load(&kept)?,

@@ -170,6 +170,13 @@ impl Keyring {
         other.secrets.into_values().for_each(|secret| self.add(secret));
     }
 
+    /// Whether `other` has another secret of some epoch, so that both cannot be of one mesh.
+    pub fn contradicts(&self, other: &Self) -> bool {
+        let differs =
+            |theirs: &Secret| self.secrets.get(&theirs.epoch).is_some_and(|ours| ours.bytes() != theirs.bytes());
+        other.secrets.values().any(differs)
+    }
+
     /// Forgets those before `epoch`, but never the newest. True if there were any.
     pub fn forget_before(&mut self, epoch: Epoch) -> bool {
         let (newest, before) = (self.current().epoch, self.secrets.len());
@@ -210,6 +217,19 @@ mod tests {
 
     fn secret(epoch: Epoch, byte: u8) -> Secret {
         Secret::new(epoch, [byte; 32])
+    }
+
+    #[test]
+    fn two_secrets_of_one_epoch_are_of_two_meshes() {
+        let ring = |secrets: &[(Epoch, u8)]| {
+            let mut ring = Keyring::new(secret(secrets[0].0, secrets[0].1));
+            secrets.iter().for_each(|(epoch, byte)| ring.add(secret(*epoch, *byte)));
+            ring
+        };
+        let kept = ring(&[(1, 7), (2, 8)]);
+        for (given, want) in [(&[(1, 7)][..], false), (&[(2, 8)], false), (&[(3, 9)], false), (&[(1, 9)], true)] {
+            assert_eq!(kept.contradicts(&ring(given)), want, "{given:?}");
+        }
     }
 
     #[test]

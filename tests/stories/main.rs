@@ -5,17 +5,21 @@ mod bad_input;
 mod clients;
 mod connections;
 mod dns_clients;
+mod elastic;
 mod examples;
 mod forwarding;
 mod front;
 mod hosts;
 mod hub;
 mod images;
+mod joining;
 mod links;
+mod networks;
 mod overlay_attach;
 mod overlay_docker;
 mod overlay_two_hosts;
 mod packages_debian;
+mod readme;
 mod register_to_reload;
 mod replica;
 mod resolver_only;
@@ -103,6 +107,9 @@ fn main() -> ExitCode {
         Story::new("examples_links_circular", resolver_only::needs(&[]), links::circular),
         Story::new("examples_links_files", stage::needs(), links::files),
         Story::new("examples_front", front::needs(), front::story),
+        Story::new("examples_elastic", readme::needs(), elastic::story),
+        Story::new("examples_joining", readme::needs(), joining::story),
+        Story::new("examples_networks", readme::needs(), networks::story),
         Story::new("soak", soak::needs(), soak::story).within(soak::limit()),
         Story::new("hub", sidecar::needs(), hub::story),
         Story::new("hub_overlay", hub::overlay_needs(), hub::overlay),

@@ -12,6 +12,10 @@ use crate::{
     world::Doubt,
 };
 
+/// What a host is told that has another secret than all others.
+pub(super) const STRANGER: &str = "every other host in the registry has another secret: to be of their mesh this one is to be \
+                                   given what `overlay secret show` prints on one of them";
+
 impl Daemon {
     /// The newest secret that records are written with and that this host lacks: it was evicted, or not told.
     pub(super) fn note_epoch(&mut self, doubt: &Doubt) {
@@ -20,6 +24,18 @@ impl Daemon {
         {
             self.lacks_epoch = self.lacks_epoch.max(Some(*epoch));
         }
+    }
+
+    /// Whether the registry has hosts, none of which has this host's secret: it was given a wrong one, or is the first of its
+    /// mesh there.
+    pub(super) fn note_strangers(&mut self, doubts: &[(String, Doubt)]) {
+        let another = |(_, doubt): &(String, Doubt)| matches!(doubt, Doubt::Record(RecordError::Forged));
+        let me = self.me();
+        let is_stranger = doubts.iter().any(another) && self.world.nodes().all(|(id, _)| id == me);
+        if is_stranger && !self.is_stranger {
+            warn!("{STRANGER}");
+        }
+        self.is_stranger = is_stranger;
     }
 
     /// Takes the secrets that members have sealed for this host. True if there was a new one.

@@ -75,6 +75,8 @@ pub(crate) struct Daemon {
     read_once: bool,
     writes: Writes,
     lacks_epoch: Option<Epoch>,
+    /// Others are there, and every one of them has another secret.
+    is_stranger: bool,
     /// Claims that are not settled yet.
     settling: BTreeMap<Holding, Instant>,
     /// Networks that cannot be on this host, and why.
@@ -124,6 +126,7 @@ impl Daemon {
             read_once: false,
             writes: Writes::default(),
             lacks_epoch: None,
+            is_stranger: false,
             settling: BTreeMap::new(),
             refused: BTreeMap::new(),
             hearing: Hearing::default(),
@@ -219,6 +222,7 @@ impl Daemon {
             self.name_again();
         }
         self.lacks_epoch = None;
+        self.note_strangers(&report.doubts);
         for (key, doubt) in report.doubts {
             self.note_epoch(&doubt);
             // What this host has written since may not have been there yet.

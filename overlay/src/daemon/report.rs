@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use super::Daemon;
+use super::{Daemon, membership::STRANGER};
 use crate::{
     network::NodeId,
     record::Key,
@@ -65,7 +65,8 @@ impl Daemon {
                  what `overlay secret show` prints on a member"
             )
         });
-        self.tunnel.troubles().iter().cloned().chain(epoch).collect()
+        let stranger = self.is_stranger.then(|| STRANGER.to_owned());
+        self.tunnel.troubles().iter().cloned().chain(epoch).chain(stranger).collect()
     }
 
     fn usage(&self, network: crate::network::NetworkId) -> Option<Usage> {

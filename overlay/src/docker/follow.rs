@@ -132,7 +132,7 @@ impl Keeper<'_> {
         let held = self.mesh.held();
         let subnets = held.networks.iter().map(|held| &held.network);
         let subnets = subnets.flat_map(|network| [IpNet::V4(network.subnet), IpNet::V6(network.subnet6)]);
-        let wanted = Forward::of(self.plugin.bridged().await, subnets, networks);
+        let wanted = Forward::of(&held.tunnel, self.plugin.bridged().await, subnets, networks);
         if self.let_through.as_ref() == Some(&wanted) {
             return Vec::new();
         }

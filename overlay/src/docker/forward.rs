@@ -27,6 +27,8 @@ const FAMILIES: [(&str, bool); 2] = [("iptables", true), ("ip6tables", false)];
 /// What is to be let through.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Forward {
+    /// What leads to other hosts.
+    pub(super) tunnel: String,
     /// Whose addresses reach each other, on whatever host.
     pub(super) networks: BTreeSet<IpNet>,
     /// Bridges of the driver, whose containers reach the world, and are reached at published ports.
@@ -37,11 +39,16 @@ pub(super) struct Forward {
 
 impl Forward {
     /// For the networks that there are.
-    pub(super) fn of(bridged: Vec<Bridged>, mesh: impl Iterator<Item = IpNet>, docker: &[Network]) -> Self {
+    pub(super) fn of(
+        tunnel: &str,
+        bridged: Vec<Bridged>,
+        mesh: impl Iterator<Item = IpNet>,
+        docker: &[Network],
+    ) -> Self {
         let networks = bridged.iter().flat_map(|bridged| bridged.pools.clone()).chain(mesh).collect();
         let bridges = bridged.into_iter().filter(|bridged| !bridged.internal).map(|bridged| bridged.bridge).collect();
         let others = docker.iter().filter(|network| network.driver == "bridge").filter_map(Network::bridge);
-        Self { networks, bridges, others: others.collect() }
+        Self { tunnel: tunnel.to_owned(), networks, bridges, others: others.collect() }
     }
 
     /// Our chain of one family, for `iptables-restore --noflush`: in the place of what it held.
@@ -51,6 +58,9 @@ impl Forward {
         for net in self.networks.iter().filter(|net| net.addr().is_ipv4() == v4) {
             rule(&format!("-s {net} -d {net} -j ACCEPT"));
         }
+        // Who is sent to other hosts from outside, by a rule of the host's own.
+        rule(&format!("-o {} -m conntrack --ctstate DNAT -j ACCEPT", self.tunnel));
+        rule(&format!("-i {} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT", self.tunnel));
         for bridge in &self.bridges {
             rule(&format!("-o {bridge} -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"));
             rule(&format!("-o {bridge} -m conntrack --ctstate DNAT -j ACCEPT"));
@@ -148,7 +158,7 @@ mod tests {
         ];
         let mesh = [net("10.1.0.0/16"), net("10.3.0.0/16")].into_iter();
         let docker = [docker("bridge", "bridge", "0"), docker("own", "bridge", "a"), docker("app", "flotilla", "b")];
-        let forward = Forward::of(driver, mesh, &docker);
+        let forward = Forward::of("wg7", driver, mesh, &docker);
         assert_eq!(
             forward.chain(true).lines().collect::<Vec<_>>(),
             [
@@ -157,6 +167,8 @@ mod tests {
                 "-A OVERLAY -s 10.1.0.0/16 -d 10.1.0.0/16 -j ACCEPT",
                 "-A OVERLAY -s 10.2.0.0/16 -d 10.2.0.0/16 -j ACCEPT",
                 "-A OVERLAY -s 10.3.0.0/16 -d 10.3.0.0/16 -j ACCEPT",
+                "-A OVERLAY -o wg7 -m conntrack --ctstate DNAT -j ACCEPT",
+                "-A OVERLAY -i wg7 -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
                 "-A OVERLAY -o ovb-a -m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT",
                 "-A OVERLAY -o ovb-a -m conntrack --ctstate DNAT -j ACCEPT",
                 "-A OVERLAY -i ovb-a -o br-aaaaaaaaaaaa -j RETURN",

@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 use ipnet::IpNet;
 use kvstore_client::with_causes;
 use tokio::time::{Instant, timeout_at};
+use tracing::warn;
 
 use super::{
     Plugin, book,
@@ -120,6 +121,10 @@ impl Plugin {
         self.keep(&book, &next).await.map_err(refused)?;
         *book = next;
         self.tell_usage(&book);
+        // This host may be exposed now, or not any more.
+        if let Err(error) = self.translate(&book).await {
+            warn!("who is sent here from outside may not reach other hosts: {}", with_causes(&error));
+        }
         Ok(done)
     }
 

@@ -219,15 +219,18 @@ impl Plugin {
     /// Has the kernel translate addresses as the book and the mesh want it.
     async fn translate(&self, book: &Book) -> Result<(), LinkError> {
         let held = self.0.mesh.held();
-        let mut leaving = book.leaving();
+        let (mut leaving, mut exposed) = (book.leaving(), BTreeSet::new());
         for network in held.networks.iter().map(|held| &held.network) {
-            leaving.extend([IpNet::V4(network.subnet), IpNet::V6(network.subnet6)]);
+            let nets = [IpNet::V4(network.subnet), IpNet::V6(network.subnet6)];
+            leaving.extend(nets);
+            let ours = book.exposed(network.id).map(|ours| ours.addr());
+            exposed.extend(ours.filter_map(|ip| nets.into_iter().find(|net| net.contains(&ip)).map(|net| (net, ip))));
         }
         for internal in book.internal() {
             leaving.remove(&internal);
         }
         let ports = book.published().map(|(port, to)| (port.clone(), to)).collect();
-        let wanted = Nat { tunnel: held.tunnel.clone(), ports, leaving };
+        let wanted = Nat { tunnel: held.tunnel.clone(), ports, leaving, exposed };
         let mut there = self.0.nat.lock().await;
         if there.as_ref() != Some(&wanted) {
             // Nothing is there as far as we know until it is taken.

@@ -25,6 +25,9 @@ pub(super) struct Nat {
     pub(super) ports: Vec<(Published, IpAddr)>,
     /// Networks whose containers reach the world, under an address of the host's.
     pub(super) leaving: BTreeSet<IpNet>,
+    /// Networks that this host is exposed in, and its address there: by it come to other hosts who were sent there from outside,
+    /// by a rule of the host's own.
+    pub(super) exposed: BTreeSet<(IpNet, IpAddr)>,
 }
 
 impl Nat {
@@ -33,7 +36,8 @@ impl Nat {
         // Named twice: what is not there cannot be deleted.
         let mut text = format!("table inet {TABLE}\ndelete table inet {TABLE}\n");
         let arriving: Vec<String> = self.ports.iter().filter_map(|(port, to)| arriving(port, *to)).collect();
-        let leaving: Vec<String> = self.leaving.iter().map(|net| leaving(net, &self.tunnel)).collect();
+        let sent = self.exposed.iter().map(|(net, ip)| sent(net, *ip, &self.tunnel));
+        let leaving: Vec<String> = sent.chain(self.leaving.iter().map(|net| leaving(net, &self.tunnel))).collect();
         if arriving.is_empty() && leaving.is_empty() {
             return text;
         }
@@ -60,6 +64,13 @@ fn chain(text: &mut String, name: &str, hook: &str, rules: &[String]) {
 fn leaving(net: &IpNet, tunnel: &str) -> String {
     let family = if net.addr().is_ipv4() { "ip" } else { "ip6" };
     format!("{family} saddr {net} {family} daddr != {net} oifname != \"{tunnel}\" masquerade")
+}
+
+/// Other hosts take nothing from addresses that are not of the network.
+fn sent(net: &IpNet, ip: IpAddr, tunnel: &str) -> String {
+    let family = if net.addr().is_ipv4() { "ip" } else { "ip6" };
+    let from_outside = format!("{family} saddr != {net} {family} daddr {net} ct status dnat");
+    format!("oifname \"{tunnel}\" {from_outside} snat {family} to {ip}")
 }
 
 /// None for what NAT cannot do: from one family to the other.
@@ -119,11 +130,13 @@ mod tests {
         };
         let ports = vec![port(None, 6, 8080), port(Some("192.0.2.1"), 17, 53), port(Some("2001:db8::1"), 6, 1)];
         let leaving = ["10.1.0.0/16".parse().unwrap(), "fd00::/48".parse().unwrap()].into();
-        let text = Nat { tunnel: "wg7".into(), ports, leaving }.ruleset();
+        let exposed = [("10.1.0.0/16".parse().unwrap(), "10.1.7.9".parse().unwrap())].into();
+        let text = Nat { tunnel: "wg7".into(), ports, leaving, exposed }.ruleset();
         for rule in [
             "fib daddr type local tcp dport 8080 dnat ip to 10.1.7.2:80\n",
             "ip daddr 192.0.2.1 udp dport 53 dnat ip to 10.1.7.2:80\n",
             "    ip saddr 10.1.0.0/16 ip daddr != 10.1.0.0/16 oifname != \"wg7\" masquerade\n",
+            "oifname \"wg7\" ip saddr != 10.1.0.0/16 ip daddr 10.1.0.0/16 ct status dnat snat ip to 10.1.7.9\n",
             "    ip6 saddr fd00::/48 ip6 daddr != fd00::/48 oifname != \"wg7\" masquerade\n",
         ] {
             assert!(text.contains(rule), "{rule} in {text}");

@@ -209,6 +209,15 @@ fn wrong_secret() {
         assert!(peers.as_array().unwrap().iter().all(|peer| peer["name"] != "h3"), "{peers}");
     }
     assert_eq!(bed.status(3)["networks"].as_array().map(Vec::len), Some(0));
+    let troubles = |bed: &Bed, n| bed.status(n)["troubles"].to_string();
+    bed.until("it knows why", |bed| troubles(bed, 3).contains("has another secret"));
+    assert_eq!([troubles(&bed, 1), troubles(&bed, 2)], ["[]", "[]"], "theirs is good");
+    // It is given the right one in the place of that.
+    bed.kill(3);
+    std::fs::copy(bed.path("secret"), bed.path("another")).unwrap();
+    bed.start_with(3, "another");
+    bed.pairs(&[1, 2, 3]);
+    assert_eq!(troubles(&bed, 3), "[]");
 }
 
 /// A host that is killed comes back with another address, and the same block.

@@ -290,7 +290,7 @@ impl Book {
     }
 
     /// This host's own addresses in a network.
-    pub(super) fn exposed(&self, network: NetworkId) -> impl Iterator<Item = IpNet> {
+    pub(in crate::plugin) fn exposed(&self, network: NetworkId) -> impl Iterator<Item = IpNet> {
         let ours = move |there: &&Attachment| there.holder == Holder::Host && there.network() == Some(network);
         self.attached.iter().filter(ours).flat_map(|there| &there.addresses).map(|a| IpNet::from(a.addr()))
     }
