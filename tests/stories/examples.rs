@@ -85,6 +85,20 @@ impl Instance {
     }
 }
 
+/// An instance whose address is a name that nobody knows.
+async fn nobody(registry: &Registry, service: &str, tags: &[&str], meta: &[(&str, &str)]) {
+    let registration = ServiceRegistration {
+        id: format!("{service}-nobody"),
+        name: service.into(),
+        address: "nobody.invalid".into(),
+        port: 80,
+        tags: tags.iter().map(ToString::to_string).collect(),
+        meta: meta.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
+        ..ServiceRegistration::default()
+    };
+    registry.client.register_service(&registration).await.expect("the registry answers");
+}
+
 /// Waits until `url`, asked with this Host header, is answered by the instance.
 async fn answers(url: &str, host: &str, id: &str) {
     eventually!(format!("{id} answers to {host}"), LIMIT, async {
@@ -100,6 +114,10 @@ pub(crate) async fn by_host() {
     let _registrar = Registrar::start(&registry, dockerd, &["--ip", "127.0.0.1"]);
     let haproxy = Front::container(&registry, dockerd).await;
     let nginx = Front::process(Kind::Nginx, &registry).await;
+    // Neither refuses what is beside it: alone in its service, and not.
+    for service in ["named", "hello-web"] {
+        nobody(&registry, service, &[], &[]).await;
+    }
     let container = dockerd.run(&["--publish", "8080", HELLO_WEB]).await;
     let started = Instant::now();
     for host in ["hello-web", "hello-web.example.com", "HELLO-WEB.example.com:8080"] {
@@ -197,6 +215,9 @@ pub(crate) async fn upstreams() {
     let registry = Registry::in_memory().await;
     let port = free_port().to_string();
     let example = Example::new("nginx", &[("8082", &port)]);
+    for service in ["named", "web"] {
+        nobody(&registry, service, &["http"], &[]).await;
+    }
     let web = Instance::start(&registry, "web", "web-1", &["http"], &[]).await;
     let _templater = example.templater(&registry, &["--config", "upstreams.yaml"]).start();
     eventually!("the upstream is there", LIMIT, async { there(&example.at("upstreams/web.conf")) });
@@ -231,6 +252,9 @@ pub(crate) async fn virtual_hosts() {
     let _nginx = example.program("nginx", &["-p", &prefix, "-c", &config, "-e", "stderr", "-g", "daemon off;"]).start();
     let _templater = example.templater(&registry, &args).env("HTTP_PORT", &port).start();
     let url = format!("http://127.0.0.1:{port}/");
+    for (service, host) in [("named", "named.example.com"), ("blog", "blog.example.com")] {
+        nobody(&registry, service, &[], &[("virtual_host", host)]).await;
+    }
     let shop = [("virtual_host", "shop.example.com,www.example.com")];
     let shop = Instance::start(&registry, "shop", "shop-1", &[], &shop).await;
     let blog = Instance::start(&registry, "blog", "blog-1", &[], &[("virtual_host", "blog.example.com")]).await;
