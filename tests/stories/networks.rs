@@ -21,6 +21,7 @@ pub(crate) async fn story() {
     readme.done("On b", &[1]).await;
     names(&readme).await;
     come_and_go(&readme).await;
+    readme.done("On both", &BOTH).await;
     readme.end();
 }
 
