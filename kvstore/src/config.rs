@@ -21,7 +21,7 @@ use std::{
 };
 
 use ipnet::IpNet;
-use kvstore_client::{Client, ClientConfig, types::ServiceRegistration, with_causes};
+use kvstore_client::{Client, ClientConfig, logging::LogFormat, types::ServiceRegistration, with_causes};
 use kvstore_core::{credentials::Digest, names::NodeKey, version::Callers};
 
 use crate::{
@@ -30,7 +30,7 @@ use crate::{
 };
 
 pub(crate) use keys::{Layer, TlsFiles};
-pub use values::{EngineName, HttpAddr, LogFormat, Recursor};
+pub use values::{EngineName, HttpAddr, Recursor};
 pub(crate) use values::{
     addresses, alias, datacenter, dns_addr, domain, http_addr, https_addr, ip_address, log_level, meta_pair, network,
     node_name, recursor, token, uuid,

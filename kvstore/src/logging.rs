@@ -11,6 +11,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use kvstore_client::logging::LogFormat;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tracing::{Event, Subscriber, level_filters::LevelFilter};
 use tracing_subscriber::{
@@ -23,7 +24,7 @@ use tracing_subscriber::{
 
 pub(crate) use line::Line;
 
-use crate::config::{Log, LogFormat};
+use crate::config::Log;
 
 /// What libraries say below `info` is about themselves; `RUST_LOG` still shows it.
 const QUIET_LIBRARIES: &str =

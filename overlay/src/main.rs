@@ -2,20 +2,17 @@
 
 mod cli;
 
-use std::{io::IsTerminal, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
-use kvstore_client::{GoDuration, monitoring, reference, with_causes};
-use nix::sys::signal::Signal;
+use kvstore_client::{GoDuration, logging, monitoring, reference, shutdown::until_signal, with_causes};
 use overlay::{
     api::DEFAULT_SOCKET,
-    config::{Config, LogFormat, Settings},
+    config::{Config, Settings},
     secret::Secret,
     status::METRICS,
 };
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 use cli::{Daemon, Failure};
@@ -283,44 +280,13 @@ async fn up(settings: Settings, file: Option<PathBuf>, socket: &std::path::Path)
     };
     let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
     let host = nix::unistd::gethostname().unwrap_or_default();
-    let config = Config::new(settings, file, &host.to_string_lossy()).map_err(|e| Failure::usage(e.to_string()))?;
-    log(config.log_format);
+    let config = Config::new(settings, file, &host.to_string_lossy());
+    let config = config.map_err(|faults| Failure::usage(faults.0.join("\noverlay: ")))?;
+    let filter = EnvFilter::try_from_env("OVERLAY_LOG").unwrap_or_else(|_| EnvFilter::new("info,boringtun=error"));
+    logging::start(config.log_format, filter);
     if let Some(warning) = config.registry.warning() {
         warn!("{warning}");
     }
-    overlay::run(config, socket, until_signal()?).await.map_err(|error| Failure::new(with_causes(&error)))
-}
-
-/// Cancelled at INT or TERM; a second one ends the process at once.
-fn until_signal() -> Result<CancellationToken, Failure> {
-    let stop = CancellationToken::new();
-    let listen = |kind| signal(kind).map_err(|e| Failure::new(format!("cannot listen for signals: {e}")));
-    let (mut int, mut term) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    let token = stop.clone();
-    tokio::spawn(async move {
-        loop {
-            let name = tokio::select! {
-                _ = int.recv() => Signal::SIGINT,
-                _ = term.recv() => Signal::SIGTERM,
-            };
-            if token.is_cancelled() {
-                std::process::exit(1);
-            }
-            info!("stopping at {name}");
-            token.cancel();
-        }
-    });
-    Ok(stop)
-}
-
-fn log(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("OVERLAY_LOG").unwrap_or_else(|_| EnvFilter::new("info,boringtun=error"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match format {
-        LogFormat::Text => builder.with_target(false).init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-    }
+    let stop = until_signal().map_err(|e| Failure::new(format!("cannot listen for signals: {e}")))?;
+    overlay::run(config, socket, stop).await.map_err(|error| Failure::new(with_causes(&error)))
 }

@@ -4,16 +4,15 @@ mod settings;
 
 use std::{
     collections::BTreeSet,
-    fmt,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
 
-use clap::ValueEnum;
 use kvstore_client::{
     Access, Client, ClientConfig, GoDuration,
-    settings::{self as shared, choice, or_fault},
+    logging::LogFormat,
+    settings::{self as shared, Faults, choice, or_fault},
     with_causes,
 };
 
@@ -75,25 +74,6 @@ pub struct PolicySettings {
     pub version_from_tag: bool,
     pub script_checks: bool,
     pub tags: TagTemplates,
-}
-
-/// The form of log lines.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-#[allow(missing_docs)] // the names say it
-pub enum LogFormat {
-    #[default]
-    Text,
-    Json,
-}
-
-/// Everything that is wrong with a configuration.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub struct Faults(pub Vec<String>);
-
-impl fmt::Display for Faults {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.join("\nregistrar: "))
-    }
 }
 
 impl Config {

@@ -1,19 +1,16 @@
 //! `registrar`: arguments -> run -> exit code.
 
-use std::{io::IsTerminal, path::PathBuf, process::ExitCode, str::FromStr};
+use std::{path::PathBuf, process::ExitCode, str::FromStr};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
-use kvstore_client::{GoDuration, monitoring, reference, with_causes};
-use nix::sys::signal::Signal;
+use kvstore_client::{GoDuration, logging, monitoring, reference, shutdown::until_signal, with_causes};
 use registrar::{
-    config::{Config, LogFormat, Settings},
+    config::{Config, Settings},
     doctor::{Verdict, examine},
     explain::explain,
     status::METRICS,
 };
-use tokio::signal::unix::{SignalKind, signal};
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::warn;
 use tracing_subscriber::EnvFilter;
 
 const EXAMPLES: &str = "\
@@ -148,8 +145,9 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
         }
     };
     let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
-    let config = Config::new(arguments.settings, file).map_err(|faults| usage(faults.to_string()))?;
-    log(config.log_format);
+    let config = Config::new(arguments.settings, file).map_err(|faults| usage(faults.0.join("\nregistrar: ")))?;
+    let filter = EnvFilter::try_from_env("REGISTRAR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    logging::start(config.log_format, filter);
     if let Some(warning) = config.registry.warning() {
         warn!("{warning}");
     }
@@ -167,7 +165,9 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
             Some(Command::Drain { name, wait, undo }) => drain(&config, &name, wait, undo).await,
             None if arguments.dry_run => dry_run(&config).await,
             Some(Command::Doctor { .. } | Command::Reference { .. } | Command::Version) | None => {
-                registrar::run(config, until_signal()?).await
+                let stop = until_signal();
+                let stop = stop.map_err(|e| Failure(1, format!("cannot listen for signals: {e}")))?;
+                registrar::run(config, stop).await
             }
         };
         done.map_err(|error| Failure(1, with_causes(&error)))
@@ -223,38 +223,4 @@ async fn dry_run(config: &Config) -> Result<(), registrar::Error> {
         println!("nothing: the registry says what runs here");
     }
     Ok(())
-}
-
-/// Cancelled at INT or TERM; a second one ends the process at once.
-fn until_signal() -> Result<CancellationToken, Failure> {
-    let stop = CancellationToken::new();
-    let listen = |kind| signal(kind).map_err(|e| Failure(1, format!("cannot listen for signals: {e}")));
-    let (mut int, mut term) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
-    let token = stop.clone();
-    tokio::spawn(async move {
-        loop {
-            let name = tokio::select! {
-                _ = int.recv() => Signal::SIGINT,
-                _ = term.recv() => Signal::SIGTERM,
-            };
-            if token.is_cancelled() {
-                std::process::exit(1);
-            }
-            info!("stopping at {name}");
-            token.cancel();
-        }
-    });
-    Ok(stop)
-}
-
-fn log(format: LogFormat) {
-    let filter = EnvFilter::try_from_env("REGISTRAR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    match format {
-        LogFormat::Text => builder.with_target(false).init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-    }
 }

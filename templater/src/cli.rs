@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use kvstore_client::Access;
+use kvstore_client::{Access, logging::LogFormat};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -199,14 +199,4 @@ pub struct RunArgs {
     /// What to log: error, warn, info, debug, or a filter such as templater=debug.
     #[arg(long, value_name = "LEVEL", default_value = "info", env = "TEMPLATER_LOG")]
     pub log_level: String,
-}
-
-/// How the log looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One JSON object a line.
-    Json,
 }

@@ -15,11 +15,11 @@ use std::{
     time::Duration,
 };
 
-use kvstore_client::{Access, Client, ClientConfig, GoDuration, with_causes};
+use kvstore_client::{Access, Client, ClientConfig, GoDuration, logging::LogFormat, with_causes};
 use nix::sys::signal::Signal;
 
 use crate::{
-    cli::{LogFormat, RunArgs},
+    cli::RunArgs,
     command::CommandLine,
     exec::ExecSpec,
     functions::Bounds,

@@ -1,13 +1,16 @@
 //! `templater`: arguments and signals in, exit code out.
 
-use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser as _;
-use kvstore_client::{monitoring, with_causes};
+use kvstore_client::{
+    logging::{self, LogFormat},
+    monitoring, with_causes,
+};
 use nix::sys::signal::Signal;
 use templater::{
     Ended, Order,
-    cli::{CheckArgs, Cli, Command, ConvertArgs, HealthArgs, LogFormat, RenderArgs, RunArgs},
+    cli::{CheckArgs, Cli, Command, ConvertArgs, HealthArgs, RenderArgs, RunArgs},
     config::{self, Config, ConfigWatch},
     convert, offline, reference, run,
 };
@@ -199,15 +202,7 @@ fn start_log(format: LogFormat, level: &str) -> Result<(), String> {
     let bare = level.parse::<tracing::Level>().is_ok();
     let filter = if bare { format!("warn,templater={level},kvstore_client={level}") } else { level.to_owned() };
     let filter = EnvFilter::try_new(&filter).map_err(|e| format!("--log-level {level:?}: {e}"))?;
-    let log = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false);
-    match format {
-        LogFormat::Text => log.init(),
-        LogFormat::Json => log.json().flatten_event(true).with_span_list(false).init(),
-    }
+    logging::start(format, filter);
     Ok(())
 }
 

@@ -3,8 +3,8 @@
 //! [`types`] holds the JSON of the API, field for field, and is shared by the server and by every program that talks
 //! to it. [`Client`] has one method per endpoint, each with a deadline. [`Watch`] turns blocking queries into a
 //! stream of new values. [`Access`] is how every program is told whom it talks to and as whom. Everything here also works
-//! against a genuine Consul agent. [`monitoring`] is what those programs tell of themselves, [`systemd`]
-//! whom they tell that they are ready, [`mod@reference`] what they take.
+//! against a genuine Consul agent. [`monitoring`] is what those programs tell of themselves, [`logging`] how
+//! they write it down, [`systemd`] whom they tell that they are ready, [`shutdown`] how they are ended, [`mod@reference`] what they take.
 
 mod access;
 mod causes;
@@ -13,10 +13,12 @@ mod duration;
 mod error;
 pub mod fresh;
 mod lock;
+pub mod logging;
 pub mod monitoring;
 pub mod pem;
 pub mod reference;
 pub mod settings;
+pub mod shutdown;
 pub mod systemd;
 pub mod tls;
 pub mod types;

@@ -1,8 +1,21 @@
 //! What a program's settings are read by: its YAML or JSON file, where every fault has its line, and texts of which each
 //! is one of a few.
 
+use std::fmt;
+
 use clap::ValueEnum;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Faults(pub Vec<String>);
+
+impl fmt::Display for Faults {
+    /// A line each.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.join("\n"))
+    }
+}
 
 /// What `text`, the file called `name`, sets. Key by key, so that one fault does not hide another.
 pub fn read<S: DeserializeOwned + Default>(name: &str, text: &str, faults: &mut Vec<String>) -> S {

@@ -7,13 +7,13 @@ use std::{
 };
 
 use ipnet::IpNet;
-use kvstore_client::{Access, GoDuration, systemd::Systemd, with_causes};
+use kvstore_client::{Access, GoDuration, logging::LogFormat, systemd::Systemd, with_causes};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::failure::Failure;
 use crate::{
-    config::{self, EngineName, HttpAddr, Layer, LogFormat, Recursor, TlsFiles},
+    config::{self, EngineName, HttpAddr, Layer, Recursor, TlsFiles},
     logging, open_files,
     reload::{Reload, Reread},
     server::{self, Surroundings},

@@ -8,11 +8,11 @@ use std::{
 };
 
 use ipnet::IpNet;
-use kvstore_client::{Access, GoDuration};
+use kvstore_client::{Access, GoDuration, logging::LogFormat};
 use kvstore_core::{acl::DefaultPolicy, credentials::Digest};
 
 use super::{
-    DnsSettings, EngineName, Fault, HttpAddr, LogFormat, Recursor, addresses, datacenter,
+    DnsSettings, EngineName, Fault, HttpAddr, Recursor, addresses, datacenter,
     definitions::{self, Found},
     dns_addr,
     document::Section,

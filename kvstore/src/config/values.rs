@@ -86,16 +86,6 @@ impl FromStr for EngineName {
     }
 }
 
-/// How the log is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum LogFormat {
-    /// For people.
-    #[default]
-    Text,
-    /// One object a line.
-    Json,
-}
-
 /// `IP:PORT`, `https://IP:PORT` or `unix:///PATH`.
 pub(crate) fn http_addr(text: &str) -> Result<HttpAddr, String> {
     if let Some(path) = text.strip_prefix("unix://") {

@@ -7,7 +7,7 @@ use std::{
     str::FromStr,
 };
 
-use kvstore_client::{Access, Consistency, GoDuration};
+use kvstore_client::{Access, Consistency, GoDuration, logging::LogFormat};
 use nix::sys::signal::Signal;
 use serde::{
     Deserialize, Deserializer,
@@ -15,7 +15,6 @@ use serde::{
 };
 
 use crate::{
-    cli::LogFormat,
     command::CommandLine,
     target::{Kind, absolute, runtime::Socket},
 };

@@ -1,8 +1,10 @@
 use std::path::PathBuf;
 
+use kvstore_client::logging::LogFormat;
+
 use super::{
     super::{
-        DnsSettings, LogFormat, Recursor,
+        DnsSettings, Recursor,
         document::{Document, Format},
         keys,
     },
