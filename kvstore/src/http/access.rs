@@ -127,8 +127,9 @@ pub(super) fn secret<'a>(headers: &'a HeaderMap, query: &'a Query) -> Option<&'a
 mod tests {
     use super::{
         super::{
-            Guard, WHOLE,
+            Guard,
             harness::{Harness, endpoints},
+            routes::WHOLE,
         },
         *,
     };

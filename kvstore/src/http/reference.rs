@@ -2,7 +2,11 @@
 
 use kvstore_client::reference::{code, table};
 
-use super::{ROUTES, Route, acl, mesh, operator, prepared_query, strict::EXTENSIONS};
+use super::{
+    acl, mesh, operator, prepared_query,
+    routes::{ROUTES, Route},
+    strict::EXTENSIONS,
+};
 
 /// Every endpoint, by what it belongs to, and what Consul does not have.
 pub(crate) fn page() -> String {

@@ -1,9 +1,13 @@
 //! Rows survive their encoding, whatever is in them; what is no row is an error that names it.
 
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
 use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
+use crate::health::{Status, Thresholds};
 
 const NODE: &str = r#"{"created":1,"modified":2,"name":"n","address":"a"}"#;
 const INSTANCE: &str = r#"{"created":1,"modified":2,"node":"n","id":"i","service":"web"}"#;
