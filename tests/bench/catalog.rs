@@ -20,16 +20,25 @@ pub(crate) const INSTANCES: usize = SMALL_SERVICES * 3 + 100 + 2 + 1;
 
 /// The services with 3 instances.
 pub(crate) fn small_services() -> impl Iterator<Item = String> {
-    (0..SMALL_SERVICES).map(|n| format!("service-{n:04}"))
+    small(SMALL_SERVICES)
+}
+
+/// So many services, with 3 instances each.
+pub(crate) fn small(services: usize) -> impl Iterator<Item = String> {
+    (0..services).map(|n| format!("service-{n:04}"))
 }
 
 /// Every instance: its service, its number there, and the number of its host.
 pub(crate) fn instances() -> impl Iterator<Item = (String, usize, usize)> {
-    let small = small_services().enumerate();
-    let small = small.flat_map(|(n, service)| (0..3).map(move |i| (service.clone(), i, n + i * 37)));
     let others = [(WIDE, 100), ("pair", 2)].into_iter();
-    let others = others.flat_map(|(service, count)| (0..count).map(move |i| (service.to_owned(), i, i)));
-    small.chain(others).map(|(service, i, host)| (service, i, host % HOSTS))
+    let others = others.flat_map(|(service, count)| (0..count).map(move |i| (service.to_owned(), i, i % HOSTS)));
+    instances_of(small_services()).chain(others)
+}
+
+/// Three of each.
+pub(crate) fn instances_of(services: impl Iterator<Item = String>) -> impl Iterator<Item = (String, usize, usize)> {
+    let three = |(n, service): (usize, String)| (0..3).map(move |i| (service.clone(), i, (n + i * 37) % HOSTS));
+    services.enumerate().flat_map(three)
 }
 
 /// One instance with a check, on its host.
@@ -64,12 +73,16 @@ pub(crate) fn registration(service: &str, number: usize, host: usize) -> Catalog
 
 /// Registers all of it.
 pub(crate) async fn fill(client: &Client) {
-    let all = stream::iter(instances());
-    let put = all.map(|(service, number, host)| async move {
+    register(client, instances()).await;
+    let listed = client.catalog_services(None).await.expect("the registry answers").value;
+    assert_eq!((listed.len(), instances().count() + 1), (SERVICES, INSTANCES));
+}
+
+/// Registers these.
+pub(crate) async fn register(client: &Client, instances: impl Iterator<Item = (String, usize, usize)>) {
+    let put = stream::iter(instances).map(|(service, number, host)| async move {
         client.catalog_register(&registration(&service, number, host)).await
     });
     let done: Result<Vec<()>, _> = put.buffer_unordered(8).try_collect().await;
     done.unwrap_or_else(|e| panic!("the registry refuses an instance: {e}"));
-    let listed = client.catalog_services(None).await.expect("the registry answers").value;
-    assert_eq!((listed.len(), instances().count() + 1), (SERVICES, INSTANCES));
 }

@@ -48,6 +48,13 @@ pub(crate) async fn answered() -> Vec<Row> {
     rows
 }
 
+/// Replies a second to questions for A of so many of the small services.
+pub(crate) async fn a_second(registry: &Registry, services: usize) -> f64 {
+    let dir = peers::dir();
+    let questions = Kind::A.file_of(catalog::small(services), dir.path());
+    dnsperf::run(registry.dns_port(), &questions).await.rate
+}
+
 /// Those that take turns, by their place in each turn.
 #[derive(Clone, Copy)]
 enum Who {

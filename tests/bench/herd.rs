@@ -35,9 +35,7 @@ const UNWOKEN: Duration = Duration::from_secs(1);
 const START_LIMIT: Duration = Duration::from_secs(30);
 
 pub(crate) async fn answered() -> Vec<Row> {
-    // Both ends of each connection of the bare writes are ours.
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("the kernel tells it");
-    setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("up to the hard limit it is allowed");
+    allow_many_files();
     let mut registry = Registry::in_memory().await;
     catalog::fill(&registry.client).await;
     let (address, pid) = (wire::address(&registry.url()), registry.program().pid());
@@ -59,6 +57,37 @@ pub(crate) async fn answered() -> Vec<Row> {
     ]
 }
 
+/// For connections of which both ends are ours.
+fn allow_many_files() {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("the kernel tells it");
+    setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("up to the hard limit it is allowed");
+}
+
+/// From a change until 99 % of so many who wait for it have their answers, again and again.
+pub(crate) async fn waited(registry: &Registry, watchers: usize, rounds: u16) -> Times {
+    allow_many_files();
+    let address = wire::address(&registry.url());
+    let measured = tokio::task::spawn_blocking(move || {
+        let runtime = Builder::new_current_thread().enable_all().build().expect("a thread can be made");
+        runtime.block_on(async {
+            let (mut one, mut herd) = (Wire::to(address).await, connected(address, watchers).await);
+            let mut index = one.ask(&wire::get(PATH)).await.index;
+            let mut times = Times::default();
+            for round in 0..rounds {
+                wait_all(&mut herd, index, &mut one).await;
+                let answers = reading(herd).await;
+                let sent = Instant::now();
+                one.ask(&change(catalog::SMALL, round + 1)).await;
+                let read = collected(answers).await;
+                times.push(read.times_since(sent).at(99));
+                (herd, index) = (read.herd, read.index);
+            }
+            times
+        })
+    });
+    measured.await.expect("it does not panic")
+}
+
 #[derive(Default)]
 struct Measured {
     /// Of each round, the time at which 99 % had their answers.
@@ -70,7 +99,7 @@ struct Measured {
 
 async fn measure(address: SocketAddr, pid: Pid) -> Measured {
     let before = Held::by(pid).mib;
-    let (mut one, mut herd) = (Wire::to(address).await, connected(address).await);
+    let (mut one, mut herd) = (Wire::to(address).await, connected(address, WATCHERS).await);
     let first = one.ask(&wire::get(PATH)).await;
     let (mut index, mut measured) = (first.index, Measured::default());
     let mut bare = Bare::new(first.whole).await;
@@ -94,9 +123,9 @@ async fn measure(address: SocketAddr, pid: Pid) -> Measured {
     measured
 }
 
-async fn connected(address: SocketAddr) -> Vec<Wire> {
-    let mut herd = Vec::with_capacity(WATCHERS);
-    for _ in 0..WATCHERS {
+async fn connected(address: SocketAddr, count: usize) -> Vec<Wire> {
+    let mut herd = Vec::with_capacity(count);
+    for _ in 0..count {
         herd.push(Wire::to(address).await);
     }
     herd
@@ -114,11 +143,11 @@ fn change(service: &str, by: u16) -> Vec<u8> {
 /// Has the whole herd wait for what comes after `index`.
 async fn wait_all(herd: &mut [Wire], index: u64, one: &mut Wire) {
     let request = wire::get(&format!("{PATH}&index={index}&wait=10m"));
-    for wire in herd {
+    for wire in &mut *herd {
         wire.send(&request).await;
     }
     let start = Instant::now();
-    while waiting(one).await < WATCHERS {
+    while waiting(one).await < herd.len() {
         assert!(start.elapsed() < START_LIMIT, "only {} wait", waiting(one).await);
         sleep(SETTLE).await;
     }
@@ -186,7 +215,7 @@ impl Bare {
             let accepted = (0..WATCHERS).map(|_| listener.accept().map(|(stream, _)| stream));
             accepted.collect::<Result<Vec<_>, _>>().expect("they come")
         });
-        let herd = connected(address).await;
+        let herd = connected(address, WATCHERS).await;
         Self { bytes: answer.into(), streams: accept.join().expect("it does not panic"), herd }
     }
 

@@ -18,6 +18,7 @@ mod dns;
 mod failed;
 mod figures;
 mod floor;
+mod growth;
 mod herd;
 mod lives;
 mod memory;
@@ -205,6 +206,13 @@ const FIGURES: &[Figure] = &[
         programs: &["etcd", "etcdctl", "wrk"],
         docker: false,
         measure: || Box::pin(shared::by_five()),
+    },
+    Figure {
+        name: "growth",
+        what: "1 to 10,000 services, 1 to 5,000 who wait, 1 to 5 kvstores on an etcd",
+        programs: &["dnsperf", "etcd", "wrk"],
+        docker: false,
+        measure: || Box::pin(growth::measured()),
     },
     Figure {
         name: "checks",

@@ -74,7 +74,7 @@ pub(crate) async fn by_five() -> Vec<Row> {
     let (shown, told) = (shown.await.expect("it does not panic"), told.await.expect("it does not panic"));
     let after = (cpu::of(quiet), cpu::of(watch.pid()));
     drop(watch);
-    let mib = Held::by(quiet).mib;
+    let mib = hosts[3].mib();
     let started = hosts[2].start_again(&etcd).await;
     let (ours, theirs) = writes(&hosts[0], &etcd).await;
     let each = |before, after: Duration| after.saturating_sub(before) / u32::try_from(CHANGES).expect("it is small");
@@ -107,16 +107,16 @@ pub(crate) async fn by_five() -> Vec<Row> {
 }
 
 /// One of the kvstores.
-struct Host {
+pub(crate) struct Host {
     number: usize,
     http: u16,
     dir: TempDir,
     program: Program,
-    client: Client,
+    pub(crate) client: Client,
 }
 
 impl Host {
-    async fn start(etcd: &Etcd, number: usize) -> Self {
+    pub(crate) async fn start(etcd: &Etcd, number: usize) -> Self {
         let (http, dir) = (free_port(), tempfile::tempdir().expect("a temporary directory can be made"));
         let config = ClientConfig {
             addresses: vec![format!("http://127.0.0.1:{http}")],
@@ -128,6 +128,15 @@ impl Host {
         let host = Self { number, http, dir, program, client };
         host.is_there().await;
         host
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.http)
+    }
+
+    /// What it has in memory.
+    pub(crate) fn mib(&self) -> f64 {
+        Held::by(self.program.pid()).mib
     }
 
     async fn is_there(&self) {
@@ -299,7 +308,7 @@ impl Watch {
 /// Writes a second through a kvstore, and to its etcd by the same program over as many connections.
 async fn writes(host: &Host, etcd: &Etcd) -> (f64, f64) {
     let script = peers::file("put.lua");
-    let ours = format!("http://127.0.0.1:{}", host.http);
+    let ours = host.url();
     let rates = Rates::in_turns(&[0, 1], async |server| match server {
         0 => wrk::scripted(&script, &ours, "kvstore").await.rate,
         _ => wrk::scripted(&script, &etcd.url, "etcd").await.rate,

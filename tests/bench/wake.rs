@@ -62,14 +62,14 @@ fn timed(once: impl FnOnce()) -> Duration {
 }
 
 /// A registry with one who waits and one who writes.
-struct Watched {
+pub(crate) struct Watched {
     reader: Wire,
     writer: Wire,
     index: u64,
 }
 
 impl Watched {
-    async fn on(registry: &Registry) -> Self {
+    pub(crate) async fn on(registry: &Registry) -> Self {
         let address = wire::address(&registry.url());
         let (mut reader, writer) = (Wire::to(address).await, Wire::to(address).await);
         let index = reader.ask(&wire::get(PATH)).await.index;
@@ -77,7 +77,7 @@ impl Watched {
     }
 
     /// The time from sending a change until who waits has the answer.
-    async fn change(&mut self, by: u16) -> Duration {
+    pub(crate) async fn change(&mut self, by: u16) -> Duration {
         self.reader.send(&wire::get(&format!("{PATH}&index={}", self.index))).await;
         tokio::time::sleep(SETTLE).await;
         let mut registration = catalog::registration("web", 1, 0);

@@ -48,8 +48,13 @@ impl Kind {
 
     /// All of them, as dnsperf reads them.
     pub(super) fn file(self, dir: &Path) -> PathBuf {
+        self.file_of(catalog::small_services(), dir)
+    }
+
+    /// The same for some of the services.
+    pub(super) fn file_of(self, services: impl Iterator<Item = String>, dir: &Path) -> PathBuf {
         let path = dir.join(format!("questions-{}", self.name()));
-        let lines = catalog::small_services().fold(String::new(), |mut lines, service| {
+        let lines = services.fold(String::new(), |mut lines, service| {
             writeln!(lines, "{} {}", domain(&service), self.name()).expect("a string takes anything");
             lines
         });
