@@ -33,6 +33,9 @@ use super::{
 /// One call to Docker; commands have their own limit.
 const CALL: Duration = Duration::from_secs(10);
 
+/// Who has not heard that it is to reload is told again after this.
+const TELL_AGAIN: Duration = Duration::from_secs(2);
+
 /// Of an exec's output, this much is kept.
 const MAX_OUTPUT_BYTES: usize = 64 << 10;
 
@@ -327,12 +330,18 @@ impl Docker {
         let before = self.workers(container).await;
         let options = KillContainerOptionsBuilder::default().signal("SIGHUP").build();
         let doing = format!("signal container {}", container.name);
-        within(&doing, CALL, api.kill_container(&container.id, Some(options))).await?;
+        let tell = async || within(&doing, CALL, api.kill_container(&container.id, Some(options.clone()))).await;
+        tell().await?;
         let Some(before) = before else {
             return Ok(()); // this Docker does not tell
         };
-        let until = Instant::now() + CONFIRM_WITHIN;
+        let (until, mut told) = (Instant::now() + CONFIRM_WITHIN, Instant::now());
         while Instant::now() < until {
+            // A master that was just starting anew has let it go.
+            if told.elapsed() > TELL_AGAIN {
+                tell().await?;
+                told = Instant::now();
+            }
             let now = self.workers(container).await.unwrap_or_default();
             if now.difference(&before).next().is_some() {
                 return Ok(());

@@ -170,6 +170,11 @@ impl Process {
         if !handles(pid, signal) {
             return Err(SignalError::NotHandled { kind, pid, signal: name });
         }
+        // A master that starts anew lets go what it is told before it catches it.
+        let until = Instant::now() + CONFIRM_WITHIN;
+        while !in_masks(pid, signal, &["SigCgt:"]) && self.is_alive() && Instant::now() < until {
+            sleep(Duration::from_millis(2)).await;
+        }
         let before = self.children();
         kill(Pid::from_raw(pid), signal).map_err(|source| SignalError::Send { kind, pid, source })?;
         match before {
@@ -210,6 +215,11 @@ impl Process {
 /// Whether process `pid` catches `signal`, or blocks it as a master does that is about to catch it: an HAProxy without
 /// master-worker mode would be ended by SIGUSR2.
 pub(crate) fn handles(pid: i32, signal: Signal) -> bool {
+    in_masks(pid, signal, &["SigCgt:", "SigBlk:"])
+}
+
+/// Whether `signal` is in any of these masks of process `pid`.
+fn in_masks(pid: i32, signal: Signal, names: &[&str]) -> bool {
     let Ok(status) = fs::read_to_string(format!("/proc/{pid}/status")) else {
         return false;
     };
@@ -218,7 +228,7 @@ pub(crate) fn handles(pid: i32, signal: Signal) -> bool {
         u64::from_str_radix(line.trim(), 16).ok()
     };
     let bit = 1_u64 << (signal as i32 - 1);
-    ["SigCgt:", "SigBlk:"].iter().filter_map(|n| mask(n)).any(|m| m & bit != 0)
+    names.iter().filter_map(|n| mask(n)).any(|m| m & bit != 0)
 }
 
 /// Whether both paths lead to the same file or directory; a file that is not there yet is told by its directory.
@@ -311,6 +321,31 @@ mod tests {
         fs::write(at("more"), "include conf.d/*.conf;\ninclude more;\n").unwrap();
         assert!(includes_file(&at("nginx.conf"), &at("conf.d/web.conf")));
         assert!(!includes_file(&at("nginx.conf"), &at("conf.d/web.txt")));
+    }
+
+    /// HAProxy has a worker for the first one before it catches the signal for the second.
+    #[tokio::test]
+    async fn each_of_several_reloads_in_a_row_is_heard() {
+        let Some(program) = which("haproxy") else { return println!("SKIPPED: there is no haproxy") };
+        let dir = tempfile::tempdir().unwrap();
+        let (file, socket) = (dir.path().join("haproxy.cfg"), dir.path().join("socket"));
+        fs::write(&file, format!("listen web\n mode http\n bind unix@{}\n", socket.display())).unwrap();
+        let mut command = std::process::Command::new(program);
+        let mut child = command.arg("-W").arg("-f").arg(&file).spawn().unwrap();
+        let began = Instant::now();
+        let process = loop {
+            assert!(began.elapsed() < CONFIRM_WITHIN * 4, "HAProxy has no worker");
+            let found = find(Kind::HaProxy, std::slice::from_ref(&file)).pop();
+            match found.filter(|process| process.children().is_some_and(|children| !children.is_empty())) {
+                Some(process) => break process,
+                None => sleep(Duration::from_millis(10)).await,
+            }
+        };
+        for n in 1..=4 {
+            process.reload().await.unwrap_or_else(|error| panic!("the {n}th: {error}"));
+        }
+        kill(Pid::from_raw(process.pid), Signal::SIGTERM).unwrap();
+        child.wait().unwrap();
     }
 
     #[test]
