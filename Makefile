@@ -7,7 +7,7 @@ export CARGO_TERM_COLOR ?= auto
 ETCD = $(if $(wildcard /usr/include/google/protobuf/descriptor.proto),$(if $(shell command -v protoc),--features kvstore/etcd))
 TELL_ETCD = [ -n "$(ETCD)" ] || echo 'SKIPPED the engine etcd: this machine lacks protoc and its files (Debian: protobuf-compiler, libprotobuf-dev)'
 
-.PHONY: help setup build lint test unit-and-stories docs pictures demo clean-demo dist bench docker-restarts chaos soak hostile fuzz audit
+.PHONY: help setup build lint test unit-and-stories docs pictures demo clean-demo dist bench docker-restarts chaos chaos-whole soak hostile fuzz audit
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -61,6 +61,10 @@ chaos: ## have three hosts fail in turn while clients write, for ten minutes (CH
 	@$(TELL_ETCD)
 	$(CARGO) build --workspace --bins --locked $(ETCD)
 	CHAOS_SECONDS=$(or $(CHAOS_SECONDS),600) SEED=$(SEED) $(CARGO) test --locked -p flotilla-tests --test stories -- hosts_chaos
+
+chaos-whole: ## have everything on two hosts fail while visitors come, for ten minutes (WHOLE_SECONDS=n; SEED=n: the same again)
+	$(CARGO) build --workspace --bins --locked
+	WHOLE_SECONDS=$(or $(WHOLE_SECONDS),600) SEED=$(SEED) $(CARGO) test --locked -p flotilla-tests --test stories -- whole_chaos
 
 soak: ## hold a steady load for half an hour: memory, files and threads stay what they are (SOAK_SECONDS=n)
 	$(CARGO) build --workspace --bins --locked

@@ -29,6 +29,7 @@ pub mod switch;
 pub mod tls;
 pub mod wait;
 pub mod web;
+pub mod whole;
 
 use std::path::{Path, PathBuf};
 

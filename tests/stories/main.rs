@@ -31,6 +31,7 @@ mod templater_alone;
 mod under_load;
 mod versions;
 mod web_ui;
+mod whole_chaos;
 
 use std::process::ExitCode;
 
@@ -110,6 +111,7 @@ fn main() -> ExitCode {
         Story::new("examples_elastic", readme::needs(), elastic::story),
         Story::new("examples_joining", readme::needs(), joining::story),
         Story::new("examples_networks", readme::needs(), networks::story),
+        Story::new("whole_chaos", whole_chaos::needs(), whole_chaos::story).within(whole_chaos::limit()),
         Story::new("soak", soak::needs(), soak::story).within(soak::limit()),
         Story::new("hub", sidecar::needs(), hub::story),
         Story::new("hub_overlay", hub::overlay_needs(), hub::overlay),
