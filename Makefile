@@ -7,7 +7,7 @@ export CARGO_TERM_COLOR ?= auto
 ETCD = $(if $(wildcard /usr/include/google/protobuf/descriptor.proto),$(if $(shell command -v protoc),--features kvstore/etcd))
 TELL_ETCD = [ -n "$(ETCD)" ] || echo 'SKIPPED the engine etcd: this machine lacks protoc and its files (Debian: protobuf-compiler, libprotobuf-dev)'
 
-.PHONY: help setup build lint test unit-and-stories docs pictures demo clean-demo dist bench docker-restarts chaos chaos-whole soak hostile fuzz audit
+.PHONY: help setup build lint test unit-and-stories docs pictures demo clean-demo dist bench docker-restarts chaos chaos-whole soak hostile fuzz asan audit
 
 help: ## show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
@@ -73,12 +73,21 @@ soak: ## hold a steady load for half an hour: memory, files and threads stay wha
 hostile: ## send random requests to every endpoint for a minute (SECONDS=n: for longer; SEED=n: the same again)
 	HOSTILE_SECONDS=$(or $(SECONDS),60) $(CARGO) test --release --locked -p kvstore --lib hostile -- --nocapture
 
-# Wants nightly and cargo-fuzz, and says so. What `make test` has of it: tests of random bytes beside each of the parsers.
-fuzz: ## have the coverage lead to bytes that break something, ten minutes each (SECONDS=n, TARGETS="row request")
-	kvstore/fuzz/run.sh $(or $(SECONDS),600) $(TARGETS)
+# What `make test` has of it: its corpus again, and random bytes beside each of the parsers. Wants g++, for libFuzzer.
+fuzz: ## have the coverage lead to bytes that break something, ten minutes each (SECONDS=n, TARGETS="row request", JOBS=n)
+	JOBS=$(JOBS) KEEP=$(KEEP) CARGO='$(CARGO)' kvstore/fuzz/run.sh $(or $(SECONDS),600) $(TARGETS)
 
-audit: ## licences, advisories and unused dependencies; for a developer's machine, not for CI
+# An ordinary Rust has the run-time library of it, and the option that links it is opened by RUSTC_BOOTSTRAP.
+asan: ## run the tests of the only module with unsafe code, and what goes through it, under AddressSanitizer
+	@if ls "$$(rustc --print target-libdir)"/librustc-*_rt.asan.a >/dev/null 2>&1; then \
+		RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address $(CARGO) test --locked -p kvstore --lib --target-dir target/asan \
+			--target "$$(rustc -vV | sed -n 's/host: //p')" -- dns::batch dns::tests::sockets; \
+	else echo 'SKIPPED AddressSanitizer: this Rust has no librustc-*_rt.asan.a for its own target'; fi
+
+audit: ## licences, sources, unused dependencies and advisories; for a developer's machine, not for CI
 	@command -v cargo-deny >/dev/null || { echo 'first: cargo install --locked cargo-deny'; exit 1; }
 	@command -v cargo-machete >/dev/null || { echo 'first: cargo install --locked cargo-machete'; exit 1; }
-	$(CARGO) deny check
+	$(CARGO) deny check bans licenses sources
 	$(CARGO) machete
+	@if $(CARGO) deny fetch db; then $(CARGO) deny check advisories; \
+	else echo 'SKIPPED the advisories: their database cannot be fetched'; fi

@@ -29,6 +29,8 @@ use crate::{
     http::{Guard, ServerTls},
 };
 
+#[cfg(any(test, fuzzing))]
+pub use files::fuzzed;
 pub(crate) use keys::{Layer, TlsFiles};
 pub use values::{EngineName, HttpAddr, Recursor};
 pub(crate) use values::{

@@ -13,6 +13,8 @@ mod deadlines;
 pub mod dns;
 pub mod engine;
 pub mod events;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 pub mod http;
 mod logging;
 mod metrics;

@@ -37,4 +37,60 @@ mod tests {
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
         assert!(write_whole(&folder.path().join("no/such"), b"x").is_err());
     }
+
+    /// Set for a process that does the test's deed, and ends by it.
+    const CHILD: &str = "WRITE_WHOLE_HERE";
+
+    fn child(test: &str, path: &Path) -> std::process::Command {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args([&format!("files::tests::{test}"), "--exact"]).env(CHILD, path);
+        command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+        command
+    }
+
+    #[test]
+    fn who_is_killed_leaves_the_old_file_or_the_new_one() {
+        let texts = [vec![b'a'; 100_000], vec![b'b'; 70_000]];
+        if let Some(path) = std::env::var_os(CHILD) {
+            loop {
+                for text in &texts {
+                    write_whole(Path::new(&path), text).unwrap();
+                }
+            }
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        write_whole(&path, &texts[0]).unwrap();
+        for n in 0..15 {
+            let mut child = child("who_is_killed_leaves_the_old_file_or_the_new_one", &path).spawn().unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(7 * n));
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert!(texts.contains(&fs::read(&path).unwrap()), "killed after {} ms", 7 * n);
+        }
+    }
+
+    #[test]
+    fn a_disk_that_has_no_room_keeps_the_old_file_and_nothing_beside_it() {
+        use nix::sys::{
+            resource::{Resource, setrlimit},
+            signal::{SigSet, Signal},
+        };
+        if let Some(path) = std::env::var_os(CHILD) {
+            let mut signals = SigSet::empty();
+            signals.add(Signal::SIGXFSZ);
+            signals.thread_block().unwrap();
+            setrlimit(Resource::RLIMIT_FSIZE, 1000, 1000).unwrap();
+            let refused = write_whole(Path::new(&path), &[b'b'; 1001]).unwrap_err();
+            assert_eq!(refused.kind(), io::ErrorKind::FileTooLarge, "{refused}");
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a");
+        write_whole(&path, b"old").unwrap();
+        let ended = child("a_disk_that_has_no_room_keeps_the_old_file_and_nothing_beside_it", &path).status().unwrap();
+        assert!(ended.success(), "{ended}");
+        assert_eq!(fs::read(&path).unwrap(), b"old");
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
 }

@@ -251,6 +251,22 @@ mod tests {
     }
 
     #[test]
+    fn a_file_that_was_cut_off_anywhere_is_refused_and_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut saved = Saved::load(dir.path()).unwrap();
+        saved.records.insert("nodes/a".into(), "{}".into());
+        saved.alive.insert(NodeId([1; 16]), 7);
+        saved.store(dir.path()).unwrap();
+        let path = dir.path().join(FILE);
+        let whole = fs::read(&path).unwrap();
+        for bytes in 0..whole.len() {
+            fs::write(&path, &whole[..bytes]).unwrap();
+            assert!(matches!(Saved::load(dir.path()), Err(StateError::Malformed { .. })), "{bytes} bytes");
+            assert_eq!(fs::read(&path).unwrap(), &whole[..bytes]);
+        }
+    }
+
+    #[test]
     fn what_is_not_ours_or_of_a_later_version_is_left_alone() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(FILE);

@@ -12,6 +12,11 @@ use std::fmt::Write as _;
 use expression::{Expression, Kind, Scope};
 use lexer::Token;
 
+use crate::{
+    functions::Setting,
+    render::{Sources, Template},
+};
+
 /// What came of a template.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Converted {
@@ -51,7 +56,18 @@ pub fn convert(text: &str) -> Converted {
     if !converter.blocks.is_empty() {
         converter.note(line, "a block without its end");
     }
+    if converter.notes.is_empty()
+        && let Err(report) = read(&converter.out)
+    {
+        converter.note(1, format!("the result cannot be read, so something here is not as it should be: {report}"));
+    }
     Converted { text: converter.out, notes: converter.notes }
+}
+
+/// Whether `text` is a template of ours.
+fn read(text: &str) -> Result<(), String> {
+    let sources = Sources { main: "result".into(), files: [("result".to_owned(), text.to_owned())].into() };
+    Template::parse(&sources, Setting::default()).map(drop).map_err(|error| error.report)
 }
 
 /// Text that would be a tag of ours, as text.
@@ -116,6 +132,7 @@ impl Converter {
                     let condition = self.expression(args, line);
                     self.tag(action, &format!("elif {}", condition.text));
                 }
+                None if self.blocks.is_empty() => self.note(line, "an else of nothing"),
                 None => self.tag(action, "else"),
                 Some(_) => self.lost(action, line, "this form of else"),
             },

@@ -1,89 +1,107 @@
-//! What the targets share: first inputs, and rows to begin with.
+//! Bytes of strangers for every parser, made up by a fuzzer that follows the coverage (`make fuzz`). A target is a module
+//! here; where the parser is private, it is a module `fuzzed` beside it, which tests and the fuzzer alone have. What was
+//! found worth keeping is in `corpus`, and is tried again with the other tests.
 
-use std::path::Path;
+mod container;
+mod dns;
+mod filter;
+mod given;
+mod hosts;
+mod plugin;
+mod record;
+#[cfg(fuzzing)]
+mod request;
+mod row;
+mod rules;
+mod settings;
+mod snapshot;
+mod template;
+mod values;
 
-use kvstore_core::{
-    Index, State,
-    row::{Row, Stamped},
-};
-
-/// Writes `seeds` where `FUZZ_SEEDS` says and ends, if it says so.
-pub fn write_seeds(seeds: impl FnOnce() -> Vec<Vec<u8>>) {
-    let Some(dir) = std::env::var_os("FUZZ_SEEDS") else { return };
-    let dir = Path::new(&dir);
-    std::fs::create_dir_all(dir).expect("the directory of the seeds can be made");
-    for (i, seed) in seeds().into_iter().enumerate() {
-        std::fs::write(dir.join(format!("seed-{i:03}")), seed).expect("a seed can be written");
-    }
-    std::process::exit(0);
+/// A parser, or a few of one kind.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// That of its corpus, too.
+    pub name: &'static str,
+    /// Panics if what stands at the top of its file does not hold for these bytes.
+    pub check: fn(&[u8]),
+    /// First inputs.
+    pub seeds: fn() -> Vec<Vec<u8>>,
 }
 
-/// The recordings, as JSON.
-pub fn recordings() -> Vec<serde_json::Value> {
-    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/consul/http");
-    let files = std::fs::read_dir(dir).expect("the recordings are there").map(|entry| entry.unwrap().path());
-    files.map(|file| serde_json::from_slice(&std::fs::read(file).unwrap()).expect("a recording is JSON")).collect()
+macro_rules! targets {
+    ($($name:ident of $module:path),* $(,)?) => {
+        &[$({
+            use $module as target;
+            Target { name: stringify!($name), check: target::check, seeds: target::seeds }
+        }),*]
+    };
 }
 
-/// Names and types that were asked of a genuine Consul over DNS.
-pub fn dns_recordings() -> Vec<(String, u16)> {
-    const TYPES: [(&str, u16); 10] = [
-        ("A", 1),
-        ("NS", 2),
-        ("CNAME", 5),
-        ("SOA", 6),
-        ("PTR", 12),
-        ("MX", 15),
-        ("TXT", 16),
-        ("AAAA", 28),
-        ("SRV", 33),
-        ("ANY", 255),
-    ];
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/consul/dns.json");
-    let recorded: serde_json::Value = serde_json::from_slice(&std::fs::read(file).unwrap()).expect("it is JSON");
-    let number = |name: &str| TYPES.iter().find(|(known, _)| *known == name).map_or(0, |(_, number)| *number);
-    let queries = recorded["queries"].as_array().expect("a list of questions").iter();
-    queries.map(|query| (query["name"].as_str().unwrap().to_owned(), number(query["type"].as_str().unwrap()))).collect()
-}
-
-/// Rows of every table, as they are stored.
-pub const ROWS: &[(&str, &str)] = &[
-    (
-        "n/db-1",
-        r#"{"created":1,"modified":1,"name":"Db-1","id":"5e1f","address":"10.0.0.1","tagged_addresses":{"lan":"10.0.0.1"},"meta":{"rack":"r1"}}"#,
-    ),
-    (
-        "n/db-1/i/web%2F1",
-        r#"{"created":1,"modified":1,"node":"db-1","id":"web/1","service":"web","tags":["v2"],"address":"10.0.0.9","port":81,"meta":{"version":"2"},"weights":{"passing":1,"warning":1},"tagged_addresses":{"lan":{"address":"10.0.0.9","port":8081}},"proxy":{"Mode":"direct"},"owner":"agent"}"#,
-    ),
-    (
-        "n/db-1/c/c1",
-        r#"{"created":1,"modified":1,"node":"db-1","id":"c1","name":"c","status":"critical","output":"line 1\nline 2","service":"web/1","kind":"http","probe":{"kind":{"http":{"url":"http://10.0.0.9/","method":"GET","header":{"Host":["x"]}}},"interval":10000,"timeout":1000,"thresholds":{"success_before_passing":1},"output_max_bytes":7,"deregister_after":60000},"owner":"agent"}"#,
-    ),
-    (
-        "n/db-1/c/ttl",
-        r#"{"created":1,"modified":1,"node":"db-1","id":"ttl","status":"passing","probe":{"kind":{"ttl":{"ttl":15000}}}}"#,
-    ),
-    ("k/a/b", r#"{"created":1,"modified":1,"key":"a/b","value":"text","flags":7,"lock_index":1}"#),
-    (
-        "s/11111111-1111-4111-8111-000000000001",
-        r#"{"created":1,"modified":1,"id":"11111111-1111-4111-8111-000000000001","name":"s","node":"db-1","lock_delay":15000,"behavior":"delete","ttl_text":"30s","ttl":30000,"node_checks":[],"service_checks":[{"id":"c1"}]}"#,
-    ),
-    (
-        "k/lock",
-        r#"{"created":1,"modified":1,"key":"lock","value":"","lock_index":2,"session":"11111111-1111-4111-8111-000000000001","ttl":30000}"#,
-    ),
-    (
-        "q/00000001-0000-4000-8000-00000000000a",
-        r#"{"created":1,"modified":1,"id":"00000001-0000-4000-8000-00000000000a","name":"geo-","template":{"kind":"name_prefix_match","regexp":"^geo-(.*?)-?([^-]*)$","remove_empty_tags":true},"service":{"service":"${match(1)}","tags":["${match(2)}","!old"],"near":"_agent"}}"#,
-    ),
-    ("k/\u{e4}", r#"{"created":1,"modified":1,"key":"\u00e4","value":{"base64":"/wA="}}"#),
+/// Those that everybody may ask.
+pub const TARGETS: &[Target] = targets![
+    container of crate::container,
+    dns of crate::dns,
+    filter of crate::filter,
+    hosts of crate::hosts,
+    plugin of crate::plugin,
+    record of crate::record,
+    row of crate::row,
+    rules of crate::rules,
+    settings of crate::settings,
+    snapshot of crate::snapshot,
+    template of crate::template,
+    values of crate::values,
 ];
 
-/// The state that they are.
-pub fn state() -> State {
-    let row = |(key, value): &(&str, &str)| -> Stamped<Row> {
-        Row::decode(key, value.as_bytes()).expect("the rows above are rows")
-    };
-    State::load(Index(1), ROWS.iter().map(row))
+/// Those that their own crates try again.
+#[cfg(fuzzing)]
+pub const PRIVATE: &[Target] = targets![
+    changes of kvstore::fuzzed::changes,
+    config of kvstore::fuzzed::config,
+    grpc of kvstore::fuzzed::grpc,
+    journal of kvstore::fuzzed::journal,
+    packets of overlay::device::fuzzed,
+    request of crate::request,
+];
+
+/// The target of this name, found by the compiler.
+///
+/// # Panics
+/// If there is none.
+#[cfg(fuzzing)]
+pub const fn named(name: &str) -> Target {
+    let mut n = 0;
+    while n < TARGETS.len() + PRIVATE.len() {
+        let target = if n < TARGETS.len() { TARGETS[n] } else { PRIVATE[n - TARGETS.len()] };
+        let (mut at, ours) = (0, target.name.as_bytes());
+        while at < ours.len() && at < name.len() && ours[at] == name.as_bytes()[at] {
+            at += 1;
+        }
+        if at == ours.len() && at == name.len() {
+            return target;
+        }
+        n += 1;
+    }
+    panic!("FUZZ_TARGET names none")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{TARGETS, Target};
+
+    #[test]
+    fn nothing_in_the_corpus_breaks_anything() {
+        for Target { name, check, seeds } in TARGETS {
+            let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
+            let kept = std::fs::read_dir(kept).expect("each target has a corpus").map(|entry| entry.unwrap().path());
+            let kept = kept.map(|file| std::fs::read(file).unwrap());
+            for data in seeds().into_iter().chain(kept) {
+                println!("{name}: {}", data.escape_ascii());
+                check(&data);
+            }
+        }
+    }
 }

@@ -36,6 +36,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+#[cfg(any(test, fuzzing))]
+pub use checks::fuzzed;
 pub use defined::Definitions;
 
 pub use checks::{Outputs, tls::Trust};

@@ -19,7 +19,10 @@ use super::{
     registry::RegistryArgs,
     table::{columns, row},
 };
-use crate::snapshot::{self, Damage, Meta};
+use crate::{
+    snapshot::{self, Damage, Meta},
+    whole_file,
+};
 
 /// A registry may take its time to read and write all it has.
 const RESTORE_LIMIT: Duration = Duration::from_mins(10);
@@ -102,7 +105,7 @@ async fn save(client: &Client, file: &Path) -> Result<Vec<u8>, Failure> {
         Ok(_) | Err(Damage::Foreign) => {}
         Err(damage) => return Err(Failure::new("the registry sent a damaged snapshot").because(&damage)),
     }
-    fs::rename(&unfinished.0, file).map_err(|e| cannot_write(file, &e))?;
+    whole_file::put(&unfinished.0, file).map_err(|e| cannot_write(file, &e))?;
     let (index, file) = (download.index, file.display());
     Ok(format!("Saved and verified snapshot to index {index}: {file}\n").into())
 }

@@ -1,5 +1,8 @@
 //! Finds and reads configuration files.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
+
 use std::{
     fs,
     io::Read,

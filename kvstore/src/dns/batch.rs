@@ -222,3 +222,6 @@ fn fd(socket: &Socket) -> RawFd {
 fn socklen(bytes: usize) -> libc::socklen_t {
     libc::socklen_t::try_from(bytes).expect("an address is short")
 }
+
+#[cfg(test)]
+mod tests;

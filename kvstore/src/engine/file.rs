@@ -13,6 +13,7 @@ use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use redb::{Builder, Database, DatabaseError, StorageBackend, backends::FileBackend};
 
 use super::EngineError;
+use crate::whole_file;
 
 /// What the engine keeps in a data directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,8 +146,7 @@ impl Disk for DataDir {
     }
 
     fn publish(&self, part: Part) -> io::Result<()> {
-        std::fs::rename(self.dir.join(part.draft()), self.dir.join(part.name()))?;
-        sync_dir(&self.dir)
+        whole_file::put(&self.dir.join(part.draft()), &self.dir.join(part.name()))
     }
 
     fn open(&self, builder: &Builder) -> Result<Database, DatabaseError> {

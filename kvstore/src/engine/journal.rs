@@ -9,6 +9,9 @@
 //! count. A record that is not whole although another follows is damage; each tells which one it follows, from one file
 //! to the other, too.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
+
 use std::io;
 
 use kvstore_core::Index;
@@ -161,6 +164,8 @@ pub(super) struct Found {
     pub(super) index: Option<Index>,
     /// The last run that has a record.
     pub(super) run: u64,
+    /// Where a record begins that is not whole and does not count.
+    torn: Option<usize>,
 }
 
 /// What the journals have that the tables lack; or what is wrong with one and what to do.
@@ -177,6 +182,13 @@ pub(super) fn recover(disk: &dyn Disk, meta: Meta) -> Result<Found, String> {
             let content = disk.open_journal(part).and_then(|file| read(&*file));
             let content = content.map_err(|e| format!("{}: {e}", part.name()))?;
             chain.replay(&content, run, meta).map_err(|what| unusable(part, &what))?;
+            if let Some(at) = chain.found.torn.take() {
+                let journal = part.name();
+                tracing::warn!(
+                    "the last record of {journal}, at byte {at}, is not whole and does not count; nobody was told that it \
+                     holds if the power went while it was written, and if it did not, this disk loses what it has"
+                );
+            }
         }
     }
     Ok(chain.found)
@@ -237,6 +249,7 @@ impl Chain {
         if (at..content.len()).any(|later| record_at(content, later, |found| found == run).is_some()) {
             return Err(format!("is damaged: the record at byte {at} is not whole, and later ones are"));
         }
+        self.found.torn = begun_at(content, at, run).then_some(at);
         Ok(())
     }
 }
@@ -274,13 +287,26 @@ fn record(follows: u64, run: u64, index: Index, text: &[u8]) -> (Vec<u8>, u64) {
 
 /// The record that begins at byte `at`, if a whole one does and its run is wanted.
 fn record_at(content: &[u8], at: usize, wanted: impl Fn(u64) -> bool) -> Option<(Head, &[u8])> {
+    let (head, rest) = head_at(content, at)?;
+    let text = rest.get(..usize::try_from(head.bytes).ok()?)?;
+    let whole = wanted(head.run) && head.sum == checksum(head.follows, head.run, head.index, text);
+    whole.then_some((head, text))
+}
+
+/// Whether something of a record of `run` stands at byte `at`, where there is no whole one.
+fn begun_at(content: &[u8], at: usize, run: u64) -> bool {
+    head_at(content, at).is_some_and(|(head, rest)| {
+        let text = usize::try_from(head.bytes).ok().and_then(|bytes| rest.get(..bytes));
+        head.run == run || text.is_some_and(|text| head.sum == checksum(head.follows, run, head.index, text))
+    })
+}
+
+fn head_at(content: &[u8], at: usize) -> Option<(Head, &[u8])> {
     let (head, rest) = content.get(at..)?.split_at_checked(HEAD_BYTES)?;
     let mut numbers = head.as_chunks().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
     let mut number = || numbers.next();
     let head = Head { bytes: number()?, sum: number()?, follows: number()?, run: number()?, index: Index(number()?) };
-    let text = rest.get(..usize::try_from(head.bytes).ok()?)?;
-    let whole = wanted(head.run) && head.sum == checksum(head.follows, head.run, head.index, text);
-    whole.then_some((head, text))
+    Some((head, rest))
 }
 
 fn checksum(follows: u64, run: u64, index: Index, text: &[u8]) -> u64 {

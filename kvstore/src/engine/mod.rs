@@ -18,6 +18,8 @@ pub(crate) mod tests;
 pub use embedded::Embedded;
 #[cfg(feature = "etcd")]
 pub use etcd::{Address as EtcdAddress, Etcd};
+#[cfg(any(test, fuzzing))]
+pub use journal::fuzzed;
 pub use memory::Memory;
 
 use std::{sync::Arc, time::Duration};

@@ -11,7 +11,10 @@ use kvstore_core::{
     Index,
     row::{Row, RowRange, Stamped},
 };
-use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, Table, TableDefinition};
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, Table, TableDefinition,
+    TableError, TransactionError,
+};
 
 use super::{
     Loaded,
@@ -87,8 +90,7 @@ impl Tables {
         });
         let (db, numbers) = opened.map_err(|cause| match cause.downcast_ref() {
             Some(DatabaseError::DatabaseAlreadyOpen) => "another program has opened it; stop that one".into(),
-            Some(DatabaseError::Storage(StorageError::Io(e))) if e.raw_os_error().is_some() => e.to_string(),
-            _ => damaged(&cause),
+            _ => unreadable(&cause),
         })?;
         Ok((Self(db), understood(&numbers)?))
     }
@@ -113,7 +115,7 @@ impl Tables {
     /// # Errors
     /// What is to be said of a store that cannot be read.
     pub(super) fn rows(&self, later: &Delta, index: Index) -> Result<Vec<Stamped<Row>>, String> {
-        guarded(|| read_rows(&self.0, later, index)).map_err(|cause| damaged(&cause))
+        guarded(|| read_rows(&self.0, later, index)).map_err(|cause| unreadable(&cause))
     }
 }
 
@@ -153,6 +155,26 @@ fn guarded<T>(work: impl FnOnce() -> Result<T, Cause>) -> Result<T, Cause> {
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("unknown");
         Err(format!("redb gave up on it ({text})").into())
     })
+}
+
+/// What is to be said of a file that cannot be read: what the system says, if it does, or else that it is damaged.
+fn unreadable(cause: &Cause) -> String {
+    let storage = cause.downcast_ref::<StorageError>().or_else(|| match cause.downcast_ref() {
+        Some(DatabaseError::Storage(storage)) => Some(storage),
+        _ => None,
+    });
+    let storage = storage.or_else(|| match cause.downcast_ref() {
+        Some(TableError::Storage(storage)) => Some(storage),
+        _ => None,
+    });
+    let storage = storage.or_else(|| match cause.downcast_ref() {
+        Some(TransactionError::Storage(storage)) => Some(storage),
+        _ => None,
+    });
+    match storage {
+        Some(StorageError::Io(error)) if error.raw_os_error().is_some() => error.to_string(),
+        _ => damaged(cause),
+    }
 }
 
 fn damaged(cause: &Cause) -> String {

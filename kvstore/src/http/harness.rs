@@ -99,6 +99,29 @@ impl Harness {
         Some(Reply { status, body: response.body().whole().cloned().unwrap_or_default() })
     }
 
+    /// Sends what `kvstore/fuzz` has: `METHOD PATH?QUERY`, a line end, and the body.
+    ///
+    /// # Panics
+    /// If it is answered by a 500 of ours, or leaves something that cannot be stored and read again.
+    pub fn endure(&self, data: &[u8]) {
+        let end = data.iter().position(|byte| *byte == b'\n').unwrap_or(data.len());
+        let Ok(head) = std::str::from_utf8(&data[..end]) else { return };
+        let Some((method, uri)) = head.split_once(' ').filter(|(_, uri)| !uri.contains("/agent/leave")) else { return };
+        let before = self.state().index();
+        let Some(reply) = self.ask(method, uri, data.get(end + 1..).unwrap_or_default().to_vec()) else { return };
+        if let Some(fault) = reply.fault(uri) {
+            panic!("{fault}");
+        }
+        if self.state().index() != before {
+            for row in self.state().rows() {
+                let (key, value) = (row.value.key().encode(), row.value.encode(row.created, row.modified));
+                let again = Row::decode(&key, &value).unwrap_or_else(|error| panic!("{key} is lost: {error}"));
+                assert_eq!(again, row, "{key} comes back as another");
+            }
+            self.restored();
+        }
+    }
+
     /// The headers of the answer to a request that has this one.
     #[cfg(test)]
     pub(super) fn headers(&self, method: &str, uri: &str, header: &'static str) -> hyper::HeaderMap {

@@ -24,4 +24,6 @@ pub(crate) use follow::LIFE_HEADER;
 pub(crate) use hub::{Hub, Upstream};
 pub(crate) use inbox::Inbox;
 pub(crate) use part::Replica;
+#[cfg(any(test, fuzzing))]
+pub use wire::fuzzed;
 pub(crate) use wire::{Head, Life, Position, answer};

@@ -9,6 +9,9 @@
 //! Each line after the first is one commit, its steps in order, rows as an engine keeps them. Where changes were missed
 //! there is the first line alone, and all rows are to be fetched as a snapshot.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
+
 use std::{borrow::Cow, fmt, str::FromStr};
 
 use bytes::Bytes;

@@ -22,6 +22,7 @@ use crate::{
     config::{self, Snapshots},
     metrics::SnapshotMetrics,
     store::Store,
+    whole_file,
 };
 
 /// After one that could not be taken, unless the next one is due earlier.
@@ -118,9 +119,7 @@ impl Regular {
         written.map_err(failed("write", beside))?;
         let file = File::open(beside).map_err(failed("read", beside))?;
         read(BufReader::new(file), u64::MAX).map_err(|damage| Failed::Damaged(beside.clone(), damage))?;
-        fs::rename(beside, path).map_err(failed("rename", beside))?;
-        let directory = path.parent().expect("it is a file of a directory");
-        File::open(directory).and_then(|dir| dir.sync_all()).map_err(failed("write", directory))
+        whole_file::put(beside, path).map_err(failed("rename", beside))
     }
 }
 

@@ -4,6 +4,9 @@
 mod kernel;
 mod user;
 
+#[cfg(any(test, fuzzing))]
+pub use user::fuzzed;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,

@@ -32,6 +32,9 @@ pub(crate) use attached::ends;
 /// Everything that was told.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Book {
+    /// How the rest is to be read.
+    #[serde(default)]
+    pub(super) format: u32,
     /// By what they are pools of.
     pub(super) pools: BTreeMap<IpNet, Pool>,
     /// By Docker's ids for them.
@@ -175,6 +178,9 @@ impl Done {
 }
 
 impl Book {
+    /// The format that is written, and the newest that is read.
+    pub(super) const FORMAT: u32 = 0;
+
     /// The book with this call in it.
     ///
     /// # Errors

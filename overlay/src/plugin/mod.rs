@@ -7,12 +7,20 @@ mod nat;
 pub mod protocol;
 mod server;
 
-use std::{collections::BTreeSet, convert::Infallible, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    convert::Infallible,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use futures_util::stream;
 use ipnet::IpNet;
 use kvstore_client::with_causes;
 use rand::{TryRng, rngs::SysRng};
+use serde::Deserialize;
 use tokio::{
     sync::Mutex,
     time::{Instant, timeout, timeout_at},
@@ -73,6 +81,14 @@ pub enum PluginError {
         #[source]
         source: io::Error,
     },
+    /// A later version wrote it.
+    #[error("{} is of a later version (format {format}, this one knows {}); it is left as it is: use that version", path.display(), Book::FORMAT)]
+    Newer {
+        /// Which file.
+        path: PathBuf,
+        /// Its format.
+        format: u32,
+    },
     /// There is no place to be called at.
     #[error("cannot listen at {}, where Docker looks for its drivers", path.display())]
     Socket {
@@ -88,14 +104,9 @@ impl Plugin {
     /// The driver whose book is `file`, for the containers of the namespace of `links`.
     ///
     /// # Errors
-    /// [`PluginError::File`]; the file is left as it is.
+    /// [`PluginError::File`] or [`PluginError::Newer`]; the file is left as it is.
     pub fn new(file: PathBuf, links: Links, mesh: Mesh) -> Result<Self, PluginError> {
-        let book = match std::fs::read(&file) {
-            Ok(text) => serde_json::from_slice(&text).map_err(io::Error::other),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Book::default()),
-            Err(e) => Err(e),
-        };
-        let book = book.map_err(|source| PluginError::File { path: file.clone(), source })?;
+        let book = read(&file)?;
         Ok(Self(Arc::new(Inner { book: Mutex::new(book), file, links, mesh, nat: Mutex::default() })))
     }
 
@@ -342,6 +353,27 @@ impl Look for Plugin {
     }
 }
 
+/// The book that `file` holds; an empty one, if there is none yet.
+fn read(file: &Path) -> Result<Book, PluginError> {
+    /// All that every format has.
+    #[derive(Deserialize)]
+    struct Format {
+        #[serde(default)]
+        format: u32,
+    }
+    let failed = |source| PluginError::File { path: file.to_owned(), source };
+    let text = match std::fs::read(file) {
+        Ok(text) => text,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Book::default()),
+        Err(e) => return Err(failed(e)),
+    };
+    let Format { format } = serde_json::from_slice(&text).map_err(|e| failed(e.into()))?;
+    if format > Book::FORMAT {
+        return Err(PluginError::Newer { path: file.to_owned(), format });
+    }
+    serde_json::from_slice(&text).map_err(|e| failed(e.into()))
+}
+
 /// What is given of a network, to the mesh.
 impl Book {
     fn usage(&self, world: World<'_>) -> Vec<(crate::network::NetworkId, Usage)> {
@@ -353,5 +385,30 @@ impl Book {
             Some((held.network.id, Usage { used: pool.addresses.taken().len() as u64, capacity }))
         };
         world.held.networks.iter().filter_map(of).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_cut_off_or_of_a_later_version_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("plugin.json");
+        assert_eq!(read(&file).unwrap(), Book::default());
+        let whole = serde_json::to_string(&Book::default()).unwrap();
+        for bytes in 0..whole.len() {
+            std::fs::write(&file, &whole[..bytes]).unwrap();
+            assert!(matches!(read(&file), Err(PluginError::File { .. })), "{bytes} bytes");
+        }
+        let earlier = whole.replace("\"format\":0,", "");
+        for (text, is_read) in [(&whole, true), (&earlier, true), (&whole.replace(":0,", ":1,"), false)] {
+            std::fs::write(&file, text).unwrap();
+            let found = read(&file);
+            assert_eq!(found.is_ok(), is_read, "{text}");
+            assert!(is_read || found.unwrap_err().to_string().contains("of a later version (format 1"));
+            assert_eq!(&std::fs::read_to_string(&file).unwrap(), text);
+        }
     }
 }

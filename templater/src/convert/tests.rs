@@ -202,3 +202,13 @@ backend {{ service.name }}
 {% endif %}{% endfor %}"#;
     assert_eq!(converted(text), (expected.to_owned(), Vec::new()));
 }
+
+#[test]
+fn what_cannot_be_read_afterwards_is_said() {
+    for (text, said) in [("a{{ else }}b", "1: an else of nothing"), ("a\n{{ break }}b", "1: the result cannot be read")]
+    {
+        let notes: Vec<_> =
+            convert(text).notes.into_iter().map(|note| format!("{}: {}", note.line, note.message)).collect();
+        assert!(notes.iter().any(|note| note.starts_with(said)), "{text}: {notes:?}");
+    }
+}

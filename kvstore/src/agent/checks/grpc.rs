@@ -3,6 +3,9 @@
 //! One unary call of one fixed method, so it is made by hand over HTTP/2: a message of one field in a frame of five
 //! bytes, and a status in the trailers.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
+
 use std::{io, time::Duration};
 
 use bytes::{BufMut as _, Bytes, BytesMut};

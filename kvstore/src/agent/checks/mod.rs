@@ -12,6 +12,9 @@ mod tcp;
 pub(crate) mod tls;
 mod udp;
 
+#[cfg(any(test, fuzzing))]
+pub use grpc::fuzzed;
+
 use std::{error::Error, fmt::Write as _, io, time::Duration};
 
 use kvstore_client::with_causes;

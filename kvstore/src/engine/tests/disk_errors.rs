@@ -80,6 +80,42 @@ fn power_cut_now(disk: &FaultyDisk, writer: &Writer, rng: &mut StdRng, case: &st
     }
 }
 
+/// At the first start, and after a power cut with records in the journal.
+#[test]
+fn a_start_that_the_disk_refuses_says_so_and_the_next_has_everything() {
+    let crashed = FaultyDisk::default();
+    let mut writer = open(&crashed).unwrap();
+    for batch in random_batches(5, 6) {
+        writer.commit(&batch).unwrap();
+    }
+    for (from, rows) in [(FaultyDisk::default(), None), (crashed.after_power_cut(Left::Nothing), Some(writer.possible))]
+    {
+        for (n, code) in (1..).zip([Errno::ENOSPC, Errno::EIO].into_iter().cycle()) {
+            let disk = from.after_power_cut(Left::Nothing);
+            disk.set(Fault::Errors { of: ALL, first: n, count: 1, code: code as i32, forgets: n % 3 == 0 });
+            let started = Embedded::on(Box::new(disk.clone()), FRESH, LIMITS).and_then(|mut engine| engine.load());
+            let opened = started.err().map(|error| error.to_string());
+            let reached = disk.counts().1 >= n;
+            for disk in [disk.after_power_cut(Left::Nothing), disk] {
+                disk.set(Fault::None);
+                let found = stored(&open(&disk).unwrap_or_else(|error| panic!("call {n}: {error}")).state);
+                assert!(
+                    rows.as_ref().map_or(found.is_empty(), |rows| rows.contains(&found)),
+                    "call {n}: less than before"
+                );
+            }
+            match opened {
+                None if !reached => break,
+                None => {}
+                Some(said) => {
+                    let why = if code == Errno::ENOSPC { "No space left on device" } else { "Input/output error" };
+                    assert!(said.contains("/faulty/registry.redb") && said.contains(why), "call {n}: {said}");
+                }
+            }
+        }
+    }
+}
+
 /// The first record of a run fails: what was reserved in the run before holds all the same.
 #[test]
 fn an_index_given_out_after_a_failed_write_is_not_given_out_again() {

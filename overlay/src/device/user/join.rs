@@ -218,6 +218,23 @@ impl Shape {
     }
 }
 
+/// The packet without its checksums, and without a number that means nothing, where it could have been joined.
+#[cfg(any(test, fuzzing))]
+pub(super) fn without_checksum(packet: &[u8]) -> Vec<u8> {
+    let mut packet = packet.to_vec();
+    if let Some(shape) = Shape::of(&packet) {
+        let at = shape.start + if shape.kind == Cut::Tcp { 16 } else { 6 };
+        packet[at..at + 2].fill(0);
+        if shape.v4 {
+            packet[10..12].fill(0);
+            if packet[6] & DONT_FRAGMENT != 0 {
+                packet[4..6].fill(0);
+            }
+        }
+    }
+    packet
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -357,21 +374,5 @@ mod tests {
             let blind = |packets: &[Vec<u8>]| packets.iter().map(|p| without_checksum(p)).collect::<Vec<_>>();
             assert!(blind(&delivered(&joined(&packets))) == blind(&packets));
         }
-    }
-
-    /// The packet without its checksums, and without a number that means nothing, where it could have been joined.
-    fn without_checksum(packet: &[u8]) -> Vec<u8> {
-        let mut packet = packet.to_vec();
-        if let Some(shape) = Shape::of(&packet) {
-            let at = shape.start + if shape.kind == Cut::Tcp { 16 } else { 6 };
-            packet[at..at + 2].fill(0);
-            if shape.v4 {
-                packet[10..12].fill(0);
-                if packet[6] & DONT_FRAGMENT != 0 {
-                    packet[4..6].fill(0);
-                }
-            }
-        }
-        packet
     }
 }

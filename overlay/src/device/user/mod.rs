@@ -10,9 +10,11 @@
 
 mod cut;
 mod dropped;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 mod inbound;
 mod join;
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 mod made;
 mod outbound;
 mod packet;
