@@ -223,7 +223,9 @@ mod tests {
     fn two_secrets_of_one_epoch_are_of_two_meshes() {
         let ring = |secrets: &[(Epoch, u8)]| {
             let mut ring = Keyring::new(secret(secrets[0].0, secrets[0].1));
-            secrets.iter().for_each(|(epoch, byte)| ring.add(secret(*epoch, *byte)));
+            for (epoch, byte) in secrets {
+                ring.add(secret(*epoch, *byte));
+            }
             ring
         };
         let kept = ring(&[(1, 7), (2, 8)]);
