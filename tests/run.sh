@@ -1,24 +1,27 @@
 #!/usr/bin/env bash
 # Runs all tests, at the end of which cargo's own lines say how many. The stories wait more than they work, so the other
-# tests run beside them, and what the stories tell comes last.
+# tests run beside them, and those about the overlay beside the other stories; what the stories tell comes last.
 #
 #   tests/run.sh [OPTION...]      options of cargo's, such as --features kvstore/etcd
 set -uo pipefail
 # Each job is a group of its own, so that all of it can be ended.
 set -m
-tests() { "${CARGO:-cargo}" test --workspace --locked "$@"; }
+options=("$@")
+tests() { "${CARGO:-cargo}" test --workspace --locked "${options[@]}" "$@"; }
 
-tests "$@" --no-run || exit
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-echo "The stories run beside the other tests; what they tell so far: $log"
-tests "$@" --test stories >"$log" 2>&1 </dev/null &
-stories=$!
-trap 'kill -INT -- -$stories; exit 130' INT TERM
+tests --no-run || exit
+logs=$(mktemp -d)
+trap 'rm -rf "$logs"' EXIT
+echo "The stories run beside the other tests; what they tell so far: $logs"
+tests --test stories -- overlay >"$logs/overlay" 2>&1 </dev/null &
+overlay=$!
+tests --test stories -- --skip overlay >"$logs/others" 2>&1 </dev/null &
+others=$!
+trap 'kill -INT -- -$overlay -$others; exit 130' INT TERM
 
-STORIES=beside tests "$@" --no-fail-fast
-others=$?
-wait "$stories"
-told=$?
-cat "$log"
-exit $((others | told))
+STORIES=beside tests --no-fail-fast
+result=$?
+wait "$overlay" || result=1
+wait "$others" || result=1
+cat "$logs/overlay" "$logs/others"
+exit "$result"
