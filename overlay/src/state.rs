@@ -180,8 +180,8 @@ impl Saved {
     }
 }
 
-/// When what is believed is written to the disk. Pure. What changes often, and the registry has, now and then: who is
-/// killed in between and starts without a registry lacks the newest of it. What must not be lost, which nobody alone
+/// When what is believed is written to the disk. Pure. What changes often, and the registry has, now and then, and when the
+/// registry is gone: who is killed in between and starts without one lacks the newest of it. What must not be lost, which nobody alone
 /// stands for, at once. What this host itself has, such as its blocks, is no part of this: it is written before it is used.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Upkeep {
@@ -192,7 +192,7 @@ impl Upkeep {
     /// After this at the latest; when hosts were alive is then a minute old at the most.
     const EVERY: Duration = Duration::from_mins(1);
     /// Not more often, for what changes often.
-    const CHANGES_EVERY: Duration = Duration::from_secs(2);
+    const CHANGES_EVERY: Duration = Duration::from_millis(500);
 
     /// Whether it is to be written at the time `now`, on a clock that only goes forward.
     pub fn is_due(&self, changes: Changes, now: Duration) -> bool {
@@ -243,7 +243,7 @@ mod tests {
                 })
                 .count()
         };
-        assert_eq!(writes(|changes| &mut changes.all, 0, 1000, 10), 5, "a thousand in ten seconds, the first at once");
+        assert_eq!(writes(|changes| &mut changes.all, 0, 1000, 10), 20, "a thousand in ten seconds, the first at once");
         assert_eq!(writes(|changes| &mut changes.shared, 10_000, 10, 10), 10);
         assert_eq!(writes(|changes| &mut changes.all, 60_000, 3, 60_000), 3);
         assert!(!upkeep.is_due(changes, Duration::from_secs(200)), "nothing new");

@@ -209,6 +209,10 @@ impl Daemon {
         self.registry_away.clone_from(&seen.away);
         self.status.registry.store(seen.away.is_none(), std::sync::atomic::Ordering::Relaxed);
         if seen.away.is_some() {
+            // From now on it is nowhere else.
+            if !was_away {
+                self.keep(true);
+            }
             return;
         }
         let alive = self.world.last_alive(self.me());
