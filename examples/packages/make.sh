@@ -45,7 +45,7 @@ for name in "$@"; do
     if [ -e "$debian/$name.service" ]; then
         for script in postinst prerm postrm; do put "$here/$script" "DEBIAN/$script" 755; done
     fi
-    # "0.1.0-dev" comes before "0.1.0": Debian writes that with a tilde.
+    # "0.2.0-dev" comes before "0.2.0": Debian writes that with a tilde.
     said=$("$programs/$name" version)
     said=${said##* }
     {
