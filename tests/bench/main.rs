@@ -6,7 +6,7 @@
 //! bench tunnel FILE          what `tunnel` starts at both ends
 //! ```
 //!
-//! Without a figure, all of them, one after the other and each alone. Exits with 1 if a bound is missed, and with 2 if
+//! Without a figure, all of them, one after the other and each alone, below the name of the machine. Exits with 1 if a bound is missed, and with 2 if
 //! there is no such figure or the machine lacks what it needs.
 
 mod catalog;
@@ -241,6 +241,7 @@ fn main() -> ExitCode {
         }
     };
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads can be made");
+    println!("{}", Row::told("machine", &machine()));
     let mut held = true;
     for figure in chosen {
         eprintln!("bench: {}...", figure.what);
@@ -251,6 +252,19 @@ fn main() -> ExitCode {
     }
     docker::remove_shared();
     if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// What all of it was measured on.
+fn machine() -> String {
+    let of = |file: &str, name: &str| {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(name)).and_then(|line| line.split_once(':'));
+        line.map_or_else(|| "unknown".to_owned(), |(_, value)| value.trim().to_owned())
+    };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let (model, memory) = (of("/proc/cpuinfo", "model name"), of("/proc/meminfo", "MemTotal"));
+    format!("{cores} cores ({model}), {memory} of memory, Linux {}", kernel.trim())
 }
 
 /// The figures of these names, or all; or what is wrong with the names or the machine.

@@ -203,7 +203,7 @@ pub struct Check {
     /// Who put it.
     #[serde(default)]
     pub owner: Owner,
-    /// As [`Instance::from_file`].
+    /// As [`Instance::from_file`](super::Instance::from_file).
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub from_file: bool,
 }
