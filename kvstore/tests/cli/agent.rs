@@ -98,7 +98,7 @@ fn the_log_is_followed_from_outside_at_a_level_of_its_own() {
     };
     agent.ok(&["kv", "put", "secret/name", "x"]);
     let line = found("[DEBUG]", "/v1/kv/secret/name");
-    assert!(line.contains("kvstore::http: request: method=PUT path=/v1/kv/secret/name status=200"), "{line}");
+    assert!(line.contains("kvstore::http::answer: request: method=PUT path=/v1/kv/secret/name status=200"), "{line}");
     assert!(line.contains(" request="), "it has an id: {line}");
     agent.send("PUT", "/v1/agent/maintenance?enable=true&reason=why&token=hidden");
     let line: serde_json::Value = serde_json::from_str(&found("", "maintenance is switched")).unwrap();
