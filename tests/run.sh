@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs all tests, at the end of which cargo's own lines say how many. The stories wait more than they work, so the other
-# tests run beside them, and those about the overlay beside the other stories; what the stories tell comes last.
+# tests run beside them, and those of several hosts beside the other stories; what the stories tell comes last.
 #
 #   tests/run.sh [OPTION...]      options of cargo's, such as --features kvstore/etcd
 set -uo pipefail
@@ -13,15 +13,21 @@ tests --no-run || exit
 logs=$(mktemp -d)
 trap 'rm -rf "$logs"' EXIT
 echo "The stories run beside the other tests; what they tell so far: $logs"
-tests --test stories -- overlay >"$logs/overlay" 2>&1 </dev/null &
-overlay=$!
-tests --test stories -- --skip overlay >"$logs/others" 2>&1 </dev/null &
+hosts() {
+    local failed=0
+    tests --test stories -- overlay || failed=1
+    tests --test stories -- hosts_ --skip overlay || failed=1
+    return "$failed"
+}
+hosts >"$logs/hosts" 2>&1 </dev/null &
+hosts=$!
+tests --test stories -- --skip overlay --skip hosts_ >"$logs/others" 2>&1 </dev/null &
 others=$!
-trap 'kill -INT -- -$overlay -$others; exit 130' INT TERM
+trap 'kill -INT -- -$hosts -$others; exit 130' INT TERM
 
 STORIES=beside tests --no-fail-fast
 result=$?
-wait "$overlay" || result=1
+wait "$hosts" || result=1
 wait "$others" || result=1
-cat "$logs/overlay" "$logs/others"
+cat "$logs/hosts" "$logs/others"
 exit "$result"
