@@ -17,11 +17,12 @@ hosts() {
     local failed=0
     tests --test stories -- overlay || failed=1
     tests --test stories -- hosts_ --skip overlay || failed=1
+    tests --test stories -- whole || failed=1
     return "$failed"
 }
 hosts >"$logs/hosts" 2>&1 </dev/null &
 hosts=$!
-tests --test stories -- --skip overlay --skip hosts_ >"$logs/others" 2>&1 </dev/null &
+tests --test stories -- --skip overlay --skip hosts_ --skip whole >"$logs/others" 2>&1 </dev/null &
 others=$!
 trap 'kill -INT -- -$hosts -$others; exit 130' INT TERM
 

@@ -190,7 +190,8 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
         }
         _ => {}
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    // The daemon has the first thread and all that serves it one more; packets have their own. Each more would keep a heap.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
     let runtime = runtime.map_err(|e| Failure::new(format!("cannot start: {e}")))?;
     runtime.block_on(async {
         match command {
