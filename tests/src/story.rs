@@ -52,6 +52,16 @@ pub fn number(variable: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|_| panic!("{variable} is a number, not {text:?}")))
 }
 
+/// What is decided by chance follows from it: a person's `SEED`, else any; told, so that it can be given again.
+///
+/// # Panics
+/// If `SEED` is no number.
+pub fn seed() -> u64 {
+    let seed = number("SEED").unwrap_or_else(|| rand::random_range(0..1_000_000));
+    println!("  SEED={seed}");
+    seed
+}
+
 fn block_on(story: impl Future<Output = ()>, limit: Duration) {
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("threads can be made");
     runtime.block_on(async {

@@ -31,7 +31,7 @@ use std::{
 use flotilla_tests::{
     bed::{Bed, Cut},
     needs::Need,
-    story::number,
+    story::{number, seed},
     web,
     whole::{
         faults::{Fault, HOSTS, Kind, Planned, bouts, changes},
@@ -73,8 +73,7 @@ fn length() -> Duration {
 }
 
 pub(crate) async fn story() {
-    let seed = number("SEED").unwrap_or_else(|| rand::random_range(0..1_000_000));
-    println!("  SEED={seed}");
+    let seed = seed();
     live_file::finds_bad_ones();
     let mut rng = StdRng::seed_from_u64(seed);
     let mut whole = Whole::start().await;

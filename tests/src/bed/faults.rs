@@ -53,16 +53,16 @@ impl fmt::Display for Fault {
 
 /// A fault, when it begins after the round did, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Planned {
+pub struct Planned<F = Fault> {
     /// What goes wrong.
-    pub fault: Fault,
+    pub fault: F,
     /// When it begins.
     pub at: Duration,
-    /// For how long.
+    /// For how long; zero for what is over at once.
     pub lasts: Duration,
 }
 
-impl Planned {
+impl<F> Planned<F> {
     /// When it ends.
     pub fn ends(&self) -> Duration {
         self.at + self.lasts

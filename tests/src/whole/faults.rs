@@ -4,6 +4,8 @@ use std::{fmt, time::Duration};
 
 use rand::{RngExt as _, rngs::StdRng, seq::SliceRandom as _};
 
+use crate::bed::faults;
+
 /// Each with all programs and a Docker; the first has the registry, the second a replica of it.
 pub const HOSTS: usize = 2;
 /// So many containers are on each host before things go wrong.
@@ -92,23 +94,10 @@ impl fmt::Display for Fault {
     }
 }
 
-/// A fault, when it begins after its bout did, and for how long.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Planned {
-    /// What goes wrong.
-    pub fault: Fault,
-    /// When it begins.
-    pub at: Duration,
-    /// For how long; zero for what is over at once.
-    pub lasts: Duration,
-}
+/// A fault of a bout.
+pub type Planned = faults::Planned<Fault>;
 
 impl Planned {
-    /// When it ends.
-    pub fn ends(&self) -> Duration {
-        self.at + self.lasts
-    }
-
     fn meets(&self, other: &Self) -> bool {
         self.at < other.ends() + SLACK && other.at < self.ends() + SLACK
     }

@@ -19,7 +19,7 @@ use flotilla_tests::{
         Cable, Cut,
         faults::{Fault, Planned, plan},
     },
-    story::number,
+    story::{number, seed},
     wait::poll,
     web,
 };
@@ -53,8 +53,7 @@ fn length() -> Duration {
 }
 
 pub(crate) async fn story() {
-    let seed = number("SEED").unwrap_or_else(|| rand::random_range(0..1_000_000));
-    println!("  SEED={seed}");
+    let seed = seed();
     let mut rng = StdRng::seed_from_u64(seed);
     let mut lab = Lab::start(HOSTS, HOSTS).await;
     let (start, mut all) = (Instant::now(), Total::default());
