@@ -50,6 +50,9 @@ fn check(what: &'static str, name: &str) -> Result<(), NameError> {
     Ok(())
 }
 
+/// The name before all others: where a range over those of one host begins. It names nothing.
+pub(crate) struct Empty;
+
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $what:literal, $fold:expr) => {
         $(#[$doc])*
@@ -75,8 +78,8 @@ macro_rules! name {
             }
         }
 
-        impl From<crate::state::Empty> for $type {
-            fn from(_: crate::state::Empty) -> Self {
+        impl From<Empty> for $type {
+            fn from(_: Empty) -> Self {
                 Self("".into())
             }
         }
