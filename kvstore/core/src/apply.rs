@@ -158,7 +158,7 @@ impl Applying<'_> {
                 if old.is_none() {
                     // Until now it shared its marks with all hosts that are not there; they must not go back.
                     let gone = self.state.marks.nodes_gone;
-                    self.state.marks.nodes.insert(key.clone(), NodeMarks { services: gone, checks: gone });
+                    self.state.marks.nodes.insert(key.clone(), NodeMarks::both(gone));
                 }
                 // Checks show the name of their host.
                 let respelled = old.is_some_and(|old| old != node.name) && self.state.checks_on(&key).next().is_some();
@@ -264,7 +264,7 @@ impl Applying<'_> {
             marks.services_gone = index;
             return;
         }
-        let floor = ServiceMarks { any: marks.floor, status: marks.floor };
+        let floor = ServiceMarks::both(marks.floor);
         let mark = marks.services.entry(service.clone()).or_insert(floor);
         mark.any = index;
         if part == Part::Status {
@@ -289,7 +289,7 @@ impl Applying<'_> {
 
     fn node_marks(&mut self, node: &NodeKey) -> &mut NodeMarks {
         let floor = self.state.marks.floor;
-        self.state.marks.nodes.entry(node.clone()).or_insert(NodeMarks { services: floor, checks: floor })
+        self.state.marks.nodes.entry(node.clone()).or_insert(NodeMarks::both(floor))
     }
 
     fn touch_query(&mut self, id: &QueryId) {

@@ -34,17 +34,31 @@ pub(crate) struct Marks {
 }
 
 /// Watermarks of one service.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct ServiceMarks {
     pub(crate) any: Index,
     pub(crate) status: Index,
 }
 
 /// Watermarks of one host.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct NodeMarks {
     pub(crate) services: Index,
     pub(crate) checks: Index,
+}
+
+impl ServiceMarks {
+    /// Both at `index`.
+    pub(crate) fn both(index: Index) -> Self {
+        Self { any: index, status: index }
+    }
+}
+
+impl NodeMarks {
+    /// Both at `index`.
+    pub(crate) fn both(index: Index) -> Self {
+        Self { services: index, checks: index }
+    }
 }
 
 impl Marks {
@@ -144,24 +158,16 @@ impl State {
     fn service_marks(&self, service: &ServiceKey) -> ServiceMarks {
         let marks = &self.marks;
         if !self.by_service.contains_key(service) {
-            return ServiceMarks { any: marks.services_gone, status: marks.services_gone };
+            return ServiceMarks::both(marks.services_gone);
         }
-        let floor = ServiceMarks { any: marks.floor, status: marks.floor };
-        marks
-            .services
-            .get(service)
-            .map_or(floor, |own| ServiceMarks { any: own.any.max(marks.floor), status: own.status.max(marks.floor) })
+        marks.services.get(service).copied().unwrap_or(ServiceMarks::both(marks.floor))
     }
 
     fn node_marks(&self, node: &NodeKey) -> NodeMarks {
         let marks = &self.marks;
         if !self.nodes.contains_key(node) {
-            return NodeMarks { services: marks.nodes_gone, checks: marks.nodes_gone };
+            return NodeMarks::both(marks.nodes_gone);
         }
-        let floor = NodeMarks { services: marks.floor, checks: marks.floor };
-        marks.nodes.get(node).map_or(floor, |own| NodeMarks {
-            services: own.services.max(marks.floor),
-            checks: own.checks.max(marks.floor),
-        })
+        marks.nodes.get(node).copied().unwrap_or(NodeMarks::both(marks.floor))
     }
 }
