@@ -30,14 +30,7 @@ impl State {
 
     pub(crate) fn insert_node(&mut self, row: Arc<Stamped<Node>>) {
         let key = row.key();
-        if let Some(old) = self.nodes.get(&key)
-            && !old.id.is_empty()
-        {
-            self.node_by_id.remove(&old.value.id);
-        }
-        if let Some(old) = self.nodes.get(&key).cloned() {
-            self.unlink_address(&old.address, &key, None);
-        }
+        self.remove_node(&key);
         self.link_address(&row.address, &key, None);
         if !row.id.is_empty() {
             self.node_by_id.insert(row.id.clone(), key.clone());
