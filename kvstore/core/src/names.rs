@@ -50,37 +50,13 @@ fn check(what: &'static str, name: &str) -> Result<(), NameError> {
     Ok(())
 }
 
-/// The name before all others: where a range over those of one host begins. It names nothing.
-pub(crate) struct Empty;
-
-macro_rules! name {
-    ($(#[$doc:meta])* $type:ident, $what:literal, $fold:expr) => {
-        $(#[$doc])*
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $type(Arc<str>);
-
+/// A name is seen and found by its text.
+macro_rules! is_text {
+    ($type:ident) => {
         impl $type {
-            /// `name` as a key.
-            ///
-            /// # Errors
-            /// [`NameError`] if it is empty, too long or has control characters.
-            pub fn new(name: &str) -> Result<Self, NameError> {
-                let fold: fn(&str) -> Arc<str> = $fold;
-                let folded = fold(name);
-                // The folded form is what is stored and read back; it can be longer than what it was made from.
-                check($what, &folded)?;
-                Ok(Self(folded))
-            }
-
             /// The text.
             pub fn as_str(&self) -> &str {
                 &self.0
-            }
-        }
-
-        impl From<Empty> for $type {
-            fn from(_: Empty) -> Self {
-                Self("".into())
             }
         }
 
@@ -99,6 +75,39 @@ macro_rules! name {
         impl fmt::Debug for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 fmt::Debug::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+/// The name before all others: where a range over those of one host begins. It names nothing.
+pub(crate) struct Empty;
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $what:literal, $fold:expr) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $type(Arc<str>);
+
+        is_text!($type);
+
+        impl $type {
+            /// `name` as a key.
+            ///
+            /// # Errors
+            /// [`NameError`] if it is empty, too long or has control characters.
+            pub fn new(name: &str) -> Result<Self, NameError> {
+                let fold: fn(&str) -> Arc<str> = $fold;
+                let folded = fold(name);
+                // The folded form is what is stored and read back; it can be longer than what it was made from.
+                check($what, &folded)?;
+                Ok(Self(folded))
+            }
+        }
+
+        impl From<Empty> for $type {
+            fn from(_: Empty) -> Self {
+                Self("".into())
             }
         }
 
@@ -124,27 +133,12 @@ macro_rules! uuid {
         #[serde(transparent)]
         pub struct $type(String);
 
+        is_text!($type);
+
         impl $type {
             /// The UUID that `text` spells with hyphens, in any case; `None` if it spells none.
             pub fn new(text: &str) -> Option<Self> {
                 is_uuid(text).then(|| Self(text.to_ascii_lowercase()))
-            }
-
-            /// The text.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-
-        impl fmt::Debug for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                fmt::Debug::fmt(&self.0, f)
             }
         }
 
@@ -213,30 +207,9 @@ impl Key {
     pub fn new(key: &str) -> Option<Self> {
         (!key.is_empty()).then(|| Self(key.into()))
     }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
-impl Borrow<str> for Key {
-    fn borrow(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Display for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-impl fmt::Debug for Key {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.0, f)
-    }
-}
+is_text!(Key);
 
 #[cfg(test)]
 mod tests {
