@@ -3,8 +3,16 @@
 
 use std::{collections::BTreeSet, fmt::Write, io, process::Stdio, time::Duration};
 
+use bytes::BytesMut;
+use futures_util::FutureExt;
 use ipnet::{IpNet, Ipv4Net};
-use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
+use netlink_sys::{AsyncSocket, AsyncSocketExt, TokioSocket, protocols::NETLINK_NETFILTER};
+use tokio::{
+    io::AsyncWriteExt,
+    process::Command,
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 
 use crate::network::{Block, Network};
 
@@ -14,6 +22,10 @@ pub const TABLE: &str = "inet overlay";
 const ICMPV6: u8 = 58;
 /// `nft` answers at once, unless the machine is very busy.
 const LIMIT: Duration = Duration::from_secs(10);
+/// The kernel's group of who wants to hear of changes of nftables (`NFNLGRP_NFTABLES`).
+const CHANGES: u32 = 7;
+/// Docker, where it uses nftables, makes many changes for one container: they are told as one.
+const CROWD: Duration = Duration::from_secs(1);
 
 /// What the rules follow from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -127,7 +139,7 @@ impl Rules {
     /// # Errors
     /// [`FirewallError`]
     pub async fn apply(&self) -> Result<(), FirewallError> {
-        nft(&self.text()).await
+        nft(&["-f", "-"], &self.text()).await.map(drop)
     }
 }
 
@@ -144,12 +156,48 @@ fn set(text: &mut String, name: &str, kind: &str, nets: impl Iterator<Item = IpN
 /// # Errors
 /// [`FirewallError`]
 pub async fn remove() -> Result<(), FirewallError> {
-    nft(&format!("table {TABLE} {{}}\ndelete table {TABLE}\n")).await
+    nft(&["-f", "-"], &format!("table {TABLE} {{}}\ndelete table {TABLE}\n")).await.map(drop)
 }
 
-async fn nft(text: &str) -> Result<(), FirewallError> {
+/// What the kernel has of our table, without what it has counted; `None` if there is no such table.
+///
+/// # Errors
+/// [`FirewallError`]
+pub async fn standing() -> Result<Option<String>, FirewallError> {
+    match nft(&["--stateless", "list", "table", "inet", "overlay"], "").await {
+        Ok(text) => Ok(Some(text)),
+        Err(FirewallError::Refused(_)) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Tells whenever rules of nftables are changed on this host, whoever changes them: at once, and then once for each crowd
+/// of changes. Ends with its listener.
+///
+/// # Errors
+/// If the kernel does not let us hear of it.
+pub async fn listen(tell: mpsc::Sender<()>) -> io::Result<()> {
+    let mut socket = TokioSocket::new(NETLINK_NETFILTER)?;
+    socket.socket_mut().bind_auto()?;
+    socket.socket_mut().add_membership(CHANGES)?;
+    // What has changed is not read: our own table is compared. Nor does it matter that there was too much to be told.
+    let mut message = BytesMut::with_capacity(4096);
+    while !tell.is_closed() {
+        let _ = socket.recv(&mut message).await;
+        message.clear();
+        // One is enough for all that nobody has heard yet.
+        let _ = tell.try_send(());
+        sleep(CROWD).await;
+        while let Some(Ok(())) = socket.recv(&mut message).now_or_never() {
+            message.clear();
+        }
+    }
+    Ok(())
+}
+
+async fn nft(args: &[&str], text: &str) -> Result<String, FirewallError> {
     let mut command = Command::new("nft");
-    command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).kill_on_drop(true);
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     let mut child = command.spawn().map_err(FirewallError::Missing)?;
     let mut stdin = child.stdin.take().expect("it is piped");
     let run = async {
@@ -160,7 +208,7 @@ async fn nft(text: &str) -> Result<(), FirewallError> {
     };
     let output = timeout(LIMIT, run).await.map_err(|_| FirewallError::Slow)?.map_err(FirewallError::Missing)?;
     if output.status.success() {
-        return Ok(());
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let said = String::from_utf8_lossy(&output.stderr);
     Err(FirewallError::Refused(said.lines().take(3).collect::<Vec<_>>().join(" ").chars().take(400).collect()))

@@ -13,7 +13,7 @@ use rtnetlink::{
     packet_route::{
         address::{AddressAttribute, AddressHeaderFlags},
         link::{LinkAttribute, LinkFlags},
-        route::{RouteAddress, RouteAttribute, RouteMessage, RouteMetric, RouteProtocol, RouteType},
+        route::{RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteProtocol, RouteType},
     },
 };
 
@@ -33,6 +33,19 @@ pub struct Route {
     pub source: Option<IpAddr>,
     /// The largest packet, if it is not that of the interface.
     pub mtu: Option<u32>,
+}
+
+/// What this host has of addresses and routes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Survey {
+    /// The tunnel's addresses, but those that the kernel gives by itself.
+    pub tunnel: BTreeSet<IpAddr>,
+    /// All others, with the subnets around them.
+    pub addresses: Vec<IpNet>,
+    /// Our routes.
+    pub ours: BTreeSet<Route>,
+    /// All subnets that routes lead to which are not ours.
+    pub used: Vec<IpNet>,
 }
 
 /// The kernel does not do what it is asked.
@@ -111,8 +124,7 @@ impl Kernel {
                 _ => None,
             });
             let Some(ip) = ip else { continue };
-            let link_local = matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local());
-            if wanted.contains(&ip) || link_local {
+            if wanted.contains(&ip) || is_link_local(ip) {
                 there.insert(ip);
             } else {
                 self.handle.address().del(message).execute().await.map_err(|e| failed("remove the address", &ip, e))?;
@@ -161,15 +173,30 @@ impl Kernel {
         first_error
     }
 
-    /// All subnets that this host has a route to that is not ours.
+    /// Everything there is; `tunnel` is the index of its interface.
     ///
     /// # Errors
     /// [`RouteError`]
-    pub async fn used(&self) -> Result<Vec<IpNet>, RouteError> {
-        Ok(self.others().await?.iter().filter_map(destination).collect())
+    pub async fn survey(&self, tunnel: Option<u32>) -> Result<Survey, RouteError> {
+        let (addresses, mut survey) = (self.addresses().await?, Survey::default());
+        for (index, net) in addresses {
+            if Some(index) != tunnel {
+                survey.addresses.push(net);
+            } else if !is_link_local(net.addr()) {
+                survey.tunnel.insert(net.addr());
+            }
+        }
+        for message in self.all().await? {
+            if is_ours(&message) {
+                survey.ours.extend(route(&message));
+            } else if is_main(&message) {
+                survey.used.extend(destination(&message));
+            }
+        }
+        Ok(survey)
     }
 
-    /// The same but for those that lead to links whose names begin so.
+    /// All subnets that this host has a route to that is not ours, but for those that lead to links whose names begin so.
     ///
     /// # Errors
     /// [`RouteError`]
@@ -177,34 +204,23 @@ impl Kernel {
         let names = self.names().await?;
         let named = |index: u32| names.iter().any(|(other, name)| *other == index && name.starts_with(prefix));
         let leads = |m: &RouteMessage| m.attributes.iter().any(|a| matches!(a, RouteAttribute::Oif(to) if named(*to)));
-        Ok(self.others().await?.iter().filter(|message| !leads(message)).filter_map(destination).collect())
+        let all = self.all().await?;
+        let others = all.iter().filter(|message| is_main(message) && !is_ours(message) && !leads(message));
+        Ok(others.filter_map(destination).collect())
     }
 
-    async fn others(&self) -> Result<Vec<RouteMessage>, RouteError> {
-        let mut all = self.all().await?;
-        all.retain(|m| m.header.protocol != RouteProtocol::Other(OURS) && m.header.table == 254);
-        Ok(all)
-    }
-
-    /// The addresses of this host with the subnets around them, but for those of the interface called `but`.
-    ///
-    /// # Errors
-    /// [`RouteError`]
-    pub async fn addresses(&self, but: Option<u32>) -> Result<Vec<(u32, IpNet)>, RouteError> {
+    /// The addresses of this host's interfaces, by their indexes, with the subnets around them.
+    async fn addresses(&self) -> Result<Vec<(u32, IpNet)>, RouteError> {
         let mut all = Vec::new();
         let mut found = self.handle.address().get().execute();
         let failed = |source| RouteError { what: "list this host's addresses".into(), source };
         while let Some(message) = found.try_next().await.map_err(failed)? {
-            let index = message.header.index;
             let ip = message.attributes.iter().find_map(|attribute| match attribute {
                 AddressAttribute::Address(ip) => Some(*ip),
                 _ => None,
             });
-            if let Some(net) = ip.and_then(|ip| IpNet::new(ip, message.header.prefix_len).ok())
-                && Some(index) != but
-            {
-                all.push((index, net));
-            }
+            let net = ip.and_then(|ip| IpNet::new(ip, message.header.prefix_len).ok());
+            all.extend(net.map(|net| (message.header.index, net)));
         }
         Ok(all)
     }
@@ -241,9 +257,21 @@ impl Kernel {
 
     async fn ours(&self) -> Result<Vec<(RouteMessage, Route)>, RouteError> {
         let all = self.all().await?.into_iter();
-        let ours = all.filter(|message| message.header.protocol == RouteProtocol::Other(OURS));
-        Ok(ours.filter_map(|message| route(&message).map(|route| (message, route))).collect())
+        Ok(all.filter(is_ours).filter_map(|message| route(&message).map(|route| (message, route))).collect())
     }
+}
+
+fn is_ours(message: &RouteMessage) -> bool {
+    message.header.protocol == RouteProtocol::Other(OURS)
+}
+
+fn is_main(message: &RouteMessage) -> bool {
+    message.header.table == RouteHeader::RT_TABLE_MAIN
+}
+
+/// Whether the kernel gives it by itself.
+fn is_link_local(ip: IpAddr) -> bool {
+    matches!(ip, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
 fn message(route: &Route, tunnel: Option<u32>) -> Option<RouteMessage> {

@@ -44,8 +44,8 @@ pub(crate) async fn driver() {
     gateways_and_ranges(a, b).await;
     refused_at_first(&site, a, b).await;
     both_families(a, b).await;
-    isolated(&site, a, b).await;
     some_hosts(&site, a, b).await;
+    isolated(&mut site).await;
     killed(&mut site).await;
     reset(&site).await;
 }
@@ -203,15 +203,50 @@ async fn both_families(a: &Docked, b: &Docked) {
     b.until("six", false).await;
 }
 
-/// Nothing goes from one network to another, on one host or between two.
-async fn isolated(site: &Site, a: &Docked, b: &Docked) {
-    let target = b.web(&["--network", "plain"]).await;
-    let near = a.web(&["--network", "plain"]).await;
-    let caller = a.caller(&["--network", "app"]).await;
-    watch(site, b.number, "10.210.0.0/16", "10.208.0.0/16");
-    reaches(&caller, &b.address(&target, "plain").await).await.expect_err("of another network, on another host");
-    reaches(&caller, &a.address(&near, "plain").await).await.expect_err("of another network, on the same host");
-    assert_eq!(watched(site, b.number).await, 0, "packets have crossed from one network to the other");
+/// Nothing goes from one network to another, on one host or between two. The sender's rules see to that; where it has none,
+/// the receiver's.
+async fn isolated(site: &mut Site) {
+    let mut sites = Vec::new();
+    for (host, network, command) in
+        [(0, "app", &[CALLER, "sleep", "3600"][..]), (0, "plain", &[HELLO_WEB]), (1, "plain", &[HELLO_WEB])]
+    {
+        let docker = &site.docked[host].docker;
+        let id = docker.docker(&[&["run", "--detach", "--network", network], command].concat()).await;
+        let format = format!("{{{{.NetworkSettings.Networks.{network}.IPAddress}}}}");
+        let address = docker.docker(&["inspect", "--format", &format, id.trim()]).await;
+        sites.push((id.trim().to_owned(), address.trim().to_owned()));
+    }
+    let [(caller, _), (near, near_at), (far, far_at)] = &sites[..] else { unreachable!("there are three") };
+    let ask = async |site: &Site, address: &str| {
+        let url = format!("http://{address}:8080/");
+        let ask = ["exec", caller, "curl", "--silent", "--show-error", "--fail", "--max-time", "2", &url];
+        site.docked[0].docker.try_docker(&ask).await.ok()
+    };
+    watch(site, 1, "10.210.0.0/16", "10.208.0.0/16");
+    ask(site, far_at).await.expect_err("of another network, on another host");
+    ask(site, near_at).await.expect_err("of another network, on the same host");
+    assert_eq!(watched(site, 1).await, 0, "packets have crossed from one network to the other");
+
+    site.start_lawless(0).await;
+    let crossed = async |site: &Site| {
+        ask(site, far_at).await.expect_err("the other host has rules");
+        let crossed = watched(site, 1).await;
+        if crossed > 0 { Ok(crossed) } else { Err("none".to_owned()) }
+    };
+    let crossed = eventually!("without rules, packets are on their way to another network", LIMIT, crossed(site));
+    println!("  {crossed} packets have come from a host without rules, and went no further");
+    site.docked[0].overlay.program().kill();
+    site.start_again(0).await;
+    let stays = async |site: &Site| {
+        let before = watched(site, 1).await;
+        ask(site, far_at).await.expect_err("of another network, on another host");
+        let more = watched(site, 1).await - before;
+        if more == 0 { Ok(()) } else { Err(format!("{more} packets")) }
+    };
+    eventually!("with rules, none is", LIMIT, stays(site));
+    for (host, id) in [(0, caller), (0, near), (1, far)] {
+        site.docked[host].docker.docker(&["rm", "--force", id]).await;
+    }
 }
 
 /// A network of some hosts is not on others.

@@ -17,7 +17,7 @@ use crate::{
     overlap,
     peers::tunnel_address,
     probe::{Answer, Prober},
-    routes::{Kernel, Route},
+    routes::{Kernel, Route, Survey},
     state::Held,
 };
 
@@ -43,6 +43,8 @@ pub(super) struct Tunnel {
     index: Option<u32>,
     prober: Option<(Arc<Prober>, JoinHandle<()>)>,
     done: Wanted,
+    /// The rules as the kernel had them when they were made.
+    rules: Option<String>,
     /// Nothing of what was done is known to hold.
     stale: bool,
     addresses: Vec<IpNet>,
@@ -65,6 +67,7 @@ impl Tunnel {
             index: None,
             prober: None,
             done: Wanted::default(),
+            rules: None,
             stale: true,
             addresses: Vec::new(),
             used: Vec::new(),
@@ -178,6 +181,7 @@ impl Tunnel {
             kernel.set_routes(None, &BTreeSet::new()).await.map_err(|e| told(&e))?;
             kernel.remove_link(&self.settings.0).await.map_err(|e| told(&e))?;
         }
+        self.rules = None;
         firewall::remove().await.map_err(|e| told(&e))?;
         self.done = Wanted::default();
         Ok(())
@@ -206,12 +210,39 @@ impl Tunnel {
             _ => {}
         }
         let Some(kernel) = &self.kernel else { return };
-        if let Ok(addresses) = kernel.addresses(self.index).await {
-            self.addresses = addresses.into_iter().map(|(_, net)| net).collect();
+        if let Ok(survey) = kernel.survey(self.index).await {
+            if !self.stale && !self.stands(&survey) {
+                warn!("another program changed addresses or routes of the tunnel; they are put back");
+                self.stale = true;
+            }
+            self.addresses = survey.addresses;
+            self.used = survey.used;
         }
-        if let Ok(used) = kernel.used().await {
-            self.used = used;
+    }
+
+    /// Whether addresses and routes are what they were made.
+    fn stands(&self, survey: &Survey) -> bool {
+        let is_open = self.index.is_some() && self.plane.is_some();
+        let routes = self.done.routes.iter().filter(|route| is_open || !route.tunnel);
+        survey.ours.iter().eq(routes) && (!is_open || survey.tunnel == self.done.addresses)
+    }
+
+    /// Some rules of nftables were changed: whether ours are still what they were made.
+    pub(super) async fn check_rules(&mut self) -> bool {
+        let Some(made) = &self.rules else { return true };
+        let stand = match firewall::standing().await {
+            Ok(stands) => stands.as_ref() == Some(made),
+            Err(error) => {
+                warn!("cannot see whether the rules that keep networks apart still stand: {error}");
+                false
+            }
+        };
+        if !stand {
+            warn!("another program changed or removed nftables' table {}; it is put back", firewall::TABLE);
+            self.rules = None;
+            self.stale = true;
         }
+        stand
     }
 
     /// Asks peers with packets of these sizes.
@@ -256,6 +287,7 @@ impl Tunnel {
         match wanted.rules.apply().await {
             Ok(()) => {
                 self.done.rules = wanted.rules.clone();
+                self.rules = firewall::standing().await.ok().flatten();
                 true
             }
             Err(error) => {

@@ -28,6 +28,7 @@ use tracing::{error, info, warn};
 use crate::{
     candidates::Turn,
     config::Config,
+    firewall,
     identity::Identity,
     join::Known,
     mesh::{Asked, Ends},
@@ -145,6 +146,12 @@ impl Daemon {
     /// Until `shutdown`. The kernel's WireGuard goes on without us; ours ends.
     pub(crate) async fn run(mut self, mut seen: watch::Receiver<Seen>, shutdown: CancellationToken) {
         let (tell, mut answers) = mpsc::channel::<Answer>(256);
+        let (meddle, mut meddled) = mpsc::channel(1);
+        let listener = tokio::spawn(async move {
+            if let Err(error) = firewall::listen(meddle).await {
+                warn!("whether others change the rules that keep networks apart is not heard: {error}");
+            }
+        });
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         self.tunnel.open(&self.identity, self.saved.stopped, &tell).await;
@@ -185,12 +192,16 @@ impl Daemon {
                 Some((address, size)) = answers.recv() => if self.answered(address, size) {
                     pace.news();
                 },
+                Some(()) = meddled.recv() => if !self.tunnel.check_rules().await {
+                    pace.news();
+                },
                 _ = tick.tick() => {
                     self.tick(&tell).await;
                     pace.news();
                 }
             }
         }
+        listener.abort();
         self.keep(true);
         self.tunnel.end().await;
     }

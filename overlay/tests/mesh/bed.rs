@@ -1,6 +1,7 @@
 //! Hosts that run the overlay, with a registry on the first of them.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, Permissions},
     os::unix::fs::PermissionsExt,
     path::PathBuf,
@@ -25,6 +26,8 @@ pub(crate) struct Bed {
     pub(crate) switch: Switch,
     /// How a daemon that is started is told of the registry.
     pub(crate) registry_is: Vec<String>,
+    /// Hosts whose daemon finds an `nft` that does nothing.
+    lawless: BTreeSet<u8>,
     dir: TempDir,
 }
 
@@ -50,7 +53,7 @@ impl Bed {
         let daemons = (0..=hosts).map(|_| None).collect();
         let registry_is = vec!["--registry".to_owned(), format!("http://{}:8500", Switch::address(1))];
         let (switch, dir) = (Switch::new(hosts), tempfile::tempdir().unwrap());
-        let mut bed = Self { daemons, registry: None, switch, registry_is, dir };
+        let mut bed = Self { daemons, registry: None, switch, registry_is, lawless: BTreeSet::new(), dir };
         bed.make_secret("secret");
         bed.start_registry();
         bed
@@ -136,7 +139,23 @@ impl Bed {
         command.arg("--socket").arg(self.path(&format!("socket{n}")));
         command.args(["up", "--name", &format!("h{n}")]).args(by);
         command.arg("--secret-file").arg(self.path(secret)).arg("--state-dir").arg(self.path(&format!("state{n}")));
+        if self.lawless.contains(&n) {
+            let others = std::env::var("PATH").unwrap_or_default();
+            command.env("PATH", format!("{}:{others}", self.path("lawless").display()));
+        }
         self.daemons[usize::from(n)] = Some(self.spawn(command, &format!("h{n}.log")));
+    }
+
+    /// Starts the daemon again without the rules that keep networks apart, and without a way to make any.
+    pub(crate) fn start_lawless(&mut self, n: u8) {
+        let nft = self.path("lawless/nft");
+        fs::create_dir_all(nft.parent().unwrap()).unwrap();
+        fs::write(&nft, "#!/bin/sh\n").unwrap();
+        fs::set_permissions(&nft, Permissions::from_mode(0o755)).unwrap();
+        self.lawless.insert(n);
+        self.kill(n);
+        crate::traffic::shell(&self.switch, n, "nft delete table inet overlay");
+        self.start(n);
     }
 
     pub(crate) fn kill(&mut self, n: u8) {

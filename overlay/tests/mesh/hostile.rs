@@ -59,14 +59,15 @@ pub(crate) fn overheard() {
 
 /// A member that lies about who sends: as another host, or from another network. Nothing of it arrives.
 pub(crate) fn spoofed() {
-    let bed = Bed::new(3);
+    let mut bed = Bed::new(3);
     bed.network(&[1, 2, 3]);
     bed.overlay(1, &["network", "create", "other"]).unwrap();
     bed.until("all have addresses", |bed| [1, 2, 3].iter().all(|n| bed.address(*n, "other").is_some()));
     let there = bed.address(2, "app").unwrap();
     let honest = bed.address(1, "app").unwrap();
     // Its own firewall is in its own hands.
-    shell(&bed.switch, 1, "nft delete table inet overlay");
+    bed.start_lawless(1);
+    bed.until("it is back", |bed| bed.reaches(1, 2) && bed.reaches(1, 3));
     let third = bed.address(3, "app").unwrap();
     let network = third.rsplit_once('.').unwrap().0.to_owned();
     let lies = [
@@ -90,16 +91,19 @@ pub(crate) fn spoofed() {
         println!("50 packets as {who}");
     }
     // Another network's address as the destination.
-    let other = udp(&bed.switch, 2, &bed.address(2, "other").unwrap());
-    let crossed = at(&bed.address(2, "other").unwrap(), other.local_addr().unwrap().port());
-    let crossing = count(other, MARKER);
-    let from = udp(&bed.switch, 1, &honest);
-    for _ in 0..50 {
-        sent += usize::from(from.send_to(MARKER, crossed).is_ok());
-    }
-    let (arrived, crossed) = (arrived.end(), crossing.end());
-    println!("{sent} lies were sent: {arrived} arrived, {crossed} crossed into another network");
-    assert!(sent >= 250 && arrived == 0 && crossed == 0);
+    let elsewhere = bed.address(2, "other").unwrap();
+    let crossed = |bed: &Bed| {
+        let other = udp(&bed.switch, 2, &elsewhere);
+        let address = other.local_addr().unwrap();
+        let (crossing, from) = (count(other, MARKER), udp(&bed.switch, 1, &honest));
+        let sent = (0..50).filter(|_| from.send_to(MARKER, address).is_ok()).count();
+        (sent, crossing.end())
+    };
+    let (more, crossing) = crossed(&bed);
+    sent += more;
+    let arrived = arrived.end();
+    println!("{sent} lies were sent: {arrived} arrived, {crossing} crossed into another network");
+    assert!(sent >= 250 && arrived == 0 && crossing == 0);
     assert!(bed.status(2)["dropped"]["spoofed"].as_u64().unwrap() >= 100, "{}", bed.status(2)["dropped"]);
     // What is true arrives.
     let to = udp(&bed.switch, 2, &there);
@@ -108,6 +112,60 @@ pub(crate) fn spoofed() {
     let sent = shout(udp(&bed.switch, 1, &honest), address, MARKER);
     thread::sleep(Duration::from_millis(500));
     assert!(sent.end() > 0 && arrived.end() > 0);
+    // It is the receiver's rules that keep them out: without these they cross.
+    bed.start_lawless(2);
+    bed.until("it is back", |bed| bed.reaches(1, 2));
+    let (sent, crossing) = crossed(&bed);
+    println!("{crossing} of {sent} cross to a receiver without rules");
+    assert!(sent == 50 && crossing > 0, "{crossing} of {sent} came without the rules: they were never on their way");
+}
+
+/// Other programs take away rules, routes and addresses of a host; they are put back, once each, and whoever was kept out
+/// is kept out again.
+pub(crate) fn meddled() {
+    let mut bed = Bed::new(2);
+    bed.network(&[1, 2]);
+    bed.overlay(1, &["network", "create", "other"]).unwrap();
+    bed.until("both have addresses", |bed| [1, 2].iter().all(|n| bed.address(*n, "other").is_some()));
+    bed.start_lawless(1);
+    bed.until("it is back", |bed| bed.reaches(1, 2));
+    let (first, second) = (bed.address(1, "app").unwrap(), bed.address(2, "app").unwrap());
+    let crosses = |bed: &Bed| {
+        let mut ping = bed.switch.command(1, "ping");
+        ping.args(["-c", "1", "-W", "1", "-I", &first, &bed.address(2, "other").unwrap()]);
+        ping.output().unwrap().status.success()
+    };
+    let rules = |bed: &Bed| {
+        let listed = bed.switch.command(2, "nft").args(["--stateless", "list", "ruleset"]).output().unwrap().stdout;
+        String::from_utf8(listed).unwrap()
+    };
+    let put_back = |bed: &Bed, what: &str| bed.log(2).matches(what).count();
+    let made = rules(&bed);
+    assert!(made.contains("another network") && !crosses(&bed));
+    for (n, meddling) in
+        ["flush ruleset", "delete table inet overlay", "flush chain inet overlay input"].iter().enumerate()
+    {
+        shell(&bed.switch, 2, &format!("nft {meddling}"));
+        let took = bed.until("the rules are put back", |bed| rules(bed) == made);
+        println!("after nft {meddling} the rules are back within {took:?}");
+        assert!(!crosses(&bed));
+        // What is put back is a change, too, and other people's tables are none of ours.
+        shell(&bed.switch, 2, "nft add table inet others; nft delete table inet others");
+        thread::sleep(Duration::from_secs(3));
+        assert_eq!(put_back(&bed, "table inet overlay; it is put back"), n + 1, "{}", bed.log(2));
+    }
+    let own = format!("address delete {second}/32 dev ovl0");
+    let routes = bed.switch.command(2, "ip").args(["route", "show", "dev", "ovl0"]).output().unwrap().stdout;
+    let routes = String::from_utf8(routes).unwrap();
+    let to = routes.split(' ').next().unwrap();
+    for (n, meddling) in [own, format!("route delete {to} dev ovl0")].iter().enumerate() {
+        bed.switch.ip(2, meddling);
+        let took = bed.until("it is put back", |bed| put_back(bed, "routes of the tunnel; they are put back") > n);
+        bed.until("it reaches the other", |bed| bed.reaches(2, 1));
+        println!("what ip {meddling} took is back within {took:?}");
+        thread::sleep(Duration::from_secs(2));
+        assert_eq!(put_back(&bed, "routes of the tunnel; they are put back"), n + 1, "{}", bed.log(2));
+    }
 }
 
 /// Two hosts ask for the only block of a network at once: one gets it. And when the registry has lost who, and the other

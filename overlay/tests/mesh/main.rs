@@ -49,6 +49,7 @@ fn main() -> ExitCode {
         story("mesh_black_hole", apart::black_hole),
         story("mesh_overheard", hostile::overheard),
         story("mesh_spoofed", hostile::spoofed),
+        story("mesh_meddled", hostile::meddled),
         story("mesh_one_block", hostile::one_block),
         story("mesh_join", hostile::join),
         with("mesh_client", &["wireguard-go", "wg", "wg-quick", "dig"], clients::client),

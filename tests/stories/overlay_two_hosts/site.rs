@@ -1,6 +1,10 @@
 //! Hosts of a bed with all that one has who uses the overlay: a registry of its own, Docker, registrar and overlay.
 
-use std::time::Duration;
+use std::{
+    fs::{self, Permissions},
+    os::unix::fs::PermissionsExt,
+    time::Duration,
+};
 
 use flotilla_tests::{
     bed::{Bed, Host},
@@ -22,7 +26,7 @@ pub(super) struct Site {
     /// A member of the mesh without Docker.
     pub(super) third: Overlay,
     pub(super) bed: Bed,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// What runs on a host with Docker.
@@ -46,7 +50,7 @@ impl Site {
         let registry = format!("http://{}:8500", bed.host(0).address);
         let mut third = Overlay::new(&bed.host(2).name, &secret, &["--registry", &registry]);
         third.start(|launch| bed.host(2).start(launch)).await;
-        let site = Self { docked, third, bed, _dir: dir };
+        let site = Self { docked, third, bed, dir };
         for docked in &site.docked {
             docked.overlay.run(&["wait", "--timeout", "60s"]).await;
         }
@@ -57,6 +61,20 @@ impl Site {
     pub(super) async fn start_again(&mut self, number: usize) {
         let host = self.bed.host(number);
         self.docked[number].overlay.start(|launch| host.start(launch)).await;
+    }
+
+    /// Has the overlay of a host be one without the rules that keep networks apart, and without a way to make any.
+    pub(super) async fn start_lawless(&mut self, number: usize) {
+        let nft = self.dir.path().join("lawless/nft");
+        fs::create_dir_all(nft.parent().expect("it has one")).expect("our own directory");
+        fs::write(&nft, "#!/bin/sh\n").expect("our own directory");
+        fs::set_permissions(&nft, Permissions::from_mode(0o755)).expect("our own file");
+        let others = std::env::var("PATH").unwrap_or_default();
+        let path = format!("{}:{others}", nft.with_file_name("").display());
+        let host = self.bed.host(number);
+        self.docked[number].overlay.program().kill();
+        host.call("nft", "delete table inet overlay", "");
+        self.docked[number].overlay.start(|launch| host.start(launch.env("PATH", path))).await;
     }
 }
 
