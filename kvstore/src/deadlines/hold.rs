@@ -15,7 +15,7 @@ impl Deadlines {
     ///
     /// Where the engine keeps deadlines, several kvstores hear the hosts, and what one misses another does not.
     pub(super) fn hold(&self, due: &mut Vec<Timed>, state: &State, now: Instant) {
-        if !self.lock().kept.is_empty() {
+        if self.lock().keeps_any() {
             return;
         }
         let is_host = |timed: &Timed| match timed {
@@ -47,7 +47,7 @@ impl Deadlines {
     fn silence(&self, state: &State, now: Instant) -> Silence {
         let table = self.lock();
         Silence::of(hosts(state).filter_map(|check| {
-            let until = table.when.get(&Timed::Check(check.node.clone(), check.id.clone()))?;
+            let until = table.when(&Timed::Check(check.node.clone(), check.id.clone()))?;
             Some((until.saturating_duration_since(now), check.ttl()?))
         }))
     }
