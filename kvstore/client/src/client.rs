@@ -1,8 +1,7 @@
-//! One method per endpoint, each with a deadline; every one fails in the ways that [`Error`] lists.
-#![allow(clippy::missing_errors_doc)] // said once, above
+//! A registry, over HTTP. Calls stand in a file an area: one method per endpoint, each with a deadline; every one fails in
+//! the ways that [`Error`] lists.
 
 use std::{
-    path::PathBuf,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,107 +9,43 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
 use reqwest::{
-    Method, Response, StatusCode, Url,
+    StatusCode,
     header::{HOST, HeaderValue},
 };
-use serde::{Serialize, de::DeserializeOwned};
+use serde::de::DeserializeOwned;
 
 mod acl;
 mod agent;
+mod call;
+mod catalog;
+mod config;
 mod download;
-mod lists;
+mod health;
+mod kv;
 mod query;
+mod registry;
 mod replication;
+mod reply;
+mod select;
 mod server;
+mod session;
 mod token;
 mod txn;
 
+pub use config::{ClientConfig, Consistency};
 pub use download::Download;
-pub use lists::Select;
+pub use kv::KvPut;
 pub use query::ExecuteQuery;
 pub use replication::{ChangesSince, Passed};
+pub use select::Select;
 pub use server::TlsConfig;
 pub use txn::{KvWrite, MAX_KEYS};
 
-use crate::{
-    Error, GoDuration, choose_crypto,
-    fresh::Fresh,
-    pem::FileError,
-    tls,
-    types::{
-        AgentCheck, AgentService, CatalogDeregistration, CatalogNode, CatalogRegistration, CatalogService,
-        CatalogServices, CheckRegistration, CheckUpdate, HealthCheck, KvEntry, Node, ServiceEntry, ServiceRegistration,
-        Session, SessionRequest,
-    },
-};
+use crate::{Error, choose_crypto, fresh::Fresh, pem::FileError};
+use call::Call;
+use reply::{MAX_ANSWER_BYTES, Reply, failed, header_index, header_reason, read_body};
 use server::Server;
-
-use std::collections::BTreeMap;
-
-/// An answer is never read beyond this: a registry of a million keys fits, a runaway peer does not.
-const MAX_ANSWER_BYTES: usize = 512 << 20;
-
-/// How to reach the registry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ClientConfig {
-    /// `http://HOST:PORT`, `https://HOST:PORT` or `unix:///PATH`, tried in this order; a bare `HOST:PORT` means http.
-    pub addresses: Vec<String>,
-    /// How TLS is spoken at those that begin with `https://`.
-    pub tls: TlsConfig,
-    /// Sent as `X-Consul-Token`.
-    pub token: Option<String>,
-    /// A file that holds the token, where `token` does not say it; read again when it changes.
-    pub token_file: Option<PathBuf>,
-    /// For one call, connecting included; a blocking query gets it on top of its wait.
-    pub timeout: Duration,
-    /// The datacenter asked for; the registry's own unless given.
-    pub datacenter: Option<String>,
-    /// How new answers must be.
-    pub consistency: Consistency,
-    /// Name and password for who stands before the registry.
-    pub basic_auth: Option<(String, String)>,
-}
-
-impl Default for ClientConfig {
-    fn default() -> Self {
-        Self {
-            addresses: vec!["http://127.0.0.1:8500".into()],
-            tls: TlsConfig::default(),
-            token: None,
-            token_file: None,
-            timeout: Duration::from_secs(10),
-            datacenter: None,
-            consistency: Consistency::default(),
-            basic_auth: None,
-        }
-    }
-}
-
-/// How new an answer must be.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Consistency {
-    /// As new as the registry has it without asking around.
-    #[default]
-    Default,
-    /// Any server may answer, even if what it knows is old.
-    Stale,
-    /// It is certain to be the newest.
-    Consistent,
-}
-
-impl Consistency {
-    fn parameter(self) -> Option<(&'static str, String)> {
-        let name = match self {
-            Self::Default => return None,
-            Self::Stale => "stale",
-            Self::Consistent => "consistent",
-        };
-        Some((name, String::new()))
-    }
-}
 
 /// What a read gave, and where it stood.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,17 +54,6 @@ pub struct Read<T> {
     pub index: u64,
     /// The answer.
     pub value: T,
-}
-
-/// Which write `PUT /v1/kv/KEY` makes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct KvPut {
-    /// Kept with the value, without meaning to the registry.
-    pub flags: u64,
-    /// Compare-and-set: only if the key's `ModifyIndex` is this; 0: only if the key is absent.
-    pub cas: Option<u64>,
-    /// The key goes when it is not put again in time. Not in Consul.
-    pub ttl: Option<GoDuration>,
 }
 
 /// A position to wait behind: ends when the thing read changes after `index`, or after `wait`.
@@ -156,73 +80,6 @@ struct Inner {
     token: Fresh<Option<HeaderValue>, FileError>,
     timeout: Duration,
     basic_auth: Option<(String, String)>,
-}
-
-/// One call, before it is sent.
-struct Call<'a> {
-    method: Method,
-    /// Decoded path segments after `/v1`.
-    path: &'a [&'a str],
-    query: Vec<(&'a str, String)>,
-    body: Option<Bytes>,
-    wait: Option<Wait>,
-}
-
-impl<'a> Call<'a> {
-    fn get(path: &'a [&'a str]) -> Self {
-        Self { method: Method::GET, path, query: Vec::new(), body: None, wait: None }
-    }
-
-    fn put(path: &'a [&'a str]) -> Self {
-        Self { method: Method::PUT, ..Self::get(path) }
-    }
-
-    fn delete(path: &'a [&'a str]) -> Self {
-        Self { method: Method::DELETE, ..Self::get(path) }
-    }
-
-    fn waiting(mut self, wait: Option<Wait>) -> Self {
-        self.wait = wait;
-        self
-    }
-
-    fn with(mut self, name: &'a str, value: impl Into<String>) -> Self {
-        self.query.push((name, value.into()));
-        self
-    }
-
-    fn json(mut self, body: &impl Serialize) -> Self {
-        self.body = Some(serde_json::to_vec(body).expect("API types have string keys only").into());
-        self
-    }
-
-    fn name(&self) -> String {
-        format!("{} /v1/{}", self.method, self.path.join("/"))
-    }
-
-    fn url(&self, base: &Url, always: &[(&str, String)]) -> Url {
-        let mut url = base.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().push("v1");
-            // A key's slashes are part of the path; everything else in it is escaped.
-            segments.extend(self.path.iter().flat_map(|s| s.split('/')));
-        }
-        if !self.query.is_empty() || !always.is_empty() || self.wait.is_some() {
-            let mut pairs = url.query_pairs_mut();
-            for (name, value) in self.query.iter().chain(always) {
-                if value.is_empty() {
-                    pairs.append_key_only(name);
-                } else {
-                    pairs.append_pair(name, value);
-                }
-            }
-            if let Some(wait) = self.wait {
-                pairs.append_pair("index", &wait.index.to_string());
-                pairs.append_pair("wait", &GoDuration(wait.wait).to_string());
-            }
-        }
-        url
-    }
 }
 
 impl Client {
@@ -340,295 +197,13 @@ impl Client {
         let value = if reply.status == StatusCode::NOT_FOUND { T::default() } else { reply.json(&name)? };
         Ok(Read { index: reply.index, value })
     }
-
-    /// `GET /v1/status/leader`: `IP:PORT` of who orders the writes; empty if the registry has nobody.
-    pub async fn leader(&self) -> Result<String, Error> {
-        Ok(self.read(Call::get(&["status", "leader"])).await?.value)
-    }
-
-    /// `GET /v1/agent/self`: the agent's configuration and facts.
-    pub async fn agent_self(&self) -> Result<serde_json::Value, Error> {
-        Ok(self.read(Call::get(&["agent", "self"])).await?.value)
-    }
-
-    /// `GET /v1/agent/services`: the instances of the agent's own node, by id.
-    pub async fn agent_services(&self) -> Result<BTreeMap<String, AgentService>, Error> {
-        Ok(self.read(Call::get(&["agent", "services"])).await?.value)
-    }
-
-    /// `GET /v1/agent/checks`: the checks of the agent's own node, by id.
-    pub async fn agent_checks(&self) -> Result<BTreeMap<String, AgentCheck>, Error> {
-        Ok(self.read(Call::get(&["agent", "checks"])).await?.value)
-    }
-
-    /// `PUT /v1/agent/service/register`; checks of the same instance that the registration does not name are removed.
-    pub async fn register_service(&self, service: &ServiceRegistration) -> Result<(), Error> {
-        let path = ["agent", "service", "register"];
-        self.write(Call::put(&path).with("replace-existing-checks", "true").json(service)).await
-    }
-
-    /// `PUT /v1/agent/service/deregister/ID`; an unknown id is status 404.
-    pub async fn deregister_service(&self, id: &str) -> Result<(), Error> {
-        self.write(Call::put(&["agent", "service", "deregister", id])).await
-    }
-
-    /// `PUT /v1/agent/check/register`.
-    pub async fn register_check(&self, check: &CheckRegistration) -> Result<(), Error> {
-        self.write(Call::put(&["agent", "check", "register"]).json(check)).await
-    }
-
-    /// `PUT /v1/agent/check/deregister/ID`; an unknown id is status 404.
-    pub async fn deregister_check(&self, id: &str) -> Result<(), Error> {
-        self.write(Call::put(&["agent", "check", "deregister", id])).await
-    }
-
-    /// `PUT /v1/agent/check/update/ID`: sets the state of a TTL check and renews it.
-    pub async fn update_check(&self, id: &str, update: &CheckUpdate) -> Result<(), Error> {
-        self.write(Call::put(&["agent", "check", "update", id]).json(update)).await
-    }
-
-    /// `PUT /v1/catalog/register`.
-    pub async fn catalog_register(&self, registration: &CatalogRegistration) -> Result<(), Error> {
-        self.write(Call::put(&["catalog", "register"]).json(registration)).await
-    }
-
-    /// `PUT /v1/catalog/deregister`; succeeds also for what is not there.
-    pub async fn catalog_deregister(&self, deregistration: &CatalogDeregistration) -> Result<(), Error> {
-        self.write(Call::put(&["catalog", "deregister"]).json(deregistration)).await
-    }
-
-    /// `GET /v1/catalog/nodes`.
-    pub async fn catalog_nodes(&self, wait: Option<Wait>) -> Result<Read<Vec<Node>>, Error> {
-        self.read(Call::get(&["catalog", "nodes"]).waiting(wait)).await
-    }
-
-    /// `GET /v1/catalog/services`.
-    pub async fn catalog_services(&self, wait: Option<Wait>) -> Result<Read<CatalogServices>, Error> {
-        self.read(Call::get(&["catalog", "services"]).waiting(wait)).await
-    }
-
-    /// `GET /v1/catalog/service/NAME`.
-    pub async fn catalog_service(&self, name: &str, wait: Option<Wait>) -> Result<Read<Vec<CatalogService>>, Error> {
-        self.read(Call::get(&["catalog", "service", name]).waiting(wait)).await
-    }
-
-    /// `GET /v1/catalog/node/NAME`; `None` if there is no such node.
-    pub async fn catalog_node(&self, name: &str, wait: Option<Wait>) -> Result<Read<Option<CatalogNode>>, Error> {
-        self.read(Call::get(&["catalog", "node", name]).waiting(wait)).await
-    }
-
-    /// `GET /v1/health/service/NAME`; only instances all of whose checks pass if `passing`.
-    pub async fn health_service(
-        &self,
-        name: &str,
-        passing: bool,
-        wait: Option<Wait>,
-    ) -> Result<Read<Vec<ServiceEntry>>, Error> {
-        self.health_service_of(name, &Select { passing, ..Select::default() }, wait).await
-    }
-
-    /// `GET /v1/health/checks/NAME`.
-    pub async fn health_checks(&self, name: &str, wait: Option<Wait>) -> Result<Read<Vec<HealthCheck>>, Error> {
-        self.read(Call::get(&["health", "checks", name]).waiting(wait)).await
-    }
-
-    /// `GET /v1/health/node/NAME`.
-    pub async fn health_node(&self, node: &str, wait: Option<Wait>) -> Result<Read<Vec<HealthCheck>>, Error> {
-        self.read(Call::get(&["health", "node", node]).waiting(wait)).await
-    }
-
-    /// `GET /v1/kv/KEY`; `None` if the key is absent.
-    pub async fn kv_get(&self, key: &str, wait: Option<Wait>) -> Result<Read<Option<KvEntry>>, Error> {
-        let read: Read<Vec<KvEntry>> = self.read_or_404(Call::get(&["kv", key]).waiting(wait)).await?;
-        Ok(Read { index: read.index, value: read.value.into_iter().next() })
-    }
-
-    /// `GET /v1/kv/PREFIX?recurse`: every key that begins with `prefix`, sorted.
-    pub async fn kv_list(&self, prefix: &str, wait: Option<Wait>) -> Result<Read<Vec<KvEntry>>, Error> {
-        self.read_or_404(Call::get(&["kv", prefix]).with("recurse", "").waiting(wait)).await
-    }
-
-    /// `GET /v1/kv/PREFIX?keys`: the names only; folded at the first `separator` after the prefix, if one is given.
-    pub async fn kv_keys(&self, prefix: &str, separator: Option<&str>) -> Result<Read<Vec<String>>, Error> {
-        let path = ["kv", prefix];
-        let call = Call::get(&path).with("keys", "");
-        self.read_or_404(if let Some(s) = separator { call.with("separator", s) } else { call }).await
-    }
-
-    /// `PUT /v1/kv/KEY`; false if the compare-and-set did not match.
-    pub async fn kv_put(&self, key: &str, value: impl Into<Bytes>, put: KvPut) -> Result<bool, Error> {
-        let path = ["kv", key];
-        let mut call = Call::put(&path);
-        if put.flags != 0 {
-            call = call.with("flags", put.flags.to_string());
-        }
-        if let Some(cas) = put.cas {
-            call = call.with("cas", cas.to_string());
-        }
-        if let Some(ttl) = put.ttl {
-            call = call.with("ttl", ttl.to_string());
-        }
-        call.body = Some(value.into());
-        Ok(self.read(call).await?.value)
-    }
-
-    /// `PUT /v1/kv/KEY?acquire=SESSION`; false if another session holds the lock, or it was torn from one too lately.
-    pub async fn kv_acquire(
-        &self,
-        key: &str,
-        value: impl Into<Bytes>,
-        flags: u64,
-        session: &str,
-    ) -> Result<bool, Error> {
-        self.kv_lock("acquire", key, value.into(), flags, session).await
-    }
-
-    /// `PUT /v1/kv/KEY?release=SESSION`; false if the session does not hold the lock.
-    pub async fn kv_release(
-        &self,
-        key: &str,
-        value: impl Into<Bytes>,
-        flags: u64,
-        session: &str,
-    ) -> Result<bool, Error> {
-        self.kv_lock("release", key, value.into(), flags, session).await
-    }
-
-    async fn kv_lock(&self, what: &'static str, key: &str, value: Bytes, flags: u64, id: &str) -> Result<bool, Error> {
-        let path = ["kv", key];
-        let mut call = Call::put(&path).with(what, id).with("flags", flags.to_string());
-        call.body = Some(value);
-        Ok(self.read(call).await?.value)
-    }
-
-    /// `PUT /v1/session/create`: the id of the new session.
-    pub async fn session_create(&self, session: &SessionRequest) -> Result<String, Error> {
-        #[derive(serde::Deserialize)]
-        struct Created {
-            #[serde(rename = "ID")]
-            id: String,
-        }
-        let created: Read<Created> = self.read(Call::put(&["session", "create"]).json(session)).await?;
-        Ok(created.value.id)
-    }
-
-    /// `PUT /v1/session/renew/ID`; `None` if there is no such session any more.
-    pub async fn session_renew(&self, id: &str) -> Result<Option<Session>, Error> {
-        let renewed: Read<Vec<Session>> = self.read_or_404(Call::put(&["session", "renew", id])).await?;
-        Ok(renewed.value.into_iter().next())
-    }
-
-    /// `PUT /v1/session/destroy/ID`; succeeds also for one that is not there.
-    pub async fn session_destroy(&self, id: &str) -> Result<(), Error> {
-        self.write(Call::put(&["session", "destroy", id])).await
-    }
-
-    /// `GET /v1/session/info/ID`; `None` if there is no such session.
-    pub async fn session_info(&self, id: &str, wait: Option<Wait>) -> Result<Read<Option<Session>>, Error> {
-        let read: Read<Vec<Session>> = self.read(Call::get(&["session", "info", id]).waiting(wait)).await?;
-        Ok(Read { index: read.index, value: read.value.into_iter().next() })
-    }
-
-    /// `GET /v1/session/list`.
-    pub async fn session_list(&self, wait: Option<Wait>) -> Result<Read<Vec<Session>>, Error> {
-        self.read(Call::get(&["session", "list"]).waiting(wait)).await
-    }
-
-    /// `GET /v1/session/node/NAME`: the sessions of a host.
-    pub async fn session_node(&self, node: &str, wait: Option<Wait>) -> Result<Read<Vec<Session>>, Error> {
-        self.read(Call::get(&["session", "node", node]).waiting(wait)).await
-    }
-
-    /// `DELETE /v1/kv/KEY`; with `recurse` every key that begins with it. False if the compare-and-set did not match.
-    pub async fn kv_delete(&self, key: &str, recurse: bool, cas: Option<u64>) -> Result<bool, Error> {
-        let path = ["kv", key];
-        let mut call = Call::delete(&path);
-        if recurse {
-            call = call.with("recurse", "");
-        }
-        if let Some(cas) = cas {
-            call = call.with("cas", cas.to_string());
-        }
-        Ok(self.read(call).await?.value)
-    }
-}
-
-/// What a call failed by that got no answer, or only a part of it, within `after`.
-fn failed(source: reqwest::Error, call: &Call<'_>, server: &Server, after: Duration) -> Error {
-    let (call, address) = (call.name(), server.address.clone());
-    if source.is_timeout() && !source.is_connect() {
-        Error::Timeout { call, address, after }
-    } else if let Some(why) = tls::explain(&source, server.identity.as_ref()) {
-        Error::Tls { call, address, why }
-    } else {
-        Error::Transport { call, address, source: source.without_url() }
-    }
-}
-
-struct Reply {
-    status: StatusCode,
-    index: u64,
-    /// What the registry says beside a success: why nothing was done.
-    reason: Option<String>,
-    body: Bytes,
-    address: String,
-}
-
-impl Reply {
-    fn json<T: DeserializeOwned>(&self, call: &str) -> Result<T, Error> {
-        serde_json::from_slice(&self.body).map_err(|e| Error::Decode {
-            call: call.into(),
-            address: self.address.clone(),
-            why: e.to_string(),
-        })
-    }
-
-    fn refusal(self, call: &Call<'_>) -> Error {
-        let text = String::from_utf8_lossy(&self.body);
-        let message = text.trim().chars().take(500).collect();
-        Error::Status { call: call.name(), address: self.address, status: self.status.as_u16(), message }
-    }
-}
-
-fn header_reason(response: &Response) -> Option<String> {
-    response.headers().get("X-Consul-Reason").and_then(|v| v.to_str().ok()).map(ToOwned::to_owned)
-}
-
-fn header_index(response: &Response) -> u64 {
-    response.headers().get("X-Consul-Index").and_then(|v| v.to_str().ok()).and_then(|v| v.parse().ok()).unwrap_or(0)
-}
-
-/// The whole body; `None` if it is too long.
-async fn read_body(mut response: Response) -> Result<Option<Bytes>, reqwest::Error> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await? {
-        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-            return Ok(None);
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(Some(body.into()))
 }
 
 #[cfg(test)]
 mod tests {
+    use reqwest::Url;
+
     use super::*;
-
-    fn url(call: &Call<'_>) -> String {
-        call.url(&Url::parse("http://h:1").unwrap(), &[]).to_string()
-    }
-
-    #[test]
-    fn keys_keep_their_slashes_and_lose_nothing_else() {
-        assert_eq!(url(&Call::get(&["kv", "a/b c/\u{e4}?#%"])), "http://h:1/v1/kv/a/b%20c/%C3%A4%3F%23%25");
-        assert_eq!(url(&Call::get(&["kv", "dir/"]).with("recurse", "")), "http://h:1/v1/kv/dir/?recurse");
-        assert_eq!(url(&Call::get(&["kv", "a//b"])), "http://h:1/v1/kv/a//b");
-        let wait = Wait { index: 7, wait: Duration::from_mins(1) };
-        assert_eq!(
-            url(&Call::get(&["catalog", "services"]).waiting(Some(wait))),
-            "http://h:1/v1/catalog/services?index=7&wait=1m0s"
-        );
-    }
 
     #[test]
     fn a_client_asks_as_it_is_told_and_its_variants_otherwise() {

@@ -1,15 +1,56 @@
-//! Calls about one agent, those it knows, and what it is told to do.
+//! Calls of `/v1/agent`: what one agent is, what is registered with it, whom it knows, and what it is told to do.
 #![allow(clippy::missing_errors_doc)] // said in the parent
 
-use bytes::Bytes;
+use std::collections::BTreeMap;
 
-use super::{Call, Client, Download, Read, Wait};
+use super::{Call, Client, Download};
 use crate::{
     Error,
-    types::{Member, RaftConfiguration, UserEvent},
+    types::{AgentCheck, AgentService, CheckRegistration, CheckUpdate, Member, ServiceRegistration},
 };
 
 impl Client {
+    /// `GET /v1/agent/self`: the agent's configuration and facts.
+    pub async fn agent_self(&self) -> Result<serde_json::Value, Error> {
+        Ok(self.read(Call::get(&["agent", "self"])).await?.value)
+    }
+
+    /// `GET /v1/agent/services`: the instances of the agent's own node, by id.
+    pub async fn agent_services(&self) -> Result<BTreeMap<String, AgentService>, Error> {
+        Ok(self.read(Call::get(&["agent", "services"])).await?.value)
+    }
+
+    /// `GET /v1/agent/checks`: the checks of the agent's own node, by id.
+    pub async fn agent_checks(&self) -> Result<BTreeMap<String, AgentCheck>, Error> {
+        Ok(self.read(Call::get(&["agent", "checks"])).await?.value)
+    }
+
+    /// `PUT /v1/agent/service/register`; checks of the same instance that the registration does not name are removed.
+    pub async fn register_service(&self, service: &ServiceRegistration) -> Result<(), Error> {
+        let path = ["agent", "service", "register"];
+        self.write(Call::put(&path).with("replace-existing-checks", "true").json(service)).await
+    }
+
+    /// `PUT /v1/agent/service/deregister/ID`; an unknown id is status 404.
+    pub async fn deregister_service(&self, id: &str) -> Result<(), Error> {
+        self.write(Call::put(&["agent", "service", "deregister", id])).await
+    }
+
+    /// `PUT /v1/agent/check/register`.
+    pub async fn register_check(&self, check: &CheckRegistration) -> Result<(), Error> {
+        self.write(Call::put(&["agent", "check", "register"]).json(check)).await
+    }
+
+    /// `PUT /v1/agent/check/deregister/ID`; an unknown id is status 404.
+    pub async fn deregister_check(&self, id: &str) -> Result<(), Error> {
+        self.write(Call::put(&["agent", "check", "deregister", id])).await
+    }
+
+    /// `PUT /v1/agent/check/update/ID`: sets the state of a TTL check and renews it.
+    pub async fn update_check(&self, id: &str, update: &CheckUpdate) -> Result<(), Error> {
+        self.write(Call::put(&["agent", "check", "update", id]).json(update)).await
+    }
+
     /// `GET /v1/agent/members`: the hosts that run an agent, of all datacenters if `wide`.
     pub async fn members(&self, wide: bool, filter: Option<&str>) -> Result<Vec<Member>, Error> {
         let mut call = Call::get(&["agent", "members"]);
@@ -64,45 +105,6 @@ impl Client {
     pub async fn service_maintenance(&self, id: &str, enable: bool, reason: &str) -> Result<(), Error> {
         let path = ["agent", "service", "maintenance", id];
         self.write(maintenance(Call::put(&path), enable, reason)).await
-    }
-
-    /// `PUT /v1/event/fire/NAME`: fires `event` with its name, payload and filters, and gives it back with its id.
-    pub async fn fire_event(&self, event: &UserEvent) -> Result<UserEvent, Error> {
-        let path = ["event", "fire", &event.name];
-        let mut call = Call::put(&path);
-        for (name, value) in
-            [("node", &event.node_filter), ("service", &event.service_filter), ("tag", &event.tag_filter)]
-        {
-            if !value.is_empty() {
-                call = call.with(name, value);
-            }
-        }
-        call.body = Some(Bytes::clone(&event.payload));
-        Ok(self.read(call).await?.value)
-    }
-
-    /// `GET /v1/event/list`: the newest events, oldest first; only those called `name` unless it is empty.
-    pub async fn events(&self, name: &str, wait: Option<Wait>) -> Result<Read<Vec<UserEvent>>, Error> {
-        let path = ["event", "list"];
-        let call = Call::get(&path).waiting(wait);
-        self.read(if name.is_empty() { call } else { call.with("name", name) }).await
-    }
-
-    /// `GET /v1/snapshot`: the whole state as an archive.
-    pub async fn snapshot_save(&self) -> Result<Download, Error> {
-        self.download(Call::get(&["snapshot"]), false).await
-    }
-
-    /// `PUT /v1/snapshot`: puts the state of an archive in place of all there is.
-    pub async fn snapshot_restore(&self, archive: impl Into<Bytes>) -> Result<(), Error> {
-        let mut call = Call::put(&["snapshot"]);
-        call.body = Some(archive.into());
-        self.write(call).await
-    }
-
-    /// `GET /v1/operator/raft/configuration`.
-    pub async fn raft_configuration(&self) -> Result<RaftConfiguration, Error> {
-        Ok(self.read(Call::get(&["operator", "raft", "configuration"])).await?.value)
     }
 }
 

@@ -6,7 +6,10 @@ use bytes::Bytes;
 use reqwest::Response;
 use tokio::time::timeout;
 
-use super::{Call, Client, MAX_ANSWER_BYTES, Reply, failed, header_index, read_body};
+use super::{
+    Call, Client,
+    reply::{MAX_ANSWER_BYTES, Reply, failed, header_index, read_body},
+};
 use crate::Error;
 
 /// An answer that is read piece by piece.

@@ -9,7 +9,7 @@ use reqwest::{
     header::{HOST, HeaderMap},
 };
 
-use super::{Call, Client, Wait, failed};
+use super::{Call, Client, Wait, reply::failed};
 use crate::Error;
 
 /// What has changed since a replica asked last, as the registry tells it.

@@ -1,8 +1,8 @@
-//! Many keys at once, by `/v1/txn`, and lists that are only counted.
+//! Many keys at once, by `/v1/txn`.
 #![allow(clippy::missing_errors_doc)] // said in the parent
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize, de::IgnoredAny};
+use serde::{Deserialize, Serialize};
 
 use super::{Call, Client};
 use crate::{
@@ -78,10 +78,5 @@ impl Client {
             Err(error) if error.status() == Some(409) => Ok(false),
             Err(error) => Err(error),
         }
-    }
-
-    /// How many there are in the list at `path`, below `/v1`.
-    pub async fn number_of(&self, path: &[&str]) -> Result<usize, Error> {
-        Ok(self.read::<Option<Vec<IgnoredAny>>>(Call::get(path)).await?.value.map_or(0, |all| all.len()))
     }
 }
