@@ -6,13 +6,14 @@ use std::{
 };
 
 use kvstore_core::{
+    decide,
     health::Status,
     names::{CheckId, Key, NodeKey},
     row::{Check, Node, Owner, Probe, ProbeKind},
 };
 
-use super::*;
-use crate::engine::{Loaded, Memory};
+use super::{worker::MAX_ATTEMPTS, *};
+use crate::engine::{Entry, Loaded, Memory, Proposal, Rejected};
 
 fn put(key: &str, value: &str) -> Command {
     let value = bytes::Bytes::copy_from_slice(value.as_bytes());
