@@ -19,6 +19,7 @@ pub mod http;
 mod logging;
 mod metrics;
 mod open_files;
+mod own_node;
 pub mod reload;
 mod replica;
 pub mod server;

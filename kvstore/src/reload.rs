@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use kvstore_core::{Command, acl::DefaultPolicy, credentials::Digest};
+use kvstore_core::{acl::DefaultPolicy, credentials::Digest};
 use tokio::sync::Mutex;
 
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     dns::{self, DnsError},
     http::{Acl, Guard, LiveGuard},
     logging::Logs,
-    server::node_key,
+    own_node,
     store::{Store, WriteError},
 };
 
@@ -55,8 +55,6 @@ struct Parts {
     /// None if it is not served.
     dns: OnceLock<dns::Live>,
     guard: LiveGuard,
-    /// This node's row as a configuration has it.
-    own_node: fn(&config::Agent) -> Command,
 }
 
 impl fmt::Debug for Reload {
@@ -66,16 +64,10 @@ impl fmt::Debug for Reload {
 }
 
 impl Reload {
-    pub(crate) fn new(
-        current: config::Agent,
-        reread: Option<Reread>,
-        store: Store,
-        logs: Logs,
-        own_node: fn(&config::Agent) -> Command,
-    ) -> Self {
+    pub(crate) fn new(current: config::Agent, reread: Option<Reread>, store: Store, logs: Logs) -> Self {
         let (guard, dns) = (LiveGuard::new(current.guard.clone()), OnceLock::new());
         let current = Mutex::new(current);
-        Self(Arc::new(Parts { current, reread, store, logs, dns, guard, own_node }))
+        Self(Arc::new(Parts { current, reread, store, logs, dns, guard }))
     }
 
     /// Lets later changes reach `dns` too.
@@ -94,7 +86,7 @@ impl Reload {
         if current.replica_of.is_some() {
             return Ok(());
         }
-        crate::server::register_own_node(&current, &self.0.store).await
+        own_node::register(&current, &self.0.store).await
     }
 
     /// Reads the configuration again and makes it so.
@@ -110,7 +102,7 @@ impl Reload {
         let dns = self.0.dns.get();
         let dns_settings = dns.map(|dns| dns.prepare(&live)).transpose()?;
         if live.node_meta != current.node_meta && current.replica_of.is_none() {
-            self.0.store.submit((self.0.own_node)(&live)).await?;
+            self.0.store.submit(own_node::registration(&live)).await?;
         }
         if let (Some(dns), Some(settings)) = (dns, dns_settings) {
             dns.change(settings);
@@ -119,7 +111,7 @@ impl Reload {
         if live.log.level != current.log.level {
             self.0.logs.set_level(&live.log);
         }
-        let failed = live.definitions.apply(&self.0.store, &node_key(&current)).await;
+        let failed = live.definitions.apply(&self.0.store, &own_node::key(&current)).await;
         let later = after_restart(&current, &new);
         if !later.is_empty() {
             tracing::warn!(settings = later.join(", "), "these change when the agent is started anew");

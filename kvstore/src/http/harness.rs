@@ -14,6 +14,7 @@ use crate::{
     config::{self, Layer},
     engine::Memory,
     logging::Logs,
+    own_node,
     reload::Reload,
     server,
     store::{Store, Writer},
@@ -81,8 +82,8 @@ impl Harness {
         };
         let config = config::load(&[], layer).expect("a configuration without a fault");
         let logs = Logs::default();
-        let reload = Reload::new(config.clone(), None, store.clone(), logs.clone(), server::own_row);
-        let about = server::about(&config, server::node_key(&config), reload.guard());
+        let reload = Reload::new(config.clone(), None, store.clone(), logs.clone());
+        let about = server::about(&config, own_node::key(&config), reload.guard());
         let app =
             runtime.block_on(async { App::new(store, Arc::default(), about, CancellationToken::new(), logs, reload) });
         let harness = Self { app: Arc::new(app), writer: Some(writer), runtime, initial };
