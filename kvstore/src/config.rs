@@ -8,6 +8,7 @@ mod document;
 mod files;
 mod host;
 mod keys;
+mod layer;
 pub(crate) mod reference;
 mod resolve;
 mod values;
@@ -31,7 +32,7 @@ use crate::{
 
 #[cfg(any(test, fuzzing))]
 pub use files::fuzzed;
-pub(crate) use keys::{Layer, TlsFiles};
+pub(crate) use layer::{Layer, TlsFiles};
 pub use values::{EngineName, HttpAddr, Recursor};
 pub(crate) use values::{
     addresses, alias, datacenter, dns_addr, domain, http_addr, https_addr, ip_address, log_level, meta_pair, network,

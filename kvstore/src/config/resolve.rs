@@ -12,7 +12,7 @@ use super::{
     Agent, Engine, EngineName, Fault, HttpAddr, Layer, Limits, Log, Recursor, Snapshots,
     definitions::Placed,
     host::Facts,
-    keys::{AclKeys, AddressOrPath, TlsFiles},
+    layer::{AclKeys, AddressOrPath, TlsFiles},
 };
 use crate::{
     agent::{
