@@ -124,6 +124,17 @@ pub(crate) struct AclKeys {
     pub(crate) dns_token: Option<Digest>,
 }
 
+impl AclKeys {
+    fn overlay(&mut self, over: &Self) {
+        let &Self { enabled, default_policy, initial_management, default_token, dns_token } = over;
+        self.enabled = enabled.or(self.enabled);
+        self.default_policy = default_policy.or(self.default_policy);
+        self.initial_management = initial_management.or(self.initial_management);
+        self.default_token = default_token.or(self.default_token);
+        self.dns_token = dns_token.or(self.dns_token);
+    }
+}
+
 /// A listening address before its port is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum AddressOrPath {
@@ -131,59 +142,51 @@ pub(crate) enum AddressOrPath {
     Unix(PathBuf),
 }
 
+/// Lays a layer over another; the compiler sees that no field is left out.
+macro_rules! lay_over {
+    (
+        $over:ident over $own:ident,
+        one replaces the other: $($option:ident)*,
+        a list does unless it is empty: $($list:ident)*,
+        both are kept: $($both:ident)*,
+        as they say themselves: $($rest:ident)*
+    ) => {
+        let Self { $($option,)* $($list,)* $($both,)* $($rest,)* } = $over;
+        $( if $option.is_some() { $own.$option = $option; } )*
+        $( if !$list.is_empty() { $own.$list = $list; } )*
+        $( $own.$both.extend($both); )*
+    };
+}
+
 impl Layer {
     /// Lets `over` win wherever it says something; its metadata is added.
     pub(crate) fn overlay(&mut self, over: Self) {
-        macro_rules! replace {
-            ($($field:ident)*) => { $( if over.$field.is_some() { self.$field = over.$field; } )* };
-        }
         if over.client.is_some() {
             (self.http_addr, self.https_addr, self.dns_addr) = Default::default();
             (self.addresses_http, self.addresses_https, self.addresses_dns) = (None, None, None);
         }
-        replace!(node_name node_id datacenter domain alt_domain data_dir engine bind advertise client http_port https_port
-            dns_port server_port addresses_http addresses_https addresses_dns dns kv_value_bytes body_bytes
-            snapshot_bytes snapshot_dir snapshot_every snapshot_keep check_output_interval session_ttl_min script_checks local_script_checks check_output_bytes discard_check_output verify_incoming
-            verify_incoming_https tls_for_checks read_token_file write_token_file strict_consul dev log_level log_format);
-        if !over.http_addr.is_empty() {
-            self.http_addr = over.http_addr;
+        lay_over! {
+            over over self,
+            one replaces the other: node_name node_id datacenter domain alt_domain data_dir engine bind advertise client
+                http_port https_port dns_port server_port addresses_http addresses_https addresses_dns dns
+                kv_value_bytes body_bytes snapshot_bytes snapshot_dir snapshot_every snapshot_keep
+                check_output_interval session_ttl_min script_checks local_script_checks check_output_bytes
+                discard_check_output verify_incoming verify_incoming_https tls_for_checks strict_consul
+                read_token_file write_token_file dev log_level log_format,
+            a list does unless it is empty: replica_of http_addr https_addr dns_addr recursors routable trusted_resolvers,
+            both are kept: aliases node_meta cluster_only inactive faults,
+            as they say themselves: hub tls tls_https guard acl defined
         }
-        if !over.https_addr.is_empty() {
-            self.https_addr = over.https_addr;
-        }
-        if !over.dns_addr.is_empty() {
-            self.dns_addr = over.dns_addr;
-        }
-        if !over.replica_of.is_empty() {
-            self.replica_of = over.replica_of;
-        }
-        self.hub = over.hub.over(std::mem::take(&mut self.hub));
-        if !over.recursors.is_empty() {
-            self.recursors = over.recursors;
-        }
-        if !over.routable.is_empty() {
-            self.routable = over.routable;
-        }
-        if !over.trusted_resolvers.is_empty() {
-            self.trusted_resolvers = over.trusted_resolvers;
-        }
-        macro_rules! replace_acl {
-            ($($field:ident)*) => { $( self.acl.$field = over.acl.$field.or(self.acl.$field); )* };
-        }
-        replace_acl!(enabled default_policy initial_management default_token dns_token);
-        self.tls.overlay(over.tls);
-        self.tls_https.overlay(over.tls_https);
-        self.guard.blocked.extend(over.guard.blocked);
-        self.guard.writers.extend(over.guard.writers);
-        self.guard.headers.extend(over.guard.headers);
-        self.guard.access.readers.extend(over.guard.access.readers);
-        self.guard.access.writers.extend(over.guard.access.writers);
-        self.defined.services.extend(over.defined.services);
-        self.defined.checks.extend(over.defined.checks);
-        self.node_meta.extend(over.node_meta);
-        self.aliases.extend(over.aliases);
-        self.cluster_only.extend(over.cluster_only);
-        self.inactive.extend(over.inactive);
-        self.faults.extend(over.faults);
+        self.hub = hub.over(std::mem::take(&mut self.hub));
+        self.tls.overlay(tls);
+        self.tls_https.overlay(tls_https);
+        self.acl.overlay(&acl);
+        self.guard.blocked.extend(guard.blocked);
+        self.guard.writers.extend(guard.writers);
+        self.guard.headers.extend(guard.headers);
+        self.guard.access.readers.extend(guard.access.readers);
+        self.guard.access.writers.extend(guard.access.writers);
+        self.defined.services.extend(defined.services);
+        self.defined.checks.extend(defined.checks);
     }
 }
