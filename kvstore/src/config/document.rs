@@ -3,12 +3,15 @@
 //! The tree is read once, without places; where something is wrong the text is read again up to that point, so that
 //! every fault of a file is found in one go and each names its line.
 
+mod line;
+
 use std::fmt;
 
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::Fault;
+use line::{Step, line_of};
 
 /// How a text is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,13 +33,6 @@ pub(super) struct Document {
     /// Every key that somebody has asked for.
     #[cfg(test)]
     pub(super) asked: std::cell::RefCell<std::collections::BTreeSet<String>>,
-}
-
-/// One step from the top of a document to a part of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Step {
-    Key(String),
-    Item(usize),
 }
 
 impl Document {
@@ -71,22 +67,8 @@ impl Document {
 
     /// Where `path` leads; if a key of it is missing, where that should be.
     fn place_of(&self, path: &[Step]) -> String {
-        let line = (1..=path.len()).rev().find_map(|steps| self.line_of(&path[..steps]));
+        let line = (1..=path.len()).rev().find_map(|steps| line_of(&self.text, self.format, &path[..steps]));
         place(&self.name, line.unwrap_or(0))
-    }
-
-    fn line_of(&self, path: &[Step]) -> Option<usize> {
-        let seed = Locate(path);
-        match self.format {
-            Format::Json => {
-                seed.deserialize(&mut serde_json::Deserializer::from_str(&self.text)).err().map(|e| e.line())
-            }
-            Format::Yaml => {
-                let found = seed.deserialize(serde_yaml::Deserializer::from_str(&self.text)).err();
-                found.and_then(|e| e.location()).map(|at| at.line())
-            }
-            Format::Hcl => None,
-        }
     }
 }
 
@@ -285,73 +267,6 @@ fn is_typo(a: &str, b: &str) -> bool {
     let end = a.iter().rev().zip(b.iter().rev()).take_while(|(x, y)| x == y).count();
     let (a, b) = (&a[..a.len() - end], &b[..b.len() - end]);
     a.len() <= 1 && b.len() <= 1 || a.len() == 2 && b.len() == 2 && a[0] == b[1] && a[1] == b[0]
-}
-
-/// Reads up to a part of a document and fails there: the error's line is the part's.
-struct Locate<'p>(&'p [Step]);
-
-impl<'de> DeserializeSeed<'de> for Locate<'_> {
-    type Value = ();
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
-        deserializer.deserialize_any(self)
-    }
-}
-
-impl<'de> Visitor<'de> for Locate<'_> {
-    type Value = ();
-
-    // Every visit that is not overridden below fails: that is how the last step of a path is found.
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the place looked for")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let Some((Step::Key(wanted), rest)) = self.0.split_first() else {
-            return Err(A::Error::custom("here"));
-        };
-        let last = rest.is_empty();
-        while let Some(found) = map.next_key_seed(KeyIs { wanted, last })? {
-            if found {
-                return map.next_value_seed(Locate(rest));
-            }
-            map.next_value::<IgnoredAny>()?;
-        }
-        Ok(())
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
-        let Some((Step::Item(n), rest)) = self.0.split_first() else {
-            return Err(A::Error::custom("here"));
-        };
-        for _ in 0..*n {
-            seq.next_element::<IgnoredAny>()?;
-        }
-        seq.next_element_seed(Locate(rest)).map(|_| ())
-    }
-}
-
-/// Whether a key is the wanted one; fails on it if it is the last of a path.
-struct KeyIs<'p> {
-    wanted: &'p str,
-    last: bool,
-}
-
-impl<'de> DeserializeSeed<'de> for KeyIs<'_> {
-    type Value = bool;
-    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<bool, D::Error> {
-        deserializer.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for KeyIs<'_> {
-    type Value = bool;
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-    fn visit_str<E: Error>(self, key: &str) -> Result<bool, E> {
-        let found = key == self.wanted;
-        if found && self.last { Err(E::custom("here")) } else { Ok(found) }
-    }
 }
 
 #[cfg(test)]
