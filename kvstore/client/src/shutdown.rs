@@ -4,7 +4,6 @@ use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
-use tracing::info;
 
 /// Cancelled at INT or TERM; a second one ends the process at once, with 1.
 ///
@@ -16,14 +15,12 @@ pub fn until_signal() -> io::Result<CancellationToken> {
     let token = stop.clone();
     tokio::spawn(async move {
         loop {
-            let name = tokio::select! {
-                _ = int.recv() => "SIGINT",
-                _ = term.recv() => "SIGTERM",
-            };
+            let name = tokio::select! { _ = int.recv() => "INT", _ = term.recv() => "TERM" };
             if token.is_cancelled() {
+                tracing::warn!(signal = name, "stopping at once");
                 std::process::exit(1);
             }
-            info!("stopping at {name}");
+            tracing::info!(signal = name, "stopping; once more to stop at once");
             token.cancel();
         }
     });
