@@ -1,9 +1,8 @@
 //! Puts together what was said, what the host says and the defaults. Pure.
 
-use std::{
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    time::Duration,
-};
+mod addresses;
+
+use std::time::Duration;
 
 use kvstore_client::{ClientConfig, tls::Identity};
 use kvstore_core::{acl::DefaultPolicy, names::NodeKey};
@@ -12,7 +11,7 @@ use super::{
     Agent, Engine, EngineName, Fault, HttpAddr, Layer, Limits, Log, Recursor, Snapshots,
     definitions::Placed,
     host::Facts,
-    layer::{AclKeys, AddressOrPath, TlsFiles},
+    layer::{AclKeys, TlsFiles},
 };
 use crate::{
     agent::{
@@ -23,8 +22,6 @@ use crate::{
 };
 
 const DOMAIN: &str = "consul";
-const HTTP_PORT: i64 = 8500;
-const DNS_PORT: i64 = 8600;
 const SERVER_PORT: u16 = 8300;
 
 /// The shortest TTL of a session.
@@ -44,8 +41,8 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
     let node_name = node_name(&layer, facts, faults, &mut warnings);
     let engine = engine(&layer, facts, faults, &mut notes);
     let replica_of = replica_of(&mut layer, faults, &mut warnings);
-    let advertise = advertise(&layer, facts, faults, &mut notes, &mut warnings);
-    let (http, dns) = (http(&layer, faults), dns(&layer, faults));
+    let advertise = addresses::advertise(&layer, facts, faults, &mut notes, &mut warnings);
+    let (http, dns) = (addresses::http(&layer, faults), addresses::dns(&layer, faults));
     let tls = server_tls(&layer, &http, faults);
     check_recursors(&layer, faults);
     if let Err(why) = registration::check_meta(&layer.node_meta) {
@@ -327,87 +324,6 @@ fn open_to_others(layer: &Layer, http: &[HttpAddr]) -> Option<String> {
         "whoever reaches {address} may read and write everything; access.write_tokens, acl.default_policy deny or http_config.allow_write_http_from \
          say who may write, and https_addr with verify_incoming asks clients for certificates"
     ))
-}
-
-/// What was said, else the address bound, else the one that packets to the world leave from.
-fn advertise(
-    layer: &Layer,
-    facts: &Facts,
-    faults: &mut Vec<Fault>,
-    notes: &mut Vec<String>,
-    warnings: &mut Vec<String>,
-) -> IpAddr {
-    let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    if let Some(address) = layer.advertise {
-        if address.is_unspecified() {
-            faults.push(said("advertise_addr", format!("{address} is nobody's address; give the one others reach")));
-        }
-        return address;
-    }
-    if let Some(bind) = layer.bind.filter(|bind| !bind.is_unspecified()) {
-        return bind;
-    }
-    if layer.dev == Some(true) && layer.bind.is_none() {
-        return local;
-    }
-    if let Some(address) = facts.route_address {
-        notes.push(format!("this host is advertised as {address}, where its default route leaves from"));
-        return address;
-    }
-    warnings.push(format!("there is no default route; this host is advertised as {local}; see --bind"));
-    local
-}
-
-/// The port to serve on; none if it is switched off, as Consul does with a negative one.
-fn port(key: &str, given: Option<i64>, default: i64, faults: &mut Vec<Fault>) -> Option<u16> {
-    let port = given.unwrap_or(default);
-    if port <= 0 {
-        return None;
-    }
-    let checked = u16::try_from(port).ok();
-    if checked.is_none() {
-        faults.push(said(key, format!("{port} is no port")));
-    }
-    checked
-}
-
-fn client(layer: &Layer) -> Vec<IpAddr> {
-    layer.client.clone().unwrap_or_else(|| vec![Ipv4Addr::LOCALHOST.into()])
-}
-
-fn http(layer: &Layer, faults: &mut Vec<Fault>) -> Vec<HttpAddr> {
-    let plain = if layer.http_addr.is_empty() { plain_http(layer, faults) } else { layer.http_addr.clone() };
-    plain.into_iter().chain(https(layer, faults).into_iter().map(HttpAddr::Tls)).collect()
-}
-
-fn plain_http(layer: &Layer, faults: &mut Vec<Fault>) -> Vec<HttpAddr> {
-    let port = port("ports.http", layer.http_port, HTTP_PORT, faults);
-    let given = layer.addresses_http.clone();
-    let addresses = given.unwrap_or_else(|| client(layer).into_iter().map(AddressOrPath::Ip).collect());
-    let with_port = |address| match address {
-        AddressOrPath::Unix(path) => Some(HttpAddr::Unix(path)),
-        AddressOrPath::Ip(ip) => port.map(|port| HttpAddr::Tcp(SocketAddr::new(ip, port))),
-    };
-    addresses.into_iter().filter_map(with_port).collect()
-}
-
-/// Nowhere unless asked for, as in Consul.
-fn https(layer: &Layer, faults: &mut Vec<Fault>) -> Vec<SocketAddr> {
-    if !layer.https_addr.is_empty() {
-        return layer.https_addr.clone();
-    }
-    let Some(port) = port("ports.https", layer.https_port, -1, faults) else { return Vec::new() };
-    let addresses = layer.addresses_https.clone().unwrap_or_else(|| client(layer));
-    addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
-}
-
-fn dns(layer: &Layer, faults: &mut Vec<Fault>) -> Vec<SocketAddr> {
-    if !layer.dns_addr.is_empty() {
-        return layer.dns_addr.clone();
-    }
-    let Some(port) = port("ports.dns", layer.dns_port, DNS_PORT, faults) else { return Vec::new() };
-    let addresses = layer.addresses_dns.clone().unwrap_or_else(|| client(layer));
-    addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
 }
 
 /// Nobody else is asked about names that are answered here.
