@@ -68,6 +68,6 @@ pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileErr
 ///
 /// # Errors
 /// [`FileError`] if there is none.
-pub fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
+pub(crate) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileError> {
     PrivateKeyDer::from_pem_file(path).map_err(|error| FileError::new(path, &error))
 }

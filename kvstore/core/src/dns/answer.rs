@@ -125,7 +125,7 @@ pub fn answer(
 }
 
 /// The answer where [`answer`] had none and nobody else is asked.
-pub fn not_ours(lookup: &Lookup, question: &Question, zone: &Zone) -> Answer {
+pub(super) fn not_ours(lookup: &Lookup, question: &Question, zone: &Zone) -> Answer {
     let recursion_available = zone.has_recursion();
     let error = |rcode| Answer { recursion_available, ..Answer::error(rcode) };
     match lookup {
