@@ -17,7 +17,7 @@ use std::{
 };
 
 use kvstore_core::{
-    Command, Outcome, State,
+    Command, Outcome, RowVerb, State, TxnStep,
     credentials::Token,
     names::{Key, SessionId},
     row::{Check, KvEntry, RowKey, Session},
@@ -145,6 +145,15 @@ impl Deadlines {
                 // The row may have another TTL than the command: an agent keeps its own.
                 for row in checks.iter().filter_map(|check| state.check(&check.node, &check.id)) {
                     self.start_check(row, now);
+                }
+            }
+            Command::Txn { steps } => {
+                for step in steps {
+                    if let TxnStep::Check { verb: RowVerb::Set | RowVerb::Cas(_), node, id, .. } = step
+                        && let Some(row) = state.check(node, id)
+                    {
+                        self.start_check(row, now);
+                    }
                 }
             }
             Command::RegisterCheck { check } => self.start_check(check, now),

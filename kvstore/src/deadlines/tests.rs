@@ -81,6 +81,14 @@ fn session(id: &str, ttl: u64) -> Command {
     Command::CreateSession { session: session.into() }
 }
 
+/// The same check by a transaction.
+fn set(id: &str, ttl: u64) -> Command {
+    let Command::Register { checks, .. } = register(id, ttl) else { unreachable!() };
+    let check = checks.into_iter().next().map(Box::new);
+    let (node, id) = (NodeKey::new("n").unwrap(), CheckId::new(id).unwrap());
+    Command::Txn { steps: vec![TxnStep::Check { verb: RowVerb::Set, node, id, check }] }
+}
+
 /// Runs the timer for `seconds` and gives the checks it proposed to expire.
 async fn run(deadlines: &Deadlines, state: &State, seconds: u64) -> Vec<String> {
     let due = Mutex::new(Vec::new());
@@ -112,6 +120,18 @@ async fn silence_expires_once_and_a_report_moves_the_deadline() {
     carry_out(&deadlines, &mut state, &register("a", 10));
     assert!(run(&deadlines, &state, 9).await.is_empty(), "registering again renews");
     assert_eq!(run(&deadlines, &state, 60).await, ["a"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_check_that_a_transaction_sets_expires_unless_it_is_set_again() {
+    let (deadlines, mut state) = (Deadlines::default(), State::empty(Index(1)));
+    for command in [register("a", 60), set("b", 10), set("c", 10)] {
+        carry_out(&deadlines, &mut state, &command);
+    }
+    assert!(run(&deadlines, &state, 8).await.is_empty());
+    carry_out(&deadlines, &mut state, &set("b", 10));
+    assert_eq!(run(&deadlines, &state, 8).await, ["c"]);
+    assert_eq!(run(&deadlines, &state, 8).await, ["b"]);
 }
 
 #[tokio::test(start_paused = true)]

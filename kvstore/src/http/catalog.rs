@@ -175,7 +175,7 @@ pub(super) async fn register(app: &App, call: Call) -> Answer {
     let body: CatalogRegistration = super::json::decode(&call.body)?;
     same_datacenter(&body.datacenter, &app.about.datacenter)?;
     if app.about.strict_consul
-        && let Some(extension) = strict::by_registration(&body)
+        && let Some(extension) = strict::by_checks(body.checks.iter().chain(&body.check))
     {
         return Err(extension.refused());
     }

@@ -6,7 +6,7 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 
 use kvstore_client::types::{CatalogRegistration, CheckDefinition, CheckStatus, HealthCheck, NodeService};
 use kvstore_core::{
-    Command,
+    Command, TxnStep,
     health::Status,
     names::{CheckId, InstanceId, NameError, NodeKey, ServiceKey},
     row::{Check, Instance, Node, Owner, Probe, ProbeKind, TaggedAddress, Weights},
@@ -159,10 +159,16 @@ pub(super) fn check(node: &str, key: &NodeKey, body: HealthCheck) -> Result<Chec
 
 /// Leaves out what Consul keeps without acting on it.
 pub(super) fn only_echo(command: &mut Command) {
-    if let Command::Register { checks, .. } = command {
-        for check in checks {
-            check.probe = None;
+    match command {
+        Command::Register { checks, .. } => checks.iter_mut().for_each(|check| check.probe = None),
+        Command::Txn { steps } => {
+            for step in steps {
+                if let TxnStep::Check { check: Some(check), .. } = step {
+                    check.probe = None;
+                }
+            }
         }
+        _ => {}
     }
 }
 

@@ -8,7 +8,7 @@ use hyper::Method;
 
 use kvstore_client::{
     GoDuration,
-    types::{CatalogRegistration, CheckRegistration},
+    types::{CheckRegistration, HealthCheck},
 };
 
 use super::{error::ApiError, query::Query};
@@ -70,10 +70,9 @@ pub(super) fn by_parameters(method: &Method, path: &str, query: &Query) -> Optio
     }
 }
 
-/// The extension that a catalog registration uses.
-pub(super) fn by_registration(body: &CatalogRegistration) -> Option<Extension> {
-    let mut checks = body.checks.iter().chain(&body.check);
-    checks.any(|check| check.definition.ttl.is_some()).then_some(Extension::CatalogTtl)
+/// The extension that checks put through the catalog use.
+pub(super) fn by_checks<'a>(checks: impl IntoIterator<Item = &'a HealthCheck>) -> Option<Extension> {
+    checks.into_iter().any(|check| check.definition.ttl.is_some()).then_some(Extension::CatalogTtl)
 }
 
 /// Raises what Consul raises.

@@ -17,6 +17,7 @@ use super::{
     json::decode_steps,
     register,
     shape::{self, Shape},
+    strict,
 };
 use crate::store::WriteError;
 
@@ -72,6 +73,12 @@ pub(super) async fn run(app: &App, call: Call) -> Answer {
     if operations.len() > MAX_STEPS {
         return Err(ApiError::TooManySteps { steps: operations.len(), max: MAX_STEPS });
     }
+    let checks = operations.iter().filter_map(|operation| Some(&operation.check.as_ref()?.check));
+    if app.about.strict_consul
+        && let Some(extension) = strict::by_checks(checks)
+    {
+        return Err(extension.refused());
+    }
     let steps = operations.into_iter().map(step).collect::<Result<Vec<_>, _>>()?;
     let shape = shape(app);
     if steps.iter().all(TxnStep::reads) {
@@ -79,7 +86,11 @@ pub(super) async fn run(app: &App, call: Call) -> Answer {
         let outcome = decide(&state, &Command::Txn { steps }).map(|decision| decision.outcome);
         return Ok(read_only(&shape, &state, &outcome));
     }
-    match app.submit(&call.caller, Command::Txn { steps }).await {
+    let mut command = Command::Txn { steps };
+    if app.about.strict_consul {
+        register::only_echo(&mut command);
+    }
+    match app.submit(&call.caller, command).await {
         Ok((mut outcome, _)) => {
             if let (Outcome::Txn(results), Some(authority)) = (&mut outcome, call.caller.authority()) {
                 authority.retain_readable(results);

@@ -5,11 +5,15 @@ use crate::common::{Agent, settings};
 const CATALOG_TTL: &str = r#"{"Node": "host", "Address": "10.0.0.1",
     "Checks": [{"CheckID": "alive", "Name": "alive", "Status": "passing", "Definition": {"TTL": "15s"}}]}"#;
 
+const TXN_TTL: &str = r#"[{"Node": {"Verb": "set", "Node": {"Node": "host", "Address": "10.0.0.1"}}},
+    {"Check": {"Verb": "set", "Check": {"Node": "host", "CheckID": "beats", "Name": "beats", "Definition": {"TTL": "15s"}}}}]"#;
+
 /// Method, path, body; the statuses without the flag and with it, and what the refusal says.
 const EXTENSIONS: &[(&str, &str, &str, u16, u16, &str)] = &[
     ("PUT", "/v1/kv/a?ttl=30s", "x", 200, 400, "a key with ?ttl= is not in Consul"),
     ("GET", "/v1/health/service/web?for=10.0.0.1", "", 200, 400, "?for= on the instances of a service"),
     ("PUT", "/v1/catalog/register", CATALOG_TTL, 200, 400, "Definition.TTL on a check of the catalog"),
+    ("PUT", "/v1/txn", TXN_TTL, 200, 400, "Definition.TTL on a check of the catalog"),
     ("GET", "/v1/agent/check/pass/t", "", 200, 405, "method GET not allowed"),
     ("GET", "/v1/agent/check/warn/t", "", 200, 405, "method GET not allowed"),
     ("GET", "/v1/agent/check/fail/t", "", 200, 405, "method GET not allowed"),

@@ -51,7 +51,7 @@ impl Draft<'_> {
     }
 
     /// Puts a check that was heard of: if it has a TTL, that begins anew.
-    fn put_heard(&mut self, check: Check) {
+    pub(super) fn put_heard(&mut self, check: Check) {
         if let Some(ttl) = check.ttl() {
             self.renew(RowKey::Check(check.node.clone(), check.id.clone()), ttl);
         }

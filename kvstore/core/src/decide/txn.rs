@@ -188,7 +188,7 @@ impl Draft<'_> {
             self.instance(node, of).ok_or("Missing service registration")?;
         }
         let row = self.kept_check(check);
-        self.put(Row::Check(row));
+        self.put_heard(row);
         Ok(())
     }
 }
