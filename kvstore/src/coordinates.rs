@@ -14,14 +14,14 @@ use kvstore_core::{names::NodeKey, near::Distances};
 use tokio::sync::watch;
 
 /// Dimensions of the space, as every Serf has it.
-pub const DIMENSIONS: usize = 8;
+pub(crate) const DIMENSIONS: usize = 8;
 
 /// So many are kept; a host beyond that has none.
 const MAX_COORDINATES: usize = 16_384;
 
 /// Why a coordinate is not kept.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidCoordinate {
+pub(crate) enum InvalidCoordinate {
     /// Not a number, or without end.
     #[error("invalid coordinate")]
     NotFinite,
@@ -37,7 +37,7 @@ pub enum InvalidCoordinate {
 ///
 /// # Errors
 /// [`InvalidCoordinate`].
-pub fn check(point: &Coordinate) -> Result<(), InvalidCoordinate> {
+pub(crate) fn check(point: &Coordinate) -> Result<(), InvalidCoordinate> {
     if !point.vec.iter().chain([&point.error, &point.adjustment, &point.height]).all(|number| number.is_finite()) {
         return Err(InvalidCoordinate::NotFinite);
     }
@@ -45,7 +45,7 @@ pub fn check(point: &Coordinate) -> Result<(), InvalidCoordinate> {
 }
 
 /// The round-trip time between two points, in seconds.
-pub fn distance(a: &Coordinate, b: &Coordinate) -> f64 {
+pub(crate) fn distance(a: &Coordinate, b: &Coordinate) -> f64 {
     let squares = a.vec.iter().zip(&b.vec).map(|(a, b)| (a - b).powi(2));
     let raw = squares.sum::<f64>().sqrt() + a.height + b.height;
     let adjusted = raw + a.adjustment + b.adjustment;
@@ -54,7 +54,7 @@ pub fn distance(a: &Coordinate, b: &Coordinate) -> f64 {
 
 /// The coordinates by host and segment, and who waits for others.
 #[derive(Debug)]
-pub struct Coordinates {
+pub(crate) struct Coordinates {
     kept: Mutex<Kept>,
     changed: watch::Sender<()>,
 }
@@ -80,7 +80,7 @@ impl Coordinates {
     ///
     /// # Errors
     /// [`InvalidCoordinate`].
-    pub fn put(
+    pub(crate) fn put(
         &self,
         node: NodeKey,
         segment: String,
@@ -105,14 +105,14 @@ impl Coordinates {
     }
 
     /// What `choose` makes of the coordinates, by host and segment, and the index of their last change.
-    pub fn read<T>(&self, choose: impl Fn(&NodeKey, &str, &Coordinate) -> Option<T>) -> (u64, Vec<T>) {
+    pub(crate) fn read<T>(&self, choose: impl Fn(&NodeKey, &str, &Coordinate) -> Option<T>) -> (u64, Vec<T>) {
         let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let chosen = kept.points.iter().filter_map(|((node, segment), point)| choose(node, segment, point));
         (kept.index, chosen.collect())
     }
 
     /// Changes with each coordinate. Take it first, then read, then wait.
-    pub fn watch(&self) -> watch::Receiver<()> {
+    pub(crate) fn watch(&self) -> watch::Receiver<()> {
         self.changed.subscribe()
     }
 }

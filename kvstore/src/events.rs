@@ -14,10 +14,10 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 /// So many are listed; the oldest goes first.
-pub const MAX_EVENTS: usize = 256;
+pub(crate) const MAX_EVENTS: usize = 256;
 
 /// The longest payload: with [`MAX_EVENTS`] of them 4 MiB.
-pub const MAX_PAYLOAD_BYTES: usize = 16 << 10;
+pub(crate) const MAX_PAYLOAD_BYTES: usize = 16 << 10;
 
 /// A filter that needs more than this when compiled is refused.
 const MAX_FILTER_BYTES: usize = 1 << 20;
@@ -25,7 +25,7 @@ const MAX_FILTER_BYTES: usize = 1 << 20;
 /// An event as it was fired.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)] // the names are the API's
-pub struct Event {
+pub(crate) struct Event {
     pub id: Uuid,
     pub name: String,
     pub payload: Bytes,
@@ -38,7 +38,7 @@ pub struct Event {
 
 /// Why an event is not fired.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidEvent {
+pub(crate) enum InvalidEvent {
     /// A tag of no service.
     #[error("Cannot provide tag filter without service filter")]
     TagWithoutService,
@@ -57,7 +57,7 @@ pub enum InvalidEvent {
 
 /// Where an event may be of interest: a node and its services, each with its tags.
 #[derive(Debug)]
-pub struct Place<'a> {
+pub(crate) struct Place<'a> {
     /// The node's name.
     pub node: &'a str,
     /// Names and tags of its services.
@@ -66,7 +66,7 @@ pub struct Place<'a> {
 
 /// The filters of an event, compiled.
 #[derive(Debug)]
-pub struct Filters {
+pub(crate) struct Filters {
     node: Option<Regex>,
     service: Option<Regex>,
     tag: Option<Regex>,
@@ -77,7 +77,7 @@ impl Filters {
     ///
     /// # Errors
     /// [`InvalidEvent`] if one cannot be read or makes no sense.
-    pub fn of(event: &Event) -> Result<Self, InvalidEvent> {
+    pub(crate) fn of(event: &Event) -> Result<Self, InvalidEvent> {
         if event.payload.len() > MAX_PAYLOAD_BYTES {
             return Err(InvalidEvent::Payload);
         }
@@ -96,7 +96,7 @@ impl Filters {
     }
 
     /// Whether the event is for `place`.
-    pub fn take(&self, place: &Place<'_>) -> bool {
+    pub(crate) fn take(&self, place: &Place<'_>) -> bool {
         let fits = |filter: &Option<Regex>, text: &str| filter.as_ref().is_none_or(|regex| regex.is_match(text));
         let tagged = |tags: &[String]| self.tag.is_none() || tags.iter().any(|tag| fits(&self.tag, tag));
         let offered = || place.services.iter().any(|(name, tags)| fits(&self.service, name) && tagged(tags));
@@ -106,7 +106,7 @@ impl Filters {
 
 /// The newest events, and who waits for more.
 #[derive(Debug)]
-pub struct Events {
+pub(crate) struct Events {
     listed: Mutex<Listed>,
     fired: watch::Sender<()>,
 }
@@ -125,7 +125,7 @@ impl Default for Events {
 
 impl Events {
     /// Lists `event` and wakes who waits.
-    pub fn add(&self, event: Event) {
+    pub(crate) fn add(&self, event: Event) {
         {
             let mut listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
             listed.time += 1;
@@ -139,20 +139,20 @@ impl Events {
     }
 
     /// The listed ones of that name, or all; the oldest first.
-    pub fn named(&self, name: Option<&str>) -> Vec<Arc<Event>> {
+    pub(crate) fn named(&self, name: Option<&str>) -> Vec<Arc<Event>> {
         let listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
         listed.events.iter().filter(|event| name.is_none_or(|name| event.name == name)).cloned().collect()
     }
 
     /// Changes with each event. Take it first, then list, then wait.
-    pub fn watch(&self) -> watch::Receiver<()> {
+    pub(crate) fn watch(&self) -> watch::Receiver<()> {
         self.fired.subscribe()
     }
 }
 
 /// The index of a list that ends in `last`: the halves of its id, one over the other. Not in order; clients wait while
 /// it is equal.
-pub fn index_of(last: Option<&Event>) -> u64 {
+pub(crate) fn index_of(last: Option<&Event>) -> u64 {
     last.map_or(1, |event| {
         let (upper, lower) = event.id.as_u64_pair();
         upper ^ lower

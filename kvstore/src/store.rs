@@ -54,7 +54,7 @@ pub enum WriteError {
 }
 
 /// A command's end and the index of the state that shows it.
-pub type Written = Result<(Outcome, Index), WriteError>;
+pub(crate) type Written = Result<(Outcome, Index), WriteError>;
 
 /// The registry's state and the way to change it. Cheap to clone.
 #[derive(Clone, Debug)]

@@ -10,10 +10,10 @@ use kvstore_core::{
 };
 
 /// No probe runs more often.
-pub const MIN_INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// For one run, unless the registration says otherwise.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The same for programs.
 const SCRIPT_TIMEOUT: Duration = Duration::from_secs(30);

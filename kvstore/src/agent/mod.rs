@@ -10,7 +10,7 @@ mod checks;
 pub(crate) mod defined;
 mod definition;
 mod reaper;
-pub mod registration;
+pub(crate) mod registration;
 
 use std::{
     collections::HashMap,
@@ -42,7 +42,6 @@ pub use defined::Definitions;
 
 pub use checks::{Outputs, tls::Trust};
 pub(crate) use definition::MIN_DEREGISTER_AFTER;
-pub use definition::{DEFAULT_TIMEOUT, MIN_INTERVAL};
 
 use crate::{metrics::CheckMetrics, store::Store};
 use checks::{Finding, Prober, schedule};

@@ -39,7 +39,7 @@ pub struct Service {
 
 /// A check that was registered by itself, as its row.
 #[derive(Clone, Debug, PartialEq)]
-pub struct StandaloneCheck {
+pub(crate) struct StandaloneCheck {
     /// The row, owned by the agent of `node`.
     pub check: Check,
     /// For the log.
@@ -48,7 +48,7 @@ pub struct StandaloneCheck {
 
 /// Why a body is refused; nothing was changed. The client's mistake: HTTP 400, with this text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidRegistration {
+pub(crate) enum InvalidRegistration {
     /// `Name` is empty.
     #[error("Missing service name")]
     MissingServiceName,
@@ -99,7 +99,7 @@ pub enum InvalidRegistration {
 
 /// Whose agent takes the registrations, and what it allows.
 #[derive(Clone, Copy, Debug)]
-pub struct Agent<'a> {
+pub(crate) struct Agent<'a> {
     /// Its node.
     pub node: &'a NodeKey,
     /// Whether programs may be registered as checks.
@@ -122,7 +122,7 @@ impl Agent<'_> {
 ///
 /// # Errors
 /// [`InvalidRegistration`], for the first thing that is wrong, in the order in which Consul looks.
-pub fn service(agent: Agent<'_>, body: ServiceRegistration) -> Result<Service, InvalidRegistration> {
+pub(crate) fn service(agent: Agent<'_>, body: ServiceRegistration) -> Result<Service, InvalidRegistration> {
     if body.name.is_empty() {
         return Err(InvalidRegistration::MissingServiceName);
     }
@@ -169,7 +169,7 @@ pub fn service(agent: Agent<'_>, body: ServiceRegistration) -> Result<Service, I
 ///
 /// # Errors
 /// [`InvalidRegistration`], for the first thing that is wrong, in the order in which Consul looks.
-pub fn check(agent: Agent<'_>, body: CheckRegistration) -> Result<StandaloneCheck, InvalidRegistration> {
+pub(crate) fn check(agent: Agent<'_>, body: CheckRegistration) -> Result<StandaloneCheck, InvalidRegistration> {
     if body.name.is_empty() {
         return Err(InvalidRegistration::MissingCheckName);
     }

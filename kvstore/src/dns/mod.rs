@@ -20,10 +20,10 @@ use kvstore_core::{
 use tokio_util::sync::CancellationToken;
 
 pub(crate) use asker::Asker;
-pub use forward::{ForwardError, Forwarder};
-pub use kvstore_core::dns::ConfigError;
+pub(crate) use forward::{ForwardError, Forwarder};
+pub(crate) use kvstore_core::dns::ConfigError;
 pub(crate) use serve::Settings;
-pub use serve::{BindError, Dns, Listening};
+pub(crate) use serve::{BindError, Dns, Listening};
 
 use crate::{config, metrics::DnsMetrics};
 

@@ -57,7 +57,7 @@ fn remedy(source: &io::Error) -> &'static str {
 
 /// Answers DNS questions; may listen on several addresses. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Dns {
+pub(crate) struct Dns {
     shared: Arc<Shared>,
 }
 
@@ -97,7 +97,7 @@ impl Settings {
 
 /// An address that is served.
 #[derive(Debug)]
-pub struct Listening {
+pub(crate) struct Listening {
     /// With the port that was taken, the same for UDP and TCP.
     pub address: SocketAddr,
     threads: Vec<JoinHandle<()>>,
@@ -110,7 +110,7 @@ impl Dns {
     ///
     /// # Errors
     /// [`ConfigError`] if no zone can be made of `config`.
-    pub fn new(
+    pub(crate) fn new(
         config: DnsConfig,
         snapshots: Arc<ArcSwap<State>>,
         forwarder: Option<Forwarder>,
@@ -166,7 +166,7 @@ impl Dns {
     ///
     /// # Errors
     /// [`BindError`]; nothing is served there then.
-    pub fn listen(&self, address: SocketAddr, shutdown: &CancellationToken) -> Result<Listening, BindError> {
+    pub(crate) fn listen(&self, address: SocketAddr, shutdown: &CancellationToken) -> Result<Listening, BindError> {
         let count = std::thread::available_parallelism().map_or(1, usize::from);
         let (listener, sockets) = bind(address, count)?;
         let failed = |transport| move |source| BindError { address, transport, source };
@@ -204,7 +204,7 @@ impl Dns {
 
 impl Listening {
     /// Waits for the shutdown, and for all that was under way to end.
-    pub async fn stopped(self) {
+    pub(crate) async fn stopped(self) {
         if let Err(error) = self.tcp.await {
             tracing::error!(%error, "DNS over TCP ended badly");
         }

@@ -15,7 +15,7 @@ use hyper::body::{Frame, SizeHint};
 use super::shared::Rendered;
 
 /// An answer's body.
-pub struct Body(Inner);
+pub(crate) struct Body(Inner);
 
 enum Inner {
     /// `None` once it was sent.

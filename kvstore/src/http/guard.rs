@@ -16,7 +16,7 @@ use super::{
 
 /// A guard that can be exchanged. Clones are the same one.
 #[derive(Clone, Debug, Default)]
-pub struct LiveGuard(Arc<ArcSwap<Guard>>);
+pub(crate) struct LiveGuard(Arc<ArcSwap<Guard>>);
 
 impl LiveGuard {
     /// Begins with `guard`.

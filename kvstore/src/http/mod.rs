@@ -68,9 +68,11 @@ mod version;
 
 pub use access::{Access, Acl, AgentTokens, digest};
 pub(crate) use answer::answer;
-pub use body::Body;
-pub use guard::{Guard, LiveGuard};
-pub use serve::{BindError, Listener, serve};
+pub(crate) use body::Body;
+pub use guard::Guard;
+pub(crate) use guard::LiveGuard;
+pub use serve::BindError;
+pub(crate) use serve::{Listener, serve};
 pub use tls::{ServerTls, TlsError};
 
 use std::{future::Future, net::IpAddr, path::PathBuf, pin::Pin, sync::Arc};
@@ -107,7 +109,7 @@ use crate::{
 
 /// What every handler works with.
 #[derive(Debug)]
-pub struct App {
+pub(crate) struct App {
     registry: Registry,
     /// Facts about this agent.
     pub about: About,
@@ -190,7 +192,7 @@ impl App {
 
 /// Facts about this agent, and limits.
 #[derive(Clone, Debug)]
-pub struct About {
+pub(crate) struct About {
     /// The node whose agent this is.
     pub node: NodeKey,
     /// Its name as configured.
@@ -233,7 +235,7 @@ type Later<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
 
 /// A request, as handlers see it.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub(crate) struct Call {
     /// What of the path comes after the route's own part, decoded.
     rest: String,
     query: Query,

@@ -48,7 +48,7 @@ const GRACE: Duration = Duration::from_secs(5);
 
 /// An address that is bound.
 #[derive(Debug)]
-pub struct Listener {
+pub(crate) struct Listener {
     /// With the port that was taken.
     pub address: HttpAddr,
     socket: Socket,
@@ -80,7 +80,7 @@ impl Listener {
     ///
     /// # Errors
     /// [`BindError`]
-    pub fn bind(address: &HttpAddr, tls: Option<&ServerTls>) -> Result<Self, BindError> {
+    pub(crate) fn bind(address: &HttpAddr, tls: Option<&ServerTls>) -> Result<Self, BindError> {
         match address {
             HttpAddr::Tcp(wanted) => {
                 let listener = listen(*wanted)?;
@@ -119,7 +119,7 @@ pub(super) fn max_connections(open_files: u64) -> usize {
 }
 
 /// Answers on `listener` until the app shuts down, then lets what is under way finish for a short grace.
-pub async fn serve(listener: Listener, app: Arc<App>) {
+pub(crate) async fn serve(listener: Listener, app: Arc<App>) {
     let graceful = GracefulShutdown::new();
     while let Some(accepted) = app.shutdown.run_until_cancelled(accept(&listener)).await {
         let from = accepted.from.unwrap_or(UNIX_CLIENT);

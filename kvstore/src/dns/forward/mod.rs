@@ -81,7 +81,7 @@ pub enum ForwardError {
 
 /// Asks the upstream resolvers.
 #[derive(Debug)]
-pub struct Forwarder {
+pub(crate) struct Forwarder {
     /// The longest domains first.
     routes: Vec<Route>,
     random: bool,
@@ -103,7 +103,7 @@ impl Forwarder {
     ///
     /// # Errors
     /// [`ForwardError`] if nobody is left for a domain, or the host's resolvers cannot be read.
-    pub fn new(
+    pub(crate) fn new(
         recursors: &[Recursor],
         own: &[SocketAddr],
         settings: &DnsSettings,
