@@ -1,11 +1,13 @@
-//! The templater as a process: signals, the program that it runs beside, systemd, the pid file, its configuration read
-//! again.
+//! The templater as a process: signals, the program that it runs beside, systemd, the pid file, and what it tells of itself.
 
 use std::{os::unix::net::UnixDatagram, process::Command};
 
 use nix::sys::signal::Signal;
 
-use crate::{LIST_ONE_LINE, Place, Templater};
+use crate::{
+    place::{LIST, LIST_ONE_LINE, Place, SOON, Templater},
+    proxies::{follows, free_port, installed},
+};
 
 /// A program that says what it sees, and ends with 7 on TERM.
 const PROGRAM: &str = "#!/bin/sh\n\
@@ -83,9 +85,9 @@ async fn a_program_that_cannot_be_started_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_nginx_that_runs_beside_is_reloaded_not_restarted() {
-    let Some(nginx) = crate::installed("nginx") else { return };
+    let Some(nginx) = installed("nginx") else { return };
     let place = Place::new().await;
-    let (port, dir) = (crate::free_port(), place.dir.path().display().to_string());
+    let (port, dir) = (free_port(), place.dir.path().display().to_string());
     let text = format!(
         "daemon off;\npid {dir}/nginx.pid;\nerror_log {dir}/error.log;\nevents {{}}\nhttp {{\n  access_log off;\n  server {{\n    listen 127.0.0.1:{port};\n    \
          return 200 \"[{LIST_ONE_LINE}]\";\n  }}\n}}\n"
@@ -93,7 +95,7 @@ async fn an_nginx_that_runs_beside_is_reloaded_not_restarted() {
     place.write("nginx.tmpl", &text.replace("name=\"web\"", "name='web'"));
     let exec = format!("{} -c {dir}/nginx.conf", nginx.display());
     let mut templater = place.start(&["-t", "nginx.tmpl", "--exec", &exec]);
-    crate::follows(&place, port).await;
+    follows(&place, port).await;
     place.wait_for_log("nginx has reloaded it (pid ").await;
     assert!(!place.read("log").contains("started anew"), "{}", place.read("log"));
     templater.signal(Signal::SIGTERM);
@@ -119,7 +121,7 @@ async fn systemd_and_a_pid_file_tell_that_it_is_ready() {
     let place = Place::new().await;
     place.write("a.tmpl", "{{ key(path='k') }}");
     let socket = UnixDatagram::bind(place.at("notify")).unwrap();
-    socket.set_read_timeout(Some(crate::SOON)).unwrap();
+    socket.set_read_timeout(Some(SOON)).unwrap();
     // All that is heard until this, and with it.
     let heard = |wanted: &str| {
         let (mut buffer, mut all) = ([0; 512], String::new());
@@ -141,22 +143,6 @@ async fn systemd_and_a_pid_file_tell_that_it_is_ready() {
     tokio::task::block_in_place(|| heard("STOPPING=1"));
     assert!(templater.ended().await.success());
     assert!(!place.at("pid").exists());
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn hup_with_a_broken_template_leaves_everything_as_it_was() {
-    let place = Place::new().await;
-    let entry = |name: &str, text: &str| format!("  - {{inline: '{text}', destination: {name}}}\n");
-    place.write("c.yaml", &format!("templates:\n{}", entry("a", LIST_ONE_LINE)));
-    let templater = place.start(&["-c", "c.yaml"]);
-    place.wait_for_log("live").await;
-    place.write("c.yaml", &format!("templates:\n{}{}", entry("a", "new"), entry("b", "{{ nope() }}")));
-    templater.signal(Signal::SIGHUP);
-    place.wait_for_log("the new configuration is not used; the old one stays").await;
-    assert!(place.read("log").contains("Unknown function `nope`"), "{}", place.read("log"));
-    place.registry.register("web/w1 10.0.0.1:80").await;
-    place.wait_for("a", "w1").await;
-    assert!(!place.at("b").exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -197,4 +183,35 @@ async fn how_it_does_is_told_to_whoever_asks() {
     told("/healthz", &["503 ", "the registry does not answer"]).await;
     told("/metrics", &["templater_registry_up 0", "templater_last_good_timestamp_seconds{file="]).await;
     told("/", &["404 ", "there are /healthz and /metrics"]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_has_one_templater() {
+    let place = Place::new().await;
+    place.write("a.tmpl", LIST);
+    let _first = place.start(&["-t", "a.tmpl:a.txt"]);
+    place.wait_for_log("live").await;
+    let output = tokio::task::block_in_place(|| place.command(&["-t", "a.tmpl:a.txt"]).output().unwrap());
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("is written by another templater (pid"), "{output:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_are_in_no_log() {
+    let mut place = Place::new().await;
+    place.registry.put("db/password", "hunter-of-keys").await;
+    place.write("a.tmpl", "{{ key(path='db/password') }} {{ get_env(name='CONSUL_HTTP_TOKEN', default='kept') }}\n");
+    place.write("bad.tmpl", "{{ key(path='db/password') | int }}\n");
+    place.write("token", "hunter-of-tokens\n");
+    let args = ["-t", "a.tmpl:a.txt:exit 1", "-t", "bad.tmpl:bad.txt", "--token-file", "token", "--log-level", "debug"];
+    let mut templater = place.start(&args);
+    place.wait_for("a.txt", "hunter-of-keys kept\n").await;
+    place.wait_for_log("the reload failed").await;
+    place.wait_for_log("template").await;
+    place.registry.stop().await;
+    place.wait_for_log("the registry does not answer").await;
+    templater.signal(Signal::SIGTERM);
+    templater.ended().await;
+    assert_eq!(place.log_count("hunter-of-tokens"), 0, "{}", place.read("log"));
+    assert_eq!(place.log_count("hunter-of-keys"), 0, "{}", place.read("log"));
 }
