@@ -61,6 +61,12 @@ impl Place {
         Templater::start(&mut self.command(args), self)
     }
 
+    /// Renders this template once.
+    pub(crate) fn once(&self, template: &str) {
+        let status = tokio::task::block_in_place(|| self.command(&["--once", "-t", template]).status().unwrap());
+        assert!(status.success(), "{template}");
+    }
+
     pub(crate) async fn wait(&self, what: &str, until: impl Fn() -> bool) {
         let started = Instant::now();
         while !until() {

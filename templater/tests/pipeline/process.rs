@@ -6,7 +6,7 @@ use nix::sys::signal::Signal;
 
 use crate::{
     place::{LIST, LIST_ONE_LINE, Place, SOON, Templater},
-    proxies::{follows, free_port, installed},
+    proxies::{follows, free_port, installed, nginx_conf},
 };
 
 /// A program that says what it sees, and ends with 7 on TERM.
@@ -87,13 +87,10 @@ async fn a_program_that_cannot_be_started_is_told() {
 async fn an_nginx_that_runs_beside_is_reloaded_not_restarted() {
     let Some(nginx) = installed("nginx") else { return };
     let place = Place::new().await;
-    let (port, dir) = (free_port(), place.dir.path().display().to_string());
-    let text = format!(
-        "daemon off;\npid {dir}/nginx.pid;\nerror_log {dir}/error.log;\nevents {{}}\nhttp {{\n  access_log off;\n  server {{\n    listen 127.0.0.1:{port};\n    \
-         return 200 \"[{LIST_ONE_LINE}]\";\n  }}\n}}\n"
-    );
-    place.write("nginx.tmpl", &text.replace("name=\"web\"", "name='web'"));
-    let exec = format!("{} -c {dir}/nginx.conf", nginx.display());
+    let port = free_port();
+    let server = "return 200 \"[{% for s in service(name='web') %}{{ s.id }}{% endfor %}]\";";
+    place.write("nginx.tmpl", &nginx_conf(&place, port, server));
+    let exec = format!("{} -c {}", nginx.display(), place.at("nginx.conf").display());
     let mut templater = place.start(&["-t", "nginx.tmpl", "--exec", &exec]);
     follows(&place, port).await;
     place.wait_for_log("nginx has reloaded it (pid ").await;

@@ -12,7 +12,19 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::place::{Place, SOON};
+use crate::place::{Place, SOON, Templater};
+
+/// Of each HAProxy here.
+const DEFAULTS: &str = "defaults\n  mode http\n  timeout connect 1s\n  timeout client 1s\n  timeout server 1s\n";
+
+/// The configuration of an nginx with one server, which has this and listens on `port`.
+pub(crate) fn nginx_conf(place: &Place, port: u16, server: &str) -> String {
+    let dir = place.dir.path().display();
+    format!(
+        "daemon off;\npid {dir}/nginx.pid;\nerror_log {dir}/error.log;\nevents {{}}\nhttp {{\n  access_log off;\n  \
+         server {{\n    listen 127.0.0.1:{port};\n    {server}\n  }}\n}}\n"
+    )
+}
 
 /// A program of the machine that is ended with this value.
 struct Proxy {
@@ -78,8 +90,7 @@ async fn templater_with_a_template_alone_checks_and_reloads_a_running_haproxy() 
     let place = Place::new().await;
     let port = free_port();
     let text = format!(
-        "global\n  maxconn 100\ndefaults\n  mode http\n  timeout connect 1s\n  timeout client 1s\n  timeout server 1s\n\
-         frontend web\n  bind 127.0.0.1:{port}\n  http-request return status 200 content-type text/plain string \
+        "global\n  maxconn 100\n{DEFAULTS}frontend web\n  bind 127.0.0.1:{port}\n  http-request return status 200 content-type text/plain string \
          \"[{{% for s in service(name='web') %}}{{{{ s.id }}}} {{% endfor %}}]\"\n{{{{ key(path='extra', default='') }}}}\n"
     );
     place.write("haproxy.tmpl", &text);
@@ -104,14 +115,10 @@ async fn templater_with_a_template_alone_checks_and_reloads_a_running_nginx() {
     let Some(nginx) = installed("nginx") else { return };
     let place = Place::new().await;
     let port = free_port();
-    let dir = place.dir.path().display().to_string();
-    let text = format!(
-        "daemon off;\npid {dir}/nginx.pid;\nerror_log {dir}/error.log;\nevents {{}}\nhttp {{\n  access_log off;\n  server {{\n    listen 127.0.0.1:{port};\n    \
-         location / {{ return 200 \"[{{% for s in service(name='web') %}}{{{{ s.id }}}} {{% endfor %}}]\"; }}\n  }}\n}}\n"
-    );
-    place.write("nginx.tmpl", &text);
-    assert!(tokio::task::block_in_place(|| place.command(&["--once", "-t", "nginx.tmpl"]).status().unwrap()).success());
-    let _proxy = Proxy::start(&nginx, &["-c", &format!("{dir}/nginx.conf")], &place);
+    let server = "location / { return 200 \"[{% for s in service(name='web') %}{{ s.id }} {% endfor %}]\"; }";
+    place.write("nginx.tmpl", &nginx_conf(&place, port, server));
+    place.once("nginx.tmpl");
+    let _proxy = Proxy::start(&nginx, &["-c", &place.at("nginx.conf").display().to_string()], &place);
     let _templater = place.start(&["--template", "nginx.tmpl"]);
     follows(&place, port).await;
     place.wait_for_log("nginx has reloaded it (pid ").await;
@@ -137,15 +144,12 @@ async fn is_rolled_back(place: &Place, port: u16, config: &str) {
 async fn what_a_running_nginx_cannot_load_is_rolled_back_and_tried_again() {
     let Some(nginx) = installed("nginx") else { return };
     let place = Place::new().await;
-    let (port, dir) = (free_port(), place.dir.path().display().to_string());
-    let text = format!(
-        "daemon off;\npid {dir}/nginx.pid;\nerror_log {dir}/error.log;\nevents {{}}\nhttp {{\n  access_log off;\n  server {{\n    listen 127.0.0.1:{port};\n    \
-         listen 127.0.0.1:{{{{ key(path='extra') }}}};\n    return 200;\n  }}\n}}\n"
-    );
-    place.write("nginx.tmpl", &text);
+    let port = free_port();
+    let server = "listen 127.0.0.1:{{ key(path='extra') }};\n    return 200;";
+    place.write("nginx.tmpl", &nginx_conf(&place, port, server));
     place.registry.put("extra", &free_port().to_string()).await;
-    assert!(tokio::task::block_in_place(|| place.command(&["--once", "-t", "nginx.tmpl"]).status().unwrap()).success());
-    let _proxy = Proxy::start(&nginx, &["-c", &format!("{dir}/nginx.conf")], &place);
+    place.once("nginx.tmpl");
+    let _proxy = Proxy::start(&nginx, &["-c", &place.at("nginx.conf").display().to_string()], &place);
     is_rolled_back(&place, port, "nginx.conf").await;
 }
 
@@ -155,16 +159,29 @@ async fn what_a_running_haproxy_cannot_load_is_rolled_back_and_tried_again() {
     let place = Place::new().await;
     let port = free_port();
     let text = format!(
-        "defaults\n  mode http\n  timeout connect 1s\n  timeout client 1s\n  timeout server 1s\nfrontend web\n  bind 127.0.0.1:{port}\n  \
-         bind 127.0.0.1:{{{{ key(path='extra') }}}}\n  http-request return status 200\n"
+        "{DEFAULTS}frontend web\n  bind 127.0.0.1:{port}\n  bind 127.0.0.1:{{{{ key(path='extra') }}}}\n  \
+         http-request return status 200\n"
     );
     place.write("haproxy.tmpl", &text);
     place.registry.put("extra", &free_port().to_string()).await;
-    assert!(
-        tokio::task::block_in_place(|| place.command(&["--once", "-t", "haproxy.tmpl"]).status().unwrap()).success()
-    );
+    place.once("haproxy.tmpl");
     let _proxy = Proxy::start(&haproxy, &["-W", "-f", "haproxy.cfg"], &place);
     is_rolled_back(&place, port, "haproxy.cfg").await;
+}
+
+/// A HAProxy on `port` that takes commands about these servers, and the templater that keeps its file.
+async fn takes_commands(haproxy: &Path, place: &Place, port: u16, servers: &str) -> (Templater, Proxy) {
+    let socket = place.at("h.sock");
+    let text = format!(
+        "global\n  stats socket {} mode 600 level admin\n{DEFAULTS}frontend web\n  bind 127.0.0.1:{port}\n  \
+         default_backend web\nbackend web\n{servers}",
+        socket.display()
+    );
+    place.write("haproxy.tmpl", &text);
+    place.once("haproxy.tmpl");
+    let proxy = Proxy::start(haproxy, &["-W", "-f", "haproxy.cfg"], place);
+    place.wait("HAProxy takes commands", || std::os::unix::net::UnixStream::connect(&socket).is_ok()).await;
+    (place.start(&["--template", "haproxy.tmpl"]), proxy)
 }
 
 /// A server that answers every request with `word`; ends with the test.
@@ -189,22 +206,10 @@ async fn a_haproxy_is_told_of_its_servers_without_a_reload() {
     let Some(haproxy) = installed("haproxy") else { return };
     let place = Place::new().await;
     let (port, one, two) = (free_port(), answering("one").await, answering("two").await);
-    let socket = place.at("h.sock");
-    let text = format!(
-        "global\n  stats socket {} mode 600 level admin\ndefaults\n  mode http\n  timeout connect 1s\n  timeout client 1s\n  \
-         timeout server 1s\nfrontend web\n  bind 127.0.0.1:{port}\n  default_backend web\nbackend web\n  \
-         server s1 {{{{ key(path='s1') }}}} weight 10\n  server s2 {{{{ key(path='s2') }}}}\n",
-        socket.display()
-    );
-    place.write("haproxy.tmpl", &text);
     place.registry.put("s1", &format!("127.0.0.1:{one}")).await;
     place.registry.put("s2", "127.0.0.1:1 weight 10 disabled").await;
-    assert!(
-        tokio::task::block_in_place(|| place.command(&["--once", "-t", "haproxy.tmpl"]).status().unwrap()).success()
-    );
-    let _proxy = Proxy::start(&haproxy, &["-W", "-f", "haproxy.cfg"], &place);
-    place.wait("HAProxy takes commands", || std::os::unix::net::UnixStream::connect(&socket).is_ok()).await;
-    let _templater = place.start(&["--template", "haproxy.tmpl"]);
+    let servers = "  server s1 {{ key(path='s1') }} weight 10\n  server s2 {{ key(path='s2') }}\n";
+    let _kept = takes_commands(&haproxy, &place, port, servers).await;
     let serves = async |word: &str| {
         let started = Instant::now();
         while !page(port).await.ends_with(word) {
@@ -244,20 +249,10 @@ async fn a_haproxy_is_told_of_its_servers_without_a_reload() {
 async fn a_haproxy_with_slots_is_scaled_without_a_reload() {
     let Some(haproxy) = installed("haproxy") else { return };
     let place = Place::new().await;
-    let (port, socket) = (free_port(), place.at("h.sock"));
-    let text = format!(
-        "global\n  stats socket {} mode 600 level admin\ndefaults\n  mode http\n  timeout connect 1s\n  timeout client 1s\n  \
-         timeout server 1s\nfrontend web\n  bind 127.0.0.1:{port}\n  default_backend web\nbackend web\n\
-         {{% for s in service(name='web') | slots(n=4) %}}  server s{{{{ s.slot }}}} {{{{ s | hostport }}}}\
-         {{% if not s.used %}} disabled{{% endif %}}\n{{% endfor %}}",
-        socket.display()
-    );
-    place.write("haproxy.tmpl", &text);
-    let status = tokio::task::block_in_place(|| place.command(&["--once", "-t", "haproxy.tmpl"]).status().unwrap());
-    assert!(status.success());
-    let _proxy = Proxy::start(&haproxy, &["-W", "-f", "haproxy.cfg"], &place);
-    place.wait("HAProxy takes commands", || std::os::unix::net::UnixStream::connect(&socket).is_ok()).await;
-    let _templater = place.start(&["--template", "haproxy.tmpl"]);
+    let port = free_port();
+    let servers = "{% for s in service(name='web') | slots(n=4) %}  server s{{ s.slot }} {{ s | hostport }}\
+                   {% if not s.used %} disabled{% endif %}\n{% endfor %}";
+    let _kept = takes_commands(&haproxy, &place, port, servers).await;
     let register = async |word: &'static str| {
         place.registry.register(&format!("web/{word} 127.0.0.1:{}", answering(word).await)).await;
     };
@@ -286,12 +281,7 @@ async fn a_haproxy_with_slots_is_scaled_without_a_reload() {
 async fn a_haproxy_that_a_signal_would_end_is_not_signalled() {
     let Some(haproxy) = installed("haproxy") else { return };
     let place = Place::new().await;
-    let text = |n: u32| {
-        format!(
-            "# {n}\ndefaults\n  mode http\n  timeout connect 1s\n  timeout client 1s\n  timeout server 1s\nfrontend web\n  bind unix@{}\n",
-            place.at("sock").display()
-        )
-    };
+    let text = |n: u32| format!("# {n}\n{DEFAULTS}frontend web\n  bind unix@{}\n", place.at("sock").display());
     place.write("haproxy.cfg", &text(1));
     place.write("haproxy.tmpl", &text(2));
     let mut proxy = Proxy::start(&haproxy, &["-f", "haproxy.cfg"], &place);
