@@ -49,7 +49,7 @@ use progress::Progress;
 use runner::{Shared, Worker};
 use source::SourceWatcher;
 use status::Status;
-use target::{container::Docker, reloads::Reloads};
+use target::{docker::Docker, reloads::Reloads};
 use watch::Watches;
 
 /// When told to stop, a pass that is under way may take this long to end.

@@ -28,7 +28,7 @@ use crate::{
     state::{State, StateError},
     target::{
         Kind,
-        container::Docker,
+        docker::Docker,
         readers::Readers,
         reloads::{Queue, Reloads},
     },

@@ -27,7 +27,7 @@ use crate::{
     render::{Outcome, Rendering},
     report::with_details,
     source::SourceWatcher,
-    target::{container::Docker, reloads::Reloads},
+    target::{docker::Docker, reloads::Reloads},
     values::Dependency,
     watch::{Reader, Watches},
 };

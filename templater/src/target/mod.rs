@@ -1,7 +1,9 @@
 //! Who reads the file: recognised from its name or text, checked with its own program, found and reloaded.
 
 pub mod container;
+pub mod docker;
 pub mod haproxy;
+mod mounts;
 pub mod nginx;
 pub mod process;
 pub mod readers;

@@ -10,7 +10,8 @@ use kvstore_client::with_causes;
 
 use super::{
     Kind,
-    container::{Container, Docker, DockerError},
+    container::Container,
+    docker::{Docker, DockerError, ExecResult},
     haproxy, nginx,
     process::{self, Process, SignalError},
     runtime::{self, Socket},
@@ -350,7 +351,7 @@ async fn check_nginx_inside(
     staged: &[Staged<'_>],
     docker: &Docker,
     limit: Duration,
-) -> Result<super::container::ExecResult, DockerError> {
+) -> Result<ExecResult, DockerError> {
     let inside: Vec<_> = staged.iter().map(|s| Inside::of(container, *s)).collect();
     let own = inside.iter().find(|i| nginx::is_main(i.text));
     if let ([_], Some(path)) = (&inside[..], own.and_then(|main| main.staged.as_ref())) {

@@ -11,7 +11,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::{container::Docker, process, readers::ReloadError};
+use super::{docker::Docker, process, readers::ReloadError};
 
 /// Whom to signal, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
