@@ -61,16 +61,6 @@ fn peer(name: &str) -> Peer {
 
 const MAC: Mac = Mac([2, 0x42, 10, 0, 0, 1]);
 
-#[test]
-fn hardware_addresses_read_and_show_alike() {
-    assert_eq!("02:42:0a:00:FF:02".parse::<Mac>().unwrap().to_string(), "02:42:0a:00:ff:02");
-    for wrong in
-        ["", "02:42:0a:00:ff", "02:42:0a:00:ff:2", "02:42:0a:00:ff:02:03", "02:42:0a:00:ff:+2", "0é:42:0a:00:ff:02"]
-    {
-        assert!(wrong.parse::<Mac>().is_err(), "{wrong}");
-    }
-}
-
 #[tokio::test]
 async fn a_bridge_with_a_container_carries_packets_and_goes_without_a_trace() {
     let (Some(host), Some(container)) = (Room::new(), Room::new()) else { return };
@@ -179,20 +169,4 @@ async fn settings_are_those_of_the_namespace() {
     assert_eq!(room.links.setting(setting).unwrap(), "1");
     let elsewhere = Links::here().unwrap().setting(setting);
     assert!(elsewhere.unwrap_err().to_string().contains("net/ipv4/conf/ovb-app/forwarding"));
-}
-
-#[test]
-fn why_there_is_no_vlan_is_said_by_what_the_kernel_answers() {
-    use nix::libc::{EEXIST, EOPNOTSUPP, EPERM};
-    for (errno, known, words) in [
-        (EOPNOTSUPP, false, "this kernel has no 802.1q; modprobe 8021q"),
-        (EOPNOTSUPP, true, "that interface takes no VLANs"),
-        (EEXIST, true, "somebody else has made it"),
-        (EPERM, false, ""),
-    ] {
-        let refused = LinkError::refused("make VLAN 7 of eth0", io::Error::from_raw_os_error(errno));
-        let said = refused.because(|errno| lacks_vlan(errno, known)).to_string();
-        assert!(said.starts_with("cannot make VLAN 7 of eth0") && said.contains(words), "{said}");
-        assert_eq!(said.contains("8021q"), errno == EOPNOTSUPP && !known, "{said}");
-    }
 }
