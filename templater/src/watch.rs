@@ -2,6 +2,7 @@
 //!
 //! Owns the newest values. Does not decide when anybody renders: it only wakes the readers of what changed.
 
+mod contact;
 mod fetch;
 
 use std::{
@@ -14,7 +15,7 @@ use std::{
 use kvstore_client::{Client, Error, Read, Wait, Watch};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use crate::{
     guard::{DropPolicy, Guard, Verdict},
@@ -23,6 +24,7 @@ use crate::{
     values::{Answer, Dependency, Values},
 };
 
+use contact::Contact;
 use fetch::fetch;
 pub(crate) use fetch::read_below;
 
@@ -66,17 +68,6 @@ struct Slot {
     stop: CancellationToken,
 }
 
-/// Which reads fail now, and how: so that the log says it once and says when it is over.
-#[derive(Default)]
-struct Contact {
-    failing: HashMap<Arc<Dependency>, Failure>,
-}
-
-struct Failure {
-    transient: bool,
-    message: String,
-}
-
 impl Watches {
     /// No watches yet on the registry of `client` and on files, of which `sources` tells; all of them end with `stop`.
     pub fn new(client: Client, policy: DropPolicy, sources: SourceWatcher, stop: CancellationToken) -> Self {
@@ -99,8 +90,7 @@ impl Watches {
 
     /// Why the registry does not answer, if it does not.
     pub fn trouble(&self) -> Option<String> {
-        let contact = self.inner.contact();
-        contact.failing.values().map(|f| f.message.clone()).min()
+        self.inner.contact().trouble()
     }
 
     /// Ends every watch and waits for the end.
@@ -198,7 +188,7 @@ impl Table {
             if old {
                 slot.stop.cancel();
                 values.remove(dependency);
-                inner.contact().failing.remove(dependency);
+                inner.contact().forget(dependency);
             }
             !old
         });
@@ -360,35 +350,6 @@ impl Inner {
             slot.readers.values().for_each(|wake| wake.notify_one());
         }
         table.sweep(self);
-    }
-}
-
-impl Contact {
-    fn failed(&mut self, dependency: &Arc<Dependency>, error: &Error) {
-        let failure = Failure { transient: error.is_transient(), message: kvstore_client::with_causes(error) };
-        let known = self.failing.get(dependency).is_some_and(|f| f.message == failure.message);
-        if known || failure.transient && self.is_away() {
-            debug!(%dependency, "no answer: {}", failure.message);
-        } else if failure.transient {
-            warn!(
-                "the registry does not answer; files stay as they are, and it is asked again until it does\n  cause: {}",
-                failure.message
-            );
-        } else {
-            warn!(%dependency, "the registry refuses to answer; what reads this is not written\n  cause: {}", failure.message);
-        }
-        self.failing.insert(dependency.clone(), failure);
-    }
-
-    fn is_away(&self) -> bool {
-        self.failing.values().any(|f| f.transient)
-    }
-
-    fn answered(&mut self, dependency: &Arc<Dependency>, address: &str) {
-        let recovered = self.failing.remove(dependency);
-        if recovered.is_some_and(|f| f.transient) && !self.is_away() {
-            info!("the registry at {address} answers again");
-        }
     }
 }
 
