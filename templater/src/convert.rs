@@ -5,12 +5,16 @@
 
 mod expression;
 mod functions;
+mod kind;
 mod lexer;
+mod scope;
 
 use std::fmt::Write as _;
 
-use expression::{Expression, Kind, Scope};
+use expression::Expression;
+use kind::Kind;
 use lexer::Token;
+use scope::Scope;
 
 use crate::{
     functions::Setting,

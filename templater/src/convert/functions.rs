@@ -1,6 +1,9 @@
 //! What each function of consul-template is in ours.
 
-use super::expression::{Expression, Kind, quoted, throw};
+use super::{
+    expression::{Expression, quoted, throw},
+    kind::Kind,
+};
 
 /// The call of `name`; also says what is to be looked at.
 pub(super) fn call(name: &str, args: &[Expression], remarks: &mut Vec<String>) -> Expression {
