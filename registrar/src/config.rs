@@ -1,5 +1,6 @@
 //! Flags > environment > file -> [`Config`]; all faults are told at once. Nothing is opened but the files named.
 
+mod policy;
 mod settings;
 
 use std::{
@@ -16,12 +17,13 @@ use kvstore_client::{
     with_causes,
 };
 
+pub use policy::PolicySettings;
 pub use settings::Settings;
 
 use crate::{
     address::{Family, HostAddress, Source},
     docker,
-    mapping::{NameFrom, TagTemplates},
+    mapping::TagTemplates,
     registry::{Place, Registry},
     world::{DEFAULT_REAP, Lives},
 };
@@ -56,24 +58,6 @@ pub struct Config {
     pub log_format: LogFormat,
     /// How containers are registered.
     pub policy: PolicySettings,
-}
-
-/// The part of a [`Policy`](crate::mapping::Policy) that is configured.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[allow(missing_docs, clippy::struct_excessive_bools)] // see Policy
-pub struct PolicySettings {
-    pub place: Place,
-    pub host_id: Option<String>,
-    pub internal: bool,
-    pub explicit: bool,
-    pub network: Option<String>,
-    pub family: Family,
-    pub ip_label: Option<String>,
-    pub name_from: NameFrom,
-    pub port_suffix: bool,
-    pub version_from_tag: bool,
-    pub script_checks: bool,
-    pub tags: TagTemplates,
 }
 
 impl Config {

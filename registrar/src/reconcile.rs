@@ -1,6 +1,8 @@
 //! The loop: news of Docker and views of the registry -> world and ledger -> calls. Nothing in here waits but the loop
 //! itself, so news never queue up behind a slow call.
 
+mod log;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, atomic::Ordering::Relaxed},
@@ -27,12 +29,12 @@ use crate::{
         follow::{Looks, News, follow},
     },
     ledger::{Call, Ledger, Outcome},
-    mapping::Policy,
-    plan::{Action, Actual, Hold, META_CONTAINER, Mark, Owner},
-    registry::{Place, Registry, follow::View, token_hint},
+    plan::{Action, Actual, META_CONTAINER, Mark, Owner},
+    registry::{Registry, follow::View, token_hint},
     status::Status,
     world::{Change, Deregister, Moment, World},
 };
+use log::{say_address, say_done};
 
 /// News of Docker that may wait for the loop, which handles one in microseconds; Docker's own buffer is behind it.
 const NEWS: usize = 256;
@@ -368,66 +370,6 @@ impl Reconciler {
         }
         if let Err(error) = self.registry.leave().await {
             warn!("the node cannot be removed: {}", with_causes(&error));
-        }
-    }
-}
-
-fn say_address(policy: &Policy) {
-    let address = policy.address;
-    if policy.internal {
-        debug!(%address, "address of this host");
-    } else if address.is_loopback() && !policy.address_is_forced {
-        warn!(
-            "the registry is on loopback, so published ports are registered at {address}, which only this host \
-               reaches; give --ip ADDRESS if others shall"
-        );
-    } else {
-        info!("published ports are registered at {address}");
-    }
-}
-
-/// One line per change.
-fn say_done(call: &Call, container: Option<&str>, was: Option<&str>) {
-    let Call { id, action, cause } = call;
-    let service = was.unwrap_or_default();
-    match action {
-        Action::Register(new) => {
-            let (service, port) = (&new.name, new.port);
-            let what = if was.is_some() { "updated" } else { "registered" };
-            info!(container, service, id, address = new.address, port, cause, "{what}");
-        }
-        Action::Report(update) => info!(container, service, id, status = update.status, cause, "health reported"),
-        Action::Hold(Hold::Draining) => info!(container, service, id, cause, "draining"),
-        Action::Hold(Hold::Paused) => info!(container, service, id, cause, "paused"),
-        Action::Hold(Hold::Exited) => info!(container, service, id, cause, "has ended; its entry is kept as critical"),
-        Action::Ask(_) => info!(container, service, id, cause, "draining, as was asked for"),
-        Action::DropCheck(check) => info!(container, service, id, check, cause, "check removed"),
-        Action::Deregister => info!(container, service, id, cause, "deregistered"),
-    }
-}
-
-impl PolicySettings {
-    /// What follows for a certain Docker and address.
-    pub fn policy(&self, identity: &Identity, address: HostAddress, address_is_forced: bool, mark: Mark) -> Policy {
-        let host = self.host_id.clone().unwrap_or_else(|| identity.host.clone());
-        Policy {
-            host: if host.is_empty() { "localhost".into() } else { host },
-            address: address.main,
-            other_address: address.other,
-            address_is_forced,
-            internal: self.internal,
-            explicit: self.explicit,
-            network: self.network.clone(),
-            family: self.family,
-            ip_label: self.ip_label.clone(),
-            name_from: self.name_from,
-            port_suffix: self.port_suffix,
-            version_from_tag: self.version_from_tag,
-            tags: self.tags.clone(),
-            script_checks: self.script_checks,
-            probes_are_run: matches!(self.place, Place::Agent),
-            boot: identity.boot.clone(),
-            mark,
         }
     }
 }
