@@ -11,6 +11,7 @@ use std::{
 
 use kvstore_client::{
     Client, Error, GoDuration,
+    names::{META_NETWORK, in_network, is_dns_name},
     types::{
         CatalogDeregistration, CatalogRegistration, CheckDefinition, CheckStatus, HealthCheck, NodeService,
         ServiceAddress,
@@ -34,8 +35,6 @@ const EVERY: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_secs(1);
 /// The check that says whether the host lives.
 const CHECK: &str = "overlay";
-/// Metadata: the network that a name is in; the same that the registrar writes.
-const META_NETWORK: &str = "overlay-network";
 /// Metadata of the node: what the host is called.
 const META_HOST: &str = "overlay-host";
 
@@ -90,12 +89,7 @@ pub(crate) fn tell(
 impl Name {
     /// None for what DNS has no name for.
     fn instance(&self) -> Option<NodeService> {
-        let service = format!("{}.{}.overlay", self.name, self.network);
-        let good = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
-        let label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(good);
-        if !service.split('.').all(label) {
-            return None;
-        }
+        let service = Some(in_network(&self.name, &self.network.to_string())).filter(|name| is_dns_name(name))?;
         let v6 = self.addresses.iter().find(|address| address.is_ipv6());
         let address = self.addresses.iter().find(|address| address.is_ipv4()).or(v6)?;
         let beside = v6.filter(|v6| *v6 != address);

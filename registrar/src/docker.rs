@@ -18,6 +18,7 @@ use bollard::{
     },
 };
 use futures_util::Stream;
+use kvstore_client::names::{NETWORK_DRIVER, NETWORK_LABEL};
 use tokio::time::timeout;
 
 use crate::{
@@ -31,9 +32,7 @@ const CALL_SECONDS: u64 = 10;
 const CALL_LIMIT: Duration = Duration::from_secs(15);
 /// Docker's own networks, of one host each.
 const ITS_OWN: [&str; 4] = ["bridge", "host", "none", "ingress"];
-/// By these two the overlay's networks are known: what made them, or a mark of what they are.
-const OVERLAY_DRIVER: &str = "flotilla";
-const OVERLAY_LABEL: &str = "flotilla.overlay";
+
 /// Why Docker could not be followed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -285,8 +284,8 @@ fn client(target: &Target) -> Result<Docker, Error> {
 
 /// Whether it is one of the overlay's, and not for this host alone.
 fn spans_hosts(network: &NetworkInspect) -> bool {
-    let made_by_it = network.driver.as_deref() == Some(OVERLAY_DRIVER);
-    let marked = network.labels.as_ref().is_some_and(|labels| labels.contains_key(OVERLAY_LABEL));
+    let made_by_it = network.driver.as_deref() == Some(NETWORK_DRIVER);
+    let marked = network.labels.as_ref().is_some_and(|labels| labels.contains_key(NETWORK_LABEL));
     let local = network.options.as_ref().and_then(|options| options.get("local"));
     (made_by_it && local.is_none_or(|local| local == "false")) || marked
 }

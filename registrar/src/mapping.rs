@@ -10,7 +10,10 @@ mod tags;
 
 use std::{collections::BTreeSet, net::IpAddr};
 
-use kvstore_client::types::{CheckStatus, ServiceRegistration, Weights};
+use kvstore_client::{
+    names::is_dns_name,
+    types::{CheckStatus, ServiceRegistration, Weights},
+};
 use serde::Serialize;
 
 use crate::{
@@ -298,11 +301,6 @@ fn usable(what: &str, text: &str) -> Result<(), String> {
         return Err(format!("its {what} {text:?} is empty or has control characters"));
     }
     Ok(())
-}
-
-fn is_dns_name(name: &str) -> bool {
-    let good = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'_';
-    name.split('.').all(|label| (1..=63).contains(&label.len()) && label.bytes().all(good))
 }
 
 fn weights(variables: &Variables<'_>, warnings: &mut Vec<String>) -> Option<Weights> {

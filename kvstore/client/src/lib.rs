@@ -4,7 +4,8 @@
 //! to it. [`Client`] has one method per endpoint, each with a deadline. [`Watch`] turns blocking queries into a
 //! stream of new values. [`Access`] is how every program is told whom it talks to and as whom. Everything here also works
 //! against a genuine Consul agent. [`monitoring`] is what those programs tell of themselves, [`logging`] how
-//! they write it down, [`systemd`] whom they tell that they are ready, [`shutdown`] how they are ended, [`mod@reference`] what they take.
+//! they write it down, [`systemd`] whom they tell that they are ready, [`shutdown`] how they are ended, [`mod@reference`] what they take,
+//! [`names`] what they call alike.
 
 mod access;
 mod causes;
@@ -15,6 +16,7 @@ pub mod fresh;
 mod lock;
 pub mod logging;
 pub mod monitoring;
+pub mod names;
 pub mod pem;
 pub mod reference;
 pub mod settings;

@@ -13,6 +13,7 @@ use crate::names::{Key, ServiceKey};
 const NETWORKS: &str = "overlay/v1/nets/";
 
 /// What ends the name of a service that stands for a name in a network, `NAME.NETWORK.overlay`, and the same in DNS.
+/// Programs write it as `names::in_network` of kvstore-client does.
 pub(crate) const DOMAIN: &str = ".overlay";
 
 /// All there are. They do not overlap: who is in two at once, because somebody wrote what cannot be, is in none.

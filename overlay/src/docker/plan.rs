@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
+use kvstore_client::names::NETWORK_LABEL;
 
 use crate::{
     mesh::NewNetwork,
@@ -12,7 +13,7 @@ use crate::{
 };
 
 /// The label that makes a network of Docker's ours; its value is the network's id in the mesh.
-pub const LABEL: &str = "flotilla.overlay";
+pub const LABEL: &str = NETWORK_LABEL;
 /// Docker's names for what a bridge is to be like.
 const BRIDGE_NAME: &str = "com.docker.network.bridge.name";
 const BRIDGE_MTU: &str = "com.docker.network.driver.mtu";

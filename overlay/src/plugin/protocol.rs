@@ -5,6 +5,7 @@ mod answer;
 mod call;
 
 use ipnet::IpNet;
+use kvstore_client::names::NETWORK_DRIVER;
 use serde::{Deserialize, Deserializer, Serialize};
 
 pub use self::{
@@ -17,7 +18,7 @@ pub use self::{
 };
 
 /// How Docker is to call us; `-d flotilla`, `--ipam-driver flotilla`.
-pub const NAME: &str = "flotilla";
+pub const NAME: &str = NETWORK_DRIVER;
 /// What it accepts, and so what it gets.
 pub const CONTENT_TYPE: &str = "application/vnd.docker.plugins.v1.2+json";
 

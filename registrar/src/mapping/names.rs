@@ -4,10 +4,13 @@
 
 use std::collections::BTreeSet;
 
-use kvstore_client::types::ServiceRegistration;
+use kvstore_client::{
+    names::{META_NETWORK, in_network, is_dns_name},
+    types::ServiceRegistration,
+};
 
 use super::{
-    Instance, Mapped, Policy, is_dns_name, meta,
+    Instance, Mapped, Policy, meta,
     ports::{address_of, service_address},
     usable,
 };
@@ -15,8 +18,6 @@ use crate::{address::Family, callers, container::Container, variables::Variables
 
 /// Of one container in one network.
 const MAX_NAMES: usize = 32;
-/// Metadata: the network that a name is in.
-const META_NETWORK: &str = "overlay-network";
 
 /// Adds them to what is registered.
 pub(super) fn add(container: &Container, policy: &Policy, mapped: &mut Mapped) {
@@ -50,7 +51,7 @@ fn instance(
 ) -> Result<Option<Instance>, String> {
     let endpoint = container.networks.get(network).copied().unwrap_or_default();
     let Some(address) = address_of(&endpoint, policy.family) else { return Ok(None) };
-    let service = format!("{name}.{network}.overlay");
+    let service = in_network(name, network);
     usable("name", &service)?;
     if !is_dns_name(&service) {
         return Err("DNS has none such".into());

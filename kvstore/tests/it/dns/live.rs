@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use kvstore::config::{self, DnsSettings, Soa};
+use kvstore_client::names::in_network;
 use serde_json::json;
 
 use super::*;
@@ -115,6 +116,21 @@ async fn a_reload_changes_aliases() {
     kept.lock().unwrap().aliases.insert("*.apps.example".into(), "api".into());
     call(&agent, Method::PUT, "/v1/agent/reload", &Value::Null).await;
     assert_eq!(shown(&ask(&agent, "www.apps.example.", RecordType::A).await), "10.0.0.5");
+    agent.stop().await;
+}
+
+/// The core reads what other programs write and depends on none of their code; this holds the two ends together.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_in_a_network_is_answered_as_programs_write_it() {
+    let agent = Agent::with(settings("n")).await;
+    let network = json!({"name": "app", "subnet": "127.0.0.0/8", "subnet6": "fd00:1::/48"});
+    call(&agent, Method::PUT, "/v1/kv/overlay/v1/nets/app", &json!({"body": {"network": network}})).await;
+    let service = in_network("cache", "app");
+    let body = json!({"Node": "n1", "Address": "10.0.0.1", "Service": {"Service": service, "Address": "127.1.7.2"}});
+    call(&agent, Method::PUT, "/v1/catalog/register", &body).await;
+    for name in ["cache.", &format!("{service}.")] {
+        assert_eq!(shown(&ask(&agent, name, RecordType::A).await), "127.1.7.2", "{name}");
+    }
     agent.stop().await;
 }
 
