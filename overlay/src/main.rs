@@ -4,7 +4,7 @@ mod cli;
 
 use std::{net::SocketAddr, path::PathBuf, process::ExitCode};
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use kvstore_client::{GoDuration, logging, monitoring, reference, shutdown::until_signal, with_causes};
 use overlay::{
     api::DEFAULT_SOCKET,
@@ -155,15 +155,7 @@ enum Page {
 }
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            let _ = error.print();
-            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            return if asked { ExitCode::SUCCESS } else { ExitCode::from(2) };
-        }
-    };
-    match start(arguments) {
+    match start(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("overlay: {failure}");
@@ -271,15 +263,8 @@ fn reference(page: Page) -> String {
 }
 
 async fn up(settings: Settings, file: Option<PathBuf>, socket: &std::path::Path) -> Result<(), Failure> {
-    let file = match &file {
-        None => None,
-        Some(path) => {
-            let text = std::fs::read_to_string(path);
-            let text = text.map_err(|e| Failure::usage(format!("{} cannot be read: {e}", path.display())))?;
-            Some((path.display().to_string(), text))
-        }
-    };
-    let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
+    let file = kvstore_client::settings::file(file.as_deref()).map_err(Failure::usage)?;
+    let file = file.as_ref().map(|(name, text)| (&**name, &**text));
     let host = nix::unistd::gethostname().unwrap_or_default();
     let config = Config::new(settings, file, &host.to_string_lossy());
     let config = config.map_err(|faults| Failure::usage(faults.0.join("\noverlay: ")))?;

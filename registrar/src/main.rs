@@ -2,8 +2,8 @@
 
 use std::{path::PathBuf, process::ExitCode, str::FromStr};
 
-use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum, error::ErrorKind};
-use kvstore_client::{GoDuration, logging, monitoring, reference, shutdown::until_signal, with_causes};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use kvstore_client::{GoDuration, logging, monitoring, reference, settings, shutdown::until_signal, with_causes};
 use registrar::{
     config::{Config, Settings},
     doctor::{Verdict, examine},
@@ -109,15 +109,7 @@ enum Format {
 struct Failure(u8, String);
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            let _ = error.print();
-            let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            return if asked { ExitCode::SUCCESS } else { ExitCode::from(2) };
-        }
-    };
-    match start(arguments) {
+    match start(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure(code, message)) => {
             eprintln!("registrar: {message}");
@@ -136,15 +128,8 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
         return Ok(());
     }
     let usage = |message| Failure(2, message);
-    let file = match &arguments.config {
-        None => None,
-        Some(path) => {
-            let text = std::fs::read_to_string(path);
-            let text = text.map_err(|e| usage(format!("{} cannot be read: {e}", path.display())))?;
-            Some((path.display().to_string(), text))
-        }
-    };
-    let file = file.as_ref().map(|(name, text)| (name.as_str(), text.as_str()));
+    let file = settings::file(arguments.config.as_deref()).map_err(usage)?;
+    let file = file.as_ref().map(|(name, text)| (&**name, &**text));
     let config = Config::new(arguments.settings, file).map_err(|faults| usage(faults.0.join("\nregistrar: ")))?;
     let filter = EnvFilter::try_from_env("REGISTRAR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     logging::start(config.log_format, filter);

@@ -1,7 +1,7 @@
 //! What a program's settings are read by: its YAML or JSON file, where every fault has its line, and texts of which each
 //! is one of a few.
 
-use std::fmt;
+use std::{fmt, path::Path};
 
 use clap::ValueEnum;
 use serde::{Deserialize, Deserializer, de::DeserializeOwned};
@@ -15,6 +15,16 @@ impl fmt::Display for Faults {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.join("\n"))
     }
+}
+
+/// The name and the text of the file that a program was given, if it was given one.
+///
+/// # Errors
+/// Why it cannot be read, in words.
+pub fn file(path: Option<&Path>) -> Result<Option<(String, String)>, String> {
+    let Some(path) = path else { return Ok(None) };
+    let text = std::fs::read_to_string(path).map_err(|e| format!("{} cannot be read: {e}", path.display()))?;
+    Ok(Some((path.display().to_string(), text)))
 }
 
 /// What `text`, the file called `name`, sets. Key by key, so that one fault does not hide another.
