@@ -130,3 +130,28 @@ impl Site {
         web::ask(reqwest::Method::GET, &self.url()).await.map(drop)
     }
 }
+
+/// The template of a HAProxy that listens at `bind` and sends visitors to the live instances of `web`, each of them once:
+/// a server that is away fails whoever is sent to it. It waits for connections and for answers so long.
+pub fn haproxy_without_retries(bind: &str, connect: &str, answer: &str) -> String {
+    format!(
+        r#"global
+    log stdout format raw local0 notice
+defaults
+    mode http
+    timeout connect {connect}
+    timeout client {answer}
+    timeout server {answer}
+    retries 0
+    # A visitor's idle connection is closed with the next answer, not under the next request.
+    option idle-close-on-response
+frontend web
+    bind {bind}
+    default_backend web
+backend web
+{{%- for instance in service(name="web", live=true) %}}
+    server {{{{ instance.id | ident }}}} {{{{ instance.address }}}}:{{{{ instance.port }}}}
+{{%- endfor %}}
+"#
+    )
+}

@@ -10,32 +10,13 @@ use crate::{
     eventually,
     ports::free_port,
     program::{Launch, Program},
-    proxy::{Kind, Site},
+    proxy::{Kind, Site, haproxy_without_retries},
     registry::Registry,
     web,
 };
 
 /// A step that takes longer has failed.
 const LIMIT: Duration = Duration::from_secs(20);
-
-const HAPROXY: &str = r#"global
-    log stdout format raw local0 notice
-defaults
-    mode http
-    timeout connect 2s
-    timeout client 30s
-    timeout server 30s
-    retries 0
-    # A visitor's idle connection is closed with the next answer, not under the next request.
-    option idle-close-on-response
-frontend web
-    bind 127.0.0.1:{{ get_env(name="HTTP_PORT") }}
-    default_backend web
-backend web
-{%- for instance in service(name="web", live=true) %}
-    server {{ instance.id | ident }} {{ instance.address }}:{{ instance.port }}
-{%- endfor %}
-"#;
 
 const NGINX: &str = r#"worker_processes 1;
 pid nginx.pid;
@@ -77,7 +58,10 @@ struct Front {
 impl Front {
     async fn start(kind: Kind, registry: &Registry) -> Self {
         let site = Site::new(kind);
-        let text = if kind == Kind::Haproxy { HAPROXY } else { NGINX };
+        let text = match kind {
+            Kind::Haproxy => haproxy_without_retries("127.0.0.1:{{ get_env(name=\"HTTP_PORT\") }}", "2s", "30s"),
+            Kind::Nginx => NGINX.to_owned(),
+        };
         fs::write(site.template(), text).expect("our own directory");
         let once = site.templater(&registry.url()).args(["--once"]).run(LIMIT).await;
         once.ok().unwrap_or_else(|e| panic!("templater --once: {e}"));

@@ -10,6 +10,7 @@ use flotilla_tests::{
     dig::dig_from,
     eventually,
     program::{Launch, Program},
+    proxy::haproxy_without_retries,
     web,
 };
 use kvstore_client::types::ServiceRegistration;
@@ -18,24 +19,6 @@ use tempfile::TempDir;
 use super::Lab;
 
 const LIMIT: Duration = Duration::from_secs(20);
-
-/// A server that is away fails each visitor who is sent to it.
-const HAPROXY: &str = r#"global
-    log stdout format raw local0 notice
-defaults
-    mode http
-    timeout connect 300ms
-    timeout client 10s
-    timeout server 10s
-    retries 0
-frontend web
-    bind *:80
-    default_backend web
-backend web
-{%- for instance in service(name="web", live=true) %}
-    server {{ instance.id | ident }} {{ instance.address }}:{{ instance.port }}
-{%- endfor %}
-"#;
 
 /// Starts the server of a host: the instance `web-h1` and so on of `web`.
 pub(crate) fn serve(lab: &Lab, host: usize) -> Program {
@@ -93,7 +76,7 @@ impl Front {
         let host = lab.bed.host(number);
         let dir = tempfile::tempdir().expect("a temporary directory can be made");
         let template = dir.path().join("haproxy.tmpl");
-        fs::write(&template, HAPROXY).expect("our own directory");
+        fs::write(&template, haproxy_without_retries("*:80", "300ms", "10s")).expect("our own directory");
         let registry = lab.agents[number].url();
         let templater = || {
             let launch = Launch::ours("templater").dir(dir.path()).args(["--registry", &registry, "--template"]);
