@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use crate::record::Candidate;
 
 /// For one candidate: WireGuard tries again after 5 seconds, so there is one whole attempt in it.
-pub const TRY: Duration = Duration::from_secs(6);
+const TRY: Duration = Duration::from_secs(6);
 
 /// The candidates of one peer, and whose turn it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

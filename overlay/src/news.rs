@@ -16,7 +16,7 @@ use crate::state::Held;
 /// A Docker that is away is asked again after that.
 pub(crate) const AWAY: Duration = Duration::from_secs(1);
 /// Without news everything is looked at that often.
-pub(crate) const RESYNC: Duration = Duration::from_mins(1);
+const RESYNC: Duration = Duration::from_mins(1);
 /// Events come in groups: what comes within that of the first one is looked at together with it.
 const GATHER: Duration = Duration::from_millis(50);
 

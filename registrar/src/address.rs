@@ -114,7 +114,7 @@ fn is_link_local(address: IpAddr) -> bool {
 ///
 /// # Errors
 /// If the registry's name cannot be resolved, or no route of this family leads there.
-pub async fn toward(registry: &str, family: Family) -> io::Result<IpAddr> {
+async fn toward(registry: &str, family: Family) -> io::Result<IpAddr> {
     let Some(place) = host_and_port(registry) else {
         let v6 = family == Family::Ipv6;
         return Ok(if v6 { Ipv6Addr::LOCALHOST.into() } else { Ipv4Addr::LOCALHOST.into() });

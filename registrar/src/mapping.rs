@@ -251,7 +251,7 @@ fn instance(
 }
 
 /// `HOST:CONTAINER:PORT`, with `:udp` where it applies: Registrator's.
-pub fn generated_id(host: &str, container: &str, port: Port) -> String {
+fn generated_id(host: &str, container: &str, port: Port) -> String {
     let id = format!("{host}:{container}:{}", port.number);
     match port.protocol {
         Protocol::Tcp => id,

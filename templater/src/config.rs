@@ -159,7 +159,7 @@ impl fmt::Display for TemplateSpec {
 
 impl TemplateSpec {
     /// The file it goes to, if it goes to one.
-    pub fn destination_path(&self) -> Option<&Path> {
+    fn destination_path(&self) -> Option<&Path> {
         match &self.destination {
             DestinationSpec::Stdout | DestinationSpec::Each(_) => None,
             DestinationSpec::File(file) => Some(&file.destination),

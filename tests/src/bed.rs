@@ -88,11 +88,6 @@ impl Bed {
         });
     }
 
-    /// Nothing is cut or lost any more.
-    pub fn mend_all(&self) {
-        self.change(|links| *links = Links::default());
-    }
-
     fn change(&self, how: impl FnOnce(&mut Links)) {
         let mut links: MutexGuard<'_, _> = self.links.lock().unwrap_or_else(PoisonError::into_inner);
         how(&mut links);

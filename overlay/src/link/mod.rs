@@ -28,8 +28,6 @@ pub use self::{
 const GROUP: u32 = 0x6f76;
 /// The kernel answers at once; whoever waits longer waits for ever.
 const LIMIT: Duration = Duration::from_secs(5);
-/// The longest name of a link, in bytes.
-pub const NAME_BYTES: usize = 15;
 
 /// A link, as far as it matters here.
 #[derive(Clone, Debug, PartialEq, Eq)]
