@@ -145,5 +145,4 @@ fn empty_list() -> Value {
 }
 
 #[cfg(test)]
-#[path = "functions/tests.rs"]
 mod tests;

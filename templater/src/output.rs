@@ -400,5 +400,4 @@ fn resolve(path: &Path) -> PathBuf {
 }
 
 #[cfg(test)]
-#[path = "output/tests.rs"]
 mod tests;

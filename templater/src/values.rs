@@ -299,5 +299,4 @@ impl Answer {
 }
 
 #[cfg(test)]
-#[path = "values/tests.rs"]
 pub(crate) mod tests;
