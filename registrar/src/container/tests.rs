@@ -1,5 +1,6 @@
 use super::*;
 use bollard::models::ContainerInspectResponse;
+pub(crate) use flotilla_tests::fake_docker::merge;
 use serde_json::json;
 
 /// What Docker 20.10 (API 1.41) answers, cut to what is read, with `patch` merged over it.
@@ -22,25 +23,6 @@ pub(crate) fn inspect(patch: &serde_json::Value) -> ContainerInspectResponse {
     });
     merge(&mut answer, patch);
     serde_json::from_value(answer).unwrap()
-}
-
-/// JSON merge patch, RFC 7396.
-pub(crate) fn merge(target: &mut serde_json::Value, patch: &serde_json::Value) {
-    let serde_json::Value::Object(patch) = patch else {
-        *target = patch.clone();
-        return;
-    };
-    if !target.is_object() {
-        *target = json!({});
-    }
-    let object = target.as_object_mut().unwrap();
-    for (key, value) in patch {
-        if value.is_null() {
-            object.remove(key);
-        } else {
-            merge(object.entry(key).or_insert(serde_json::Value::Null), value);
-        }
-    }
 }
 
 pub(crate) fn container(patch: &serde_json::Value) -> Container {
