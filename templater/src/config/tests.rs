@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     functions::Floor,
-    output::{ReloadSpec, TargetSpec},
+    output::{FileSpec, OutputSpec, ReloadSpec, TargetSpec},
     target::{
         Kind,
         signal::{SignalSpec, Whom},
