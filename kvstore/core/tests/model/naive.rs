@@ -1,16 +1,17 @@
 //! The registry's rules once more, on plain maps and without any index.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    time::Duration,
-};
+mod acl;
+mod queries;
+mod txn;
+
+use std::{collections::BTreeMap, time::Duration};
 
 use kvstore_core::{
-    AclRefusal, Command, Index, KvVerb, Outcome, QueryRefusal, Refusal, RowVerb, Target, TxnError, TxnStep,
-    credentials::{ANONYMOUS, Bootstrap, GLOBAL_MANAGEMENT, Policy, Token},
+    Command, Index, Outcome, QueryRefusal, Refusal, Target,
+    credentials::{Bootstrap, Policy, Token},
     health::Status,
     names::{CheckId, InstanceId, NodeKey, PolicyId, SessionId, TokenId},
-    prepared_query::{InvalidQuery, InvalidTemplate, NAME_PREFIX_MATCH, PreparedQuery, QueryId},
+    prepared_query::{PreparedQuery, QueryId},
     row::{Behavior, Check, Instance, KvEntry, Node, Owner, ProbeKind, Row, Session, Stamped},
 };
 
@@ -111,99 +112,6 @@ impl Naive {
         }
     }
 
-    /// The words for a failure are the tables' to judge.
-    fn txn(&mut self, steps: &[TxnStep]) -> Result<Outcome, Refusal> {
-        let (mut changed, mut errors) = (BTreeSet::new(), Vec::new());
-        for (step, txn_step) in steps.iter().enumerate() {
-            let before = self.rows();
-            if self.step(|naive| naive.txn_step(txn_step)).is_err() {
-                errors.push(TxnError { step, what: String::new() });
-            }
-            let (before, after): (BTreeSet<_>, BTreeSet<_>) =
-                (before.into_iter().collect(), self.rows().into_iter().collect());
-            let keys: BTreeSet<_> = before.symmetric_difference(&after).map(|(key, _)| key.clone()).collect();
-            self.twice |= !changed.is_disjoint(&keys);
-            changed.extend(keys);
-        }
-        if errors.is_empty() { Ok(Outcome::Txn(vec![])) } else { Err(Refusal::Txn(errors)) }
-    }
-
-    fn txn_step(&mut self, step: &TxnStep) -> Result<(), ()> {
-        let done = |outcome: Result<Outcome, Refusal>| match outcome {
-            Ok(Outcome::Done) => Ok(()),
-            _ => Err(()),
-        };
-        let ensure = |holds: bool| if holds { Ok(()) } else { Err(()) };
-        match step {
-            TxnStep::Kv { verb, key, value, flags } => {
-                let (key, value, flags, ttl) = (key.clone(), value.clone(), *flags, Duration::ZERO);
-                let old = self.kv.get(key.as_str());
-                let command = match verb.clone() {
-                    KvVerb::Set => Command::KvPut { key, value, flags, cas: None, ttl },
-                    KvVerb::Cas(cas) => Command::KvPut { key, value, flags, cas: Some(cas), ttl },
-                    KvVerb::Lock { session, delayed } => Command::KvLock { key, value, flags, session, delayed },
-                    KvVerb::Unlock(session) => Command::KvUnlock { key, value, flags, session },
-                    KvVerb::Delete => Command::KvDelete { key, cas: None },
-                    KvVerb::DeleteCas(cas) => Command::KvDelete { key, cas: Some(cas) },
-                    KvVerb::Get => return ensure(old.is_some()),
-                    KvVerb::GetOrEmpty => return Ok(()),
-                    KvVerb::CheckIndex(index) => return ensure(old.is_some_and(|old| old.modified.0 == index)),
-                    KvVerb::CheckSession(id) => {
-                        let held = |old: &Stamped<KvEntry>| old.session.as_ref().map_or("", |s| s.as_str()) == id;
-                        return ensure(old.is_some_and(held));
-                    }
-                    KvVerb::CheckNotExists => return ensure(old.is_none()),
-                };
-                done(self.change(&command))
-            }
-            TxnStep::KvGetTree(_) => Ok(()),
-            TxnStep::KvDeleteTree(prefix) => done(self.change(&Command::KvDeleteTree { prefix: prefix.clone() })),
-            TxnStep::Node { verb, name, node } => {
-                let key = name.clone().expect("named in this test");
-                let modified = self.nodes.get(&key).map(|old| old.modified.0);
-                if !fits(*verb, modified)? {
-                    return Ok(());
-                }
-                if deletes(*verb) {
-                    self.remove(&key, &Target::Node);
-                    return Ok(());
-                }
-                self.register(node, false, None, &[]).map_err(drop)
-            }
-            TxnStep::Instance { verb, node, id, instance } => {
-                let modified = self.instances.get(&(node.clone(), id.clone())).map(|old| old.modified.0);
-                if !fits(*verb, modified)? {
-                    return Ok(());
-                }
-                if deletes(*verb) {
-                    self.remove(node, &Target::Instance(id.clone()));
-                    return Ok(());
-                }
-                self.need_node(node).map_err(drop)?;
-                self.put_kept_instance(instance.as_deref().expect("given in this test"));
-                Ok(())
-            }
-            TxnStep::Check { verb, node, id, check } => {
-                let modified = self.checks.get(&(node.clone(), id.clone())).map(|old| old.modified.0);
-                if !fits(*verb, modified)? {
-                    return Ok(());
-                }
-                if deletes(*verb) {
-                    self.remove(node, &Target::Check(id.clone()));
-                    return Ok(());
-                }
-                let check = check.as_deref().expect("given in this test");
-                self.need_node(node).map_err(drop)?;
-                if let Some(of) = &check.service {
-                    ensure(self.instances.contains_key(&(node.clone(), of.clone())))?;
-                }
-                self.put_kept_check(check, &self.checks.clone());
-                Ok(())
-            }
-            TxnStep::Wrong { .. } => Err(()),
-        }
-    }
-
     pub(crate) fn rows(&self) -> Vec<(String, Vec<u8>)> {
         fn encode<K, T: Clone>(table: &BTreeMap<K, Stamped<T>>, row: fn(T) -> Row) -> Vec<(String, Vec<u8>)> {
             let encode = |stamped: &Stamped<T>| {
@@ -223,165 +131,6 @@ impl Naive {
         rows.extend(encode(&self.kv, Row::Kv));
         rows.sort();
         rows
-    }
-
-    fn put_query(&mut self, query: &PreparedQuery) -> Result<(), QueryRefusal> {
-        let (name, kind) = (&query.name, query.template.kind.as_str());
-        if name.is_empty() && kind.is_empty() && query.session.is_empty() {
-            return Err(InvalidQuery::Unbound.into());
-        }
-        if query.service.service.is_empty() {
-            return Err(InvalidQuery::NoService.into());
-        }
-        let others = || self.queries.values().filter(|other| other.id != query.id);
-        if name.is_empty() && !kind.is_empty() && others().any(|other| other.name.is_empty() && other.is_template()) {
-            return Err(QueryRefusal::CatchAllTaken);
-        }
-        if !name.is_empty() && others().any(|other| other.name.to_lowercase() == name.to_lowercase()) {
-            return Err(QueryRefusal::NameTaken(name.clone()));
-        }
-        if self.queries.keys().any(|id| id.as_str() == name) {
-            return Err(QueryRefusal::NameIsId(name.clone()));
-        }
-        if !query.session.is_empty() && !self.sessions.keys().any(|id| id.as_str() == query.session) {
-            return Err(QueryRefusal::UnknownSession(query.session.clone()));
-        }
-        if !matches!(kind, "" | NAME_PREFIX_MATCH) {
-            return Err(InvalidTemplate::Kind(kind.into()).into());
-        }
-        self.queries.insert(query.id.clone(), unstamped(query.clone()));
-        Ok(())
-    }
-
-    /// The id of the query that a name means, and what it asks for; an error if it is the id of a template.
-    pub(crate) fn resolve(&self, asked: &str) -> Result<Option<(QueryId, String)>, ()> {
-        if let Some(query) = self.queries.values().find(|query| query.id.as_str() == asked) {
-            let found = (query.id.clone(), query.service.service.clone());
-            return if query.is_template() { Err(()) } else { Ok(Some(found)) };
-        }
-        let folded = asked.to_lowercase();
-        let fits = |query: &&Stamped<PreparedQuery>| {
-            let own = query.name.to_lowercase();
-            !own.is_empty() && own == folded || query.is_template() && folded.starts_with(&own)
-        };
-        let Some(query) = self.queries.values().filter(fits).max_by_key(|query| query.name.len()) else {
-            return Ok(None);
-        };
-        let service = if query.is_template() {
-            let suffix = &asked[query.name.len()..];
-            query.service.service.replace("${name.full}", asked).replace("${name.suffix}", suffix)
-        } else {
-            query.service.service.clone()
-        };
-        Ok(Some((query.id.clone(), service)))
-    }
-
-    fn change_acl(&mut self, command: &Command) -> Result<(), Refusal> {
-        match command {
-            Command::PrepareAcl { now, management } => {
-                self.put_global_management();
-                let accessor = TokenId::new(ANONYMOUS).unwrap();
-                self.tokens.entry(accessor.clone()).or_insert_with(|| {
-                    let (description, policies) = ("Anonymous Token".into(), vec![]);
-                    let (secret, local, made, ends) = (None, false, *now, Duration::ZERO);
-                    unstamped(Token { accessor, secret, description, policies, local, made, ends })
-                });
-                if let Some(token) = management
-                    && !self.tokens.values().any(|other| other.secret == token.secret)
-                {
-                    self.bootstrap.entry(()).or_insert_with(|| unstamped(Bootstrap { token: token.accessor.clone() }));
-                    self.put_management(token);
-                }
-            }
-            Command::BootstrapAcl { token, .. } => {
-                if let Some(done) = self.bootstrap.get(&()) {
-                    return Err(AclRefusal::Bootstrapped(done.modified).into());
-                }
-                self.claim(token)?;
-                self.put_global_management();
-                self.put_management(token);
-                self.bootstrap.insert((), unstamped(Bootstrap { token: token.accessor.clone() }));
-            }
-            Command::CreateToken { token } => {
-                self.claim(token)?;
-                self.need_policies(&token.policies)?;
-                self.tokens.insert(token.accessor.clone(), unstamped((**token).clone()));
-            }
-            Command::UpdateToken { token, description, policies } => {
-                let old = self.tokens.get(token).ok_or(AclRefusal::UnknownToken)?.value.clone();
-                self.need_policies(policies)?;
-                let (description, policies) = (description.clone(), policies.clone());
-                self.tokens.insert(token.clone(), unstamped(Token { description, policies, ..old }));
-            }
-            Command::DeleteToken { token } => {
-                if token.as_str() == ANONYMOUS {
-                    return Err(AclRefusal::Anonymous.into());
-                }
-                self.tokens.remove(token).ok_or(AclRefusal::UnknownToken)?;
-            }
-            Command::ExpireToken { token } => drop(self.tokens.remove(token)),
-            Command::CreatePolicy { policy } => {
-                if self.policies.contains_key(&policy.id) {
-                    return Err(Refusal::Conflict);
-                }
-                self.put_policy(policy)?;
-            }
-            Command::UpdatePolicy { policy } => {
-                let old = self.policies.get(&policy.id).ok_or(AclRefusal::UnknownPolicy)?;
-                if policy.id.as_str() == GLOBAL_MANAGEMENT && policy.rules != old.rules {
-                    return Err(AclRefusal::BuiltinRules.into());
-                }
-                self.put_policy(policy)?;
-            }
-            Command::DeletePolicy { policy } => {
-                if policy.as_str() == GLOBAL_MANAGEMENT {
-                    return Err(AclRefusal::Builtin.into());
-                }
-                self.policies.remove(policy).ok_or(AclRefusal::UnknownPolicy)?;
-                self.tokens.values_mut().for_each(|token| token.value.policies.retain(|id| id != policy));
-            }
-            other => unreachable!("{other:?} is of other things"),
-        }
-        Ok(())
-    }
-
-    /// With the rules that the state has, which its own tests judge.
-    fn put_global_management(&mut self) {
-        let id = PolicyId::new(GLOBAL_MANAGEMENT).unwrap();
-        let mut state = kvstore_core::State::empty(Index(1));
-        let prepare = Command::PrepareAcl { now: Duration::ZERO, management: None };
-        state.apply(Index(2), &kvstore_core::decide(&state, &prepare).unwrap().changes);
-        let builtin = state.credentials().policy(&id).unwrap().value.clone();
-        self.policies.entry(id).or_insert_with(|| unstamped(builtin));
-    }
-
-    fn put_management(&mut self, token: &Token) {
-        let policies = vec![PolicyId::new(GLOBAL_MANAGEMENT).unwrap()];
-        self.tokens.insert(token.accessor.clone(), unstamped(Token { policies, ..token.clone() }));
-    }
-
-    fn claim(&self, token: &Token) -> Result<(), AclRefusal> {
-        if self.tokens.contains_key(&token.accessor) {
-            return Err(AclRefusal::AccessorTaken);
-        }
-        let taken = self.tokens.values().any(|other| other.secret == token.secret);
-        if taken { Err(AclRefusal::SecretTaken) } else { Ok(()) }
-    }
-
-    fn need_policies(&self, ids: &[PolicyId]) -> Result<(), AclRefusal> {
-        let unknown = ids.iter().find(|id| !self.policies.contains_key(*id));
-        unknown.map_or(Ok(()), |id| Err(AclRefusal::NoSuchPolicy(id.clone())))
-    }
-
-    fn put_policy(&mut self, policy: &Policy) -> Result<(), AclRefusal> {
-        if policy.name.contains(' ') {
-            return Err(AclRefusal::Name);
-        }
-        if self.policies.values().any(|other| other.name == policy.name && other.id != policy.id) {
-            return Err(AclRefusal::NameTaken(policy.name.clone()));
-        }
-        self.policies.insert(policy.id.clone(), unstamped(policy.clone()));
-        Ok(())
     }
 
     fn change(&mut self, command: &Command) -> Result<Outcome, Refusal> {
@@ -667,19 +416,4 @@ impl Naive {
 
 fn is_ttl(check: &Check) -> bool {
     matches!(check.probe.as_deref(), Some(probe) if matches!(probe.kind, ProbeKind::Ttl { .. }))
-}
-
-/// Whether there is anything to write or delete; an error if the verb does not suit the row.
-fn fits(verb: RowVerb, modified: Option<u64>) -> Result<bool, ()> {
-    match (verb, modified) {
-        (RowVerb::Get, Some(_)) => Ok(false),
-        (RowVerb::Set | RowVerb::Delete, _) | (RowVerb::DeleteCas(_), None) => Ok(true),
-        (RowVerb::Cas(index), modified) if modified.unwrap_or(0) == index => Ok(true),
-        (RowVerb::DeleteCas(index), Some(modified)) if modified == index => Ok(true),
-        _ => Err(()),
-    }
-}
-
-fn deletes(verb: RowVerb) -> bool {
-    matches!(verb, RowVerb::Delete | RowVerb::DeleteCas(_))
 }
