@@ -1,7 +1,6 @@
 //! The one owner of what this host holds and does: hears of the registry, of peers that answer and of requests, one after
 //! the other, and has the plans made anew and carried out after them. What is decided stands in the pure modules.
 
-mod apply;
 mod asking;
 mod clients;
 mod lan;
@@ -9,6 +8,8 @@ mod membership;
 mod pace;
 mod report;
 mod requests;
+mod tunnel;
+mod wanted;
 mod writes;
 
 use std::{
@@ -44,9 +45,9 @@ use crate::{
     world::{Doubt, Now, World},
 };
 
-use apply::Tunnel;
 use asking::Ways;
 use pace::Pace;
+use tunnel::Tunnel;
 use writes::Writes;
 
 /// What repairs, if nothing happened meanwhile.

@@ -1,5 +1,8 @@
-//! What is decided becomes interfaces, peers, rules and routes: only what differs from what was done before, and what keeps
-//! out before what lets in.
+//! The tunnel with all that belongs to it. What is to be becomes interfaces, peers, rules and routes: only what differs from
+//! what was done before, and what keeps out before what lets in.
+
+#[cfg(test)]
+mod tests;
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
@@ -7,28 +10,16 @@ use ipnet::IpNet;
 use tokio::{sync::mpsc, task::JoinHandle};
 use tracing::{error, info, warn};
 
-use super::Daemon;
+use super::wanted::{Wanted, within};
 use crate::{
     config::Config,
-    device::{self, Dropped, Opened, Peer, PeerStatus, Plane},
-    firewall::{self, Rules},
+    device::{self, Dropped, Opened, PeerStatus, Plane},
+    firewall,
     identity::Identity,
-    network::Network,
-    overlap,
     peers::tunnel_address,
     probe::{Answer, Prober},
-    routes::{Kernel, Route, Survey},
-    state::Held,
+    routes::{Kernel, Survey},
 };
-
-/// What is to be.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Wanted {
-    peers: Vec<Peer>,
-    rules: Rules,
-    addresses: BTreeSet<IpAddr>,
-    routes: BTreeSet<Route>,
-}
 
 /// The tunnel with all that belongs to it.
 pub(super) struct Tunnel {
@@ -377,161 +368,5 @@ impl Tunnel {
         };
         let mesh = |ip: &IpAddr| self.done.rules.networks.iter().any(|network| within(network, *ip));
         self.addresses.iter().map(IpNet::addr).filter(usable).filter(|ip| !mesh(ip)).collect()
-    }
-}
-
-fn within(network: &Network, ip: IpAddr) -> bool {
-    match ip {
-        IpAddr::V4(v4) => network.subnet.contains(&v4),
-        IpAddr::V6(v6) => network.subnet6.contains(&v6),
-    }
-}
-
-impl Daemon {
-    /// What follows from what this host holds and from the plan.
-    pub(super) fn wanted(&self, held: &Held) -> Wanted {
-        let peers = self.plan.peers.iter().map(|(_, peer)| peer.clone());
-        let peers: Vec<_> = peers.chain(self.client_peers()).collect();
-        let networks: Vec<_> = held.networks.iter().map(|held| held.network.clone()).collect();
-        let blocks: Vec<_> = held.networks.iter().flat_map(|held| held.blocks.iter().copied()).collect();
-        let shared = held.networks.iter().filter(|held| !held.network.local);
-        let mut addresses: BTreeSet<IpAddr> = [IpAddr::V6(tunnel_address(self.me()))].into();
-        let mut routes = BTreeSet::new();
-        let mut lans = BTreeSet::new();
-        for held in shared {
-            let first = held.blocks.first();
-            addresses.extend(held.blocks.iter().flat_map(|b| [IpAddr::V4(b.gateway()), IpAddr::V6(b.gateway6())]));
-            let (v4, v6) = (IpNet::V4(held.network.subnet), IpNet::V6(held.network.subnet6));
-            for (to, source) in [(v4, first.map(|b| b.gateway().into())), (v6, first.map(|b| b.gateway6().into()))] {
-                routes.insert(Route { to, tunnel: false, source: None, mtu: None });
-                if first.is_some() {
-                    routes.insert(Route { to, tunnel: true, source, mtu: None });
-                }
-            }
-        }
-        for peer in self.plan.peers.iter().flat_map(|(_, peer)| &peer.allowed) {
-            let lan = !networks.iter().any(|network| within(network, peer.addr()));
-            let taken = matches!(peer, IpNet::V4(v4) if lan && self.lan_is_taken(*v4).is_err());
-            if lan && !taken {
-                if let IpNet::V4(v4) = peer {
-                    lans.insert(*v4);
-                }
-                let source = matches!(peer, IpNet::V6(_)).then(|| IpAddr::V6(tunnel_address(self.me())));
-                routes.insert(Route { to: *peer, tunnel: true, source, mtu: None });
-            }
-        }
-        routes.extend(self.narrow_routes(held));
-        routes.extend(self.client_routes(|network| held.network(network)?.blocks.first().copied()));
-        let own_lans = self.saved.lans.iter().map(|lan| lan.subnet).filter(|_| self.belongs()).collect();
-        let rules = Rules { interface: self.config.interface.clone(), networks, blocks, lans, own_lans };
-        Wanted { peers, rules, addresses, routes }
-    }
-
-    /// Leaves out the networks that something else on this host uses.
-    pub(super) fn refuse_clashes(&mut self) {
-        let networks: Vec<Network> = self.world.networks().into_iter().cloned().collect();
-        self.refused.retain(|id, _| networks.iter().any(|network| network.id == *id));
-        for network in networks {
-            // What this host has addresses of is its own doing.
-            if self.saved.blocks.iter().any(|holding| holding.network == network.id) {
-                continue;
-            }
-            match overlap::clash(network.subnet, self.tunnel.used()) {
-                Some(other) if !self.refused.contains_key(&network.id) => {
-                    error!(
-                        "network {} ({}) is left out on this host, which has a route to {other} already; remove the one or \
-                         the other",
-                        network.name, network.subnet
-                    );
-                    self.refused
-                        .insert(network.id, format!("it overlaps with {other}, which this host has a route to"));
-                }
-                Some(_) => {}
-                None => drop(self.refused.remove(&network.id)),
-            }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Mutex;
-
-    use flotilla_tests::switch::Switch;
-
-    use super::*;
-    use crate::{
-        device::DeviceError,
-        keys::{PresharedKey, PrivateKey},
-    };
-
-    /// A data plane that refuses what it is given for as long as it is told to, and remembers how many peers it was given.
-    #[derive(Clone, Default)]
-    struct Refusing(Arc<Mutex<(usize, Vec<usize>)>>);
-
-    impl device::Dataplane for Refusing {
-        fn plane(&self) -> Plane {
-            Plane::User
-        }
-
-        fn set_peers(&self, peers: &[Peer]) -> Result<(), DeviceError> {
-            let (refusals, given) = &mut *self.0.lock().unwrap();
-            given.push(peers.len());
-            if *refusals == 0 {
-                return Ok(());
-            }
-            *refusals -= 1;
-            Err(DeviceError { interface: "ovl0".into(), why: "not now".into() })
-        }
-
-        fn peers(&self) -> Vec<PeerStatus> {
-            Vec::new()
-        }
-
-        fn dropped(&self) -> Dropped {
-            Dropped::default()
-        }
-    }
-
-    #[test]
-    fn refused_peers_are_given_again_until_they_are_taken_and_then_no_more() {
-        if !nix::unistd::geteuid().is_root() {
-            eprintln!("SKIPPED: making network namespaces needs root");
-            return;
-        }
-        let switch = Switch::new(1);
-        switch.on(1, || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async {
-                let plane = Refusing::default();
-                plane.0.lock().unwrap().0 = 2;
-                let mut tunnel = Tunnel::unopened("ovl0", 51820, 1420);
-                tunnel.kernel = Some(Kernel::connect().unwrap());
-                tunnel.plane = Some(Opened { tunnel: Box::new(plane.clone()), why: String::new() });
-                let peer = Peer {
-                    key: PrivateKey::generate().unwrap().public(),
-                    preshared: PresharedKey::new([7; 32]),
-                    endpoint: None,
-                    allowed: BTreeSet::new(),
-                    keepalive: None,
-                };
-                let rules = Rules { interface: "ovl0".into(), ..Rules::default() };
-                let mut wanted = Wanted { peers: vec![peer.clone()], rules, ..Wanted::default() };
-                let given = || plane.0.lock().unwrap().1.clone();
-                for times in [1, 2] {
-                    tunnel.apply(&wanted).await;
-                    assert_eq!(given().len(), times);
-                    assert_eq!(tunnel.troubles().len(), 1, "{:?}", tunnel.troubles());
-                }
-                for _ in 0..3 {
-                    tunnel.apply(&wanted).await;
-                    assert_eq!(given(), [1, 1, 1], "taken");
-                    assert!(tunnel.troubles().is_empty(), "{:?}", tunnel.troubles());
-                }
-                wanted.peers.push(Peer { key: PrivateKey::generate().unwrap().public(), ..peer });
-                tunnel.apply(&wanted).await;
-                assert_eq!(given(), [1, 1, 1, 2]);
-            });
-        });
     }
 }
