@@ -7,6 +7,10 @@ export CARGO_TERM_COLOR ?= auto
 ETCD = $(if $(wildcard /usr/include/google/protobuf/descriptor.proto),$(if $(shell command -v protoc),--features kvstore/etcd))
 TELL_ETCD = [ -n "$(ETCD)" ] || echo 'SKIPPED the engine etcd: this machine lacks protoc and its files (Debian: protobuf-compiler, libprotobuf-dev)'
 
+# One story, with what `make test` has built.
+BUILD_STORIES = $(CARGO) test --workspace --locked $(ETCD) --no-run
+STORY = $(CARGO) test --workspace --locked $(ETCD) --test stories --
+
 .PHONY: help setup build lint test unit-and-stories docs pictures demo clean-demo dist bench docker-restarts chaos chaos-whole soak hostile fuzz asan audit
 
 help: ## show this
@@ -37,7 +41,8 @@ docs: build ## write docs/reference anew, and with mdbook (cargo install mdbook)
 	@if command -v mdbook >/dev/null; then mdbook build docs; else echo 'there is no mdbook; docs/SUMMARY.md leads through the pages'; fi
 
 pictures: ## take README's pictures of the web UI again
-	PICTURES=docs/pictures $(CARGO) test -p flotilla-tests --test stories --locked -- web_ui
+	$(BUILD_STORIES)
+	PICTURES=docs/pictures $(STORY) web_ui
 
 demo: ## show the main job with real containers, HAProxy and nginx; stays up until Ctrl-C (ONCE=1: ends by itself)
 	ONCE=$(ONCE) examples/demo/run.sh
@@ -53,22 +58,22 @@ bench: ## print how fast it is, as shipped, beside what it is compared with (ONL
 	programs=$$(examples/static.sh) && $$programs/bench $(ONLY)
 
 docker-restarts: ## have Docker start without the overlay, and both be killed, which takes minutes
-	$(CARGO) build --workspace --bins --locked $(ETCD)
-	OVERLAY_LONG=1 $(CARGO) test --locked -p flotilla-tests --test stories -- overlay_docker_driver
-	$(CARGO) test --locked -p flotilla-tests --test stories -- overlay_two_hosts_driver
+	$(BUILD_STORIES)
+	OVERLAY_LONG=1 $(STORY) overlay_docker_driver
+	$(STORY) overlay_two_hosts_driver
 
 chaos: ## have three hosts fail in turn while clients write, for ten minutes (CHAOS_SECONDS=n; SEED=n: the same faults again)
 	@$(TELL_ETCD)
-	$(CARGO) build --workspace --bins --locked $(ETCD)
-	CHAOS_SECONDS=$(or $(CHAOS_SECONDS),600) SEED=$(SEED) $(CARGO) test --locked -p flotilla-tests --test stories -- hosts_chaos
+	$(BUILD_STORIES)
+	CHAOS_SECONDS=$(or $(CHAOS_SECONDS),600) SEED=$(SEED) $(STORY) hosts_chaos
 
 chaos-whole: ## have everything on two hosts fail while visitors come, for ten minutes (WHOLE_SECONDS=n; SEED=n: the same again)
-	$(CARGO) build --workspace --bins --locked
-	WHOLE_SECONDS=$(or $(WHOLE_SECONDS),600) SEED=$(SEED) $(CARGO) test --locked -p flotilla-tests --test stories -- whole_chaos
+	$(BUILD_STORIES)
+	WHOLE_SECONDS=$(or $(WHOLE_SECONDS),600) SEED=$(SEED) $(STORY) whole_chaos
 
 soak: ## hold a steady load for half an hour: memory, files and threads stay what they are (SOAK_SECONDS=n)
-	$(CARGO) build --workspace --bins --locked
-	SOAK_SECONDS=$(or $(SOAK_SECONDS),1800) $(CARGO) test --locked -p flotilla-tests --test stories -- soak
+	$(BUILD_STORIES)
+	SOAK_SECONDS=$(or $(SOAK_SECONDS),1800) $(STORY) soak
 
 hostile: ## send random requests to every endpoint for a minute (SECONDS=n: for longer; SEED=n: the same again)
 	HOSTILE_SECONDS=$(or $(SECONDS),60) $(CARGO) test --release --locked -p kvstore --lib hostile -- --nocapture
