@@ -2,8 +2,12 @@
 
 use std::{
     ffi::OsStr,
-    fs, io,
-    os::unix::process::{CommandExt, ExitStatusExt},
+    fs::{self, Permissions},
+    io,
+    os::unix::{
+        fs::PermissionsExt,
+        process::{CommandExt, ExitStatusExt},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     thread,
@@ -21,6 +25,18 @@ use crate::{eventually, program_path};
 const SHOWN_LINES: usize = 60;
 /// A program that was asked to end gets this long.
 const GRACE: Duration = Duration::from_secs(10);
+
+/// A `PATH` on which `program` succeeds and does nothing: it is made in `dir`, before all that there is.
+///
+/// # Panics
+/// If it cannot be made.
+pub fn path_with_idle(program: &str, dir: &Path) -> String {
+    let idle = dir.join("idle");
+    fs::create_dir_all(&idle).expect("a directory of the test");
+    fs::write(idle.join(program), "#!/bin/sh\n").expect("a directory of the test");
+    fs::set_permissions(idle.join(program), Permissions::from_mode(0o755)).expect("a file of the test");
+    format!("{}:{}", idle.display(), std::env::var("PATH").unwrap_or_default())
+}
 
 /// A program about to be started.
 pub struct Launch {

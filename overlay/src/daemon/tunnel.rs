@@ -221,19 +221,17 @@ impl Tunnel {
     /// Some rules of nftables were changed: whether ours are still what they were made.
     pub(super) async fn check_rules(&mut self) -> bool {
         let Some(made) = &self.rules else { return true };
-        let stand = match firewall::standing().await {
-            Ok(stands) => stands.as_ref() == Some(made),
-            Err(error) => {
-                warn!("cannot see whether the rules that keep networks apart still stand: {error}");
-                false
-            }
-        };
-        if !stand {
-            warn!("another program changed or removed nftables' table {}; it is put back", firewall::TABLE);
-            self.rules = None;
-            self.stale = true;
+        match firewall::standing().await {
+            Ok(stands) if stands.as_ref() == Some(made) => return true,
+            Ok(_) => warn!("another program changed or removed nftables' table {}; it is put back", firewall::TABLE),
+            Err(error) => warn!(
+                "whether nftables' table {} still stands is not seen, so it is made anew: {error}",
+                firewall::TABLE
+            ),
         }
-        stand
+        self.rules = None;
+        self.stale = true;
+        false
     }
 
     /// Asks peers with packets of these sizes.

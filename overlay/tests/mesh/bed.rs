@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use flotilla_tests::{program_path, switch::Switch};
+use flotilla_tests::{program::path_with_idle, program_path, switch::Switch};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -140,18 +140,13 @@ impl Bed {
         command.args(["up", "--name", &format!("h{n}")]).args(by);
         command.arg("--secret-file").arg(self.path(secret)).arg("--state-dir").arg(self.path(&format!("state{n}")));
         if self.lawless.contains(&n) {
-            let others = std::env::var("PATH").unwrap_or_default();
-            command.env("PATH", format!("{}:{others}", self.path("lawless").display()));
+            command.env("PATH", path_with_idle("nft", self.dir.path()));
         }
         self.daemons[usize::from(n)] = Some(self.spawn(command, &format!("h{n}.log")));
     }
 
     /// Starts the daemon again without the rules that keep networks apart, and without a way to make any.
     pub(crate) fn start_lawless(&mut self, n: u8) {
-        let nft = self.path("lawless/nft");
-        fs::create_dir_all(nft.parent().unwrap()).unwrap();
-        fs::write(&nft, "#!/bin/sh\n").unwrap();
-        fs::set_permissions(&nft, Permissions::from_mode(0o755)).unwrap();
         self.lawless.insert(n);
         self.kill(n);
         crate::traffic::shell(&self.switch, n, "nft delete table inet overlay");

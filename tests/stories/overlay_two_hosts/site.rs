@@ -1,17 +1,13 @@
 //! Hosts of a bed with all that one has who uses the overlay: a registry of its own, Docker, registrar and overlay.
 
-use std::{
-    fs::{self, Permissions},
-    os::unix::fs::PermissionsExt,
-    time::Duration,
-};
+use std::time::Duration;
 
 use flotilla_tests::{
     bed::{Bed, Host},
     docker::{CALLER, Container, Dockerd, HELLO_WEB},
     eventually,
     overlay::{Overlay, secret},
-    program::{Launch, Program},
+    program::{Launch, Program, path_with_idle},
 };
 use tempfile::TempDir;
 
@@ -65,12 +61,7 @@ impl Site {
 
     /// Has the overlay of a host be one without the rules that keep networks apart, and without a way to make any.
     pub(super) async fn start_lawless(&mut self, number: usize) {
-        let nft = self.dir.path().join("lawless/nft");
-        fs::create_dir_all(nft.parent().expect("it has one")).expect("our own directory");
-        fs::write(&nft, "#!/bin/sh\n").expect("our own directory");
-        fs::set_permissions(&nft, Permissions::from_mode(0o755)).expect("our own file");
-        let others = std::env::var("PATH").unwrap_or_default();
-        let path = format!("{}:{others}", nft.with_file_name("").display());
+        let path = path_with_idle("nft", self.dir.path());
         let host = self.bed.host(number);
         self.docked[number].overlay.program().kill();
         host.call("nft", "delete table inet overlay", "");
