@@ -185,12 +185,12 @@ pub async fn listen(tell: mpsc::Sender<()>) -> io::Result<()> {
     while !tell.is_closed() {
         let _ = socket.recv(&mut message).await;
         message.clear();
-        // One is enough for all that nobody has heard yet.
-        let _ = tell.try_send(());
-        sleep(CROWD).await;
+        // One is enough for all that have happened by now; what happens later is told later.
         while let Some(Ok(())) = socket.recv(&mut message).now_or_never() {
             message.clear();
         }
+        let _ = tell.try_send(());
+        sleep(CROWD).await;
     }
     Ok(())
 }

@@ -166,6 +166,11 @@ pub(crate) fn meddled() {
         thread::sleep(Duration::from_secs(2));
         assert_eq!(put_back(&bed, "routes of the tunnel; they are put back"), n + 1, "{}", bed.log(2));
     }
+    // Also right after something else was heard.
+    for _ in 0..3 {
+        shell(&bed.switch, 2, "nft delete table inet overlay");
+        bed.until("the rules are put back", |bed| rules(bed) == made);
+    }
 }
 
 /// Two hosts ask for the only block of a network at once: one gets it. And when the registry has lost who, and the other
