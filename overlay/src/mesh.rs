@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use ipnet::{Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -26,6 +26,7 @@ const QUEUE: usize = 64;
 pub struct Mesh {
     held: watch::Receiver<Arc<Held>>,
     usage: Arc<Mutex<BTreeMap<NetworkId, Usage>>>,
+    pools: watch::Sender<BTreeSet<IpNet>>,
     names: watch::Sender<Names>,
     requests: mpsc::Sender<Asked>,
 }
@@ -37,6 +38,8 @@ pub struct Ends {
     pub held: watch::Sender<Arc<Held>>,
     /// How full the blocks are, as it was told.
     pub usage: Arc<Mutex<BTreeMap<NetworkId, Usage>>>,
+    /// The subnets that this host's Docker has from us.
+    pub pools: watch::Sender<BTreeSet<IpNet>>,
     /// Where it tells what clients are called.
     pub names: watch::Sender<Names>,
     /// What it is asked for.
@@ -176,9 +179,9 @@ impl Mesh {
     pub fn new(first: Held) -> (Self, Ends) {
         let (tell, held) = watch::channel(Arc::new(first));
         let (send, requests) = mpsc::channel(QUEUE);
-        let (usage, names) = (Arc::default(), watch::Sender::default());
-        let ends = Ends { held: tell, usage: Arc::clone(&usage), names: names.clone(), requests };
-        (Self { held, usage, names, requests: send }, ends)
+        let (usage, pools, names) = (Arc::default(), watch::Sender::default(), watch::Sender::default());
+        let ends = Ends { held: tell, usage: Arc::clone(&usage), pools: pools.clone(), names: names.clone(), requests };
+        (Self { held, usage, pools, names, requests: send }, ends)
     }
 
     /// What this host holds just now.
@@ -194,6 +197,11 @@ impl Mesh {
     /// Tells how full the blocks of a network are; the daemon claims another in time.
     pub fn tell_usage(&self, network: NetworkId, usage: Usage) {
         self.usage.lock().unwrap_or_else(PoisonError::into_inner).insert(network, usage);
+    }
+
+    /// Tells which subnets Docker has from us: a new network may not be in their way, though the mesh may not have them yet.
+    pub fn tell_pools(&self, pools: BTreeSet<IpNet>) {
+        self.pools.send_replace(pools);
     }
 
     /// Tells which attached containers run, and what they are called.

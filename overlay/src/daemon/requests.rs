@@ -111,13 +111,20 @@ impl Daemon {
         subnets.chain(lans).chain(used.iter().copied()).collect()
     }
 
+    /// What this host's driver has given to Docker, whether or not the mesh knows of it yet; but for the subnets of `new`
+    /// itself, which it may be told of by that.
+    fn given_to_docker(&self, new: &NewNetwork) -> Vec<IpNet> {
+        let own = [new.subnet.map(IpNet::V4), new.subnet6.map(IpNet::V6)];
+        self.ends.pools.borrow().iter().copied().filter(|pool| !own.contains(&Some(*pool))).collect()
+    }
+
     fn design(&self, new: &NewNetwork, bits: Option<u8>, used: &[IpNet]) -> Result<Network, Refusal> {
         let named = |network: &&Network| network.name == new.name;
         if self.world.networks().into_iter().chain(&self.saved.local).any(|network| named(&network)) {
             return Err(Refusal::Conflict(format!("there is a network {} already", new.name)));
         }
         let id = NetworkId(Uuid::new_v4());
-        let taken = self.taken(used);
+        let taken = [self.taken(used), self.given_to_docker(new)].concat();
         let free = || overlap::free(u32::try_from(id.0.as_u128() & 0xffff).expect("sixteen bits"), &taken);
         let subnet = match new.subnet {
             Some(subnet) => match overlap::clash(subnet, &taken) {

@@ -119,8 +119,7 @@ impl Plugin {
         };
         let done = done.map_err(refused)?;
         self.keep(&book, &next).await.map_err(refused)?;
-        *book = next;
-        self.tell_usage(&book);
+        self.turn_to(&mut book, next);
         // This host may be exposed now, or not any more.
         if let Err(error) = self.translate(&book).await {
             warn!("who is sent here from outside may not reach other hosts: {}", with_causes(&error));

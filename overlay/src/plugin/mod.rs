@@ -39,7 +39,6 @@ use crate::{
     mesh::Mesh,
     network::NetworkName,
     news::{self, Found, Look, Told, Why},
-    state::Usage,
 };
 
 pub(crate) use self::book::ends;
@@ -107,6 +106,7 @@ impl Plugin {
     /// [`PluginError::File`] or [`PluginError::Newer`]; the file is left as it is.
     pub fn new(file: PathBuf, links: Links, mesh: Mesh) -> Result<Self, PluginError> {
         let book = read(&file)?;
+        mesh.tell_pools(book.given());
         Ok(Self(Arc::new(Inner { book: Mutex::new(book), file, links, mesh, nat: Mutex::default() })))
     }
 
@@ -158,8 +158,7 @@ impl Plugin {
                 return Err(Refusal::Never(why));
             }
         }
-        *book = next;
-        self.tell_usage(&book);
+        self.turn_to(&mut book, next);
         Ok(answer)
     }
 
@@ -279,6 +278,13 @@ impl Plugin {
         found
     }
 
+    /// The book is `next` from now on.
+    fn turn_to(&self, book: &mut Book, next: Book) {
+        *book = next;
+        self.0.mesh.tell_pools(book.given());
+        self.tell_usage(book);
+    }
+
     fn tell_usage(&self, book: &Book) {
         let held = self.0.mesh.held();
         let world = World { held: &held, busy: &BTreeSet::new(), random: 0 };
@@ -320,7 +326,7 @@ impl Plugin {
         if let Err(why) = self.keep(&book, &next).await {
             warn!("{why}");
         }
-        *book = next;
+        self.turn_to(&mut book, next);
     }
 
     /// Forgets what Docker does not have any more: these networks, and pools that it has not asked for again in its life.
@@ -341,7 +347,7 @@ impl Plugin {
         if *book != next {
             info!("what Docker has removed while the overlay was away is forgotten");
         }
-        *book = next;
+        self.turn_to(&mut book, next);
     }
 }
 
@@ -372,20 +378,6 @@ fn read(file: &Path) -> Result<Book, PluginError> {
         return Err(PluginError::Newer { path: file.to_owned(), format });
     }
     serde_json::from_slice(&text).map_err(|e| failed(e.into()))
-}
-
-/// What is given of a network, to the mesh.
-impl Book {
-    fn usage(&self, world: World<'_>) -> Vec<(crate::network::NetworkId, Usage)> {
-        let of = |held: &crate::state::HeldNetwork| {
-            let pool = self.pools.get(&IpNet::V4(held.network.subnet))?;
-            let all = held.blocks.iter().map(|block| (1_u64 << (32 - block.v4.prefix_len())) - 2).sum();
-            // Docker gives the other half itself, and does not tell.
-            let capacity = if pool.gateway.is_some() { all } else { pool.addresses.capacity() };
-            Some((held.network.id, Usage { used: pool.addresses.taken().len() as u64, capacity }))
-        };
-        world.held.networks.iter().filter_map(of).collect()
-    }
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ mod lan;
 mod traffic;
 
 use std::{
-    process::{Child, ExitCode},
+    process::{Child, Command, ExitCode},
     time::{Duration, Instant},
 };
 
@@ -21,6 +21,7 @@ use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
+use serde_json::json;
 
 const NEEDS: [Need; 5] = [Need::Root, Need::Tun, Need::Program("ip"), Need::Program("nft"), Need::Program("ping")];
 
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         story("mesh_no_tunnel", no_tunnel),
         story("mesh_relay", relay),
         story("mesh_reset", reset),
+        with("mesh_docker_s_subnets", &["curl"], docker_s_subnets),
         Story::new("mesh_lan", lan_needs(), || async { lan::lan() }),
         story("mesh_lan_two_ways", lan::two_ways),
         story("mesh_nat", apart::nat),
@@ -81,6 +83,37 @@ fn pairs() {
     assert!(refused.contains("overlaps with") && refused.contains("is free"), "{refused}");
     let lan = bed.overlay(3, &["network", "create", "third", "--subnet", "10.216.0.0/16"]).unwrap_err();
     assert!(lan.contains("overlaps with 10.216.0.0/24"), "{lan}");
+}
+
+/// What Docker has got from the driver is in the way of new networks at once: Docker lists a network, and the mesh can be
+/// told of it, only later. This Docker never answers.
+fn docker_s_subnets() {
+    let mut bed = Bed::idle(1);
+    let (docker, driver) = (bed.path("docker").display().to_string(), bed.path("driver").display().to_string());
+    let options = ["--docker".to_owned(), format!("unix://{docker}"), "--plugin-socket".to_owned(), driver.clone()];
+    bed.registry_is.extend(options);
+    bed.start(1);
+    bed.until("it is ready", |bed| bed.overlay(1, &["wait", "--timeout", "1s"]).is_ok());
+    let call = |method: &str, body: serde_json::Value| {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--show-error", "--fail", "--unix-socket", &driver, "--data", &body.to_string()]);
+        let output = curl.arg(format!("http://driver/IpamDriver.{method}")).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice::<serde_json::Value>(&output.stdout).unwrap()
+    };
+    // All from which a subnet is chosen where nobody says which.
+    let pool = call("RequestPool", json!({"AddressSpace": "flotilla", "Pool": "10.128.0.0/9", "V6": false}));
+    let refused = bed.overlay(1, &["network", "create", "app"]).unwrap_err();
+    assert!(refused.contains("no subnet is free"), "{refused}");
+    let inside = bed.overlay(1, &["network", "create", "app", "--subnet", "10.210.0.0/16"]).unwrap_err();
+    assert!(inside.contains("overlaps with 10.128.0.0/9"), "{inside}");
+    // The same after a restart, from what is on the disk.
+    bed.kill(1);
+    bed.start(1);
+    bed.until("it is ready again", |bed| bed.overlay(1, &["wait", "--timeout", "1s"]).is_ok());
+    assert_eq!(bed.overlay(1, &["network", "create", "app"]).unwrap_err(), refused);
+    call("ReleasePool", json!({"PoolID": pool["PoolID"]}));
+    bed.overlay(1, &["network", "create", "app"]).unwrap();
 }
 
 /// Sent and received by a ping that ends now.

@@ -91,7 +91,10 @@ fn what_the_driver_made_is_told_to_the_mesh_and_has_no_bridge_beside() {
     assert_eq!(network.subnet6, six.subnet6, "as Docker has it");
 
     let same = Made { subnet: "10.77.0.0/16".parse().unwrap(), ..made(false) };
-    assert_eq!(plan(&held(&[7], 1380), &[docker], &[same]), [], "the mesh has it");
+    let app = Network { name: "app".into(), ..docker.clone() };
+    assert_eq!(plan(&held(&[7], 1380), &[app], std::slice::from_ref(&same)), [], "the mesh has it");
+    let [Action::Warn(text)] = &plan(&held(&[7], 1380), &[docker], &[same])[..] else { panic!() };
+    assert!(text.contains("other hosts know it as app"), "{text}");
     let named = Network {
         id: "d".repeat(64),
         name: "app".into(),

@@ -1,13 +1,18 @@
 //! Pools and addresses: what the IPAM driver is asked for.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv6Addr},
+};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{Book, Done, Pool, Refusal, World, blocks, held, never, overlap};
 use crate::{
     addresses,
+    network::NetworkId,
     plugin::protocol::{Answer, PoolId, PoolRef, ReleaseAddress, RequestAddress, RequestPool},
+    state::{HeldNetwork, Usage},
 };
 
 /// Where subnets are taken from that nobody has chosen: the middle of what RFC 1918 leaves to everybody, where neither
@@ -67,16 +72,18 @@ impl Book {
         format!("{subnet} overlaps {other}, which {whose} has{free}")
     }
 
-    /// The first that is in nobody's way; a different one each time, until it is given back.
+    /// The first that is in nobody's way; a different one each time, until it is given back. Each host begins elsewhere, so
+    /// that networks made at the same time on different hosts seldom meet.
     fn free_subnet(&self, world: World<'_>) -> Option<Ipv4Net> {
         let offered: Ipv4Net = OFFERED.parse().expect("a subnet");
-        let all = offered.subnets(OFFERED_BITS).expect("it is larger than each");
+        let all: Vec<_> = offered.subnets(OFFERED_BITS).expect("it is larger than each").collect();
+        let (before, first) = all.split_at(usize::from(world.held.node.0[0]) % all.len());
         let taken = |subnet: IpNet| {
             let networks = world.held.networks.iter().map(|held| IpNet::V4(held.network.subnet));
             let mut all = self.pools.keys().copied().chain(world.busy.iter().copied()).chain(networks);
             all.any(|other| overlap(other, subnet))
         };
-        all.into_iter().find(|subnet| !taken(IpNet::V4(*subnet)))
+        first.iter().chain(before).copied().find(|subnet| !taken(IpNet::V4(*subnet)))
     }
 
     pub(super) fn release_pool(&mut self, of: &PoolRef) -> Done {
@@ -127,6 +134,24 @@ impl Book {
             // Nobody else knows of it: a network of Docker's own with our addresses, or one for this host alone.
             None => Some(vec![subnet]),
         }
+    }
+
+    /// The subnets that Docker has from us, for our networks or for its own.
+    pub(in crate::plugin) fn given(&self) -> BTreeSet<IpNet> {
+        let asked = self.pools.iter().filter(|(_, pool)| pool.asked).map(|(subnet, _)| subnet);
+        asked.chain(self.networks.values().flat_map(|network| &network.pools)).copied().collect()
+    }
+
+    /// How much is given of each network of the mesh.
+    pub(in crate::plugin) fn usage(&self, world: World<'_>) -> Vec<(NetworkId, Usage)> {
+        let of = |held: &HeldNetwork| {
+            let pool = self.pools.get(&IpNet::V4(held.network.subnet))?;
+            let all = held.blocks.iter().map(|block| (1_u64 << (32 - block.v4.prefix_len())) - 2).sum();
+            // Docker gives the other half itself, and does not tell.
+            let capacity = if pool.gateway.is_some() { all } else { pool.addresses.capacity() };
+            Some((held.network.id, Usage { used: pool.addresses.taken().len() as u64, capacity }))
+        };
+        world.held.networks.iter().filter_map(of).collect()
     }
 
     pub(super) fn release_address(&mut self, given: &ReleaseAddress) -> Done {

@@ -201,7 +201,7 @@ fn overlaps_are_refused_and_a_free_subnet_is_proposed() {
     let mut host = Host::new(&[("app", "10.77.0.0/16", &[7])]);
     for subnet in ["10.77.7.0/24", "10.0.0.0/8"] {
         let refusal = host.pool(subnet, "");
-        assert!(refusal.contains("the network app") && refusal.contains("10.192.0.0/16 is free"), "{refusal}");
+        assert!(refusal.contains("the network app") && refusal.contains("10.193.0.0/16 is free"), "{refusal}");
     }
     host.pool("10.90.0.0/16", "");
     for subnet in ["10.90.0.0/16", "10.90.1.0/24"] {
