@@ -137,7 +137,10 @@ mod tests {
     use super::*;
     use crate::{
         container::tests::container,
-        mapping::{Network, map, tests::policy},
+        mapping::{
+            Choices, Network, map,
+            tests::{choosing, policy},
+        },
     };
     use serde_json::json;
 
@@ -207,7 +210,8 @@ mod tests {
             let mapped = map(&container, Network::Own, &policy());
             assert_eq!(version(&container, &mapped.instances, &policy()).as_deref(), want, "{patch}");
         }
-        let (tagged, by_tag) = (container(&portless(&[])), Policy { version_from_tag: true, ..policy() });
+        let (tagged, by_tag) =
+            (container(&portless(&[])), choosing(Choices { version_from_tag: true, ..Choices::default() }));
         assert_eq!(version(&tagged, &[], &by_tag).as_deref(), Some("1"), "by the image's tag");
         let mut mapped = map(&container(&env(&["SERVICE_VERSION=v1"])), Network::Own, &policy());
         mapped.instances.extend(mapped.instances.clone());

@@ -23,7 +23,7 @@ pub use settings::Settings;
 use crate::{
     address::{Family, HostAddress, Source},
     docker,
-    mapping::TagTemplates,
+    mapping::{Choices, TagTemplates},
     registry::{Place, Registry},
     world::{DEFAULT_REAP, Lives},
 };
@@ -81,7 +81,7 @@ impl Config {
             Client::new(&self.registry)?,
             self.policy.place.clone(),
             self.address.clone(),
-            self.policy.family,
+            self.policy.choices.family,
         ))
     }
 }
@@ -121,17 +121,19 @@ fn check(settings: Settings, faults: &mut Vec<String>) -> Config {
         policy: PolicySettings {
             place,
             host_id: settings.host_id,
-            internal: settings.internal,
-            explicit: settings.explicit,
-            network: settings.network,
-            family,
-            ip_label: settings.ip_from_label,
-            name_from: choice("name-from", settings.name_from, faults),
-            port_suffix: !settings.no_port_suffix,
-            version_from_tag: settings.version_from_tag,
-            script_checks: settings.script_checks,
-            tags: or_fault(TagTemplates::new(settings.tags).map_err(|why| format!("tags: {why}")), faults)
-                .unwrap_or_default(),
+            choices: Choices {
+                internal: settings.internal,
+                explicit: settings.explicit,
+                network: settings.network,
+                family,
+                ip_label: settings.ip_from_label,
+                name_from: choice("name-from", settings.name_from, faults),
+                no_port_suffix: settings.no_port_suffix,
+                version_from_tag: settings.version_from_tag,
+                script_checks: settings.script_checks,
+                tags: or_fault(TagTemplates::new(settings.tags).map_err(|why| format!("tags: {why}")), faults)
+                    .unwrap_or_default(),
+            },
         },
     }
 }

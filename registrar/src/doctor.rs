@@ -157,7 +157,7 @@ fn own_state(config: &Config, findings: &mut Vec<Finding>) -> Option<String> {
 
 async fn own_address(config: &Config, findings: &mut Vec<Finding>) -> Option<HostAddress> {
     let registry = config.registry.addresses.first().map(String::as_str).unwrap_or_default();
-    let found = match config.address.resolve(config.policy.family, registry).await {
+    let found = match config.address.resolve(config.policy.choices.family, registry).await {
         Ok(found) => found,
         Err(error) => {
             findings.push(Finding::bad("address", &error).advice("give this host's address by --ip"));
@@ -171,7 +171,7 @@ async fn own_address(config: &Config, findings: &mut Vec<Finding>) -> Option<Hos
         Source::Route => format!("on the way to {registry}"),
     };
     let text = format!("published ports are registered at {main}, {whence}");
-    let only_here = main.is_loopback() && *source == Source::Route && !config.policy.internal;
+    let only_here = main.is_loopback() && *source == Source::Route && !config.policy.choices.internal;
     findings.push(if only_here {
         Finding::doubtful("address", format!("{text}: only this host reaches it")).advice("--ip, if others shall")
     } else if !address::is_of_this_host(main) {

@@ -44,7 +44,7 @@ pub(crate) struct Line {
 pub async fn explain(config: &Config, name: Option<&str>) -> Result<Vec<Explanation>, Error> {
     let (docker, identity) = Connection::open(&config.docker).await?;
     let registry = config.registry.addresses.first().map(String::as_str).unwrap_or_default();
-    let address = config.address.resolve(config.policy.family, registry).await.map_err(Error::Address)?;
+    let address = config.address.resolve(config.policy.choices.family, registry).await.map_err(Error::Address)?;
     let mark = identity.mark("-");
     let mut world = World::default();
     world.set_policy(config.policy.policy(&identity, address, config.address.is_forced(), mark));

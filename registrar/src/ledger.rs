@@ -128,11 +128,6 @@ impl Ledger {
         &self.registered
     }
 
-    /// Nothing is to be done and nothing under way.
-    pub fn is_idle(&self) -> bool {
-        self.dirty.is_empty() && self.busy.is_empty()
-    }
-
     /// Looks at everything again.
     pub fn touch_all(&mut self, world: &World, cause: &'static str) {
         for id in self.registered.keys().chain(world.wanted_ids()) {

@@ -37,18 +37,10 @@ const MAX_PORTS: usize = 1024;
 const MAX_WARNINGS: usize = 20;
 const MAX_WARNING_BYTES: usize = 500;
 
-/// How this host wants its containers registered.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What whoever runs a registrar chooses for all its containers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools)] // flags are
-pub struct Policy {
-    /// First part of generated ids: Docker's name for the host.
-    pub host: String,
-    /// Where published ports are reached.
-    pub address: IpAddr,
-    /// Where those of the other family reach them.
-    pub other_address: Option<IpAddr>,
-    /// `address` was configured, so it also stands for ports published on another address of the host.
-    pub address_is_forced: bool,
+pub struct Choices {
     /// Register container address and container port instead of the published ones.
     pub internal: bool,
     /// Only containers that have a `SERVICE_NAME`.
@@ -61,14 +53,29 @@ pub struct Policy {
     pub ip_label: Option<String>,
     /// Where a name comes from when there is no `SERVICE_NAME`.
     pub name_from: NameFrom,
-    /// Whether the port is part of the name where several are registered.
-    pub port_suffix: bool,
+    /// Where several ports are registered, the port is no part of the name.
+    pub no_port_suffix: bool,
     /// The tag of the image stands for a missing `SERVICE_VERSION`.
     pub version_from_tag: bool,
     /// Added to every instance.
     pub tags: TagTemplates,
     /// The registry's agent may run scripts in containers.
     pub script_checks: bool,
+}
+
+/// How this host wants its containers registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// First part of generated ids: Docker's name for the host.
+    pub host: String,
+    /// Where published ports are reached.
+    pub address: IpAddr,
+    /// Where those of the other family reach them.
+    pub other_address: Option<IpAddr>,
+    /// `address` was configured, so it also stands for ports published on another address of the host.
+    pub address_is_forced: bool,
+    /// What holds for all containers.
+    pub choices: Choices,
     /// The registry runs no probes for us (`--node`).
     pub probes_are_run: bool,
     /// Written into every instance, if it is known: the boot of the host, which no container outlives.
@@ -155,7 +162,7 @@ pub fn map(container: &Container, network: Network<'_>, policy: &Policy) -> Mapp
             }
         })
         .collect();
-    let several = wanted.len() > 1 && policy.port_suffix;
+    let several = wanted.len() > 1 && !policy.choices.no_port_suffix;
     for (candidate, variables) in wanted {
         let port = candidate.port;
         match instance(container, policy, candidate, &variables, several, &mut mapped.warnings) {
@@ -197,7 +204,7 @@ impl Mapped {
 fn unwanted(variables: &Variables<'_>, policy: &Policy, warnings: &mut Vec<String>) -> Option<&'static str> {
     if variables.flag("ignore", warnings) == Some(true) {
         Some("SERVICE_IGNORE is set")
-    } else if policy.explicit && variables.get("name").is_none() {
+    } else if policy.choices.explicit && variables.get("name").is_none() {
         Some("it has no SERVICE_NAME, and --explicit asks for one")
     } else {
         None
@@ -222,7 +229,7 @@ fn instance(
         None => generated_id(&policy.host, &container.name, port),
     };
     usable("id", &id)?;
-    let scripts_in = policy.script_checks.then_some(container.id.as_str());
+    let scripts_in = policy.choices.script_checks.then_some(container.id.as_str());
     let subject = checks::Subject { id: &id, name: &name, address: candidate.address, scripts_in };
     let mut probes = checks::probes(variables, subject, warnings);
     if !policy.probes_are_run && !probes.is_empty() {
@@ -234,7 +241,7 @@ fn instance(
     let meta = meta::meta(container, policy, variables, &candidate.extra_meta, &probes, warnings);
     Ok(Instance {
         service: ServiceRegistration {
-            tags: tags::tags(container, variables, &policy.tags, port, warnings),
+            tags: tags::tags(container, variables, &policy.choices.tags, port, warnings),
             port: candidate.address.port(),
             address: candidate.address.ip().to_string(),
             tagged_addresses: candidate.tagged,
@@ -267,7 +274,7 @@ fn service_name(
     several: bool,
 ) -> Result<String, String> {
     let base = variables.get("name").map(str::to_owned);
-    let mut name = base.unwrap_or_else(|| default_name(container, policy.name_from));
+    let mut name = base.unwrap_or_else(|| default_name(container, policy.choices.name_from));
     if several && !variables.is_for_port("name") {
         name = format!("{name}-{}", port.number);
     }

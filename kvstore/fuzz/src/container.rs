@@ -5,9 +5,8 @@ use std::collections::BTreeSet;
 
 use bollard::models::ContainerInspectResponse;
 use registrar::{
-    address::Family,
     container::Container,
-    mapping::{Mapped, NameFrom, Network, Policy, TagTemplates, map},
+    mapping::{Choices, Mapped, Network, Policy, TagTemplates, map},
     plan::Mark,
 };
 
@@ -18,16 +17,13 @@ fn policy() -> Policy {
         address: [10, 0, 0, 1].into(),
         other_address: "fd00::1".parse().ok(),
         address_is_forced: false,
-        internal: false,
-        explicit: false,
-        network: None,
-        family: Family::Both,
-        ip_label: Some("ip".into()),
-        name_from: NameFrom::Image,
-        port_suffix: true,
-        version_from_tag: true,
-        tags: TagTemplates::new(tags.into()).expect("templates"),
-        script_checks: true,
+        choices: Choices {
+            ip_label: Some("ip".into()),
+            version_from_tag: true,
+            tags: TagTemplates::new(tags.into()).expect("templates"),
+            script_checks: true,
+            ..Choices::default()
+        },
         probes_are_run: true,
         boot: Some("boot".into()),
         mark: Mark { docker: "DOCK:ER".into(), state: "uuid".into() },
@@ -57,7 +53,8 @@ pub(crate) fn seeds() -> Vec<Vec<u8>> {
 pub(crate) fn check(data: &[u8]) {
     let Ok(answer) = serde_json::from_slice::<ContainerInspectResponse>(data) else { return };
     let Ok(container) = Container::from_docker(answer) else { return };
-    let policies = [policy(), Policy { internal: true, explicit: true, ip_label: None, ..policy() }];
+    let internal = Choices { internal: true, explicit: true, ip_label: None, ..policy().choices };
+    let policies = [policy(), Policy { choices: internal, ..policy() }];
     for policy in policies {
         for network in [Network::Own, Network::Of(&container), Network::Missing("other")] {
             let mapped = map(&container, network, &policy);

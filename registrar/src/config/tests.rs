@@ -37,7 +37,7 @@ fn flags_win_over_the_file() {
     assert_eq!(config.registry.addresses, ["http://c:8500"]);
     assert_eq!((config.resync, config.registry.token.as_deref()), (None, None));
     assert_eq!(config.registry.token_file.as_deref(), Some(Path::new("/dev/null")));
-    assert!(config.policy.internal && matches!(config.policy.place, Place::Node { .. }));
+    assert!(config.policy.choices.internal && matches!(config.policy.place, Place::Node { .. }));
 }
 
 #[test]
@@ -80,8 +80,8 @@ fn json_is_read_as_well() {
     let Faults(faults) = file("{\n \"ip\": \"10.0.0.1\",\n \"nosuch\": 1\n}").err().unwrap();
     assert!(faults[0].starts_with("r.yaml:3: nosuch: unknown field"), "{}", faults[0]);
     let tags = TagTemplates::new(vec!["a".into()]).unwrap();
-    assert_eq!(file("{\"tags\": [\"a\"]}").unwrap().policy.tags, tags);
-    assert_eq!(file("tags: a").unwrap().policy.tags, tags);
+    assert_eq!(file("{\"tags\": [\"a\"]}").unwrap().policy.choices.tags, tags);
+    assert_eq!(file("tags: a").unwrap().policy.choices.tags, tags);
     let Faults(faults) = file("tags: {a: b}").err().unwrap();
     assert_eq!(faults, ["r.yaml:1: tags: a text or a list of texts"]);
 }

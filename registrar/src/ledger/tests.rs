@@ -53,7 +53,7 @@ fn nothing_is_called_before_the_registry_is_seen() {
     assert_eq!(ledger.next(&world, Instant::now()), None);
     let (mut ledger, now) = online(&world);
     assert_eq!(run(&mut ledger, &world, now), [format!("Register {A}")]);
-    assert!(ledger.is_idle());
+    assert!(ledger.dirty.is_empty() && ledger.busy.is_empty());
 }
 
 #[test]

@@ -52,7 +52,8 @@ pub(super) fn meta(
             meta.insert(key.into(), meta_value(key, value, warnings));
         }
     }
-    if let (true, None, Some(tag)) = (policy.version_from_tag, variables.get("version"), tag(&container.image)) {
+    if let (true, None, Some(tag)) = (policy.choices.version_from_tag, variables.get("version"), tag(&container.image))
+    {
         meta.insert("version".into(), meta_value("version", tag, warnings));
     }
     for (key, value) in variables.iter().filter(|(key, _)| !is_setting(key)) {
@@ -78,7 +79,7 @@ pub(super) fn marks(container: &Container, policy: &Policy) -> BTreeMap<String, 
 /// The version of a container of which nothing is registered.
 pub(crate) fn named_version(container: &Container, policy: &Policy) -> Option<String> {
     let variables = Variables::of(container, None);
-    let by_tag = || tag(&container.image).filter(|_| policy.version_from_tag);
+    let by_tag = || tag(&container.image).filter(|_| policy.choices.version_from_tag);
     variables.get("version").or_else(by_tag).map(str::to_owned)
 }
 

@@ -50,7 +50,7 @@ fn instance(
     version: Option<&str>,
 ) -> Result<Option<Instance>, String> {
     let endpoint = container.networks.get(network).copied().unwrap_or_default();
-    let Some(address) = address_of(&endpoint, policy.family) else { return Ok(None) };
+    let Some(address) = address_of(&endpoint, policy.choices.family) else { return Ok(None) };
     let service = in_network(name, network);
     usable("name", &service)?;
     if !is_dns_name(&service) {
@@ -59,7 +59,7 @@ fn instance(
     let mut meta = meta::marks(container, policy);
     meta.insert(META_NETWORK.into(), network.to_owned());
     meta.extend(version.map(|version| (callers::VERSION.into(), version.to_owned())));
-    let beside = endpoint.ipv6.filter(|_| address.is_ipv4() && policy.family == Family::Both);
+    let beside = endpoint.ipv6.filter(|_| address.is_ipv4() && policy.choices.family == Family::Both);
     let service = ServiceRegistration {
         id: format!("{}:{}:{service}", policy.host, container.name),
         name: service,

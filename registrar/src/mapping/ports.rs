@@ -84,7 +84,7 @@ impl Ports<'_> {
                 Vec::new()
             }
             NetworkMode::Host => self.of_host(mapped),
-            NetworkMode::Networks if self.policy.internal => {
+            NetworkMode::Networks if self.policy.choices.internal => {
                 let mut ports = self.exposed.clone();
                 if self.is_at_home() {
                     ports.extend(self.home.bindings.keys());
@@ -140,8 +140,8 @@ impl Ports<'_> {
             let at = |port: Port| Candidate::new(port, SocketAddr::new(address, port.number));
             return ports.into_iter().map(at).collect();
         }
-        let family = self.policy.family;
-        let wanted = self.general.get("network").or(self.policy.network.as_deref());
+        let family = self.policy.choices.family;
+        let wanted = self.general.get("network").or(self.policy.choices.network.as_deref());
         let endpoint = match choose(&self.home.networks, wanted, self.policy) {
             Ok(endpoint) => endpoint,
             Err(why) => {
@@ -165,7 +165,7 @@ impl Ports<'_> {
 
     /// The address that a label of the container gives, with or without a prefix length.
     fn labelled(&self, mapped: &mut Mapped) -> Option<IpAddr> {
-        let label = self.policy.ip_label.as_ref()?;
+        let label = self.policy.choices.ip_label.as_ref()?;
         let text = self.container.labels.get(label)?.trim();
         let address = text.split('/').next().and_then(|ip| ip.parse().ok());
         if address.is_none() {
@@ -211,7 +211,7 @@ impl Ports<'_> {
         let everywhere = first.address.is_unspecified();
         let moved = policy.address_is_forced && !first.address.is_loopback();
         let address = if everywhere || moved { policy.address } else { first.address };
-        let mut tagged = on_networks(self.home, port, policy.family);
+        let mut tagged = on_networks(self.home, port, policy.choices.family);
         tagged.extend(of_other_family(bindings, policy));
         let address = SocketAddr::new(labelled.unwrap_or(address), first.port);
         Some(Candidate { tagged, extra_meta, ..Candidate::new(port, address) })
@@ -224,7 +224,7 @@ fn choose<'a>(
     wanted: Option<&str>,
     policy: &Policy,
 ) -> Result<&'a Endpoint, String> {
-    let family = policy.family;
+    let family = policy.choices.family;
     if let Some(name) = wanted {
         let endpoint = networks.get(name).ok_or_else(|| {
             let all = networks.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
@@ -234,7 +234,7 @@ fn choose<'a>(
         return address_of(endpoint, family).map(|_| endpoint).ok_or_else(unready);
     }
     // without --internal it is a task, which others reach only where a network spans hosts
-    let of_use = |name: &str| name != INGRESS && (policy.internal || name != DEFAULT_NETWORK);
+    let of_use = |name: &str| name != INGRESS && (policy.choices.internal || name != DEFAULT_NETWORK);
     let usable = |name: &&String| address_of(&networks[*name], family).is_some() && of_use(name);
     let default = networks.get_key_value(DEFAULT_NETWORK).map(|(name, _)| name).filter(usable);
     let name = default.or_else(|| networks.keys().find(usable));

@@ -8,24 +8,23 @@ pub(crate) fn policy() -> Policy {
         address: "10.0.0.1".parse().unwrap(),
         other_address: None,
         address_is_forced: false,
-        internal: false,
-        explicit: false,
-        network: None,
-        family: Family::Both,
-        ip_label: None,
-        name_from: NameFrom::Image,
-        port_suffix: true,
-        version_from_tag: false,
-        tags: TagTemplates::default(),
-        script_checks: false,
+        choices: Choices::default(),
         probes_are_run: true,
         boot: None,
         mark: Mark { docker: "DOCK:ER".into(), state: "uuid".into() },
     }
 }
 
+pub(crate) fn choosing(choices: Choices) -> Policy {
+    Policy { choices, ..policy() }
+}
+
+fn internally() -> Choices {
+    Choices { internal: true, ..Choices::default() }
+}
+
 fn internal() -> Policy {
-    Policy { internal: true, ..policy() }
+    choosing(internally())
 }
 
 /// `ID NAME ADDRESS:PORT TAGS`, one a line.
@@ -85,7 +84,7 @@ fn names() {
         (NameFrom::ComposeService, "front"),
         (NameFrom::Image, "hello"),
     ] {
-        let policy = Policy { name_from: from, ..policy() };
+        let policy = choosing(Choices { name_from: from, ..Choices::default() });
         let patch = json!({"Config": {"Hostname": "db", "Domainname": "example.org",
             "Labels": {"com.docker.compose.service": "front"}}});
         check(&policy, &patch, &[&format!("vm:web:80 {expected} 10.0.0.1:18080")]);
@@ -219,7 +218,7 @@ fn registrator_chose_the_network_by_chance() {
         json!({"Config": {"Env": [env]}, "NetworkSettings": {"Networks": {"bridge": null,
             "alpha": {"IPAddress": ""}, "net2": {"IPAddress": "172.19.0.2"}, "net1": {"IPAddress": "172.18.0.2"}}}})
     };
-    let asked = |name: &str| Policy { network: Some(name.into()), ..internal() };
+    let asked = |name: &str| choosing(Choices { network: Some(name.into()), ..internally() });
     check(&internal(), &two("A=b"), &["vm:web:80 hello 172.18.0.2:80"]);
     check(&asked("net2"), &two("A=b"), &["vm:web:80 hello 172.19.0.2:80"]);
     check(&asked("net2"), &two("SERVICE_NETWORK=net1"), &["vm:web:80 hello 172.18.0.2:80"]);
@@ -258,7 +257,7 @@ fn the_network_of_another_container() {
 
 #[test]
 fn explicit_asks_for_a_name() {
-    let policy = Policy { explicit: true, ..policy() };
+    let policy = choosing(Choices { explicit: true, ..Choices::default() });
     check(&policy, &json!({}), &[]);
     check(&policy, &json!({"Config": {"Env": ["SERVICE_NAME=x"]}}), &["vm:web:80 x 10.0.0.1:18080"]);
     check(&policy, &json!({"Config": {"Labels": {"SERVICE_80_NAME": "x"}}}), &["vm:web:80 x 10.0.0.1:18080"]);
@@ -274,7 +273,8 @@ fn registrator_ignored_what_said_ignore_false() {
 
 #[test]
 fn tags_meta_and_weights() {
-    let policy = Policy { tags: TagTemplates::new(vec!["every".into()]).unwrap(), ..policy() };
+    let tags = TagTemplates::new(vec!["every".into()]).unwrap();
+    let policy = choosing(Choices { tags, ..Choices::default() });
     let patch = json!({"Config": {"Env": [r"SERVICE_TAGS=v1,blue,esc\,aped", "SERVICE_REGION=from-image",
         "SERVICE_VERSION=2.1", "SERVICE_CHECK_TTL=9s", "SERVICE_WEIGHT=5"], "Labels": {"SERVICE_REGION": "eu"}}});
     let mapped = check(&policy, &patch, &["vm:web:80 hello 10.0.0.1:18080 v1,blue,esc,aped,every"]);
@@ -370,7 +370,7 @@ fn metadata_has_limits() {
 fn registrator_added_the_port_though_nobody_wanted_it() {
     let patch =
         json!({"NetworkSettings": {"Ports": ports(&[("80/tcp", &[("0.0.0.0", 1)]), ("443/tcp", &[("0.0.0.0", 2)])])}});
-    let policy = Policy { port_suffix: false, ..policy() };
+    let policy = choosing(Choices { no_port_suffix: true, ..Choices::default() });
     check(&policy, &patch, &["vm:web:80 hello 10.0.0.1:1", "vm:web:443 hello 10.0.0.1:2"]);
 }
 
@@ -378,12 +378,12 @@ fn registrator_added_the_port_though_nobody_wanted_it() {
 fn one_family_or_both() {
     let both = json!({"NetworkSettings": {"Ports": ports(&[("80/tcp", &[("0.0.0.0", 32773), ("::", 32772)])]),
         "Networks": {"bridge": {"GlobalIPv6Address": "fd00::2"}}}});
-    let of = |family, policy: Policy| Policy { family, ..policy };
-    let mapped = check(&of(Family::Ipv4, internal()), &both, &["vm:web:80 hello 172.17.0.2:80"]);
+    let of = |family| choosing(Choices { family, ..internally() });
+    let mapped = check(&of(Family::Ipv4), &both, &["vm:web:80 hello 172.17.0.2:80"]);
     assert!(!mapped.instances[0].service.tagged_addresses.contains_key("lan_ipv6"));
-    let mapped = check(&of(Family::Ipv6, internal()), &both, &["vm:web:80 hello fd00::2:80"]);
+    let mapped = check(&of(Family::Ipv6), &both, &["vm:web:80 hello fd00::2:80"]);
     assert_eq!(mapped.instances[0].service.tagged_addresses["net.bridge"].address, "fd00::2");
-    check(&of(Family::Ipv6, internal()), &json!({}), &[]);
+    check(&of(Family::Ipv6), &json!({}), &[]);
     let other = Policy { other_address: "fd00::1".parse().ok(), ..policy() };
     let mapped = check(&other, &both, &["vm:web:80 hello 10.0.0.1:32773"]);
     let beside = &mapped.instances[0].service.tagged_addresses["lan_ipv6"];
@@ -398,7 +398,7 @@ fn one_family_or_both() {
 
 #[test]
 fn the_address_from_a_label() {
-    let policy = |internal| Policy { ip_label: Some("net.ip".into()), internal, ..policy() };
+    let policy = |internal| choosing(Choices { ip_label: Some("net.ip".into()), internal, ..Choices::default() });
     let patch = |ip: &str| json!({"Config": {"Labels": {"net.ip": ip}}});
     check(&policy(false), &patch("10.42.0.7/16"), &["vm:web:80 hello 10.42.0.7:18080"]);
     check(&policy(true), &patch("10.42.0.7/16"), &["vm:web:80 hello 10.42.0.7:80"]);
@@ -413,7 +413,7 @@ fn the_address_from_a_label() {
 
 #[test]
 fn the_version_from_the_tag_of_the_image() {
-    let policy = Policy { version_from_tag: true, ..policy() };
+    let policy = choosing(Choices { version_from_tag: true, ..Choices::default() });
     for (image, env, version) in [
         ("reg.example:5000/acme/web:2.1", "A=b", Some("2.1")),
         ("acme/web:2.1@sha256:abc", "A=b", Some("2.1")),
@@ -501,12 +501,12 @@ fn a_container_has_its_names_in_networks_that_span_hosts() {
     assert_eq!(last.service.tagged_addresses["lan_ipv6"].address, "fd00::2");
     assert!(last.service.meta.contains_key("registrar") && last.service.checks.is_empty());
     assert!(both.warnings.iter().any(|warning| warning.contains("not a name")), "{:?}", both.warnings);
-    let v6 = mapped(&Policy { family: Family::Ipv6, ..policy() }, &patch);
+    let v6 = mapped(&choosing(Choices { family: Family::Ipv6, ..Choices::default() }), &patch);
     assert_eq!(v6.instances.last().unwrap().service.address, "fd00::2");
 
     let mut ignored = patch.clone();
     ignored["Config"]["Env"] = json!(["SERVICE_IGNORE=yes"]);
     assert!(mapped(&policy(), &ignored).instances.is_empty());
-    let explicit = mapped(&Policy { explicit: true, ..policy() }, &patch);
+    let explicit = mapped(&choosing(Choices { explicit: true, ..Choices::default() }), &patch);
     assert_eq!(lines(&explicit).len(), 2, "a name is no service that somebody would have to ask for");
 }

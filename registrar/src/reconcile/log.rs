@@ -11,7 +11,7 @@ use crate::{
 /// Where published ports are registered.
 pub(super) fn say_address(policy: &Policy) {
     let address = policy.address;
-    if policy.internal {
+    if policy.choices.internal {
         debug!(%address, "address of this host");
     } else if address.is_loopback() && !policy.address_is_forced {
         warn!(
