@@ -81,10 +81,8 @@ impl From<ConfigError> for Failure {
 impl From<ServerError> for Failure {
     fn from(error: ServerError) -> Self {
         let failure = Self::new(error.to_string()).because(&error);
-        match error {
-            ServerError::Bind { .. } => {
-                failure.hint("see whether another agent runs there; --http-addr and --https-addr take another address")
-            }
+        match &error {
+            ServerError::Bind { source, .. } => failure.hint(source.remedy()),
             ServerError::Engine(_) | ServerError::Hub(_) | ServerError::Register { .. } => failure,
         }
     }

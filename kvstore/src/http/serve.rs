@@ -75,6 +75,29 @@ pub enum BindError {
     NoCertificate,
 }
 
+impl BindError {
+    /// What to do about it.
+    pub(crate) fn remedy(&self) -> &'static str {
+        match self {
+            Self::Tls(_) | Self::NoCertificate => "--tls-cert and --tls-key name a certificate and its key",
+            Self::System(source) => match source.kind() {
+                io::ErrorKind::PermissionDenied => {
+                    "ports below 1024 need root or CAP_NET_BIND_SERVICE, and a socket file its directory; --http-addr \
+                     and --https-addr take another address"
+                }
+                io::ErrorKind::AddrInUse => {
+                    "another program has it, perhaps another agent (`ss -ltnp` tells which); stop that one, or give \
+                     another address with --http-addr or --https-addr"
+                }
+                io::ErrorKind::AddrNotAvailable => {
+                    "this host has no such address; --http-addr and --https-addr take another"
+                }
+                _ => "--http-addr and --https-addr take another address",
+            },
+        }
+    }
+}
+
 impl Listener {
     /// Binds `address`, where `tls` is spoken if it is one of HTTPS. A socket file nobody listens on any more is replaced.
     ///
