@@ -288,4 +288,4 @@ impl Deadlines {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

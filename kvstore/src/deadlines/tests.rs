@@ -11,9 +11,13 @@ use kvstore_core::{
 use super::*;
 
 fn register(id: &str, ttl: u64) -> Command {
+    register_for(id, Duration::from_secs(ttl))
+}
+
+pub(crate) fn register_for(id: &str, ttl: Duration) -> Command {
     let node =
         Node { name: "n".into(), id: String::new(), address: "10.0.0.1".into(), tagged_addresses: None, meta: None };
-    let kind = ProbeKind::Ttl { ttl: Duration::from_secs(ttl) };
+    let kind = ProbeKind::Ttl { ttl };
     let check = Check {
         node: node.key(),
         id: CheckId::new(id).unwrap(),

@@ -9,11 +9,13 @@ use kvstore_core::{
     decide,
     health::Status,
     names::{CheckId, Key, NodeKey},
-    row::{Check, Node, Owner, Probe, ProbeKind},
 };
 
 use super::{worker::MAX_ATTEMPTS, *};
-use crate::engine::{Entry, Loaded, Memory, Proposal, Rejected};
+use crate::{
+    deadlines::tests::register_for,
+    engine::{Entry, Loaded, Memory, Proposal, Rejected},
+};
 
 fn put(key: &str, value: &str) -> Command {
     let value = bytes::Bytes::copy_from_slice(value.as_bytes());
@@ -108,28 +110,6 @@ async fn a_conflict_is_decided_anew_and_given_up_in_the_end() {
     }
 }
 
-fn ttl_check(ttl: Duration) -> Command {
-    let node =
-        Node { name: "n".into(), id: String::new(), address: "10.0.0.1".into(), tagged_addresses: None, meta: None };
-    let check = Check {
-        node: NodeKey::new("n").unwrap(),
-        id: CheckId::new("c").unwrap(),
-        name: "c".into(),
-        status: Status::Passing,
-        notes: String::new(),
-        output: "fine".into(),
-        service: None,
-        kind: "ttl".into(),
-        probe: Some(Arc::new(Probe::new(ProbeKind::Ttl { ttl }, Duration::ZERO, Duration::ZERO))),
-        interval: String::new(),
-        timeout: String::new(),
-        definition: serde_json::Value::Null,
-        owner: Owner::Agent,
-        from_file: false,
-    };
-    Command::Register { node, keep_node: false, instance: None, checks: vec![check] }
-}
-
 #[tokio::test]
 async fn a_silent_ttl_check_expires_and_a_renewal_writes_nothing() {
     let (store, writer) = start();
@@ -138,11 +118,12 @@ async fn a_silent_ttl_check_expires_and_a_renewal_writes_nothing() {
         let (store, shutdown) = (store.clone(), shutdown.clone());
         async move { store.keep_deadlines(shutdown).await }
     });
-    store.submit(ttl_check(Duration::from_millis(300))).await.unwrap();
-    let before = store.state().index();
+    store.submit(register_for("c", Duration::from_secs(1))).await.unwrap();
     let (node, check) = (NodeKey::new("n").unwrap(), CheckId::new("c").unwrap());
     let report =
         Command::ReportTtl { node: node.clone(), check: check.clone(), status: Status::Passing, output: "fine".into() };
+    store.submit(report.clone()).await.unwrap();
+    let before = store.state().index();
     store.submit(report.clone()).await.unwrap();
     assert_eq!(store.state().index(), before, "a renewal writes nothing");
     let expired = store.wait_past(&[WatchKey::Checks], before);
