@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{Ipv6Addr, SocketAddr},
     time::Duration,
 };
 
@@ -123,14 +123,6 @@ pub fn candidates(world: &World, id: NodeId, now: Now) -> Vec<crate::record::Can
     let by_members = world.seen(id).filter(|(by, _)| world.is_member(*by, now));
     all.extend(by_members.map(|(_, address)| Candidate { source: Observed, address }));
     all
-}
-
-/// Whether `ip` is in a network of the mesh.
-pub fn in_mesh(world: &World, ip: IpAddr) -> bool {
-    world.networks().iter().any(|network| match ip {
-        IpAddr::V4(v4) => network.subnet.contains(&v4),
-        IpAddr::V6(v6) => network.subnet6.contains(&v6),
-    })
 }
 
 #[cfg(test)]

@@ -100,15 +100,6 @@ impl Kernel {
         done.map_err(|source| RouteError { what: format!("remove the interface {name}"), source })
     }
 
-    /// Sets how large a packet the interface takes.
-    ///
-    /// # Errors
-    /// [`RouteError`]
-    pub async fn set_mtu(&self, index: u32, mtu: u32) -> Result<(), RouteError> {
-        let done = self.handle.link().set(LinkUnspec::new_with_index(index).mtu(mtu).build()).execute().await;
-        done.map_err(|source| RouteError { what: format!("set the MTU {mtu}"), source })
-    }
-
     /// Makes `wanted` the addresses of the interface, each for itself, without a subnet around it.
     ///
     /// # Errors
