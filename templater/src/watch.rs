@@ -45,6 +45,7 @@ struct Inner {
     policy: DropPolicy,
     sources: SourceWatcher,
     table: Mutex<Table>,
+    /// Locked alone, or after the table.
     contact: Mutex<Contact>,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -53,10 +54,8 @@ struct Inner {
 #[derive(Default)]
 struct Table {
     values: Values,
-    /// Of an earlier life, where there is no answer yet.
+    /// Of an earlier life, where there is no answer yet; shown while the registry is away.
     kept: Values,
-    /// Whether the registry is away, so that the kept ones are shown.
-    away: bool,
     slots: HashMap<Arc<Dependency>, Slot>,
     next_reader: u64,
 }
@@ -114,7 +113,7 @@ impl Reader {
     pub fn values(&self) -> Values {
         let table = self.watches.inner.table();
         let mut values = table.values.clone();
-        if table.away {
+        if self.watches.inner.contact().is_away() {
             for (dependency, answer) in &table.kept {
                 values.entry(dependency.clone()).or_insert_with(|| answer.clone());
             }
@@ -125,7 +124,8 @@ impl Reader {
     /// Whether every one of `dependencies` has an answer.
     pub fn knows(&self, dependencies: &BTreeSet<Arc<Dependency>>) -> bool {
         let table = self.watches.inner.table();
-        dependencies.iter().all(|d| table.values.contains_key(d) || table.away && table.kept.contains_key(d))
+        let away = self.watches.inner.contact().is_away();
+        dependencies.iter().all(|d| table.values.contains_key(d) || away && table.kept.contains_key(d))
     }
 
     /// What is followed.
@@ -285,13 +285,9 @@ impl Inner {
     }
 
     fn failed(&self, dependency: &Arc<Dependency>, error: &Error) {
-        let away = {
-            let mut contact = self.contact();
-            contact.failed(dependency, error);
-            contact.is_away()
-        };
-        let mut table = self.table();
-        if away && !std::mem::replace(&mut table.away, true) && !table.kept.is_empty() {
+        let gone = self.contact().failed(dependency, error);
+        let table = self.table();
+        if gone && !table.kept.is_empty() {
             let readers = table.slots.values().flat_map(|slot| slot.readers.values());
             readers.for_each(|wake| wake.notify_one());
         }
@@ -325,12 +321,7 @@ impl Inner {
 
     async fn ask(&self, dependency: &Arc<Dependency>, wait: Option<Wait>) -> Result<Read<Arc<Answer>>, Error> {
         let read = fetch(&self.client, dependency, wait).await?;
-        let away = {
-            let mut contact = self.contact();
-            contact.answered(dependency, self.client.address());
-            contact.is_away()
-        };
-        self.table().away = away;
+        self.contact().answered(dependency, self.client.address());
         debug!(%dependency, index = read.index, "answered");
         Ok(read)
     }
@@ -385,6 +376,14 @@ mod tests {
             tokio::time::sleep(Duration::from_secs(10)).await;
         }
         assert!(watches.trouble().unwrap().contains("127.0.0.1:1"));
+        // What was asked in vain is not asked any more: nobody knows whether the registry is away.
+        reader.follow(BTreeSet::new());
+        {
+            let mut table = watches.inner.table();
+            table.slots.get_mut(&key()).unwrap().unread_since = Instant::now().checked_sub(KEPT_UNREAD);
+            table.sweep(&watches.inner);
+        }
+        assert_eq!((reader.values().get(&key()), watches.trouble()), (None, None));
         watches.close().await;
     }
 

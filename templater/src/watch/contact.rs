@@ -19,10 +19,12 @@ struct Failure {
 }
 
 impl Contact {
-    pub(super) fn failed(&mut self, dependency: &Arc<Dependency>, error: &Error) {
+    /// Whether the registry is away since then.
+    pub(super) fn failed(&mut self, dependency: &Arc<Dependency>, error: &Error) -> bool {
+        let was_away = self.is_away();
         let failure = Failure { transient: error.is_transient(), message: with_causes(error) };
         let known = self.failing.get(dependency).is_some_and(|f| f.message == failure.message);
-        if known || failure.transient && self.is_away() {
+        if known || failure.transient && was_away {
             debug!(%dependency, "no answer: {}", failure.message);
         } else if failure.transient {
             warn!(
@@ -33,6 +35,7 @@ impl Contact {
             warn!(%dependency, "the registry refuses to answer; what reads this is not written\n  cause: {}", failure.message);
         }
         self.failing.insert(dependency.clone(), failure);
+        !was_away && self.is_away()
     }
 
     /// Nobody reads it any more.
