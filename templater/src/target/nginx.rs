@@ -2,9 +2,10 @@
 
 use std::{
     collections::BTreeSet,
-    fmt::Write as _,
     path::{Path, PathBuf},
 };
+
+use glob::{MatchOptions, Pattern};
 
 use super::absolute;
 
@@ -88,7 +89,16 @@ fn include_of(line: &str, directory: &Path) -> Option<PathBuf> {
     Some(absolute(directory, Path::new(pattern.trim().trim_matches(['"', '\'']))))
 }
 
-/// Whether `path` is one of those that `pattern` names: `*` and `?` in its last component.
+/// The line that includes `path`.
+fn include(path: &Path) -> String {
+    let path = path.display().to_string();
+    if path.contains(|c: char| c.is_whitespace() || ";{}#\"'\\".contains(c)) {
+        return format!("include \"{}\";", path.replace('\\', "\\\\").replace('"', "\\\""));
+    }
+    format!("include {path};")
+}
+
+/// Whether `path` is one of those that `pattern` names: by `*`, `?` and `[...]` in its last component.
 pub fn matches(pattern: &Path, path: &Path) -> bool {
     if pattern.parent() != path.parent() {
         return false;
@@ -97,21 +107,9 @@ pub fn matches(pattern: &Path, path: &Path) -> bool {
         return false;
     };
     let (pattern, name) = (pattern.to_string_lossy(), name.to_string_lossy());
-    // As the C library does: a leading dot is never matched by a wildcard.
-    if name.starts_with('.') && !pattern.starts_with('.') {
-        return false;
-    }
-    glob(pattern.as_bytes(), name.as_bytes())
-}
-
-fn glob(pattern: &[u8], name: &[u8]) -> bool {
-    match (pattern.split_first(), name.split_first()) {
-        (None, None) => true,
-        (Some((b'*', rest)), _) => (0..=name.len()).any(|skip| glob(rest, &name[skip..])),
-        (Some((b'?', rest)), Some((_, tail))) => glob(rest, tail),
-        (Some((a, rest)), Some((b, tail))) if a == b => glob(rest, tail),
-        _ => false,
-    }
+    // As the C library does: a leading dot is never matched by a wildcard, and what is no pattern is a name.
+    let options = MatchOptions { require_literal_leading_dot: true, ..MatchOptions::new() };
+    Pattern::new(&pattern).map_or(pattern == name, |pattern| pattern.matches_with(&name, options))
 }
 
 /// The main file's `text` with each staged file in the place of its destination (`replaced` has pairs of both): the
@@ -135,7 +133,7 @@ pub fn with_staged(
             files.extend(named.iter().map(|(destination, _)| destination.to_path_buf()));
             for file in files {
                 let staged = named.iter().find(|(destination, _)| *destination == file).map(|(_, staged)| *staged);
-                let _ = write!(out, "include {};", staged.unwrap_or(&file).display());
+                out.push_str(&include(staged.unwrap_or(&file)));
             }
             found.extend(named);
         } else {
@@ -148,7 +146,7 @@ pub fn with_staged(
 
 /// A main file that does nothing but include `staged`, whose text is `text`: for parts whose main file is not known.
 pub fn wrapper(staged: &[&Path], text: &str) -> String {
-    let includes = staged.iter().fold(String::new(), |text, path| format!("{text}include {};\n", path.display()));
+    let includes: String = staged.iter().map(|path| include(path) + "\n").collect();
     let outer = text.lines().filter_map(block).any(|name| matches!(name, "http" | "stream" | "mail"));
     if outer { format!("events {{}}\n{includes}") } else { format!("events {{}}\nhttp {{\n{includes}}}\n") }
 }
@@ -221,6 +219,9 @@ mod tests {
             ("/d/w?b.c*f", "/d/web.conf", true),
             ("/d/web.conf", "/d/web.conf", true),
             ("/d/*.conf", "/d/web.conf.bak", false),
+            ("/d/[a-w]*.conf", "/d/web.conf", true),
+            ("/d/[!w]*", "/d/web.conf", false),
+            ("/d/[w", "/d/[w", true),
         ] {
             assert_eq!(matches(Path::new(pattern), Path::new(path)), expected, "{pattern} {path}");
         }
@@ -243,6 +244,8 @@ mod tests {
         assert!(got.contains("include /n/conf.d/.a;include /n/conf.d/.s;include /n/conf.d/z.conf;"), "{got}");
         assert!(wrapper(&[dst], "upstream a {\n").contains("http {\ninclude /n/conf.d/web.conf;"));
         assert!(!wrapper(&[dst], "stream {\n").contains("http"));
+        let odd = wrapper(&[Path::new("/n/my \"conf\"/a.conf")], "");
+        assert!(odd.contains(r#"include "/n/my \"conf\"/a.conf";"#), "{odd}");
     }
 
     #[test]
