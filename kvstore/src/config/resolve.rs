@@ -37,37 +37,37 @@ const SNAPSHOTS_KEPT: usize = 24;
 /// The whole of it; `None` if something needed can be found nowhere. What is wrong is added to `faults`.
 pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) -> Option<Agent> {
     faults.append(&mut layer.faults);
-    let (mut notes, mut warnings) = (Vec::new(), Vec::new());
-    let node_name = node_name(&layer, facts, faults, &mut warnings);
-    let engine = engine(&layer, facts, faults, &mut notes);
-    let replica_of = replica_of(&mut layer, faults, &mut warnings);
-    let advertise = addresses::advertise(&layer, facts, faults, &mut notes, &mut warnings);
-    let (http, dns) = (addresses::http(&layer, faults), addresses::dns(&layer, faults));
-    let tls = server_tls(&layer, &http, faults);
-    check_recursors(&layer, faults);
+    let mut remarks = Remarks { faults, notes: Vec::new(), warnings: Vec::new() };
+    let node_name = node_name(&layer, facts, &mut remarks);
+    let engine = engine(&layer, facts, &mut remarks);
+    let replica_of = replica_of(&mut layer, &mut remarks);
+    let advertise = addresses::advertise(&layer, facts, &mut remarks);
+    let (http, dns) = (addresses::http(&layer, &mut remarks), addresses::dns(&layer, &mut remarks));
+    let tls = server_tls(&layer, &http, &mut remarks);
+    check_recursors(&layer, &mut remarks);
     if let Err(why) = registration::check_meta(&layer.node_meta) {
-        faults.push(said("node_meta", why));
+        remarks.fault("node_meta", why);
     }
     if layer.guard.access.writers.is_empty()
         && !layer.guard.access.readers.is_empty()
         && layer.acl.enabled != Some(true)
     {
-        faults.push(said("access", "with read tokens alone nobody could write; add write_tokens or write_token_file"));
+        remarks.fault("access", "with read tokens alone nobody could write; add write_tokens or write_token_file");
     }
     let acl_management = layer.acl.initial_management;
     layer.guard.access.acl = acl(&layer.acl);
-    warnings.extend(open_to_others(&layer, &http));
-    let check_trust = check_trust(&mut layer, tls.is_some(), faults);
+    remarks.warnings.extend(open_to_others(&layer, &http));
+    let check_trust = check_trust(&mut layer, tls.is_some(), &mut remarks);
     if !layer.cluster_only.is_empty() {
         let keys = layer.cluster_only.join(", ");
-        warnings.push(format!("without effect, because there is no Raft, Serf, gRPC or Connect here: {keys}"));
+        remarks.warn(format!("without effect, because there is no Raft, Serf, gRPC or Connect here: {keys}"));
     }
     if !layer.inactive.is_empty() {
-        warnings.push(format!("without effect in this version: {}", layer.inactive.join(", ")));
+        remarks.warn(format!("without effect in this version: {}", layer.inactive.join(", ")));
     }
     let programs = programs(&layer);
-    let definitions = definitions(&mut layer, node_name.as_deref(), programs, faults, &mut warnings);
-    let snapshots = snapshots(&layer, faults);
+    let definitions = definitions(&mut layer, node_name.as_deref(), programs, &mut remarks);
+    let snapshots = snapshots(&layer, &mut remarks);
     let limits = Limits::default();
     let outputs = Outputs::default();
     let check_outputs = Outputs {
@@ -110,56 +110,75 @@ pub(super) fn resolve(mut layer: Layer, facts: &Facts, faults: &mut Vec<Fault>) 
         acl_management,
         dev: layer.dev.unwrap_or(false),
         log: Log { level: layer.log_level, format: layer.log_format.unwrap_or_default() },
-        notes,
-        warnings,
+        notes: remarks.notes,
+        warnings: remarks.warnings,
     })
 }
 
-fn snapshots(layer: &Layer, faults: &mut Vec<Fault>) -> Option<Snapshots> {
+/// What is said on the way.
+struct Remarks<'a> {
+    faults: &'a mut Vec<Fault>,
+    notes: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Remarks<'_> {
+    /// Of the whole, that no single line is to blame for.
+    fn fault(&mut self, key: &str, why: impl Into<String>) {
+        self.faults.push(Fault { place: "configuration".into(), key: key.into(), why: why.into() });
+    }
+
+    fn warn(&mut self, text: String) {
+        self.warnings.push(text);
+    }
+
+    fn note(&mut self, text: String) {
+        self.notes.push(text);
+    }
+}
+
+fn snapshots(layer: &Layer, remarks: &mut Remarks<'_>) -> Option<Snapshots> {
     let every = layer.snapshot_every.map_or(SNAPSHOTS_EVERY, |every| every.0);
     let keep = layer.snapshot_keep.unwrap_or(SNAPSHOTS_KEPT);
-    let mut fault = |key: &str, why: &str| faults.push(said(key, why));
     let Some(directory) = layer.snapshot_dir.clone() else {
         if layer.snapshot_every.is_some() || layer.snapshot_keep.is_some() {
-            fault("snapshots.directory", "snapshots are to be taken, but nowhere; name it, or give --snapshot-dir");
+            remarks.fault(
+                "snapshots.directory",
+                "snapshots are to be taken, but nowhere; name it, or give --snapshot-dir",
+            );
         }
         return None;
     };
     // The names of the files tell seconds.
     if every < Duration::from_secs(1) {
-        fault("snapshots.every", "it must be a second at least");
+        remarks.fault("snapshots.every", "it must be a second at least");
     }
     if keep == 0 {
-        fault("snapshots.keep", "it must be 1 at least: the newest one is always kept");
+        remarks.fault("snapshots.keep", "it must be 1 at least: the newest one is always kept");
     }
     Some(Snapshots { directory, every, keep })
 }
 
-/// A fault of the whole that no single line is to blame for.
-fn said(key: &str, why: impl Into<String>) -> Fault {
-    Fault { place: "configuration".into(), key: key.into(), why: why.into() }
-}
-
-fn node_name(layer: &Layer, facts: &Facts, faults: &mut Vec<Fault>, warnings: &mut Vec<String>) -> Option<String> {
+fn node_name(layer: &Layer, facts: &Facts, remarks: &mut Remarks<'_>) -> Option<String> {
     let Some(name) = layer.node_name.clone().or_else(|| facts.hostname.clone().filter(|name| !name.is_empty())) else {
-        faults.push(said("node_name", "the host has no name; give one with --node"));
+        remarks.fault("node_name", "the host has no name; give one with --node");
         return None;
     };
     let in_dns = |c: u8| c.is_ascii_alphanumeric() || c == b'-' || c == b'.';
     if !name.bytes().all(in_dns) {
-        warnings.push(format!("the node name {name:?} has characters that DNS does not; DNS will not find it"));
+        remarks.warn(format!("the node name {name:?} has characters that DNS does not; DNS will not find it"));
     }
     Some(name)
 }
 
-fn engine(layer: &Layer, facts: &Facts, faults: &mut Vec<Fault>, notes: &mut Vec<String>) -> Option<Engine> {
+fn engine(layer: &Layer, facts: &Facts, remarks: &mut Remarks<'_>) -> Option<Engine> {
     let dev = layer.dev == Some(true);
     let name = layer.engine.clone().unwrap_or(if dev { EngineName::Memory } else { EngineName::Embedded });
     if name == EngineName::Memory {
         return Some(Engine::Memory);
     }
     let Some(data_dir) = layer.data_dir.clone().or_else(|| facts.default_data_dir.clone()) else {
-        faults.push(said("data_dir", "there is no home to keep the state in; name a directory with --data-dir"));
+        remarks.fault("data_dir", "there is no home to keep the state in; name a directory with --data-dir");
         return None;
     };
     if layer.data_dir.is_none() {
@@ -170,7 +189,7 @@ fn engine(layer: &Layer, facts: &Facts, faults: &mut Vec<Fault>, notes: &mut Vec
         } else {
             "this node's id"
         };
-        notes.push(format!("{what} is kept in {}, since no data directory was named", data_dir.display()));
+        remarks.note(format!("{what} is kept in {}, since no data directory was named", data_dir.display()));
     }
     #[cfg(feature = "etcd")]
     if let EngineName::Etcd(address) = name {
@@ -180,34 +199,27 @@ fn engine(layer: &Layer, facts: &Facts, faults: &mut Vec<Fault>, notes: &mut Vec
 }
 
 /// Whom this is a replica of, and what such a one cannot have of its own.
-fn replica_of(layer: &mut Layer, faults: &mut Vec<Fault>, warnings: &mut Vec<String>) -> Option<ClientConfig> {
+fn replica_of(layer: &mut Layer, remarks: &mut Remarks<'_>) -> Option<ClientConfig> {
     let addresses: Vec<_> = std::mem::take(&mut layer.replica_of);
     if addresses.is_empty() {
         return None;
     }
     if layer.engine.is_some() {
         let why = "a replica has the state of its hub and keeps a copy in the data directory; leave out the engine";
-        faults.push(said("engine", why));
+        remarks.fault("engine", why);
     }
     if !layer.defined.services.is_empty() || !layer.defined.checks.is_empty() {
         let why = "a replica runs no checks and registers nothing by itself; define services at the hub, or have a \
                    registrar register them";
-        faults.push(said("services", why));
+        remarks.fault("services", why);
     }
-    let hub =
-        std::mem::take(&mut layer.hub).config(addresses).map_err(|error| faults.push(said("hub", error.to_string())));
-    warnings.extend(hub.as_ref().ok().and_then(ClientConfig::warning).map(String::from));
+    let hub = std::mem::take(&mut layer.hub).config(addresses).map_err(|error| remarks.fault("hub", error.to_string()));
+    remarks.warnings.extend(hub.as_ref().ok().and_then(ClientConfig::warning).map(String::from));
     hub.ok()
 }
 
 /// What files define, as rows of this host. Of two with one id the later counts.
-fn definitions(
-    layer: &mut Layer,
-    node: Option<&str>,
-    programs: Programs,
-    faults: &mut Vec<Fault>,
-    warnings: &mut Vec<String>,
-) -> Definitions {
+fn definitions(layer: &mut Layer, node: Option<&str>, programs: Programs, remarks: &mut Remarks<'_>) -> Definitions {
     let found = std::mem::take(&mut layer.defined);
     let Some(node) = node.and_then(|name| NodeKey::new(name).ok()) else { return Definitions::default() };
     let agent = registration::Agent { node: &node, scripts: programs != Programs::No };
@@ -215,32 +227,32 @@ fn definitions(
     for Placed { place, key, body } in found.services {
         match registration::service(agent, body) {
             Ok(service) => {
-                warnings.extend(service.warnings.iter().map(|warning| format!("{place}  {key}: {warning}")));
+                remarks.warnings.extend(service.warnings.iter().map(|warning| format!("{place}  {key}: {warning}")));
                 let id = service.instance.id.clone();
                 if replaced(&mut definitions.services, |other| other.instance.id == id) {
-                    warnings.push(format!(
+                    remarks.warn(format!(
                         "{place}  {key}: the service {:?} is defined twice; this one counts",
                         id.as_str()
                     ));
                 }
                 definitions.services.push(service);
             }
-            Err(error) => faults.push(Fault { place, key, why: error.to_string() }),
+            Err(error) => remarks.faults.push(Fault { place, key, why: error.to_string() }),
         }
     }
     for Placed { place, key, body } in found.checks {
         match registration::check(agent, body) {
             Ok(StandaloneCheck { check, warnings: own }) => {
-                warnings.extend(own.iter().map(|warning| format!("{place}  {key}: {warning}")));
+                remarks.warnings.extend(own.iter().map(|warning| format!("{place}  {key}: {warning}")));
                 if replaced(&mut definitions.checks, |other| other.id == check.id) {
-                    warnings.push(format!(
+                    remarks.warn(format!(
                         "{place}  {key}: the check {:?} is defined twice; this one counts",
                         check.id.as_str()
                     ));
                 }
                 definitions.checks.push(check);
             }
-            Err(error) => faults.push(Fault { place, key, why: error.to_string() }),
+            Err(error) => remarks.faults.push(Fault { place, key, why: error.to_string() }),
         }
     }
     definitions
@@ -271,7 +283,7 @@ fn acl(keys: &AclKeys) -> Option<Acl> {
 }
 
 /// The files of TLS concern checks only where that is asked for.
-fn check_trust(layer: &mut Layer, served: bool, faults: &mut Vec<Fault>) -> Trust {
+fn check_trust(layer: &mut Layer, served: bool, remarks: &mut Remarks<'_>) -> Trust {
     if layer.tls_for_checks != Some(true) {
         if !served {
             layer.cluster_only.extend(layer.tls.given().map(String::from));
@@ -279,21 +291,21 @@ fn check_trust(layer: &mut Layer, served: bool, faults: &mut Vec<Fault>) -> Trus
         return Trust::default();
     }
     let files = layer.tls.clone();
-    let identity = identity(&files, faults);
+    let identity = identity(&files, remarks);
     Trust { authorities: files.ca_file.into_iter().chain(files.ca_path).collect(), identity }
 }
 
 /// Certificates and their key: both, or none.
-fn identity(files: &TlsFiles, faults: &mut Vec<Fault>) -> Option<Identity> {
+fn identity(files: &TlsFiles, remarks: &mut Remarks<'_>) -> Option<Identity> {
     let (certificates, key) = (files.cert_file.clone(), files.key_file.clone());
     if certificates.is_some() != key.is_some() {
-        faults.push(said("tls", "cert_file and key_file are of use only together"));
+        remarks.fault("tls", "cert_file and key_file are of use only together");
     }
     certificates.zip(key).map(|(certificates, key)| Identity { certificates, key })
 }
 
 /// What HTTPS is served with, if it is.
-fn server_tls(layer: &Layer, http: &[HttpAddr], faults: &mut Vec<Fault>) -> Option<ServerTls> {
+fn server_tls(layer: &Layer, http: &[HttpAddr], remarks: &mut Remarks<'_>) -> Option<ServerTls> {
     if !http.iter().any(|address| matches!(address, HttpAddr::Tls(_))) {
         return None;
     }
@@ -302,13 +314,13 @@ fn server_tls(layer: &Layer, http: &[HttpAddr], faults: &mut Vec<Fault>) -> Opti
     let wants = layer.verify_incoming_https.or(layer.verify_incoming) == Some(true);
     let clients: Vec<_> = files.ca_file.clone().into_iter().chain(files.ca_path.clone()).filter(|_| wants).collect();
     if wants && clients.is_empty() {
-        faults.push(said("tls", "verify_incoming needs a ca_file or ca_path: who vouches for clients"));
+        remarks.fault("tls", "verify_incoming needs a ca_file or ca_path: who vouches for clients");
     }
-    let before = faults.len();
-    let Some(identity) = identity(&files, faults) else {
-        if faults.len() == before {
+    let before = remarks.faults.len();
+    let Some(identity) = identity(&files, remarks) else {
+        if remarks.faults.len() == before {
             let how = "HTTPS needs a certificate: name cert_file and key_file; `kvstore tls create` makes them";
-            faults.push(said("tls", how));
+            remarks.fault("tls", how);
         }
         return None;
     };
@@ -327,14 +339,14 @@ fn open_to_others(layer: &Layer, http: &[HttpAddr]) -> Option<String> {
 }
 
 /// Nobody else is asked about names that are answered here.
-fn check_recursors(layer: &Layer, faults: &mut Vec<Fault>) {
+fn check_recursors(layer: &Layer, remarks: &mut Remarks<'_>) {
     let own = [layer.domain.as_deref().or(Some(DOMAIN)), layer.alt_domain.as_deref()].into_iter().flatten();
     for own in own {
         for recursor in &layer.recursors {
             let Recursor::For { domain, .. } = recursor else { continue };
             if domain.strip_suffix(own).is_some_and(|left| left.is_empty() || left.ends_with('.')) {
                 let why = format!("names in {domain} are answered here, since {own} is ours: nobody else is asked");
-                faults.push(said("recursors", why));
+                remarks.fault("recursors", why);
             }
         }
     }

@@ -2,24 +2,18 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use super::said;
-use crate::config::{Fault, HttpAddr, Layer, host::Facts, layer::AddressOrPath};
+use super::Remarks;
+use crate::config::{HttpAddr, Layer, host::Facts, layer::AddressOrPath};
 
 const HTTP_PORT: i64 = 8500;
 const DNS_PORT: i64 = 8600;
 
 /// What was said, else the address bound, else the one that packets to the world leave from.
-pub(super) fn advertise(
-    layer: &Layer,
-    facts: &Facts,
-    faults: &mut Vec<Fault>,
-    notes: &mut Vec<String>,
-    warnings: &mut Vec<String>,
-) -> IpAddr {
+pub(super) fn advertise(layer: &Layer, facts: &Facts, remarks: &mut Remarks<'_>) -> IpAddr {
     let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
     if let Some(address) = layer.advertise {
         if address.is_unspecified() {
-            faults.push(said("advertise_addr", format!("{address} is nobody's address; give the one others reach")));
+            remarks.fault("advertise_addr", format!("{address} is nobody's address; give the one others reach"));
         }
         return address;
     }
@@ -30,22 +24,22 @@ pub(super) fn advertise(
         return local;
     }
     if let Some(address) = facts.route_address {
-        notes.push(format!("this host is advertised as {address}, where its default route leaves from"));
+        remarks.note(format!("this host is advertised as {address}, where its default route leaves from"));
         return address;
     }
-    warnings.push(format!("there is no default route; this host is advertised as {local}; see --bind"));
+    remarks.warn(format!("there is no default route; this host is advertised as {local}; see --bind"));
     local
 }
 
 /// The port to serve on; none if it is switched off, as Consul does with a negative one.
-fn port(key: &str, given: Option<i64>, default: i64, faults: &mut Vec<Fault>) -> Option<u16> {
+fn port(key: &str, given: Option<i64>, default: i64, remarks: &mut Remarks<'_>) -> Option<u16> {
     let port = given.unwrap_or(default);
     if port <= 0 {
         return None;
     }
     let checked = u16::try_from(port).ok();
     if checked.is_none() {
-        faults.push(said(key, format!("{port} is no port")));
+        remarks.fault(key, format!("{port} is no port"));
     }
     checked
 }
@@ -54,13 +48,13 @@ fn client(layer: &Layer) -> Vec<IpAddr> {
     layer.client.clone().unwrap_or_else(|| vec![Ipv4Addr::LOCALHOST.into()])
 }
 
-pub(super) fn http(layer: &Layer, faults: &mut Vec<Fault>) -> Vec<HttpAddr> {
-    let plain = if layer.http_addr.is_empty() { plain_http(layer, faults) } else { layer.http_addr.clone() };
-    plain.into_iter().chain(https(layer, faults).into_iter().map(HttpAddr::Tls)).collect()
+pub(super) fn http(layer: &Layer, remarks: &mut Remarks<'_>) -> Vec<HttpAddr> {
+    let plain = if layer.http_addr.is_empty() { plain_http(layer, remarks) } else { layer.http_addr.clone() };
+    plain.into_iter().chain(https(layer, remarks).into_iter().map(HttpAddr::Tls)).collect()
 }
 
-fn plain_http(layer: &Layer, faults: &mut Vec<Fault>) -> Vec<HttpAddr> {
-    let port = port("ports.http", layer.http_port, HTTP_PORT, faults);
+fn plain_http(layer: &Layer, remarks: &mut Remarks<'_>) -> Vec<HttpAddr> {
+    let port = port("ports.http", layer.http_port, HTTP_PORT, remarks);
     let given = layer.addresses_http.clone();
     let addresses = given.unwrap_or_else(|| client(layer).into_iter().map(AddressOrPath::Ip).collect());
     let with_port = |address| match address {
@@ -71,20 +65,20 @@ fn plain_http(layer: &Layer, faults: &mut Vec<Fault>) -> Vec<HttpAddr> {
 }
 
 /// Nowhere unless asked for, as in Consul.
-fn https(layer: &Layer, faults: &mut Vec<Fault>) -> Vec<SocketAddr> {
+fn https(layer: &Layer, remarks: &mut Remarks<'_>) -> Vec<SocketAddr> {
     if !layer.https_addr.is_empty() {
         return layer.https_addr.clone();
     }
-    let Some(port) = port("ports.https", layer.https_port, -1, faults) else { return Vec::new() };
+    let Some(port) = port("ports.https", layer.https_port, -1, remarks) else { return Vec::new() };
     let addresses = layer.addresses_https.clone().unwrap_or_else(|| client(layer));
     addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
 }
 
-pub(super) fn dns(layer: &Layer, faults: &mut Vec<Fault>) -> Vec<SocketAddr> {
+pub(super) fn dns(layer: &Layer, remarks: &mut Remarks<'_>) -> Vec<SocketAddr> {
     if !layer.dns_addr.is_empty() {
         return layer.dns_addr.clone();
     }
-    let Some(port) = port("ports.dns", layer.dns_port, DNS_PORT, faults) else { return Vec::new() };
+    let Some(port) = port("ports.dns", layer.dns_port, DNS_PORT, remarks) else { return Vec::new() };
     let addresses = layer.addresses_dns.clone().unwrap_or_else(|| client(layer));
     addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect()
 }
