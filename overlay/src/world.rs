@@ -287,6 +287,17 @@ impl World {
 
     /// The networks, by name. Two never overlap: the one made later is left out.
     pub fn networks(&self) -> Vec<&Network> {
+        let (mut kept, _) = self.sorted_out();
+        kept.sort_by(|a, b| a.name.cmp(&b.name));
+        kept
+    }
+
+    /// Those that are left out, each with one that is in its way.
+    pub fn left_out(&self) -> Vec<(&Network, &Network)> {
+        self.sorted_out().1
+    }
+
+    fn sorted_out(&self) -> (Vec<&Network>, Vec<(&Network, &Network)>) {
         // They stand before all other keys.
         let all = self.records.values().map_while(|record| match &record.body {
             Body::Network(network) => Some(network.network.as_ref()),
@@ -295,15 +306,17 @@ impl World {
         let all = all.flatten();
         let mut by_age: Vec<_> = all.collect();
         by_age.sort_by_key(|network| (network.since, network.id));
-        let mut kept: Vec<&Network> = Vec::new();
+        let (mut kept, mut left_out): (Vec<&Network>, _) = (Vec::new(), Vec::new());
         for network in by_age {
-            let clash = |other: &&Network| crate::overlap::overlap(other.subnet, network.subnet);
-            if !kept.iter().any(clash) && !kept.iter().any(|other| other.subnet6 == network.subnet6) {
-                kept.push(network);
+            let clash = |other: &&Network| {
+                crate::overlap::overlap(other.subnet, network.subnet) || other.subnet6 == network.subnet6
+            };
+            match kept.iter().copied().find(clash) {
+                Some(other) => left_out.push((network, other)),
+                None => kept.push(network),
             }
         }
-        kept.sort_by(|a, b| a.name.cmp(&b.name));
-        kept
+        (kept, left_out)
     }
 
     /// The network called so.

@@ -48,6 +48,7 @@ use crate::{
 use asking::Ways;
 use pace::Pace;
 use tunnel::Tunnel;
+use wanted::Refused;
 use writes::Writes;
 
 /// What repairs, if nothing happened meanwhile.
@@ -82,7 +83,7 @@ pub(crate) struct Daemon {
     /// Claims that are not settled yet.
     settling: BTreeMap<Holding, Instant>,
     /// Networks that cannot be on this host, and why.
-    refused: BTreeMap<NetworkId, String>,
+    refused: BTreeMap<NetworkId, Refused>,
     hearing: Hearing,
     ways: Ways,
     turns: BTreeMap<NodeId, Turn>,

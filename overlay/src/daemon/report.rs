@@ -74,9 +74,7 @@ impl Daemon {
     }
 
     fn refused(&self) -> Vec<Value> {
-        let networks = self.world.networks();
-        let name = |id| networks.iter().find(|network| network.id == id).map(|network| &network.name);
-        self.refused.iter().map(|(id, why)| json!({ "network": name(*id), "why": why })).collect()
+        self.refused.values().map(|refused| json!({ "network": refused.name, "why": refused.why })).collect()
     }
 
     fn peers(&self) -> Vec<Value> {

@@ -193,7 +193,8 @@ impl Daemon {
                 self.saved.local.insert(found, removed);
                 return Err(refusal);
             }
-        } else if self.world.network(name).is_some() {
+        } else if self.world.network(name).is_some() || self.world.left_out().iter().any(|(left, _)| left.name == *name)
+        {
             self.needs_registry()?;
             self.put_network(Key::Network(name.clone()), None).await?;
         } else {

@@ -1,14 +1,29 @@
 //! What follows from what this host holds and from the plan: peers, rules, addresses and routes that are to be.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 use tracing::error;
 
 use super::Daemon;
 use crate::{
-    device::Peer, firewall::Rules, network::Network, overlap, peers::tunnel_address, routes::Route, state::Held,
+    device::Peer,
+    firewall::Rules,
+    network::{Network, NetworkName},
+    overlap,
+    peers::tunnel_address,
+    routes::Route,
+    state::Held,
 };
+
+/// A network that this host leaves out.
+pub(super) struct Refused {
+    pub(super) name: NetworkName,
+    pub(super) why: String,
+}
 
 /// What is to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -59,29 +74,28 @@ impl Daemon {
         Wanted { peers, rules, addresses, routes }
     }
 
-    /// Leaves out the networks that something else on this host uses.
+    /// Leaves out the networks that meet an older one, or something else on this host.
     pub(super) fn refuse_clashes(&mut self) {
-        let networks: Vec<Network> = self.world.networks().into_iter().cloned().collect();
-        self.refused.retain(|id, _| networks.iter().any(|network| network.id == *id));
-        for network in networks {
+        let mut refused = BTreeMap::new();
+        for (network, other) in self.world.left_out() {
+            let why = format!("it overlaps with the network {}, which was made before it; make it again", other.name);
+            refused.insert(network.id, Refused { name: network.name.clone(), why });
+        }
+        for network in self.world.networks() {
             // What this host has addresses of is its own doing.
             if self.saved.blocks.iter().any(|holding| holding.network == network.id) {
                 continue;
             }
-            match overlap::clash(network.subnet, self.tunnel.used()) {
-                Some(other) if !self.refused.contains_key(&network.id) => {
-                    error!(
-                        "network {} ({}) is left out on this host, which has a route to {other} already; remove the one or \
-                         the other",
-                        network.name, network.subnet
-                    );
-                    self.refused
-                        .insert(network.id, format!("it overlaps with {other}, which this host has a route to"));
-                }
-                Some(_) => {}
-                None => drop(self.refused.remove(&network.id)),
+            if let Some(other) = overlap::clash(network.subnet, self.tunnel.used()) {
+                let why =
+                    format!("it overlaps with {other}, which this host has a route to; remove the one or the other");
+                refused.insert(network.id, Refused { name: network.name.clone(), why });
             }
         }
+        for (_, Refused { name, why }) in refused.iter().filter(|(id, _)| !self.refused.contains_key(id)) {
+            error!("network {name} is left out on this host: {why}");
+        }
+        self.refused = refused;
     }
 }
 

@@ -215,6 +215,8 @@ fn networks_never_overlap() {
     world.absorb(&ring(), &hosts.registry.all(), 5000);
     let names: Vec<_> = world.networks().iter().map(|network| network.name.to_string()).collect();
     assert_eq!(names, ["a", "c"], "the older one stays");
+    let left: Vec<_> = world.left_out().iter().map(|(left, by)| format!("{} by {}", left.name, by.name)).collect();
+    assert_eq!(left, ["b by a"]);
 }
 
 #[test]
