@@ -5,33 +5,23 @@ pub use crate::{
 };
 
 #[cfg(test)]
+#[path = "../fuzz/src/replay.rs"]
+mod replay;
+
+#[cfg(test)]
 mod tests {
-    use std::path::Path;
-
-    use super::{changes, config, grpc, journal};
+    use super::{
+        changes, config, grpc, journal,
+        replay::{kept, replay},
+    };
     use crate::http::harness::Harness;
-
-    fn kept(name: &str) -> Vec<Vec<u8>> {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(name);
-        let files = std::fs::read_dir(dir).expect("each target has a corpus").map(|entry| entry.unwrap().path());
-        files.map(|file| std::fs::read(file).unwrap()).collect()
-    }
 
     #[test]
     fn nothing_in_the_corpus_breaks_anything() {
-        type Parser = (&'static str, fn(&[u8]), fn() -> Vec<Vec<u8>>);
-        let parsers: [Parser; 4] = [
-            ("changes", changes::check, changes::seeds),
-            ("config", config::check, config::seeds),
-            ("grpc", grpc::check, grpc::seeds),
-            ("journal", journal::check, journal::seeds),
-        ];
-        for (name, check, seeds) in parsers {
-            for data in seeds().into_iter().chain(kept(name)) {
-                println!("{name}: {}", data.escape_ascii());
-                check(&data);
-            }
-        }
+        replay("changes", changes::check, changes::seeds);
+        replay("config", config::check, config::seeds);
+        replay("grpc", grpc::check, grpc::seeds);
+        replay("journal", journal::check, journal::seeds);
     }
 
     #[test]

@@ -7,6 +7,9 @@
 //! answer     nonce (12) · JSON, sealed together with the challenge
 //! ```
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
+
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use rand::{TryRng, rngs::SysRng};

@@ -17,6 +17,8 @@ pub mod device;
 pub mod docker;
 pub mod files;
 pub mod firewall;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 pub mod identity;
 pub mod join;
 pub mod keys;

@@ -3,6 +3,8 @@
 #![doc = include_str!("config.md")]
 
 mod file;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 mod jobs;
 mod names;
 mod spec;

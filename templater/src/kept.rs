@@ -45,15 +45,22 @@ impl Kept {
     pub(crate) fn save(&self, path: &Path) -> io::Result<()> {
         let from_registry = |(d, _): &&(Arc<Dependency>, _)| !matches!(**d, Dependency::File { .. });
         let answers = self.answers.iter().filter(from_registry).cloned().collect();
-        let bytes = serde_json::to_vec(&Self { as_of: self.as_of, answers })?;
-        replace(path, &bytes)
+        replace(path, &Self { as_of: self.as_of, answers }.encode()?)
     }
 
     /// What `path` holds, if it can be used: else it is as if there were none.
     pub(crate) fn load(path: &Path) -> Option<Self> {
         let mut bytes = Vec::new();
         File::open(path).ok()?.take(MAX_BYTES).read_to_end(&mut bytes).ok()?;
-        serde_json::from_slice(&bytes).ok()
+        Self::decode(&bytes)
+    }
+
+    pub(crate) fn encode(&self) -> io::Result<Vec<u8>> {
+        Ok(serde_json::to_vec(self)?)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        serde_json::from_slice(bytes).ok()
     }
 
     /// The answers.

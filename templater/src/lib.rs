@@ -12,6 +12,8 @@ mod each;
 pub mod exec;
 mod filters;
 pub mod functions;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 pub mod guard;
 pub mod host;
 mod kept;

@@ -4,7 +4,7 @@
 //! took it. A reload that is owed stays owed over errors, crashes and restarts until it is made.
 
 mod check;
-mod journal;
+pub(crate) mod journal;
 mod load;
 mod set;
 mod spec;

@@ -50,7 +50,7 @@ impl ContentHash {
 
 /// What is known about the last reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Reloaded {
+pub(crate) enum Reloaded {
     /// We have never written this destination: whoever reads it loaded it by itself.
     NeverOurs,
     /// The content at the last reload.
@@ -159,12 +159,7 @@ impl State {
 
     /// In place, since the lock is on this very file; a torn write is a damaged record, which only costs a reload.
     fn write(&mut self) -> Result<(), StateError> {
-        let reloaded = match self.reloaded {
-            Reloaded::NeverOurs => String::new(),
-            Reloaded::Content(ContentHash(hash)) => format!("reloaded {hash:032x}\n"),
-            Reloaded::Unknown => "reloaded unknown\n".to_owned(),
-        };
-        let text = format!("pid {}\n{reloaded}", std::process::id());
+        let text = text(self.reloaded);
         let write = |file: &mut File| {
             file.rewind()?;
             file.set_len(0)?;
@@ -191,11 +186,21 @@ fn path_for(destination: &Path, directory: Option<&Path>) -> PathBuf {
     }
 }
 
+/// What stands in the file while this process has it.
+pub(crate) fn text(reloaded: Reloaded) -> String {
+    let reloaded = match reloaded {
+        Reloaded::NeverOurs => String::new(),
+        Reloaded::Content(ContentHash(hash)) => format!("reloaded {hash:032x}\n"),
+        Reloaded::Unknown => "reloaded unknown\n".to_owned(),
+    };
+    format!("pid {}\n{reloaded}", std::process::id())
+}
+
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
 }
 
-fn parse(text: &str) -> Reloaded {
+pub(crate) fn parse(text: &str) -> Reloaded {
     let complete = text.is_empty() || text.ends_with('\n');
     match field(text, "reloaded") {
         Some(hash) if complete && hash.len() == 32 => {

@@ -8,6 +8,7 @@ mod filter;
 mod given;
 mod hosts;
 mod plugin;
+mod proxies;
 mod record;
 #[cfg(fuzzing)]
 mod request;
@@ -45,6 +46,7 @@ pub const TARGETS: &[Target] = targets![
     filter of crate::filter,
     hosts of crate::hosts,
     plugin of crate::plugin,
+    proxies of crate::proxies,
     record of crate::record,
     row of crate::row,
     rules of crate::rules,
@@ -57,11 +59,15 @@ pub const TARGETS: &[Target] = targets![
 /// Those that their own crates try again.
 #[cfg(fuzzing)]
 pub const PRIVATE: &[Target] = targets![
+    book of overlay::fuzzed::book,
     changes of kvstore::fuzzed::changes,
     config of kvstore::fuzzed::config,
     grpc of kvstore::fuzzed::grpc,
+    jobs of templater::fuzzed::jobs,
+    join of overlay::fuzzed::join,
     journal of kvstore::fuzzed::journal,
-    packets of overlay::device::fuzzed,
+    kept of templater::fuzzed::kept,
+    packets of overlay::fuzzed::packets,
     request of crate::request,
 ];
 
@@ -87,21 +93,16 @@ pub const fn named(name: &str) -> Target {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::path::Path;
+mod replay;
 
-    use super::{TARGETS, Target};
+#[cfg(test)]
+mod tests {
+    use super::{TARGETS, Target, replay::replay};
 
     #[test]
     fn nothing_in_the_corpus_breaks_anything() {
         for Target { name, check, seeds } in TARGETS {
-            let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(name);
-            let kept = std::fs::read_dir(kept).expect("each target has a corpus").map(|entry| entry.unwrap().path());
-            let kept = kept.map(|file| std::fs::read(file).unwrap());
-            for data in seeds().into_iter().chain(kept) {
-                println!("{name}: {}", data.escape_ascii());
-                check(&data);
-            }
+            replay(name, *check, *seeds);
         }
     }
 }

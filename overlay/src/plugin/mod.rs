@@ -3,6 +3,8 @@
 
 mod beside;
 mod book;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzed;
 mod nat;
 pub mod protocol;
 mod server;

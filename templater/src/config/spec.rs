@@ -100,7 +100,7 @@ impl fmt::Display for TemplateSpec {
 
 impl TemplateSpec {
     /// The file it goes to, if it goes to one.
-    fn destination_path(&self) -> Option<&Path> {
+    pub(crate) fn destination_path(&self) -> Option<&Path> {
         match &self.destination {
             DestinationSpec::Stdout | DestinationSpec::Each(_) => None,
             DestinationSpec::File(file) => Some(&file.destination),

@@ -31,6 +31,14 @@ struct Entry {
 /// # Errors
 /// What the system says.
 pub(crate) fn write(path: &Path, befores: &[Before]) -> io::Result<()> {
+    replace(path, &encode(befores)?)
+}
+
+/// The bytes of a journal.
+///
+/// # Errors
+/// If a path is none that JSON can have.
+pub(crate) fn encode(befores: &[Before]) -> io::Result<Vec<u8>> {
     let entry = |before: &Before| Entry {
         destination: before.destination.clone(),
         length: before.content.as_ref().map(Vec::len),
@@ -38,7 +46,7 @@ pub(crate) fn write(path: &Path, befores: &[Before]) -> io::Result<()> {
     let mut bytes = serde_json::to_vec(&befores.iter().map(entry).collect::<Vec<_>>())?;
     bytes.push(b'\n');
     befores.iter().filter_map(|b| b.content.as_ref()).for_each(|content| bytes.extend_from_slice(content));
-    replace(path, &bytes)
+    Ok(bytes)
 }
 
 /// The journal, if a swap was cut short.
@@ -51,23 +59,27 @@ pub(crate) fn read(path: &Path) -> io::Result<Option<Vec<Before>>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let damaged = || io::Error::new(io::ErrorKind::InvalidData, "it is damaged");
-    let end = bytes.iter().position(|b| *b == b'\n').ok_or_else(damaged)?;
+    decode(&bytes).map(Some).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "it is damaged"))
+}
+
+/// What a journal says; `None` if it is none, or not a whole one.
+pub(crate) fn decode(bytes: &[u8]) -> Option<Vec<Before>> {
+    let end = bytes.iter().position(|b| *b == b'\n')?;
     let (head, mut rest) = (&bytes[..end], &bytes[end + 1..]);
-    let entries: Vec<Entry> = serde_json::from_slice(head).map_err(|_| damaged())?;
+    let entries: Vec<Entry> = serde_json::from_slice(head).ok()?;
     let mut befores = Vec::new();
     for Entry { destination, length } in entries {
         let content = match length {
             None => None,
             Some(length) => {
-                let (content, tail) = rest.split_at_checked(length).ok_or_else(damaged)?;
+                let (content, tail) = rest.split_at_checked(length)?;
                 rest = tail;
                 Some(content.to_vec())
             }
         };
         befores.push(Before { destination, content });
     }
-    Ok(Some(befores))
+    rest.is_empty().then_some(befores)
 }
 
 /// The swap stands, or is undone.
@@ -93,8 +105,10 @@ mod tests {
         write(&path, &befores).unwrap();
         assert_eq!(read(&path).unwrap().unwrap(), befores);
         let whole = fs::read(&path).unwrap();
-        fs::write(&path, &whole[..whole.len() - 1]).unwrap();
-        assert_eq!(read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        for damaged in [&whole[..whole.len() - 1], &[&whole[..], b"x"].concat()] {
+            fs::write(&path, damaged).unwrap();
+            assert_eq!(read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        }
         remove(&path).unwrap();
         assert_eq!(read(&path).unwrap(), None);
     }
