@@ -324,6 +324,12 @@ impl World {
         self.networks().into_iter().find(|network| network.name == *name)
     }
 
+    /// Whether there is one called so, be it left out.
+    pub fn has_network(&self, name: &NetworkName) -> bool {
+        let record = self.record(&Key::Network(name.clone()));
+        record.is_some_and(|record| matches!(&record.body, Body::Network(network) if network.network.is_some()))
+    }
+
     /// Who holds each block, and since when: of those who say so, the one with the lower (since, id).
     pub fn holders(&self, now: Now) -> BTreeMap<Block, (u64, NodeId)> {
         let networks: BTreeMap<NetworkId, &Network> = self.networks().into_iter().map(|n| (n.id, n)).collect();

@@ -193,8 +193,7 @@ impl Daemon {
                 self.saved.local.insert(found, removed);
                 return Err(refusal);
             }
-        } else if self.world.network(name).is_some() || self.world.left_out().iter().any(|(left, _)| left.name == *name)
-        {
+        } else if self.world.has_network(name) {
             self.needs_registry()?;
             self.put_network(Key::Network(name.clone()), None).await?;
         } else {

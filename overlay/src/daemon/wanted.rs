@@ -78,7 +78,9 @@ impl Daemon {
     pub(super) fn refuse_clashes(&mut self) {
         let mut refused = BTreeMap::new();
         for (network, other) in self.world.left_out() {
-            let why = format!("it overlaps with the network {}, which was made before it; make it again", other.name);
+            let (subnet, older) = (network.subnet, &other.name);
+            let why =
+                format!("its {subnet} overlaps with the network {older}, which was made before it; make it again");
             refused.insert(network.id, Refused { name: network.name.clone(), why });
         }
         for network in self.world.networks() {
@@ -87,8 +89,9 @@ impl Daemon {
                 continue;
             }
             if let Some(other) = overlap::clash(network.subnet, self.tunnel.used()) {
+                let subnet = network.subnet;
                 let why =
-                    format!("it overlaps with {other}, which this host has a route to; remove the one or the other");
+                    format!("its {subnet} overlaps with {other}, which this host has a route to; remove one of them");
                 refused.insert(network.id, Refused { name: network.name.clone(), why });
             }
         }

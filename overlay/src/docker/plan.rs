@@ -159,16 +159,12 @@ fn remove(network: &Network, why: &str) -> Action {
 
 fn announce(held: &Held, docker: &[Network], made: &Made) -> Option<Action> {
     let network = docker.iter().find(|network| network.id == made.id.as_str())?;
-    if let Some(HeldNetwork { network: same, .. }) =
-        held.networks.iter().find(|held| held.network.subnet == made.subnet)
-    {
-        let (subnet, theirs, name) = (made.subnet, &network.name, &same.name);
-        let warn = || {
-            Action::Warn(format!(
-                "Docker's network {theirs} is the mesh's network {name}, which has {subnet}, too: other hosts know it as {name}, and not as {theirs}"
-            ))
-        };
-        return (network.name != same.name.as_str()).then(warn);
+    if let Some(same) = held.networks.iter().find(|held| held.network.subnet == made.subnet) {
+        let (subnet, theirs, name) = (made.subnet, network.name.as_str(), same.network.name.as_str());
+        let otherwise = theirs != name;
+        return otherwise.then(|| Action::Warn(format!(
+            "Docker's network {theirs} is the mesh's network {name}, which has {subnet}, too: other hosts know it as {name}, and not as {theirs}"
+        )));
     }
     let name: NetworkName = match network.name.parse() {
         Ok(name) => name,

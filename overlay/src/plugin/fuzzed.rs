@@ -2,7 +2,10 @@
 //! and a body. None panics, whatever stands in the book; after each call the book is read again as it was written; and in a
 //! book that was empty at first no address is given to two.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+};
 
 use ipnet::IpNet;
 use uuid::Uuid;
@@ -17,12 +20,17 @@ use crate::{
 };
 
 /// A host that has a block of one network of the mesh.
-fn held() -> Held {
+static HELD: LazyLock<Held> = LazyLock::new(|| {
     let id = NetworkId(Uuid::from_u128(7));
     let subnet = "10.77.0.0/16".parse().expect("a subnet");
     let app = Network::new("app".parse().expect("a name"), id, subnet, 24, 1).expect("a network");
     let networks = vec![HeldNetwork { blocks: vec![app.block(3)], network: app, mtu: 1380 }];
     Held { node: NodeId([1; 16]), host: "a".into(), tunnel: "wg7".into(), networks }
+});
+
+fn world() -> World<'static> {
+    static NOTHING: BTreeSet<IpNet> = BTreeSet::new();
+    World { held: &HELD, busy: &NOTHING, random: 7 }
 }
 
 /// First inputs.
@@ -61,8 +69,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
 fn entered(book: &Book, line: &str) -> Option<(Call, Book, Answer)> {
     let (method, body) = line.split_once(' ')?;
     let call = protocol::read(method, body.as_bytes()).ok()?;
-    let (held, busy) = (held(), BTreeSet::new());
-    let (next, done) = book.enter(World { held: &held, busy: &busy, random: 7 }, &call).ok()?;
+    let (next, done) = book.enter(world(), &call).ok()?;
     Some((call, next, done.answer))
 }
 
@@ -83,12 +90,12 @@ pub fn check(data: &[u8]) {
         },
     };
     again(&book);
-    let (held, busy, mut given) = (held(), BTreeSet::new(), BTreeMap::<IpNet, BTreeSet<_>>::new());
+    let mut given = BTreeMap::<IpNet, BTreeSet<_>>::new();
     for line in calls.lines() {
         let Some((call, next, answer)) = entered(&book, line) else { continue };
         again(&next);
-        next.bridges(World { held: &held, busy: &busy, random: 7 });
-        next.usage(World { held: &held, busy: &busy, random: 7 });
+        next.bridges(world());
+        next.usage(world());
         book = next;
         match (call, answer) {
             (Call::RequestAddress(asked), Answer::Address(address)) if !asked.is_for_gateway() => {

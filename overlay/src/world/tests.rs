@@ -217,6 +217,7 @@ fn networks_never_overlap() {
     assert_eq!(names, ["a", "c"], "the older one stays");
     let left: Vec<_> = world.left_out().iter().map(|(left, by)| format!("{} by {}", left.name, by.name)).collect();
     assert_eq!(left, ["b by a"]);
+    assert_eq!(["a", "b", "d"].map(|name| world.has_network(&name.parse().unwrap())), [true, true, false]);
 }
 
 #[test]
