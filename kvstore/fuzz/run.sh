@@ -9,8 +9,8 @@ set -euo pipefail
 cd "$(dirname "$0")"
 export seconds=${1:-600}
 targets=("${@:2}")
-[ ${#targets[@]} -gt 0 ] || targets=(book changes config container dns filter grpc hosts jobs join journal kept packets plugin proxies
-    record request row rules settings snapshot template values)
+[ ${#targets[@]} -gt 0 ] || targets=(book changes config container dns filter grpc hosts jobs join journal
+    kept packets plugin proxies record request row rules settings snapshot template values)
 export work=$PWD/../../target/fuzz
 mkdir -p "$work"
 

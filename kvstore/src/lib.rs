@@ -21,6 +21,7 @@ mod metrics;
 mod open_files;
 mod own_node;
 pub mod reload;
+mod remedy;
 mod replica;
 pub mod server;
 pub mod snapshot;

@@ -82,7 +82,7 @@ impl From<ServerError> for Failure {
     fn from(error: ServerError) -> Self {
         let failure = Self::new(error.to_string()).because(&error);
         match &error {
-            ServerError::Bind { source, .. } => failure.hint(source.remedy()),
+            ServerError::Bind { address, source } => failure.hint(source.remedy(address)),
             ServerError::Engine(_) | ServerError::Hub(_) | ServerError::Register { .. } => failure,
         }
     }

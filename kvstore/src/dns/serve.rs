@@ -23,14 +23,17 @@ use tokio::{net::TcpListener, sync::Notify};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{asker::Asker, forward::Forwarder, tcp, udp};
-use crate::metrics::{DnsCounts, DnsMetrics};
+use crate::{
+    metrics::{DnsCounts, DnsMetrics},
+    remedy::remedy,
+};
 
 /// With port 0, how often another port is tried when UDP cannot have the one TCP got.
 const PORT_ATTEMPTS: usize = 16;
 
 /// Why an address is not served.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot serve DNS on {address} over {transport}; {}", remedy(source))]
+#[error("cannot serve DNS on {address} over {transport}; {}", remedy(source, "--dns-addr", "127.0.0.1:8600"))]
 pub struct BindError {
     /// Where.
     pub address: SocketAddr,
@@ -39,20 +42,6 @@ pub struct BindError {
     /// The system's word.
     #[source]
     pub source: io::Error,
-}
-
-fn remedy(source: &io::Error) -> &'static str {
-    match source.kind() {
-        io::ErrorKind::PermissionDenied => {
-            "ports below 1024 need root or CAP_NET_BIND_SERVICE; --dns-addr takes another address, such as \
-             127.0.0.1:8600"
-        }
-        io::ErrorKind::AddrInUse => {
-            "another program has it (`ss -lntup` tells which); stop that one, or give another address with --dns-addr"
-        }
-        io::ErrorKind::AddrNotAvailable => "this host has no such address; --dns-addr takes another",
-        _ => "--dns-addr takes another address",
-    }
 }
 
 /// Answers DNS questions; may listen on several addresses. Cheap to clone.

@@ -23,7 +23,7 @@ use super::{
     App, answer,
     tls::{Handshakes, ServerTls, TlsError},
 };
-use crate::{config::HttpAddr, connections::Place};
+use crate::{config::HttpAddr, connections::Place, remedy::remedy};
 
 /// Connections at the same time on all addresses; each watcher holds one. One more has others closed.
 const MAX_CONNECTIONS: usize = 50_000;
@@ -76,24 +76,15 @@ pub enum BindError {
 }
 
 impl BindError {
-    /// What to do about it.
-    pub(crate) fn remedy(&self) -> &'static str {
-        match self {
-            Self::Tls(_) | Self::NoCertificate => "--tls-cert and --tls-key name a certificate and its key",
-            Self::System(source) => match source.kind() {
-                io::ErrorKind::PermissionDenied => {
-                    "ports below 1024 need root or CAP_NET_BIND_SERVICE, and a socket file its directory; --http-addr \
-                     and --https-addr take another address"
-                }
-                io::ErrorKind::AddrInUse => {
-                    "another program has it, perhaps another agent (`ss -ltnp` tells which); stop that one, or give \
-                     another address with --http-addr or --https-addr"
-                }
-                io::ErrorKind::AddrNotAvailable => {
-                    "this host has no such address; --http-addr and --https-addr take another"
-                }
-                _ => "--http-addr and --https-addr take another address",
-            },
+    /// What to do about it, where it was to be `address`.
+    pub(crate) fn remedy(&self, address: &HttpAddr) -> String {
+        match (self, address) {
+            (Self::Tls(_) | Self::NoCertificate, _) => "--tls-cert and --tls-key name a certificate and its key".into(),
+            (Self::System(source), HttpAddr::Unix(_)) if source.kind() == io::ErrorKind::PermissionDenied => {
+                "this user has to be able to write in its directory; --http-addr takes another address".into()
+            }
+            (Self::System(source), HttpAddr::Tls(_)) => remedy(source, "--https-addr", "127.0.0.1:8501"),
+            (Self::System(source), _) => remedy(source, "--http-addr", "127.0.0.1:8500"),
         }
     }
 }
