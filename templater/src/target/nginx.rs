@@ -106,7 +106,11 @@ pub fn matches(pattern: &Path, path: &Path) -> bool {
     let (Some(pattern), Some(name)) = (pattern.file_name(), path.file_name()) else {
         return false;
     };
-    let (pattern, name) = (pattern.to_string_lossy(), name.to_string_lossy());
+    let (mut pattern, name) = (pattern.to_string_lossy().into_owned(), name.to_string_lossy());
+    // Several stars are one, and not any number of directories.
+    while pattern.contains("**") {
+        pattern = pattern.replace("**", "*");
+    }
     // As the C library does: a leading dot is never matched by a wildcard, and what is no pattern is a name.
     let options = MatchOptions { require_literal_leading_dot: true, ..MatchOptions::new() };
     Pattern::new(&pattern).map_or(pattern == name, |pattern| pattern.matches_with(&name, options))
@@ -219,6 +223,7 @@ mod tests {
             ("/d/w?b.c*f", "/d/web.conf", true),
             ("/d/web.conf", "/d/web.conf", true),
             ("/d/*.conf", "/d/web.conf.bak", false),
+            ("/d/**.c***f", "/d/web.conf", true),
             ("/d/[a-w]*.conf", "/d/web.conf", true),
             ("/d/[!w]*", "/d/web.conf", false),
             ("/d/[w", "/d/[w", true),
