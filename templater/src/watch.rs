@@ -238,7 +238,7 @@ impl Inner {
                         }
                         Err(error) => {
                             guard.again(Instant::now());
-                            self.failed(&dependency, &error);
+                            self.failed(&dependency, &error, &stop);
                         }
                     }
                     continue;
@@ -248,7 +248,7 @@ impl Inner {
                 Ok(answer) => self.consider(&mut guard, &dependency, &answer, &stop),
                 Err(error) => {
                     guard.missed();
-                    self.failed(&dependency, &error);
+                    self.failed(&dependency, &error, &stop);
                 }
             }
         }
@@ -284,9 +284,12 @@ impl Inner {
         }
     }
 
-    fn failed(&self, dependency: &Arc<Dependency>, error: &Error) {
-        let gone = self.contact().failed(dependency, error);
+    fn failed(&self, dependency: &Arc<Dependency>, error: &Error, stop: &CancellationToken) {
         let table = self.table();
+        if stop.is_cancelled() {
+            return; // swept meanwhile; nobody would ever say that it is over
+        }
+        let gone = self.contact().failed(dependency, error);
         if gone && !table.kept.is_empty() {
             let readers = table.slots.values().flat_map(|slot| slot.readers.values());
             readers.for_each(|wake| wake.notify_one());
