@@ -93,20 +93,12 @@ pub fn load(args: &RunArgs, directory: &Path) -> Result<Config, ConfigError> {
         }
     }
     merged.update(flags(args, directory, &mut faults), directory);
-    let defaults = Defaults {
-        mode: match (args.dry_run, args.once) {
-            (true, _) => Mode::DryRun,
-            (false, true) => Mode::Once,
-            (false, false) => Mode::Daemon,
-        },
-        debounce: merge_debounce(Debounce::default(), merged.debounce),
-        state_dir: merged.state_dir.clone(),
-        file_root: merged.file_root.clone(),
-        min_instances: merged.min_instances,
-        on_empty: merged.on_empty,
-        keep_data: merged.keep_data.unwrap_or(true),
-        follow: merged.follow_templates.unwrap_or(true),
+    let mode = match (args.dry_run, args.once) {
+        (true, _) => Mode::DryRun,
+        (false, true) => Mode::Once,
+        (false, false) => Mode::Daemon,
     };
+    let defaults = Defaults::new(mode, &merged);
     let mut jobs = Vec::new();
     let mut template_dirs = Vec::new();
     for (at, (entry, base)) in templates.into_iter().enumerate() {

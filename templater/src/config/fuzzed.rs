@@ -35,19 +35,10 @@ pub fn check(data: &[u8]) {
     merged.update(given, base);
     let paths = [&merged.state_dir, &merged.file_root, &merged.pid_file];
     assert!(paths.into_iter().flatten().all(|path| path.is_absolute()));
+    let defaults = Defaults::new(Mode::Once, &merged);
     if let Err(why) = exec(merged.exec) {
         assert!(!why.is_empty());
     }
-    let defaults = Defaults {
-        mode: Mode::Once,
-        debounce: merge_debounce(Debounce::default(), merged.debounce),
-        state_dir: merged.state_dir,
-        file_root: merged.file_root,
-        min_instances: merged.min_instances,
-        on_empty: merged.on_empty,
-        keep_data: true,
-        follow: true,
-    };
     for (at, entry) in entries.into_iter().enumerate() {
         match defaults.job(entry, base, at) {
             Ok(job) => check_job(&job),

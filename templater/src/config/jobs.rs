@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use super::{
     DestinationSpec, EachSpec, JobSpec, Mode, SourceSpec, TemplateSpec,
-    file::{FileEntry, OnEmpty, TargetName, TemplateEntry},
+    file::{File, FileEntry, OnEmpty, TargetName, TemplateEntry},
     merge_debounce,
     names::beside,
 };
@@ -38,6 +38,20 @@ pub(super) struct Defaults {
 }
 
 impl Defaults {
+    /// What `merged`, all files and flags together, says of all of them.
+    pub(super) fn new(mode: Mode, merged: &File) -> Self {
+        Self {
+            mode,
+            debounce: merge_debounce(Debounce::default(), merged.debounce),
+            state_dir: merged.state_dir.clone(),
+            file_root: merged.file_root.clone(),
+            min_instances: merged.min_instances,
+            on_empty: merged.on_empty,
+            keep_data: merged.keep_data.unwrap_or(true),
+            follow: merged.follow_templates.unwrap_or(true),
+        }
+    }
+
     pub(super) fn job(&self, mut entry: TemplateEntry, base: &Path, at: usize) -> Result<JobSpec, String> {
         let file = entry.take_file();
         let templates = match (entry.files, file == FileEntry::default()) {
